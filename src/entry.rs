@@ -1,0 +1,217 @@
+//! Where a record is: [`SwapType`], [`SwapEntry`], and a [`Run`] of entries with one owner.
+
+use core::fmt;
+
+use crate::id::MemcgId;
+
+/// How many swap types there are: 32, the kernel's `MAX_SWAPFILES` (`include/linux/swap.h` keeps
+/// five bits for the type, and so does `/proc/PID/pagemap`).
+pub const MAX_SWAPFILES: usize = 1 << TYPE_BITS;
+
+const TYPE_BITS: u32 = 5;
+const OFFSET_BITS: u32 = 50;
+
+/// The number of a swapfile, 0 to 31, in the order in which they were turned on.
+///
+/// ```
+/// use swap_records::SwapType;
+///
+/// assert_eq!(SwapType::new(31).unwrap().get(), 31);
+/// assert_eq!(SwapType::new(32), None);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SwapType(u8);
+
+impl SwapType {
+    /// The type with this number; `None` for [`MAX_SWAPFILES`] and above.
+    #[must_use]
+    pub const fn new(ty: u8) -> Option<Self> {
+        if (ty as usize) < MAX_SWAPFILES {
+            Some(Self(ty))
+        } else {
+            None
+        }
+    }
+
+    /// The number of this type, 0 to 31.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Every type, from 0 to 31.
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
+        #[expect(clippy::cast_possible_truncation, reason = "MAX_SWAPFILES is 32")]
+        (0..MAX_SWAPFILES as u8).map(Self)
+    }
+}
+
+impl fmt::Display for SwapType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A page slot of a swapfile: its [`SwapType`], and its offset in pages.
+///
+/// The bits are those that `/proc/PID/pagemap` shows for a swapped page: the type in bits 0 to 4,
+/// the offset in bits 5 to 54 (the kernel's `Documentation/admin-guide/mm/pagemap.rst`).
+///
+/// ```
+/// use swap_records::{SwapEntry, SwapType};
+///
+/// let entry = SwapEntry::new(SwapType::new(1).unwrap(), 4096).unwrap();
+/// assert_eq!(entry.swap_type().get(), 1);
+/// assert_eq!(entry.offset(), 4096);
+/// assert_eq!(entry.to_bits(), 4096 << 5 | 1);
+/// assert_eq!(SwapEntry::from_bits(entry.to_bits()), Some(entry));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SwapEntry(u64);
+
+impl SwapEntry {
+    /// The highest offset that an entry can have, in pages: 2^50 - 1.
+    pub const MAX_OFFSET: u64 = (1 << OFFSET_BITS) - 1;
+
+    /// The slot at `offset` pages in the swapfile `ty`; `None` above [`MAX_OFFSET`](Self::MAX_OFFSET).
+    #[must_use]
+    pub const fn new(ty: SwapType, offset: u64) -> Option<Self> {
+        if offset <= Self::MAX_OFFSET {
+            Some(Self(offset << TYPE_BITS | ty.0 as u64))
+        } else {
+            None
+        }
+    }
+
+    /// The entry with these bits, as [`to_bits`](Self::to_bits) gives them; `None` where a bit above
+    /// bit 54 is set.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        if bits >> (TYPE_BITS + OFFSET_BITS) == 0 {
+            Some(Self(bits))
+        } else {
+            None
+        }
+    }
+
+    /// The bits of this entry: the type in bits 0 to 4, the offset in bits 5 to 54.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The slot that a page was swapped out to, from its 64 bits in `/proc/PID/pagemap`; `None` for
+    /// a page that is not swapped out (bit 62 is clear, or bit 63, "present", is set).
+    ///
+    /// ```
+    /// use swap_records::SwapEntry;
+    ///
+    /// let swapped = SwapEntry::from_pagemap(1 << 62 | 9 << 5 | 2).unwrap();
+    /// assert_eq!((swapped.swap_type().get(), swapped.offset()), (2, 9));
+    /// assert_eq!(SwapEntry::from_pagemap(1 << 63 | 1234), None);
+    /// ```
+    #[must_use]
+    pub const fn from_pagemap(bits: u64) -> Option<Self> {
+        const PRESENT: u64 = 1 << 63;
+        const SWAPPED: u64 = 1 << 62;
+        if bits & (PRESENT | SWAPPED) == SWAPPED {
+            Some(Self(bits & ((1 << (TYPE_BITS + OFFSET_BITS)) - 1)))
+        } else {
+            None
+        }
+    }
+
+    /// The swapfile of this slot.
+    #[must_use]
+    pub const fn swap_type(self) -> SwapType {
+        SwapType((self.0 & (MAX_SWAPFILES as u64 - 1)) as u8)
+    }
+
+    /// The offset of this slot in its swapfile, in pages.
+    #[must_use]
+    pub const fn offset(self) -> u64 {
+        self.0 >> TYPE_BITS
+    }
+
+    /// The slot `nr` pages further in the same swapfile; `None` above
+    /// [`MAX_OFFSET`](Self::MAX_OFFSET).
+    #[must_use]
+    pub const fn checked_add(self, nr: u64) -> Option<Self> {
+        match self.offset().checked_add(nr) {
+            Some(offset) => Self::new(self.swap_type(), offset),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Debug for SwapEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SwapEntry({}:{})", self.swap_type(), self.offset())
+    }
+}
+
+/// Writes the type and the offset, as in `2:4096`.
+impl fmt::Display for SwapEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.swap_type(), self.offset())
+    }
+}
+
+/// Consecutive slots of one swapfile with one owner.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Run {
+    /// The first slot.
+    pub start: SwapEntry,
+    /// How many slots, at least 1.
+    pub len: u64,
+    /// The owner of each of them.
+    pub id: MemcgId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_is_lossless_at_the_corners() {
+        for ty in [0, 1, 31] {
+            for offset in [0, 1, SwapEntry::MAX_OFFSET - 1, SwapEntry::MAX_OFFSET] {
+                let ty = SwapType::new(ty).unwrap();
+                let entry = SwapEntry::new(ty, offset).unwrap();
+                assert_eq!((entry.swap_type(), entry.offset()), (ty, offset));
+                assert_eq!(SwapEntry::from_bits(entry.to_bits()), Some(entry));
+                assert_eq!(
+                    SwapEntry::from_pagemap(entry.to_bits() | 1 << 62),
+                    Some(entry)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let ty = SwapType::new(0).unwrap();
+        assert_eq!(SwapEntry::new(ty, SwapEntry::MAX_OFFSET + 1), None);
+        assert_eq!(SwapEntry::new(ty, u64::MAX), None);
+        assert_eq!(SwapEntry::from_bits(1 << 55), None);
+        let last = SwapEntry::new(ty, SwapEntry::MAX_OFFSET).unwrap();
+        assert_eq!(last.checked_add(0), Some(last));
+        assert_eq!(last.checked_add(1), None);
+        assert_eq!(last.checked_add(u64::MAX), None);
+    }
+
+    #[test]
+    fn pagemap_flags_are_no_part_of_the_entry() {
+        // Soft-dirty (55), exclusively mapped (56) and file-page (61) may be set on a swapped page.
+        let bits = 1 << 62 | 1 << 61 | 1 << 56 | 1 << 55 | 77 << 5 | 3;
+        let entry = SwapEntry::from_pagemap(bits).unwrap();
+        assert_eq!((entry.swap_type().get(), entry.offset()), (3, 77));
+        assert_eq!(SwapEntry::from_pagemap(bits | 1 << 63), None);
+    }
+
+    #[test]
+    fn types_are_thirty_two() {
+        assert_eq!(SwapType::all().len(), MAX_SWAPFILES);
+        assert_eq!(SwapType::all().next_back(), SwapType::new(31));
+    }
+}
