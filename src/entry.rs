@@ -124,6 +124,7 @@ impl SwapEntry {
     /// The swapfile of this slot.
     #[must_use]
     pub const fn swap_type(self) -> SwapType {
+        #[expect(clippy::cast_possible_truncation, reason = "five bits")]
         SwapType((self.0 & (MAX_SWAPFILES as u64 - 1)) as u8)
     }
 

@@ -45,7 +45,6 @@ impl MemcgId {
 }
 
 /// What an entry of the table holds for this owner: its number, or 0 for none.
-#[allow(dead_code, reason = "the table comes next")]
 pub(crate) const fn to_raw(owner: Option<MemcgId>) -> u16 {
     match owner {
         Some(id) => id.get(),

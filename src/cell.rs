@@ -1,0 +1,145 @@
+//! [`Tally`]: a set of positions as the index knows it, and [`Cell`], the 32 bits that hold one.
+
+use core::ops::Range;
+
+/// How many positions, and their exclusive-or.
+///
+/// Sets that share no position can be put together and taken apart in any order, and a set of one
+/// says which one it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) count: u32,
+    pub(crate) xor: u32,
+}
+
+impl Tally {
+    /// This one position.
+    #[inline]
+    pub(crate) fn at(position: usize) -> Self {
+        Self {
+            count: 1,
+            xor: narrow(position),
+        }
+    }
+
+    /// Each of these positions.
+    #[inline]
+    pub(crate) fn run(positions: Range<usize>) -> Self {
+        Self {
+            count: narrow(positions.len()),
+            xor: xor_below(narrow(positions.start)) ^ xor_below(narrow(positions.end)),
+        }
+    }
+
+    /// The positions of both.
+    #[inline]
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            count: self.count + other.count,
+            xor: self.xor ^ other.xor,
+        }
+    }
+
+    /// The position that is in this set and not in `part`, a subset of it, where it is only one.
+    #[inline]
+    pub(crate) fn last_without(self, part: Self) -> Option<usize> {
+        (self.count == part.count + 1).then_some((self.xor ^ part.xor) as usize)
+    }
+}
+
+/// Positions and counts within a region, which is far below 2^32.
+#[inline]
+pub(crate) fn narrow(n: usize) -> u32 {
+    debug_assert!(u32::try_from(n).is_ok());
+    #[expect(clippy::cast_possible_truncation, reason = "see above")]
+    {
+        n as u32
+    }
+}
+
+/// The exclusive-or of all numbers below `n`: of each aligned group of four the low bits cancel out.
+fn xor_below(n: u32) -> u32 {
+    match n % 4 {
+        0 => 0,
+        1 => n - 1,
+        2 => 1,
+        _ => n,
+    }
+}
+
+/// A [`Tally`] of at most 65535 positions below 65536, the count in the low half.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Cell(pub(crate) u32);
+
+impl Cell {
+    #[inline]
+    pub(crate) fn tally(self) -> Tally {
+        Tally {
+            count: self.0 & 0xffff,
+            xor: self.0 >> 16,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 & 0xffff == 0
+    }
+
+    /// With these positions, none of which it has yet.
+    #[inline]
+    pub(crate) fn with(self, more: Tally) -> Self {
+        debug_assert!(self.tally().count + more.count <= 0xffff);
+        Self(self.0.wrapping_add(more.count) ^ more.xor << 16)
+    }
+
+    /// Without these positions, all of which it has.
+    #[inline]
+    pub(crate) fn without(self, part: Tally) -> Self {
+        debug_assert!(self.tally().count >= part.count);
+        Self(self.0.wrapping_sub(part.count) ^ part.xor << 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_its_positions_one_by_one() {
+        for start in 0..40 {
+            for end in start..44 {
+                let by_one = (start..end).fold(Tally::default(), |all, at| all.and(Tally::at(at)));
+                assert_eq!(Tally::run(start..end), by_one, "{start}..{end}");
+            }
+        }
+        let all = Tally::run(0..0x8000);
+        assert_eq!((all.count, all.xor), (0x8000, 0));
+    }
+
+    #[test]
+    fn what_is_put_in_comes_out_in_any_order() {
+        let (a, b, c) = (Tally::at(7), Tally::run(100..131), Tally::at(0x7fff));
+        let cell = Cell(0).with(a).with(b).with(c);
+        assert_eq!(cell.tally().count, 33);
+        assert_eq!(cell.without(b).without(c).tally(), a);
+        assert_eq!(cell.without(c).without(a).tally(), b);
+        assert_eq!(cell.without(a.and(b)).tally(), c);
+        assert_eq!(cell.without(a).without(b).without(c), Cell(0));
+        assert!(!cell.is_empty() && Cell(0).is_empty());
+    }
+
+    #[test]
+    fn a_full_region_fits() {
+        let cell = Cell(0).with(Tally::run(0..0x8000));
+        assert_eq!(cell.tally().count, 0x8000);
+        assert_eq!(cell.without(Tally::at(0)).tally().count, 0x7fff);
+    }
+
+    #[test]
+    fn the_last_one_is_what_the_others_leave() {
+        let all = Tally::at(5).and(Tally::at(9)).and(Tally::at(300));
+        assert_eq!(all.last_without(Tally::at(5).and(Tally::at(300))), Some(9));
+        assert_eq!(all.last_without(Tally::at(5)), None);
+        assert_eq!(all.last_without(all), None);
+    }
+}

@@ -1,0 +1,243 @@
+//! [`Migration`]: the hand-over of all records of one id to another.
+
+use core::fmt;
+use core::sync::atomic::AtomicUsize;
+
+use lock_api::RawMutex;
+
+use crate::entry::{MAX_SWAPFILES, SwapType};
+use crate::id::MemcgId;
+use crate::swapfile::On;
+use crate::sync::{AtomicU64, Ordering, RawSpinLock};
+use crate::table::SwapRecords;
+
+/// Says how many records are still charged to the old owner: the memsw counter of a dying cgroup.
+///
+/// The number must not be adjusted by the migration that it is a hint for: that stops once it has
+/// moved at least as many. A number that is too high costs time, one that is too low leaves records
+/// behind, which [`Migrated`] then says; nothing is lost in either case.
+///
+/// Counters of the standard library are hints (read with relaxed loads), and so are a fixed number and
+/// a closure. It is asked between regions, with no lock held.
+pub trait MemswHint: Sync {
+    /// The number of records, in pages.
+    fn charged(&self) -> u64;
+}
+
+impl MemswHint for u64 {
+    fn charged(&self) -> u64 {
+        *self
+    }
+}
+
+impl MemswHint for AtomicU64 {
+    fn charged(&self) -> u64 {
+        self.load(Ordering::Relaxed)
+    }
+}
+
+impl MemswHint for AtomicUsize {
+    fn charged(&self) -> u64 {
+        self.load(Ordering::Relaxed) as u64
+    }
+}
+
+impl<F: Fn() -> u64 + Sync> MemswHint for F {
+    fn charged(&self) -> u64 {
+        self()
+    }
+}
+
+/// What a [`Migration`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub struct Migrated {
+    /// Records that had the old owner and have the new one.
+    pub moved: u64,
+    /// Chunks (of [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES)) of which at least one entry was looked at.
+    pub chunks_scanned: u64,
+    /// Chunks that the index, or the number of records in it, kept it from looking at.
+    pub chunks_skipped: u64,
+    /// Whether the hint ended it, and not the end of the table.
+    pub stopped_by_hint: bool,
+    /// A number that the records it left behind do not exceed: 0 at the end of the table.
+    pub left_at_most: u64,
+}
+
+/// Where a [`Migration`] stands after a [`step`](Migration::step).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[must_use]
+pub enum Step {
+    /// The budget is used up, and there is more to look at.
+    More,
+    /// The end of the table, or the hint's word.
+    Done(Migrated),
+}
+
+/// A migration from one id to another, to be run to its end or in steps.
+///
+/// ```
+/// use core::sync::atomic::AtomicU64;
+/// use swap_records::{MemcgId, Step, SwapEntry, SwapRecords, SwapType};
+///
+/// let (ty, dying, parent) = (
+///     SwapType::new(0).unwrap(),
+///     MemcgId::new(7).unwrap(),
+///     MemcgId::new(1).unwrap(),
+/// );
+/// let records = SwapRecords::new();
+/// records.swapon(ty, 1 << 20).unwrap();
+/// records.record_range(SwapEntry::new(ty, 1000).unwrap(), 3, dying).unwrap();
+///
+/// // css_offline: as much as time allows.
+/// let mut early = records.migration(dying, parent);
+/// while early.step(100_000) == Step::More { /* let others run */ }
+///
+/// // css_free: to the end, unless the counter says that nothing is left.
+/// let memsw = AtomicU64::new(0);
+/// let last = records.migration(dying, parent).memsw_hint(&memsw).run();
+/// assert!(last.stopped_by_hint && last.left_at_most == 0);
+/// assert_eq!(records.count(parent), 3);
+/// ```
+#[must_use = "a migration does nothing before `run` or `step`"]
+pub struct Migration<'t, L = RawSpinLock> {
+    table: &'t SwapRecords<L>,
+    old: MemcgId,
+    new: MemcgId,
+    hint: Option<&'t dyn MemswHint>,
+    /// The types that are still to be begun.
+    types: core::ops::Range<u8>,
+    /// The type that is being migrated, and the first region that is still to be looked at.
+    on: Option<(On<'t, L>, usize)>,
+    so_far: Migrated,
+    done: bool,
+}
+
+/// What a region costs at least, in entries: a lock and some cache misses take as long as this many
+/// entries are scanned in.
+const REGION_COST: u64 = 2048;
+
+impl<'t, L: RawMutex> Migration<'t, L> {
+    pub(crate) fn new(table: &'t SwapRecords<L>, old: MemcgId, new: MemcgId) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "MAX_SWAPFILES is 32")]
+        let types = 0..MAX_SWAPFILES as u8;
+        Self {
+            table,
+            old,
+            new,
+            hint: None,
+            types,
+            on: None,
+            so_far: Migrated::default(),
+            done: old == new,
+        }
+    }
+
+    /// Stops early, as soon as at least as many records are moved as the hint says are charged. It is
+    /// asked anew before each region that may hold a record.
+    pub fn memsw_hint(mut self, hint: &'t impl MemswHint) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
+    /// Migrates all that is left to migrate.
+    pub fn run(mut self) -> Migrated {
+        loop {
+            if let Step::Done(migrated) = self.step(u64::MAX) {
+                return migrated;
+            }
+        }
+    }
+
+    /// Migrates for about as long as a scan of `budget` entries takes, and at least one region.
+    ///
+    /// A region that is looked at counts with the entries that were scanned, or 2048 where they were
+    /// fewer; one that the index skips counts nothing. Records of the old id that others write behind
+    /// the point that it has reached are not seen: only [`run`](Self::run) of a later migration, when
+    /// nobody records the old id any more, leaves none. Once done, it gives the same report again.
+    pub fn step(&mut self, budget: u64) -> Step {
+        let mut spent = 0;
+        while !self.done {
+            if spent > 0 && spent >= budget {
+                return Step::More;
+            }
+            spent += self.next_region();
+        }
+        Step::Done(self.so_far)
+    }
+
+    /// What is done by now; `left_at_most` is what the index says is left.
+    pub fn so_far(&self) -> Migrated {
+        Migrated {
+            left_at_most: if self.done {
+                self.so_far.left_at_most
+            } else {
+                self.table.count_at_most(self.old)
+            },
+            ..self.so_far
+        }
+    }
+
+    /// Migrates the next region that may hold a record, or finds out that there is none. Gives its cost.
+    fn next_region(&mut self) -> u64 {
+        let Some((on, from)) = &mut self.on else {
+            self.next_type();
+            return 0;
+        };
+        let Some(index) = on.next_region(Some(self.old), *from) else {
+            self.on = None;
+            return 0;
+        };
+        if let Some(hint) = self.hint
+            && self.so_far.moved >= hint.charged()
+        {
+            self.stop_by_hint();
+            return 0;
+        }
+        let Some(region) = on.lock(index) else {
+            self.on = None;
+            return 0;
+        };
+        let sweep = region.migrate(self.table.backend(), self.old.get(), self.new.get());
+        drop(region);
+        *from = index + 1;
+        self.so_far.moved += u64::from(sweep.found.count);
+        self.so_far.chunks_scanned += u64::from(sweep.chunks);
+        self.so_far.chunks_skipped -= u64::from(sweep.chunks);
+        u64::from(sweep.entries).max(REGION_COST)
+    }
+
+    /// Goes on to the next type that is on; the end where there is none.
+    fn next_type(&mut self) {
+        let Some(ty) = self.types.next().and_then(SwapType::new) else {
+            self.done = true;
+            return;
+        };
+        if let Some(on) = self.table.file(ty).on() {
+            self.so_far.chunks_skipped += on.chunks();
+            self.on = Some((on, 0));
+        }
+    }
+
+    fn stop_by_hint(&mut self) {
+        self.done = true;
+        self.so_far.stopped_by_hint = true;
+        self.so_far.left_at_most = self.table.count_at_most(self.old);
+        // The types that it did not come to.
+        for ty in self.types.clone().filter_map(SwapType::new) {
+            let on = self.table.file(ty).on();
+            self.so_far.chunks_skipped += on.map_or(0, |on| on.chunks());
+        }
+    }
+}
+
+impl<L> fmt::Debug for Migration<'_, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Migration")
+            .field("old", &self.old)
+            .field("new", &self.new)
+            .field("so_far", &self.so_far)
+            .field("done", &self.done)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,160 @@
+//! [`Presence`]: for each counter, a bitmap of the regions where its count is not zero.
+//!
+//! **Invariant (design, 2):** under a region's lock, the region's bit of a counter is set exactly if
+//! the count of that counter's cell in the region is not zero. Regions share words, so the bits are
+//! changed by atomic read-modify-writes; who reads without the lock may see a bit late, but never
+//! misses one that was set before its read began and stayed set.
+
+use crate::region::{BLOCK, COUNTERS};
+use crate::storage::{Refused, Zeroed};
+use crate::sync::{AtomicU64, Ordering};
+
+/// The number of counters in use is tracked by blocks, one bit each.
+const _: () = assert!(COUNTERS / BLOCK <= u64::BITS as usize);
+
+#[derive(Debug)]
+pub(crate) struct Presence {
+    /// `[counter][word]`, a bit a region.
+    words: Zeroed<AtomicU64>,
+    /// Words a counter.
+    stride: usize,
+    /// The blocks of counters of which a bit was ever set since the start or the last `discard`.
+    used: AtomicU64,
+}
+
+impl Presence {
+    pub(crate) fn new(regions: usize) -> Result<Self, Refused> {
+        let stride = regions.div_ceil(64);
+        let len = stride.checked_mul(COUNTERS);
+        Ok(Self {
+            words: Zeroed::new(len.ok_or(Refused { bytes: usize::MAX })?, false)?,
+            stride,
+            used: AtomicU64::new(0),
+        })
+    }
+
+    fn row(&self, counter: usize) -> &[AtomicU64] {
+        &self.words[counter * self.stride..][..self.stride]
+    }
+
+    /// The region's lock is held.
+    pub(crate) fn set(&self, counter: usize, region: usize) {
+        let block = 1 << (counter / BLOCK);
+        if self.used.load(Ordering::Relaxed) & block == 0 {
+            self.used.fetch_or(block, Ordering::Relaxed);
+        }
+        self.row(counter)[region / 64].fetch_or(1 << (region % 64), Ordering::Relaxed);
+    }
+
+    /// The region's lock is held.
+    pub(crate) fn clear(&self, counter: usize, region: usize) {
+        self.row(counter)[region / 64].fetch_and(!(1 << (region % 64)), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set(&self, counter: usize, region: usize) -> bool {
+        self.row(counter)[region / 64].load(Ordering::Relaxed) >> (region % 64) & 1 != 0
+    }
+
+    /// The first region from `from` on where the counter's bit is set.
+    pub(crate) fn next(&self, counter: usize, from: usize) -> Option<usize> {
+        let row = self.row(counter);
+        next_bit(self.stride, from, |word| row[word].load(Ordering::Relaxed))
+    }
+
+    /// The first region from `from` on where the bit of any counter is set.
+    pub(crate) fn next_of_any(&self, from: usize) -> Option<usize> {
+        next_bit(self.stride, from, |word| {
+            self.counters()
+                .map(|counter| self.row(counter)[word].load(Ordering::Relaxed))
+                .fold(0, |any, bits| any | bits)
+        })
+    }
+
+    /// The counters of which a bit may be set: whole blocks, lowest first.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = usize> + use<> {
+        let used = self.used.load(Ordering::Relaxed);
+        (0..COUNTERS).filter(move |counter| used >> (counter / BLOCK) & 1 != 0)
+    }
+
+    /// How many counters there are up to the last one of which a bit was set.
+    pub(crate) fn counters_end(&self) -> usize {
+        (u64::BITS - self.used.load(Ordering::Relaxed).leading_zeros()) as usize * BLOCK
+    }
+
+    /// All bits clear. No region's lock can be taken any more by who would set one.
+    pub(crate) fn discard(&self) {
+        self.words.discard(self.counters_end() * self.stride);
+        self.used.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The first set bit from `from` on of a bitmap of `len` words.
+fn next_bit(len: usize, from: usize, word: impl Fn(usize) -> u64) -> Option<usize> {
+    let mut index = from / 64;
+    if index >= len {
+        return None;
+    }
+    let mut bits = word(index) & (u64::MAX << (from % 64));
+    while bits == 0 {
+        index += 1;
+        if index == len {
+            return None;
+        }
+        bits = word(index);
+    }
+    Some(index * 64 + bits.trailing_zeros() as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    fn regions(presence: &Presence, counter: usize) -> Vec<usize> {
+        let mut from = 0;
+        core::iter::from_fn(|| {
+            let region = presence.next(counter, from)?;
+            from = region + 1;
+            Some(region)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn bits_are_found_where_they_were_set() {
+        let presence = Presence::new(200).unwrap();
+        assert_eq!(presence.next_of_any(0), None);
+        for region in [0, 63, 64, 199] {
+            presence.set(5, region);
+        }
+        presence.set(COUNTERS - 1, 100);
+        assert_eq!(regions(&presence, 5), [0, 63, 64, 199]);
+        assert_eq!(regions(&presence, 6), []);
+        assert_eq!(presence.next(5, 65), Some(199));
+        assert_eq!(presence.next(5, 200), None);
+        assert_eq!(presence.next(5, 10_000), None);
+        assert_eq!(presence.next_of_any(65), Some(100));
+        assert!(presence.is_set(5, 63) && !presence.is_set(5, 62));
+        presence.clear(5, 63);
+        assert_eq!(regions(&presence, 5), [0, 64, 199]);
+    }
+
+    #[test]
+    fn counters_in_use_are_whole_blocks() {
+        let presence = Presence::new(1).unwrap();
+        assert_eq!(
+            (presence.counters().count(), presence.counters_end()),
+            (0, 0)
+        );
+        presence.set(1, 0);
+        presence.set(BLOCK * 2, 0);
+        assert_eq!(presence.counters().count(), 2 * BLOCK);
+        assert_eq!(presence.counters_end(), 3 * BLOCK);
+        presence.discard();
+        assert_eq!(presence.counters_end(), 0);
+        assert_eq!(
+            (presence.next(1, 0), presence.next(2 * BLOCK, 0)),
+            (None, None)
+        );
+    }
+}

@@ -1,0 +1,344 @@
+//! [`Regions`] and [`Region`]: the locks, the cells that they guard, and what is done under one.
+//!
+//! A region is [`REGION_ENTRIES`] consecutive entries. It has one lock, and for each counter (an id,
+//! or several that share one) one cell: how many entries of the region hold such an id, and the
+//! exclusive-or of their positions. Adding or removing a record changes both, in any order; where the
+//! number is one, the other half *is* the position (a one-cell invertible Bloom lookup table:
+//! Goodrich and Mitzenmacher, "Invertible Bloom Lookup Tables", 2011).
+//!
+//! **Invariants (design, 1 and 2):** entries, cells and presence bits of a region are written only
+//! while its lock is held, that is, through a [`Region`]. Whenever the lock is free, for each counter:
+//! the cell's number is that of the entries whose id maps to it, its exclusive-or is that of their
+//! positions, and the presence bit is set exactly if the number is not zero.
+
+use core::ops::Range;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use lock_api::{Mutex, MutexGuard, RawMutex};
+use smallvec::SmallVec;
+
+use crate::cell::{Cell, Tally, narrow};
+use crate::presence::Presence;
+use crate::scan::{self, Backend, Found};
+use crate::storage::{Refused, Zeroed};
+use crate::sync::{AtomicU16, AtomicU32, Ordering};
+
+/// Entries in a chunk: a page of 16-bit ids.
+pub const CHUNK_ENTRIES: usize = if cfg!(miri) {
+    64
+} else {
+    4096 / size_of::<u16>()
+};
+
+/// Entries under one lock: 16 chunks. What a position in a cell can address, and the most work that is
+/// ever done in one hold of a lock.
+pub const REGION_ENTRIES: usize = 16 * CHUNK_ENTRIES;
+
+/// How many counters each region has. Ids share a counter where they are equal modulo this. The
+/// kernel hands out ids lowest first, so this many live cgroups have a counter each.
+pub(crate) const COUNTERS: usize = 4096;
+
+/// The cells of a region lie in blocks of this many, so that ids that nobody uses cost no memory.
+pub(crate) const BLOCK: usize = 64;
+
+/// How far apart the locks of neighbouring regions are: a cache line of one-byte locks.
+const LOCK_SPREAD: usize = 64;
+
+const _: () = assert!(COUNTERS.is_power_of_two() && REGION_ENTRIES.is_power_of_two());
+// The number may be that of a whole region, and a position less: they fit into their halves.
+const _: () = assert!(REGION_ENTRIES <= u16::MAX as usize);
+
+/// The counter of this id.
+pub(crate) fn counter(id: u16) -> usize {
+    usize::from(id) % COUNTERS
+}
+
+/// The locks and cells of one area, and where the cells are not zero.
+pub(crate) struct Regions<L> {
+    /// Spread over `1 << line_shift` lines: see `lock_index`.
+    locks: Box<[Mutex<L, ()>]>,
+    line_shift: u32,
+    /// `[block of counters][region][counter in the block]`.
+    cells: Zeroed<AtomicU32>,
+    /// How many regions there are, a power of two.
+    len: usize,
+    presence: Presence,
+}
+
+impl<L: RawMutex> Regions<L> {
+    pub(crate) fn new(len: usize) -> Result<Self, Refused> {
+        const HUGE_PAGE: usize = 2 << 20;
+        debug_assert!(len.is_power_of_two());
+        let cells = len
+            .checked_mul(COUNTERS)
+            .ok_or(Refused { bytes: usize::MAX })?;
+        // Up to a line of locks a region while there are few regions, then a byte.
+        let lock_lines = len.min(LOCK_SPREAD).max(len / LOCK_SPREAD);
+        let nr_locks = lock_lines * LOCK_SPREAD;
+        let mut locks = Vec::new();
+        locks.try_reserve_exact(nr_locks).map_err(|_| Refused {
+            bytes: nr_locks.saturating_mul(size_of::<Mutex<L, ()>>()),
+        })?;
+        locks.resize_with(nr_locks, || Mutex::new(()));
+        Ok(Self {
+            locks: locks.into_boxed_slice(),
+            line_shift: lock_lines.ilog2(),
+            // A huge page must not reach over blocks: an unused one would be paid for.
+            cells: Zeroed::new(cells, len * BLOCK * size_of::<AtomicU32>() >= HUGE_PAGE)?,
+            len,
+            presence: Presence::new(len)?,
+        })
+    }
+
+    /// Locks are dense, so that those of a large map stay in the cache while its entries do not, but
+    /// those of neighbours lie in different lines, so that neighbours do not slow each other down.
+    #[inline]
+    fn lock_index(&self, region: usize) -> usize {
+        let line = region & ((1 << self.line_shift) - 1);
+        line * LOCK_SPREAD + (region >> self.line_shift)
+    }
+
+    /// Waits for the region's lock. `entries` are those of the region that are below `max_pages`.
+    #[inline]
+    pub(crate) fn lock<'a>(&'a self, index: usize, entries: &'a [AtomicU16]) -> Region<'a, L> {
+        debug_assert!(index < self.len && entries.len() <= REGION_ENTRIES);
+        Region {
+            _held: self.locks[self.lock_index(index)].lock(),
+            regions: self,
+            index,
+            entries,
+        }
+    }
+
+    #[inline]
+    fn cell(&self, region: usize, counter: usize) -> &AtomicU32 {
+        &self.cells[(counter / BLOCK * self.len + region) * BLOCK + counter % BLOCK]
+    }
+
+    pub(crate) fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The sum of the counter's numbers: exact for the counter when nobody writes.
+    pub(crate) fn counted(&self, counter: usize) -> u64 {
+        let mut sum = 0;
+        let mut from = 0;
+        while let Some(region) = self.presence.next(counter, from) {
+            let cell = Cell(self.cell(region, counter).load(Ordering::Relaxed));
+            sum += u64::from(cell.tally().count);
+            from = region + 1;
+        }
+        sum
+    }
+
+    /// All cells and bits zero. No region can be locked any more by who would write to it.
+    pub(crate) fn discard(&self) {
+        let blocks = self.presence.counters_end() / BLOCK;
+        self.cells.discard(blocks * self.len * BLOCK);
+        self.presence.discard();
+    }
+}
+
+/// Runs of equal owners: position of the first, how many, and the id.
+pub(crate) type Owners = SmallVec<[(usize, usize, u16); 32]>;
+
+/// What was found in one region, and how much of it was looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sweep {
+    pub(crate) found: Tally,
+    /// Chunks of which at least one entry was looked at.
+    pub(crate) chunks: u32,
+    /// Entries that were looked at, rounded up to what the scan takes at once.
+    pub(crate) entries: u32,
+    /// The position that the cell gave away, where the scan did not get so far.
+    last: Option<usize>,
+}
+
+/// A region whose lock is held, until it is dropped.
+pub(crate) struct Region<'a, L: RawMutex> {
+    _held: MutexGuard<'a, L, ()>,
+    regions: &'a Regions<L>,
+    index: usize,
+    entries: &'a [AtomicU16],
+}
+
+impl<L: RawMutex> Region<'_, L> {
+    /// The id at `position`, 0 for none.
+    pub(crate) fn get(&self, position: usize) -> u16 {
+        self.entries[position].load(Ordering::Relaxed)
+    }
+
+    /// Makes `new` the id at `position`; gives the one that was there.
+    #[inline]
+    pub(crate) fn set(&self, position: usize, new: u16) -> u16 {
+        let entry = &self.entries[position];
+        let old = entry.load(Ordering::Relaxed);
+        if old != new {
+            entry.store(new, Ordering::Relaxed);
+            let one = Tally::at(position);
+            self.remove(old, one);
+            self.add(new, one);
+        }
+        old
+    }
+
+    /// Makes `new` the id of the entries at `positions`, from the front, and writes down the owners
+    /// that they had, until the note is full. Gives the position that it got to.
+    pub(crate) fn set_range(&self, positions: Range<usize>, new: u16, had: &mut Owners) -> usize {
+        let entries = &self.entries[..positions.end];
+        let mut at = positions.start;
+        let mut added = Tally::default();
+        while at < entries.len() && had.len() < had.inline_size() {
+            let start = at;
+            let old = entries[at].load(Ordering::Relaxed);
+            let len = entries[start..]
+                .iter()
+                .take_while(|entry| entry.load(Ordering::Relaxed) == old)
+                .map(|entry| entry.store(new, Ordering::Relaxed))
+                .count();
+            at += len;
+            if old != new {
+                let run = Tally::run(start..at);
+                self.remove(old, run);
+                added = added.and(run);
+            }
+            if old != 0 {
+                had.push((start, len, old));
+            }
+        }
+        self.add(new, added);
+        at
+    }
+
+    /// Makes `new`, another id than `old`, the id of each entry that has `old`.
+    pub(crate) fn migrate(&self, backend: Backend, old: u16, new: u16) -> Sweep {
+        let sweep = self.sweep(old, |entries, stop_at| {
+            // SAFETY: this region's lock is held, so nobody else writes its entries (invariant 1).
+            unsafe { scan::replace(backend, entries, old, new, stop_at) }
+        });
+        if let Some(last) = sweep.last {
+            self.entries[last].store(new, Ordering::Relaxed);
+        }
+        if counter(old) != counter(new) {
+            self.remove(old, sweep.found);
+            self.add(new, sweep.found);
+        }
+        sweep
+    }
+
+    /// How many entries have this id.
+    pub(crate) fn count(&self, backend: Backend, id: u16) -> u32 {
+        let sweep = self.sweep(id, |entries, stop_at| {
+            // SAFETY: this region's lock is held, so nobody writes its entries (invariant 1).
+            unsafe { scan::count(backend, entries, id, stop_at) }
+        });
+        sweep.found.count
+    }
+
+    /// Finds the entries that have `id`: `scan` gives those in front, and stops as soon as it has all
+    /// but one of those in the cell; the last one is then what is left of the cell.
+    fn sweep(&self, id: u16, scan: impl FnOnce(&[AtomicU16], u32) -> Found) -> Sweep {
+        let cell = self.tally_of(counter(id));
+        let Found {
+            tally: mut found,
+            end: mut seen,
+        } = match cell.count {
+            0 | 1 => Found::default(),
+            n => scan(self.entries, n - 1),
+        };
+        let mut chunks = seen.div_ceil(CHUNK_ENTRIES);
+        // Behind what the scan saw, it may still be of another id that shares the counter.
+        let unseen = cell.last_without(found).filter(|&last| last >= seen);
+        let last = unseen.filter(|&last| self.get(last) == id);
+        if let Some(unseen) = unseen {
+            seen += 1;
+            chunks += usize::from(unseen >= chunks * CHUNK_ENTRIES);
+        }
+        if let Some(last) = last {
+            found = found.and(Tally::at(last));
+        }
+        Sweep {
+            found,
+            chunks: narrow(chunks),
+            entries: narrow(seen),
+            last,
+        }
+    }
+
+    /// What the cell of this counter says.
+    pub(crate) fn tally_of(&self, counter: usize) -> Tally {
+        let cell = self.regions.cell(self.index, counter);
+        Cell(cell.load(Ordering::Relaxed)).tally()
+    }
+
+    fn cell(&self, id: u16) -> &AtomicU32 {
+        self.regions.cell(self.index, counter(id))
+    }
+
+    /// Records that `id` (0: none) has these positions now.
+    #[inline]
+    fn add(&self, id: u16, more: Tally) {
+        if id == 0 || more.count == 0 {
+            return;
+        }
+        let cell = self.cell(id);
+        let before = Cell(cell.load(Ordering::Relaxed));
+        cell.store(before.with(more).0, Ordering::Relaxed);
+        if before.is_empty() {
+            self.regions.presence.set(counter(id), self.index);
+        }
+    }
+
+    /// Records that `id` (0: none) has these positions no more.
+    #[inline]
+    fn remove(&self, id: u16, part: Tally) {
+        if id == 0 || part.count == 0 {
+            return;
+        }
+        let cell = self.cell(id);
+        let after = Cell(cell.load(Ordering::Relaxed)).without(part);
+        cell.store(after.0, Ordering::Relaxed);
+        if after.is_empty() {
+            self.regions.presence.clear(counter(id), self.index);
+        }
+    }
+
+    /// Whether the swapfile has an entry at this position.
+    pub(crate) fn has(&self, position: usize) -> bool {
+        position < self.entries.len()
+    }
+
+    /// The first position from `from` on that has `id`.
+    pub(crate) fn find(&self, backend: Backend, id: u16, from: usize) -> Option<usize> {
+        let entries = self.entries.get(from..)?;
+        let tally = self.tally_of(counter(id));
+        if tally.count == 1 {
+            let only = tally.xor as usize;
+            return (only >= from && self.get(only) == id).then_some(only);
+        }
+        // SAFETY: this region's lock is held, so nobody writes its entries (invariant 1).
+        let found = unsafe { scan::count(backend, entries, id, 1) };
+        if found.tally.count == 0 {
+            return None;
+        }
+        // It stopped at the end of the block that the first one is in.
+        let block = found.end.saturating_sub(scan::MAX_BLOCK)..found.end;
+        block
+            .map(|at| from + at)
+            .find(|&position| self.get(position) == id)
+    }
+
+    /// As many ids as a chunk has, from `from` on. `to` has room for them: nothing is allocated here.
+    pub(crate) fn copy(&self, from: usize, to: &mut Vec<u16>) {
+        let end = self.entries.len().min(from + CHUNK_ENTRIES);
+        debug_assert!(to.capacity() >= CHUNK_ENTRIES);
+        to.clear();
+        let ids = self.entries[from..end].iter();
+        to.extend(ids.map(|entry| entry.load(Ordering::Relaxed)));
+    }
+}

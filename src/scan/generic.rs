@@ -1,0 +1,228 @@
+//! The one kernel, over the vectors of a backend.
+//!
+//! A slice is a head of single entries up to where a vector is aligned, blocks of several vectors,
+//! single vectors, and a tail of single entries. Nearly all blocks hold no match, so a block
+//! without one costs its loads, a comparison each, and one branch for all. A block with a match
+//! adds up where its matches are without leaving the vectors, so a dense region does not fall back
+//! to looking at entries one by one.
+
+use super::{Found, MAX_BLOCK, MAX_ENTRIES, scalar};
+use crate::sync::AtomicU16;
+
+/// The bytes of a cache line. Blocks begin at a line, so that no vector crosses from one to the next.
+pub(super) const LINE: usize = 64;
+
+/// A vector of entries.
+///
+/// `splat` and `load` are the only ways to a first value, and unsafe: a value is the proof
+/// that the processor has the instructions of its type, so the other methods can be safe.
+pub(super) trait Vector: Copy {
+    /// The lanes where a comparison held.
+    type Mask: Copy;
+
+    /// How many entries a vector holds.
+    const ENTRIES: usize;
+
+    /// `value` in every lane.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions of this vector.
+    unsafe fn splat(value: u16) -> Self;
+
+    /// `first` and its successors, modulo 2^16; from any value.
+    fn ramp(self, first: usize) -> Self;
+
+    /// The `ENTRIES` entries at `from`, loaded plainly.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions of this vector. `from` is aligned to the vector, the
+    /// entries lie in one slice, and nobody writes them (invariant 3).
+    unsafe fn load(from: *const AtomicU16) -> Self;
+
+    /// The lanes that are equal in both.
+    fn equal(self, other: Self) -> Self::Mask;
+
+    /// Whether one of the masks has a lane.
+    fn any<const N: usize>(masks: [Self::Mask; N]) -> bool;
+
+    /// One more in the lanes of `mask`.
+    fn one_more_where(self, mask: Self::Mask) -> Self;
+
+    /// The sum of all lanes.
+    fn sum_lanes(self) -> u32;
+
+    /// The exclusive-or of both in the lanes of `mask`, `self` elsewhere.
+    fn xor_where(self, mask: Self::Mask, other: Self) -> Self;
+
+    /// The sums of the lanes, modulo 2^16.
+    fn plus(self, other: Self) -> Self;
+
+    /// The exclusive-or of all lanes.
+    fn xor_lanes(self) -> u16;
+
+    /// Stores `self` in the lanes of `masks`, for vectors that follow one another from `to` on, as
+    /// relaxed `AtomicU16` stores: never plainly. May store again in the other lanes what they hold,
+    /// but writes to no cache line in which no lane was asked for.
+    ///
+    /// # Safety
+    ///
+    /// `to` is aligned to the vector, the entries lie in one slice, and nobody else writes them
+    /// (invariant 3).
+    unsafe fn store_where<const N: usize>(self, masks: [Self::Mask; N], to: *const AtomicU16);
+}
+
+/// Finds `old` in `entries`, and replaces it by `new` if `WRITE`; `N` vectors make a block.
+///
+/// # Safety
+///
+/// The processor has the instructions of `V`, and nobody else writes `entries` (invariant 3).
+#[inline(always)]
+pub(super) unsafe fn scan<V: Vector, const N: usize, const WRITE: bool>(
+    entries: &[AtomicU16],
+    old: u16,
+    new: u16,
+    stop_at: u32,
+) -> Found {
+    const { assert!(LINE.is_multiple_of(size_of::<V>()) && N * V::ENTRIES <= MAX_BLOCK) };
+    let to_boundary = entries.as_ptr().addr().wrapping_neg() % LINE / size_of::<AtomicU16>();
+    let head = to_boundary.min(entries.len());
+
+    let mut found = Found::default();
+    scalar::scan_from::<WRITE>(&entries[..head], 0, old, new, stop_at, &mut found);
+    if found.tally.count >= stop_at {
+        return found;
+    }
+
+    // SAFETY: the caller vouches for the instructions.
+    let mut seen = unsafe { Seen::<V, WRITE>::new(old, new, found.tally.count, stop_at) };
+    let mut at = head;
+
+    while !seen.enough && entries.len() - at >= N * V::ENTRIES {
+        // SAFETY: a block fits from `at` on, at a boundary; nobody else writes (invariant 3).
+        unsafe { seen.look::<N>(entries, at) };
+        at += N * V::ENTRIES;
+    }
+    while !seen.enough && entries.len() - at >= V::ENTRIES {
+        // SAFETY: a vector fits from `at` on, at a boundary; nobody else writes (invariant 3).
+        unsafe { seen.look::<1>(entries, at) };
+        at += V::ENTRIES;
+    }
+
+    found.tally.count = seen.count();
+    found.tally.xor ^= u32::from(seen.positions.xor_lanes());
+    found.end = at;
+    scalar::scan_from::<WRITE>(&entries[at..], at, old, new, stop_at, &mut found);
+    found
+}
+
+/// What is looked for, and what was seen of it.
+struct Seen<V, const WRITE: bool> {
+    old: V,
+    new: V,
+    /// In each lane, how far it is to the same lane of the next vector.
+    step: V,
+    /// In each lane, the exclusive-or of the positions that were found in that lane.
+    positions: V,
+    /// In each lane, how many were found in that lane: a 16-bit lane sees at most an eighth of
+    /// `MAX_ENTRIES`.
+    counts: V,
+    /// How many were found before the vectors.
+    before: u32,
+    /// No more than this were found. Adding up the lanes after each block would cost a dense
+    /// region more than the rest, so they are added up only when this reaches `stop_at`.
+    at_most: u32,
+    stop_at: u32,
+    /// Whether `stop_at` were found.
+    enough: bool,
+}
+
+impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
+    /// # Safety
+    ///
+    /// The processor has the instructions of `V`.
+    #[inline(always)]
+    unsafe fn new(old: u16, new: u16, before: u32, stop_at: u32) -> Self {
+        const { assert!(MAX_ENTRIES / V::ENTRIES <= u16::MAX as usize) };
+        // SAFETY: the caller vouches for the instructions.
+        let old = unsafe { V::splat(old) };
+        // SAFETY: as above.
+        let new = unsafe { V::splat(new) };
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a vector has 32 entries at most"
+        )]
+        // SAFETY: as above.
+        let step = unsafe { V::splat(V::ENTRIES as u16) };
+        // SAFETY: as above.
+        let zero = unsafe { V::splat(0) };
+        Self {
+            old,
+            new,
+            step,
+            positions: zero,
+            counts: zero,
+            before,
+            at_most: before,
+            stop_at,
+            enough: before >= stop_at,
+        }
+    }
+
+    #[inline(always)]
+    fn count(&self) -> u32 {
+        self.before + self.counts.sum_lanes()
+    }
+
+    /// Looks at the `N` vectors of `entries` that begin at entry `at`.
+    ///
+    /// # Safety
+    ///
+    /// The vectors lie in `entries`, entry `at` is aligned to a vector, and nobody else writes
+    /// (invariant 3).
+    #[inline(always)]
+    unsafe fn look<const N: usize>(&mut self, entries: &[AtomicU16], at: usize) {
+        debug_assert!(at + N * V::ENTRIES <= entries.len());
+        // SAFETY: `at` is in the slice.
+        let block = unsafe { entries.as_ptr().add(at) };
+
+        let mut masks = [self.old.equal(self.old); N];
+        let mut i = 0;
+        while i < N {
+            // SAFETY: the vector is in the slice.
+            let from = unsafe { block.add(i * V::ENTRIES) };
+            // SAFETY: the vector is in the slice and aligned, `self` holds a `V`, and nobody
+            // writes (invariant 3).
+            masks[i] = unsafe { V::load(from) }.equal(self.old);
+            i += 1;
+        }
+        if !V::any(masks) {
+            return;
+        }
+
+        let mut here = self.old.ramp(at);
+        let mut i = 0;
+        while i < N {
+            self.counts = self.counts.one_more_where(masks[i]);
+            self.positions = self.positions.xor_where(masks[i], here);
+            here = here.plus(self.step);
+            i += 1;
+        }
+        if WRITE {
+            // SAFETY: the block is in the slice and aligned, and nobody else writes (invariant 3).
+            unsafe { self.new.store_where(masks, block) };
+        }
+
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a block has 128 entries at most"
+        )]
+        let most = (N * V::ENTRIES) as u32;
+        self.at_most += most;
+        if self.at_most >= self.stop_at {
+            self.at_most = self.count();
+            self.enough = self.at_most >= self.stop_at;
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Finding the records of one id in a run of entries, and giving them to another.
+//!
+//! There is one kernel (`generic`), written over a small vector trait, and one oracle (`scalar`).
+//! A backend is an implementation of the trait: `wide` on every target, `x86_64` with AVX2 and
+//! AVX-512BW. Which of them runs is decided once for each call, from what the processor said.
+//!
+//! Rules on memory, which all backends keep (invariant 3):
+//!
+//! - Entries are loaded plainly, many at a time. The caller holds the lock of their region, so
+//!   nobody writes; relaxed loads by others beside ours are no race.
+//! - Entries are never stored plainly, for that would race with those loads. `scalar` and `wide`
+//!   store each match through its `AtomicU16`. AVX2 and AVX-512BW store a vector from `asm!`,
+//!   which stands for one relaxed `AtomicU16` store a lane, in some order. Miri, which cannot run
+//!   assembly, is given just those stores.
+//! - Vectors are loaded and stored where their own size is aligned. A store then lies in one cache
+//!   line, and each lane of it is 2 aligned bytes.
+
+use core::fmt;
+
+use crate::cell::Tally;
+use crate::sync::AtomicU16;
+
+mod generic;
+mod scalar;
+mod wide;
+#[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
+mod x86_64;
+
+#[cfg(test)]
+mod tests;
+
+/// The most entries in one call: positions are 16 bits wide.
+const MAX_ENTRIES: usize = 1 << 16;
+
+/// The most entries that are looked at between two looks at how many were found.
+pub(crate) const MAX_BLOCK: usize = 128;
+
+/// Which instructions the scan uses.
+///
+/// Every backend finds the same records. They differ in speed only, and from memory that is not in
+/// a cache even [`Wide`](Self::Wide) comes near to what the memory delivers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Backend {
+    /// One entry at a time, in safe code: what the others are tested against.
+    Scalar,
+    /// 8 entries in a vector, with what the target always has (SSE2, NEON); plain integers where
+    /// the target has no vectors.
+    Wide,
+    /// 16 entries in a vector: x86-64 with AVX2.
+    Avx2,
+    /// 32 entries in a vector, and masked stores: x86-64 with AVX-512BW.
+    Avx512,
+}
+
+impl Backend {
+    /// Every backend that exists, on any target, from the slowest to the fastest.
+    pub const ALL: &'static [Self] = &[Self::Scalar, Self::Wide, Self::Avx2, Self::Avx512];
+
+    /// Whether this backend was compiled in and this processor can run it.
+    ///
+    /// With the feature `std` the processor is asked (once; the answer is kept). Without it, only
+    /// what the compiler was told counts: `-C target-feature=+avx2` or `-C target-cpu`.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Scalar | Self::Wide => true,
+            Self::Avx2 => has_avx2(),
+            Self::Avx512 => has_avx512(),
+        }
+    }
+
+    /// The fastest backend that is available. Costs a load and a test or two.
+    #[must_use]
+    pub fn detect() -> Self {
+        if has_avx512() {
+            Self::Avx512
+        } else if has_avx2() {
+            Self::Avx2
+        } else {
+            Self::Wide
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Scalar => "scalar",
+            Self::Wide => "wide",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512bw",
+        })
+    }
+}
+
+/// What a scan found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Found {
+    /// Their positions, counted from the first entry of the slice.
+    pub(crate) tally: Tally,
+    /// How many entries were looked at: all, or up to the end of the block where it stopped.
+    pub(crate) end: usize,
+}
+
+/// Turns every `old` of `entries` into `new`, from the front.
+///
+/// May stop once it found `stop_at`, and looks at that once a block: it may find more. All that it
+/// found is replaced, and nothing that it left is counted. A backend that is not available is
+/// replaced by [`Backend::Wide`].
+///
+/// # Safety
+///
+/// Nobody else writes `entries` during the call: the caller holds their region's lock
+/// (invariants 1 and 3). Relaxed `AtomicU16` loads by others are fine.
+pub(crate) unsafe fn replace(
+    backend: Backend,
+    entries: &[AtomicU16],
+    old: u16,
+    new: u16,
+    stop_at: u32,
+) -> Found {
+    // SAFETY: as the caller promises (invariants 1 and 3).
+    unsafe { dispatch::<true>(backend, entries, old, new, stop_at) }
+}
+
+/// Counts the entries that hold `id`, from the front; may stop once it found `stop_at`, as
+/// [`replace`] does. Writes nothing.
+///
+/// # Safety
+///
+/// Nobody writes `entries` during the call: the caller holds their region's lock (invariants 1
+/// and 3).
+pub(crate) unsafe fn count(
+    backend: Backend,
+    entries: &[AtomicU16],
+    id: u16,
+    stop_at: u32,
+) -> Found {
+    // SAFETY: as the caller promises (invariants 1 and 3).
+    unsafe { dispatch::<false>(backend, entries, id, id, stop_at) }
+}
+
+/// # Safety
+///
+/// As for [`replace`].
+unsafe fn dispatch<const WRITE: bool>(
+    backend: Backend,
+    entries: &[AtomicU16],
+    old: u16,
+    new: u16,
+    stop_at: u32,
+) -> Found {
+    debug_assert!(
+        entries.len() <= MAX_ENTRIES,
+        "{} entries in a scan",
+        entries.len()
+    );
+
+    match backend {
+        Backend::Scalar => scalar::scan::<WRITE>(entries, old, new, stop_at),
+        #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
+        // SAFETY: the processor has the instructions, and nobody writes (invariant 3).
+        Backend::Avx2 if has_avx2() => unsafe {
+            x86_64::scan_avx2::<WRITE>(entries, old, new, stop_at)
+        },
+        #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
+        // SAFETY: the processor has the instructions, and nobody writes (invariant 3).
+        Backend::Avx512 if has_avx512() => unsafe {
+            x86_64::scan_avx512::<WRITE>(entries, old, new, stop_at)
+        },
+        // Safe code can ask for a backend by name, so the last word is the processor's.
+        // SAFETY: nobody writes (invariant 3).
+        _ => unsafe { wide::scan::<WRITE>(entries, old, new, stop_at) },
+    }
+}
+
+#[inline]
+fn has_avx2() -> bool {
+    #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
+    return x86_64::has_avx2();
+    #[cfg(not(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2"))))]
+    return false;
+}
+
+#[inline]
+fn has_avx512() -> bool {
+    #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
+    return x86_64::has_avx512();
+    #[cfg(not(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2"))))]
+    return false;
+}

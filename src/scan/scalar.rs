@@ -1,0 +1,41 @@
+//! The oracle: one entry at a time, in safe code. The ends of a slice that are too short for a
+//! vector come here too.
+
+use super::Found;
+use crate::cell::Tally;
+use crate::sync::{AtomicU16, Ordering::Relaxed};
+
+/// Finds `old` in `entries`, and replaces it by `new` if `WRITE`, until `stop_at` are found.
+pub(super) fn scan<const WRITE: bool>(
+    entries: &[AtomicU16],
+    old: u16,
+    new: u16,
+    stop_at: u32,
+) -> Found {
+    let mut found = Found::default();
+    scan_from::<WRITE>(entries, 0, old, new, stop_at, &mut found);
+    found
+}
+
+/// As [`scan`], for entries that begin at position `first` of a longer slice; adds to `found`.
+pub(super) fn scan_from<const WRITE: bool>(
+    entries: &[AtomicU16],
+    first: usize,
+    old: u16,
+    new: u16,
+    stop_at: u32,
+    found: &mut Found,
+) {
+    for (position, entry) in (first..).zip(entries) {
+        if found.tally.count >= stop_at {
+            return;
+        }
+        if entry.load(Relaxed) == old {
+            if WRITE {
+                entry.store(new, Relaxed);
+            }
+            found.tally = found.tally.and(Tally::at(position));
+        }
+        found.end = position + 1;
+    }
+}

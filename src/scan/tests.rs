@@ -1,0 +1,361 @@
+//! One suite of properties, stamped on every backend. The oracle here is written from the contract
+//! alone, so that `scalar` is tested as the others are.
+
+use core::ops::Range;
+use std::{eprintln, format, string::ToString, vec, vec::Vec};
+
+use proptest::prelude::*;
+
+use super::{Backend, Found, MAX_BLOCK, MAX_ENTRIES};
+use crate::sync::{AtomicU16, Ordering::Relaxed};
+
+/// No scan finds more than `stop_at` by more than this: the matches of one block less one.
+const MOST_TOO_MANY: usize = MAX_BLOCK - 1;
+
+/// A slice of entries between guards, at any distance from a cache line.
+struct Guarded {
+    all: Vec<AtomicU16>,
+    range: Range<usize>,
+}
+
+const GUARD: usize = 80;
+
+impl Guarded {
+    /// `ids` from `shift` entries after an address that is a multiple of 128; the guards hold `id`,
+    /// so that a scan that goes too far has something to find there.
+    fn new(ids: &[u16], shift: usize, id: u16) -> Self {
+        let all: Vec<_> = (0..ids.len() + shift + 64 + 2 * GUARD)
+            .map(|_| AtomicU16::new(id))
+            .collect();
+        let to_boundary = all[GUARD..].as_ptr().addr().wrapping_neg() % 128 / 2;
+        let first = GUARD + to_boundary + shift;
+        let range = first..first + ids.len();
+        for (entry, &id) in all[range.clone()].iter().zip(ids) {
+            entry.store(id, Relaxed);
+        }
+        Self { all, range }
+    }
+
+    fn entries(&self) -> &[AtomicU16] {
+        &self.all[self.range.clone()]
+    }
+
+    fn ids(&self) -> Vec<u16> {
+        self.entries()
+            .iter()
+            .map(|entry| entry.load(Relaxed))
+            .collect()
+    }
+
+    fn guards_hold(&self, id: u16) -> bool {
+        let (before, after) = (&self.all[..self.range.start], &self.all[self.range.end..]);
+        before
+            .iter()
+            .chain(after)
+            .all(|guard| guard.load(Relaxed) == id)
+    }
+}
+
+/// What a scan may answer for a slice whose matches stand at `places`: the first few of them, all
+/// or at least `stop_at`, and not many more.
+fn assert_found(found: Found, places: &[usize], len: usize, stop_at: u32) -> usize {
+    let count = found.tally.count as usize;
+    let enough = places.len().min(stop_at as usize);
+    assert!(count >= enough, "{count} of {enough} found");
+    assert!(
+        count <= places.len(),
+        "{count} found, {} there",
+        places.len()
+    );
+    assert!(
+        count <= enough + MOST_TOO_MANY,
+        "{count} found, asked to stop at {stop_at}"
+    );
+    let xor = places[..count].iter().fold(0, |xor, place| xor ^ place);
+    assert_eq!(found.tally.xor as usize, xor);
+    // It says how far it looked: past what it found, not past what it left, and to the end or a
+    // block's length behind the last match.
+    let last = places[..count].last().map_or(0, |last| last + 1);
+    assert!(last <= found.end && found.end <= places.get(count).copied().unwrap_or(len));
+    assert!(found.end == len || found.end <= last.max(stop_at.min(1) as usize) + MAX_BLOCK);
+    count
+}
+
+fn check(backend: Backend, ids: &[u16], shift: usize, old: u16, new: u16, stop_at: u32) {
+    let places: Vec<_> = (0..ids.len()).filter(|&at| ids[at] == old).collect();
+    let guarded = Guarded::new(ids, shift, old);
+
+    // SAFETY: no other thread knows these entries.
+    let found = unsafe { super::count(backend, guarded.entries(), old, stop_at) };
+    assert_found(found, &places, ids.len(), stop_at);
+    assert!(guarded.ids() == ids, "count writes nothing");
+
+    // SAFETY: no other thread knows these entries.
+    let found = unsafe { super::replace(backend, guarded.entries(), old, new, stop_at) };
+    let moved = assert_found(found, &places, ids.len(), stop_at);
+    let mut expected = ids.to_vec();
+    for &place in &places[..moved] {
+        expected[place] = new;
+    }
+    assert!(
+        guarded.ids() == expected,
+        "the first {moved} matches are replaced, and only they"
+    );
+    assert!(
+        guarded.guards_hold(old),
+        "nothing outside the slice is written"
+    );
+}
+
+/// Every stopping point that is on an edge, for `ids`.
+fn check_stops(backend: Backend, ids: &[u16], shift: usize, old: u16, new: u16) {
+    let n = ids.iter().filter(|&&id| id == old).count();
+    let n = u32::try_from(n).expect("a slice has at most 65536 entries");
+    for stop_at in [0, 1, n.saturating_sub(1), n, u32::MAX] {
+        check(backend, ids, shift, old, new, stop_at);
+    }
+}
+
+/// Ids that are `old` where `is_match` says so, and close to `old` elsewhere.
+fn ids(len: usize, old: u16, is_match: impl Fn(usize) -> bool) -> Vec<u16> {
+    let others = [
+        0,
+        old ^ 1,
+        old ^ 0x8000,
+        !old,
+        old.swap_bytes().wrapping_add(1),
+    ];
+    let other = |at: usize| {
+        others
+            .into_iter()
+            .cycle()
+            .skip(at % 5)
+            .find(|&id| id != old)
+    };
+    (0..len)
+        .map(|at| {
+            if is_match(at) {
+                old
+            } else {
+                other(at).unwrap_or(!old)
+            }
+        })
+        .collect()
+}
+
+const EDGE_IDS: [(u16, u16); 4] = [(1, 65535), (65535, 1), (0x00ff, 0xff00), (7, 7)];
+
+/// The lengths of the exhaustive tests: up to past two blocks of the largest backend.
+fn lengths() -> impl Iterator<Item = usize> {
+    (0..=300).step_by(if cfg!(miri) { 97 } else { 1 })
+}
+
+/// Distances from a cache line, in entries.
+fn shifts() -> impl Iterator<Item = usize> {
+    (0..=64).step_by(if cfg!(miri) { 21 } else { 1 })
+}
+
+fn one_match_at_every_place(backend: Backend) {
+    let shifts: &[usize] = if cfg!(miri) { &[1] } else { &[0, 1, 15, 33] };
+    for &shift in shifts {
+        let len = if cfg!(miri) { 190 } else { 290 };
+        let step = if cfg!(miri) { 23 } else { 1 };
+        for place in (0..len).step_by(step) {
+            check(
+                backend,
+                &ids(len, 9, |at| at == place),
+                shift,
+                9,
+                10,
+                u32::MAX,
+            );
+        }
+    }
+}
+
+fn every_length_and_alignment(backend: Backend) {
+    let (old, new) = EDGE_IDS[0];
+    for shift in shifts() {
+        for len in lengths() {
+            check(
+                backend,
+                &ids(len, old, |_| false),
+                shift,
+                old,
+                new,
+                u32::MAX,
+            );
+            check(backend, &ids(len, old, |_| true), shift, old, new, u32::MAX);
+            check(
+                backend,
+                &ids(len, old, |at| at % 3 == 1),
+                shift,
+                old,
+                new,
+                u32::MAX,
+            );
+        }
+    }
+}
+
+fn every_stop_and_edge_id(backend: Backend) {
+    let shifts: &[usize] = if cfg!(miri) { &[3] } else { &[0, 5, 32, 63] };
+    let lengths: &[usize] = if cfg!(miri) {
+        &[0, 70, 200]
+    } else {
+        &[0, 1, 31, 64, 129, 256, 257, 700]
+    };
+    for (old, new) in EDGE_IDS.into_iter().take(if cfg!(miri) { 1 } else { 4 }) {
+        for (&shift, &len) in shifts
+            .iter()
+            .flat_map(|s| lengths.iter().map(move |l| (s, l)))
+        {
+            for one_in in [1, 2, 17, 100]
+                .into_iter()
+                .skip(if cfg!(miri) { 2 } else { 0 })
+            {
+                check_stops(
+                    backend,
+                    &ids(len, old, |at| at % one_in == 0),
+                    shift,
+                    old,
+                    new,
+                );
+            }
+            check_stops(backend, &ids(len, old, |at| at + 8 >= len), shift, old, new);
+        }
+    }
+}
+
+fn a_whole_region_and_more(backend: Backend) {
+    let lengths: &[usize] = if cfg!(miri) {
+        &[1200]
+    } else {
+        &[32_768, 33_000, MAX_ENTRIES]
+    };
+    for &len in lengths {
+        check_stops(backend, &ids(len, 40, |at| at + 8 >= len), 0, 40, 65535);
+        check_stops(backend, &ids(len, 40, |at| at % 1000 == 7), 0, 40, 65535);
+        if !cfg!(miri) {
+            check_stops(backend, &ids(len, 40, |_| true), 0, 40, 65535);
+            check_stops(backend, &ids(len - 5, 40, |at| at % 2 == 0), 5, 40, 65535);
+        }
+    }
+}
+
+fn any_slice(backend: Backend) {
+    let cases = if cfg!(miri) { 6 } else { 400 };
+    let longest = if cfg!(miri) { 300 } else { 1500 };
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let slices = prop::collection::vec(1u16..6, 0..longest);
+    proptest!(config, |(ids in slices, shift in 0usize..=64, old in 1u16..6, new in 1u16..9,
+                        stop_at in prop_oneof![0u32..40, Just(u32::MAX)])| {
+        check(backend, &ids, shift, old, new, stop_at);
+    });
+}
+
+/// Invariant 3, for Miri and the thread sanitizer: a lookup takes no lock, and sees one id or the other.
+fn lookups_beside_a_replace(backend: Backend) {
+    let len = if cfg!(miri) { 150 } else { 5000 };
+    let rounds = if cfg!(miri) { 2 } else { 200 };
+    let guarded = Guarded::new(&ids(len, 3, |at| at % 4 != 0), 1, 3);
+    let entries = guarded.entries();
+    let before = guarded.ids();
+    std::thread::scope(|scope| {
+        let lookups = scope.spawn(|| {
+            for _ in 0..rounds {
+                for (entry, &was) in entries.iter().zip(&before) {
+                    let is = entry.load(Relaxed);
+                    assert!(
+                        is == was || was == 3 && is == 4,
+                        "{is} was never stored there"
+                    );
+                }
+            }
+        });
+        for _ in 0..rounds {
+            // SAFETY: this thread alone writes.
+            unsafe { super::replace(backend, entries, 3, 4, u32::MAX) };
+            // SAFETY: this thread alone writes.
+            unsafe { super::replace(backend, entries, 4, 3, u32::MAX) };
+        }
+        lookups.join().expect("lookups see only what was stored");
+    });
+    assert_eq!(guarded.ids(), before);
+}
+
+macro_rules! suite {
+    ($($module:ident: $backend:expr;)*) => {$(
+        mod $module {
+            use super::*;
+
+            suite!(@tests $backend;
+                one_match_at_every_place,
+                every_length_and_alignment,
+                every_stop_and_edge_id,
+                a_whole_region_and_more,
+                any_slice,
+                lookups_beside_a_replace,
+            );
+        }
+    )*};
+    (@tests $backend:expr; $($test:ident,)*) => {$(
+        #[test]
+        fn $test() {
+            if $backend.is_available() {
+                super::$test($backend);
+            } else {
+                skip($backend, stringify!($test));
+            }
+        }
+    )*};
+}
+
+suite! {
+    scalar: Backend::Scalar;
+    wide: Backend::Wide;
+    avx2: Backend::Avx2;
+    avx512: Backend::Avx512;
+}
+
+/// Says so past the test harness, which would hide it: a test that did not run has not passed.
+fn skip(backend: Backend, test: &str) {
+    use std::io::Write as _;
+    let why = if cfg!(target_arch = "x86_64") {
+        "this processor, or this build, does not have it"
+    } else {
+        "it was not compiled for this target"
+    };
+    let line = format!("skipped: {backend}::{test}: {why}\n");
+    if cfg!(miri) {
+        eprintln!("{line}");
+    } else {
+        std::io::stderr()
+            .write_all(line.as_bytes())
+            .expect("stderr is open");
+    }
+}
+
+#[test]
+fn a_backend_that_is_not_available_falls_back_and_finds_the_same() {
+    for &backend in Backend::ALL {
+        check_stops(backend, &ids(290, 2, |at| at % 40 == 0), 3, 2, 8);
+    }
+}
+
+#[test]
+fn the_detected_backend_is_available() {
+    assert!(Backend::detect().is_available());
+    assert!(Backend::ALL.contains(&Backend::detect()));
+    assert!(Backend::Scalar.is_available() && Backend::Wide.is_available());
+}
+
+#[test]
+fn backends_have_the_names_that_people_use() {
+    let names: Vec<_> = Backend::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!(names, vec!["scalar", "wide", "avx2", "avx512bw"]);
+}

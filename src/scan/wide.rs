@@ -1,0 +1,119 @@
+//! The portable backend: the vectors that the target has without asking, through the crate `wide`.
+
+use wide::u16x8;
+
+use super::{
+    Found,
+    generic::{self, Vector},
+};
+use crate::sync::{AtomicU16, Ordering::Relaxed};
+
+/// A block is 128 bytes.
+const BLOCK: usize = 8;
+
+/// [`generic::scan`] with what every processor of the target can do.
+///
+/// # Safety
+///
+/// Nobody else writes `entries` (invariant 3).
+pub(super) unsafe fn scan<const WRITE: bool>(
+    entries: &[AtomicU16],
+    old: u16,
+    new: u16,
+    stop_at: u32,
+) -> Found {
+    // SAFETY: `u16x8` needs nothing that the target may lack; nobody else writes (invariant 3).
+    unsafe { generic::scan::<u16x8, BLOCK, WRITE>(entries, old, new, stop_at) }
+}
+
+impl Vector for u16x8 {
+    /// All bits of a lane, or none.
+    type Mask = Self;
+
+    const ENTRIES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(value: u16) -> Self {
+        Self::splat(value)
+    }
+
+    #[inline(always)]
+    fn ramp(self, first: usize) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "positions are modulo 2^16")]
+        let first = first as u16;
+        Self::splat(first) + Self::new([0, 1, 2, 3, 4, 5, 6, 7])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const AtomicU16) -> Self {
+        // SAFETY: in one slice, aligned, and not written by anybody (invariant 3); an `AtomicU16`
+        // is laid out as a `u16`.
+        unsafe { from.cast::<Self>().read() }
+    }
+
+    #[inline(always)]
+    fn equal(self, other: Self) -> Self {
+        self.simd_eq(other)
+    }
+
+    #[inline(always)]
+    fn any<const N: usize>(masks: [Self; N]) -> bool {
+        let mut all = masks[0];
+        let mut i = 1;
+        while i < N {
+            all |= masks[i];
+            i += 1;
+        }
+        all.any()
+    }
+
+    #[inline(always)]
+    fn one_more_where(self, mask: Self) -> Self {
+        // A lane that holds is -1.
+        self - mask
+    }
+
+    #[inline(always)]
+    fn sum_lanes(self) -> u32 {
+        self.to_array().into_iter().map(u32::from).sum()
+    }
+
+    #[inline(always)]
+    fn xor_where(self, mask: Self, other: Self) -> Self {
+        self ^ (mask & other)
+    }
+
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+
+    #[inline(always)]
+    fn xor_lanes(self) -> u16 {
+        self.to_array().into_iter().fold(0, |all, lane| all ^ lane)
+    }
+
+    #[inline(always)]
+    unsafe fn store_where<const N: usize>(self, masks: [Self; N], to: *const AtomicU16) {
+        let value = self.to_array()[0];
+        let mut i = 0;
+        while i < N {
+            let mut lanes = masks[i].to_bitmask();
+            // SAFETY: the vector is in the slice.
+            let first = unsafe { to.add(i * Self::ENTRIES) };
+            // SAFETY: as above; a shared reference to atomics may be had at any time.
+            let vector = unsafe { &*first.cast::<[AtomicU16; 8]>() };
+            if lanes == 0xff {
+                for entry in vector {
+                    entry.store(value, Relaxed);
+                }
+            } else {
+                while lanes != 0 {
+                    vector[lanes.trailing_zeros() as usize & 7].store(value, Relaxed);
+                    lanes &= lanes - 1;
+                }
+            }
+            i += 1;
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! AVX2 and AVX-512BW.
+
+use core::arch::x86_64::*;
+
+use super::{
+    Found,
+    generic::{self, Vector},
+};
+use crate::sync::AtomicU16;
+
+/// Vectors in a block of 128 bytes (AVX2) and 256 bytes (AVX-512).
+const AVX2_BLOCK: usize = 4;
+const AVX512_BLOCK: usize = 4;
+
+#[cfg(feature = "std")]
+mod has {
+    #[inline]
+    pub(in crate::scan) fn has_avx2() -> bool {
+        std::arch::is_x86_feature_detected!("avx2")
+    }
+
+    #[inline]
+    pub(in crate::scan) fn has_avx512() -> bool {
+        std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+    }
+}
+
+#[cfg(not(feature = "std"))]
+mod has {
+    pub(in crate::scan) const fn has_avx2() -> bool {
+        cfg!(target_feature = "avx2")
+    }
+
+    pub(in crate::scan) const fn has_avx512() -> bool {
+        cfg!(all(target_feature = "avx512f", target_feature = "avx512bw"))
+    }
+}
+
+pub(super) use has::{has_avx2, has_avx512};
+
+/// [`generic::scan`] with AVX2.
+///
+/// # Safety
+///
+/// The processor has AVX2. Nobody else writes `entries` (invariant 3).
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn scan_avx2<const WRITE: bool>(
+    entries: &[AtomicU16],
+    old: u16,
+    new: u16,
+    stop_at: u32,
+) -> Found {
+    // SAFETY: this function has AVX2; nobody else writes (invariant 3).
+    unsafe { generic::scan::<Avx2, AVX2_BLOCK, WRITE>(entries, old, new, stop_at) }
+}
+
+/// [`generic::scan`] with AVX-512BW.
+///
+/// # Safety
+///
+/// The processor has AVX-512F and AVX-512BW. Nobody else writes `entries`
+/// (invariant 3).
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn scan_avx512<const WRITE: bool>(
+    entries: &[AtomicU16],
+    old: u16,
+    new: u16,
+    stop_at: u32,
+) -> Found {
+    // SAFETY: this function has AVX-512F and AVX-512BW; nobody else writes (invariant 3).
+    unsafe { generic::scan::<Avx512, AVX512_BLOCK, WRITE>(entries, old, new, stop_at) }
+}
+
+/// 0, 1, 2, ...
+const RAMP: [u16; 32] = {
+    let mut ramp = [0; 32];
+    let mut lane = 0;
+    while lane < 32 {
+        ramp[lane as usize] = lane;
+        lane += 1;
+    }
+    ramp
+};
+
+/// 16 entries. Only made where the processor has AVX2.
+#[derive(Clone, Copy)]
+struct Avx2(__m256i);
+
+impl Vector for Avx2 {
+    /// All bits of a lane, or none.
+    type Mask = Self;
+
+    const ENTRIES: usize = 16;
+
+    #[inline(always)]
+    unsafe fn splat(value: u16) -> Self {
+        // SAFETY: the caller vouches for AVX2.
+        Self(unsafe { _mm256_set1_epi16(value.cast_signed()) })
+    }
+
+    #[inline(always)]
+    fn ramp(self, first: usize) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "positions are modulo 2^16")]
+        // SAFETY: `self` proves AVX2.
+        let first = unsafe { Self::splat(first as u16) };
+        // SAFETY: `self` proves AVX2; the constant is long enough.
+        let ramp = unsafe { _mm256_loadu_si256(RAMP.as_ptr().cast()) };
+        // SAFETY: `self` proves AVX2.
+        Self(unsafe { _mm256_add_epi16(first.0, ramp) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const AtomicU16) -> Self {
+        // SAFETY: AVX2, in one slice, aligned, and not written by anybody (invariant 3); an
+        // `AtomicU16` is laid out as a `u16`.
+        Self(unsafe { _mm256_load_si256(from.cast()) })
+    }
+
+    #[inline(always)]
+    fn equal(self, other: Self) -> Self {
+        // SAFETY: `self` proves AVX2.
+        Self(unsafe { _mm256_cmpeq_epi16(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn any<const N: usize>(masks: [Self; N]) -> bool {
+        let mut all = masks[0];
+        let mut i = 1;
+        while i < N {
+            // SAFETY: a mask proves AVX2.
+            all = Self(unsafe { _mm256_or_si256(all.0, masks[i].0) });
+            i += 1;
+        }
+        all.bits() != 0
+    }
+
+    #[inline(always)]
+    fn one_more_where(self, mask: Self) -> Self {
+        // SAFETY: `self` proves AVX2.
+        Self(unsafe { _mm256_add_epi16(self.0, mask.0) })
+    }
+
+    #[inline(always)]
+    fn sum_lanes(self) -> u32 {
+        self.lanes()
+            .into_iter()
+            .map(|lane| u32::from(lane.wrapping_neg()))
+            .sum()
+    }
+
+    #[inline(always)]
+    fn xor_where(self, mask: Self, other: Self) -> Self {
+        // SAFETY: `self` proves AVX2.
+        let other = unsafe { _mm256_and_si256(mask.0, other.0) };
+        // SAFETY: `self` proves AVX2.
+        Self(unsafe { _mm256_xor_si256(self.0, other) })
+    }
+
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        // SAFETY: `self` proves AVX2.
+        Self(unsafe { _mm256_add_epi16(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn xor_lanes(self) -> u16 {
+        self.lanes().into_iter().fold(0, |all, lane| all ^ lane)
+    }
+
+    #[inline(always)]
+    unsafe fn store_where<const N: usize>(self, masks: [Self; N], to: *const AtomicU16) {
+        let mut i = 0;
+        while i < N {
+            // Both vectors of a line or neither: in a dense region one branch for both is easier
+            // to predict, and the line has to be written anyway.
+            let line = if i + 1 < N {
+                [masks[i], masks[i + 1]]
+            } else {
+                [masks[i]; 2]
+            };
+            if Self::any(line) {
+                // SAFETY: the vector is in the slice.
+                let first = unsafe { to.add(i * Self::ENTRIES) };
+                // SAFETY: in the slice and aligned; nobody else writes (invariant 3).
+                unsafe { self.blend_into(masks[i], first) };
+                if i + 1 < N {
+                    // SAFETY: the vector is in the slice.
+                    let second = unsafe { first.add(Self::ENTRIES) };
+                    // SAFETY: in the slice and aligned; nobody else writes (invariant 3).
+                    unsafe { self.blend_into(masks[i + 1], second) };
+                }
+            }
+            i += 2;
+        }
+    }
+}
+
+impl Avx2 {
+    /// Stores `self` in the lanes of `mask`, and in the others what they hold.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Vector::store_where`].
+    #[inline(always)]
+    unsafe fn blend_into(self, mask: Self, to: *const AtomicU16) {
+        // SAFETY: in one slice and aligned; nobody else writes (invariant 3), so that the lanes
+        // outside the mask still hold this when it is stored again.
+        let held = unsafe { Self::load(to) };
+        // SAFETY: `self` proves AVX2.
+        let value = unsafe { _mm256_blendv_epi8(held.0, self.0, mask.0) };
+        // SAFETY: in one slice; `self` proves AVX2.
+        unsafe { store_avx2(value, to) };
+    }
+
+    #[inline(always)]
+    fn lanes(self) -> [u16; 16] {
+        // SAFETY: every bit pattern is valid in both.
+        unsafe { core::mem::transmute(self.0) }
+    }
+
+    /// Two bits for each lane: its sign.
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_movemask_epi8(self.0) }.cast_unsigned()
+    }
+}
+
+/// 32 entries. Only made where the processor has AVX-512F and AVX-512BW.
+#[derive(Clone, Copy)]
+struct Avx512(__m512i);
+
+impl Vector for Avx512 {
+    /// A bit for each lane.
+    type Mask = __mmask32;
+
+    const ENTRIES: usize = 32;
+
+    #[inline(always)]
+    unsafe fn splat(value: u16) -> Self {
+        // SAFETY: the caller vouches for AVX-512.
+        Self(unsafe { _mm512_set1_epi16(value.cast_signed()) })
+    }
+
+    #[inline(always)]
+    fn ramp(self, first: usize) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "positions are modulo 2^16")]
+        // SAFETY: `self` proves AVX-512.
+        let first = unsafe { Self::splat(first as u16) };
+        // SAFETY: `self` proves AVX-512; the constant is long enough.
+        let ramp = unsafe { _mm512_loadu_si512(RAMP.as_ptr().cast()) };
+        // SAFETY: `self` proves AVX-512.
+        Self(unsafe { _mm512_add_epi16(first.0, ramp) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const AtomicU16) -> Self {
+        // SAFETY: AVX-512, in one slice, aligned, and not written by anybody (invariant 3); an
+        // `AtomicU16` is laid out as a `u16`.
+        Self(unsafe { _mm512_load_si512(from.cast()) })
+    }
+
+    #[inline(always)]
+    fn equal(self, other: Self) -> __mmask32 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_cmpeq_epi16_mask(self.0, other.0) }
+    }
+
+    #[inline(always)]
+    fn any<const N: usize>(masks: [__mmask32; N]) -> bool {
+        let mut all = masks[0];
+        let mut i = 1;
+        while i < N {
+            all |= masks[i];
+            i += 1;
+        }
+        all != 0
+    }
+
+    #[inline(always)]
+    fn one_more_where(self, mask: __mmask32) -> Self {
+        // SAFETY: `self` proves AVX-512.
+        let one = unsafe { Self::splat(1) };
+        // SAFETY: `self` proves AVX-512.
+        Self(unsafe { _mm512_mask_add_epi16(self.0, mask, self.0, one.0) })
+    }
+
+    #[inline(always)]
+    fn sum_lanes(self) -> u32 {
+        self.lanes().into_iter().map(u32::from).sum()
+    }
+
+    #[inline(always)]
+    fn xor_where(self, mask: __mmask32, other: Self) -> Self {
+        // SAFETY: `self` proves AVX-512.
+        let other = unsafe { _mm512_maskz_mov_epi16(mask, other.0) };
+        // SAFETY: `self` proves AVX-512.
+        Self(unsafe { _mm512_xor_si512(self.0, other) })
+    }
+
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        // SAFETY: `self` proves AVX-512.
+        Self(unsafe { _mm512_add_epi16(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn xor_lanes(self) -> u16 {
+        self.lanes().into_iter().fold(0, |all, lane| all ^ lane)
+    }
+
+    #[inline(always)]
+    unsafe fn store_where<const N: usize>(self, masks: [__mmask32; N], to: *const AtomicU16) {
+        let mut i = 0;
+        while i < N {
+            if masks[i] != 0 {
+                // SAFETY: the vector is in the slice.
+                let vector = unsafe { to.add(i * Self::ENTRIES) };
+                // SAFETY: in the slice; `self` proves AVX-512; nobody else writes (invariant 3).
+                unsafe { store_avx512(self.0, masks[i], vector) };
+            }
+            i += 1;
+        }
+    }
+}
+
+impl Avx512 {
+    #[inline(always)]
+    fn lanes(self) -> [u16; 32] {
+        // SAFETY: every bit pattern is valid in both.
+        unsafe { core::mem::transmute(self.0) }
+    }
+}
+
+/// Stores all lanes of `value`: one relaxed `AtomicU16` store a lane, in some order (invariant 3).
+///
+/// # Safety
+///
+/// The 16 entries at `to` lie in one slice.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn store_avx2(value: __m256i, to: *const AtomicU16) {
+    #[cfg(not(miri))]
+    // SAFETY: writes the 32 bytes at `to` and nothing else; leaves flags and stack alone.
+    unsafe {
+        core::arch::asm!(
+            "vmovdqu [{to}], {value}",
+            to = in(reg) to,
+            value = in(ymm_reg) value,
+            options(nostack, preserves_flags),
+        );
+    }
+    #[cfg(miri)]
+    {
+        // SAFETY: every bit pattern is valid in both types.
+        let lanes = unsafe { core::mem::transmute::<__m256i, [u16; 16]>(value) };
+        // SAFETY: as the caller promises.
+        unsafe { store_lanes(lanes, u32::MAX, to) };
+    }
+}
+
+/// Stores the lanes of `value` that are in `mask`: one relaxed `AtomicU16` store each, in some
+/// order (invariant 3).
+///
+/// # Safety
+///
+/// The 32 entries at `to` lie in one slice.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn store_avx512(value: __m512i, mask: __mmask32, to: *const AtomicU16) {
+    #[cfg(not(miri))]
+    // SAFETY: writes in the 64 bytes at `to` and nowhere else; leaves flags and stack alone.
+    unsafe {
+        core::arch::asm!(
+            "vmovdqu16 [{to}] {{{mask}}}, {value}",
+            to = in(reg) to,
+            mask = in(kreg) mask,
+            value = in(zmm_reg) value,
+            options(nostack, preserves_flags),
+        );
+    }
+    #[cfg(miri)]
+    {
+        // SAFETY: every bit pattern is valid in both types.
+        let lanes = unsafe { core::mem::transmute::<__m512i, [u16; 32]>(value) };
+        // SAFETY: as the caller promises.
+        unsafe { store_lanes(lanes, mask, to) };
+    }
+}
+
+/// What the assembly stands for, for Miri: relaxed stores of the lanes in `mask`.
+///
+/// # Safety
+///
+/// The `N` entries at `to` lie in one slice.
+#[cfg(miri)]
+unsafe fn store_lanes<const N: usize>(lanes: [u16; N], mask: u32, to: *const AtomicU16) {
+    for (lane, value) in lanes.into_iter().enumerate() {
+        if mask >> lane & 1 == 1 {
+            // SAFETY: the lane is in the slice.
+            let entry = unsafe { to.add(lane) };
+            // SAFETY: as above; a shared reference to an atomic may be had at any time.
+            unsafe { &*entry }.store(value, crate::sync::Ordering::Relaxed);
+        }
+    }
+}

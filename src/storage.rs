@@ -1,0 +1,210 @@
+//! Zeroed, page-aligned memory that costs nothing until it is touched: [`Zeroed`].
+//!
+//! With `std` it is an anonymous map, without it zeroed pages from the global allocator; Miri, which
+//! knows no `madvise`, takes the second. This module owns the provenance of every entry, cell and
+//! bitmap word: they are reached through the one pointer that the map or the allocator gave.
+
+use core::fmt;
+use core::ops::Deref;
+use core::ptr::NonNull;
+
+use bytemuck::Zeroable;
+
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// What the memory holds: an atomic that is 0 when its bytes are.
+pub(crate) trait Slot: Zeroable {
+    /// Back to 0, with a relaxed store.
+    fn clear(&self);
+}
+
+macro_rules! slots {
+    ($($atomic:ty),*) => {
+        $(impl Slot for $atomic {
+            fn clear(&self) {
+                self.store(0, Ordering::Relaxed);
+            }
+        })*
+    };
+}
+slots!(AtomicU16, AtomicU32, AtomicU64);
+
+/// The system would not give so many bytes.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) bytes: usize,
+}
+
+/// A slice of zeroes at its start, of a fixed length, shared by reference until it is dropped.
+pub(crate) struct Zeroed<T> {
+    ptr: NonNull<T>,
+    len: usize,
+    memory: imp::Memory,
+}
+
+// SAFETY: it owns its `T`s as a `Box<[T]>` does.
+unsafe impl<T: Send> Send for Zeroed<T> {}
+// SAFETY: as for `Send`; a shared `Zeroed` gives shared `T`s and nothing else.
+unsafe impl<T: Sync> Sync for Zeroed<T> {}
+
+impl<T: Slot> Zeroed<T> {
+    /// Address space for `len` zeroes, `len` > 0. `huge` asks for huge pages where they are touched.
+    pub(crate) fn new(len: usize, huge: bool) -> Result<Self, Refused> {
+        const { assert!(align_of::<T>() <= PAGE && size_of::<T>() > 0) };
+        debug_assert!(len > 0);
+        let bytes = len
+            .checked_mul(size_of::<T>())
+            .filter(|&bytes| isize::try_from(bytes).is_ok())
+            .ok_or(Refused { bytes: usize::MAX })?;
+        let (memory, start) = imp::Memory::new(bytes, huge).ok_or(Refused { bytes })?;
+        Ok(Self {
+            ptr: start.cast(),
+            len,
+            memory,
+        })
+    }
+
+    /// Back to zero, as if by a relaxed store to each of the first `used` values; the memory goes
+    /// back to the system where that can be done. Nothing past `used` may have been written.
+    pub(crate) fn discard(&self, used: usize) {
+        let used = &self[..used];
+        if !self.memory.give_back(size_of_val(used)) {
+            used.iter().for_each(Slot::clear);
+        }
+    }
+}
+
+impl<T> Deref for Zeroed<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: `new` got `len * size_of::<T>()` bytes at `ptr`, page aligned and zero, which is a
+        // valid `T` (`Zeroable`); they live as long as `memory`, and only `&[T]` is ever made of them.
+        unsafe { core::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl<T> fmt::Debug for Zeroed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Zeroed")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The smallest page of the supported systems: what the alignment of a map is at least.
+const PAGE: usize = 4096;
+
+#[cfg(all(feature = "std", not(miri)))]
+mod imp {
+    use core::ptr::NonNull;
+
+    use memmap2::{MmapOptions, MmapRaw};
+
+    pub(super) struct Memory {
+        #[cfg_attr(
+            not(target_os = "linux"),
+            expect(dead_code, reason = "unmaps when dropped")
+        )]
+        map: MmapRaw,
+    }
+
+    impl Memory {
+        pub(super) fn new(bytes: usize, huge: bool) -> Option<(Self, NonNull<u8>)> {
+            let map = MmapOptions::new()
+                .len(bytes)
+                // Most of it is never touched: address space, not a promise of memory.
+                .no_reserve_swap()
+                .map_anon()
+                .ok()?;
+            #[cfg(target_os = "linux")]
+            if huge {
+                // A kernel without huge pages refuses; small ones do as well.
+                let _ = map.advise(memmap2::Advice::HugePage);
+            }
+            #[cfg(not(target_os = "linux"))]
+            let _ = huge;
+            let map = MmapRaw::from(map);
+            let start = NonNull::new(map.as_mut_ptr())?;
+            Some((Self { map }, start))
+        }
+
+        /// Whether the first `bytes` are zeroes again.
+        #[cfg(target_os = "linux")]
+        pub(super) fn give_back(&self, bytes: usize) -> bool {
+            // SAFETY: the map is private and anonymous, so MADV_DONTNEED makes it read as zeroes. All
+            // that refers to it are shared atomics, for which that is a store of 0 by another thread.
+            unsafe {
+                self.map
+                    .unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, 0, bytes)
+            }
+            .is_ok()
+        }
+
+        /// Elsewhere MADV_DONTNEED may keep what was there.
+        #[cfg(not(target_os = "linux"))]
+        pub(super) fn give_back(&self, _bytes: usize) -> bool {
+            false
+        }
+    }
+}
+
+#[cfg(not(all(feature = "std", not(miri))))]
+mod imp {
+    use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+    use core::ptr::NonNull;
+
+    pub(super) struct Memory {
+        start: NonNull<u8>,
+        layout: Layout,
+    }
+
+    impl Memory {
+        pub(super) fn new(bytes: usize, _huge: bool) -> Option<(Self, NonNull<u8>)> {
+            let layout = Layout::from_size_align(bytes, super::PAGE).ok()?;
+            // SAFETY: `bytes` is not 0: `Zeroed::new` takes a `len` > 0 of a sized `T`.
+            let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+            Some((Self { start, layout }, start))
+        }
+
+        pub(super) fn give_back(&self, _bytes: usize) -> bool {
+            false
+        }
+    }
+
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            // SAFETY: `new` got it with this layout, and nothing outlives its `Zeroed`.
+            unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_zero_aligned_and_zero_again_after_discard() {
+        let memory = Zeroed::<AtomicU16>::new(10_000, false).unwrap();
+        assert_eq!(memory.len(), 10_000);
+        assert_eq!(memory.as_ptr().align_offset(PAGE), 0);
+        assert!(memory.iter().all(|slot| slot.load(Ordering::Relaxed) == 0));
+        memory[0].store(1, Ordering::Relaxed);
+        memory[9_999].store(2, Ordering::Relaxed);
+        memory.discard(10_000);
+        assert!(memory.iter().all(|slot| slot.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn what_no_address_space_holds_is_refused() {
+        let refused = Zeroed::<AtomicU64>::new(usize::MAX / 2, false).unwrap_err();
+        assert_eq!(refused.bytes, usize::MAX);
+        #[cfg(target_pointer_width = "64")]
+        {
+            let refused = Zeroed::<AtomicU64>::new(1 << 59, true).unwrap_err();
+            assert_eq!(refused.bytes, 1 << 62);
+        }
+    }
+}

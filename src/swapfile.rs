@@ -1,0 +1,279 @@
+//! [`SwapFile`]: one swap type, on or off, and [`On`], a look at it while it is on.
+//!
+//! # Turning on and off
+//!
+//! | `generation % 4` | state | who goes on | next |
+//! | --- | --- | --- | --- |
+//! | 0 | off | `swapon`, by compare-exchange | 1 |
+//! | 1 | starting | the thread that is in `swapon`: finds an area, publishes it | 2, or 4 where it found none |
+//! | 2 | on | `swapoff`, by compare-exchange | 3 |
+//! | 3 | stopping | the thread that is in `swapoff`: waits for every lock once, then empties the area | 4 |
+//!
+//! Only the thread in states 1 and 3 writes the other fields, so they need no lock of their own.
+//!
+//! **Invariant 6: an operation writes only under a lock of the area, and after it has seen, under that
+//! lock, the generation that it began with.** `swapoff` changes the generation before it takes and
+//! releases each lock. Who held the lock before is done; who takes it later sees the change. So
+//! nobody writes to an area that is being emptied, and nobody who began before a swapoff writes to
+//! what the next swapon put there.
+//!
+//! **Invariant 7: an area stays mapped until the table is dropped, and stays with its type.** So
+//! `lookup` needs no lock and no count of readers: what it reads is the entry of a swapfile of this
+//! type that is on at that moment, or 0.
+
+use core::marker::PhantomData;
+use core::{fmt, ptr};
+
+use alloc::boxed::Box;
+use lock_api::RawMutex;
+
+use crate::id::MemcgId;
+use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES, Region, Regions, counter};
+use crate::storage::{Refused, Zeroed};
+use crate::sync::{AtomicPtr, AtomicU16, AtomicU64, Ordering};
+
+const OFF: u64 = 0;
+const ON: u64 = 2;
+
+/// What holds the records of a swapfile of up to `regions.len()` regions.
+pub(crate) struct Area<L> {
+    /// The table: page-sized chunks, one after the other. Zero past `max_pages`.
+    chunks: Zeroed<AtomicU16>,
+    regions: Regions<L>,
+    /// Another area of the same type, of another size.
+    next: AtomicPtr<Area<L>>,
+}
+
+impl<L: RawMutex> Area<L> {
+    fn new(regions: usize) -> Result<Self, Refused> {
+        /// From how many bytes of table on huge pages are asked for: the memory that they may waste
+        /// on scattered records is then small beside the table.
+        const HUGE_TABLE: usize = 64 << 20;
+        let entries = regions
+            .checked_mul(REGION_ENTRIES)
+            .ok_or(Refused { bytes: usize::MAX })?;
+        Ok(Self {
+            chunks: Zeroed::new(entries, entries >= HUGE_TABLE / size_of::<AtomicU16>())?,
+            regions: Regions::new(regions)?,
+            next: AtomicPtr::new(ptr::null_mut()),
+        })
+    }
+}
+
+/// One swap type.
+pub(crate) struct SwapFile<L> {
+    generation: AtomicU64,
+    /// Written in state 1. No more than `current` holds.
+    max_pages: AtomicU64,
+    /// Where the records are; null in states 0 and 3.
+    current: AtomicPtr<Area<L>>,
+    /// All areas that this type ever had, one of each size, linked by `next`. Owned.
+    areas: AtomicPtr<Area<L>>,
+    /// `AtomicPtr` is `Send` and `Sync` whatever it points to; this is as `L` is.
+    locks: PhantomData<L>,
+}
+
+impl<L> SwapFile<L> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            generation: AtomicU64::new(OFF),
+            max_pages: AtomicU64::new(0),
+            current: AtomicPtr::new(ptr::null_mut()),
+            areas: AtomicPtr::new(ptr::null_mut()),
+            locks: PhantomData,
+        }
+    }
+
+    /// The area of this pointer, which was read from `current`, `areas` or `next`.
+    #[inline]
+    fn area(&self, area: *mut Area<L>) -> Option<&Area<L>> {
+        // SAFETY: what these fields point to came from `Box::into_raw`, was published with release and
+        // read with acquire, and is freed by `drop` only (invariant 7), which nobody shares `self` with.
+        unsafe { area.as_ref() }
+    }
+
+    /// The id at `offset`, 0 for none. Takes no lock.
+    #[inline]
+    pub(crate) fn lookup(&self, offset: u64) -> u16 {
+        let Some(area) = self.area(self.current.load(Ordering::Acquire)) else {
+            return 0;
+        };
+        usize::try_from(offset)
+            .ok()
+            .and_then(|offset| area.chunks.get(offset))
+            .map_or(0, |entry| entry.load(Ordering::Relaxed))
+    }
+
+    /// The swapfile, if it is on.
+    #[inline]
+    pub(crate) fn on(&self) -> Option<On<'_, L>> {
+        let generation = self.generation.load(Ordering::Acquire);
+        if generation % 4 != ON {
+            return None;
+        }
+        // These two may be of a later generation. Where they do not fit each other, there was a swapoff
+        // meanwhile; where they do, `On::lock` finds out before anything rests on it.
+        let max_pages = usize::try_from(self.max_pages.load(Ordering::Acquire)).ok()?;
+        let area = self.area(self.current.load(Ordering::Acquire))?;
+        (max_pages <= area.chunks.len()).then_some(On {
+            file: self,
+            area,
+            generation,
+            max_pages,
+        })
+    }
+}
+
+impl<L: RawMutex> SwapFile<L> {
+    /// Turns it on. `Ok(false)` where it is not off.
+    pub(crate) fn swapon(&self, max_pages: u64) -> Result<bool, Refused> {
+        let off = self.generation.load(Ordering::Relaxed);
+        if off % 4 != OFF || !self.advance(off) {
+            return Ok(false);
+        }
+        let area = usize::try_from(max_pages.div_ceil(REGION_ENTRIES as u64))
+            .ok()
+            .and_then(usize::checked_next_power_of_two)
+            .ok_or(Refused { bytes: usize::MAX })
+            .and_then(|regions| self.area_of(regions));
+        match area {
+            Ok(area) => {
+                self.max_pages.store(max_pages, Ordering::Release);
+                self.current.store(area, Ordering::Release);
+                self.generation.store(off + ON, Ordering::Release);
+                Ok(true)
+            }
+            Err(refused) => {
+                self.generation.store(off + 4, Ordering::Release);
+                Err(refused)
+            }
+        }
+    }
+
+    /// Turns it off. Gives the number of records that were dropped; `None` where it is not on.
+    pub(crate) fn swapoff(&self) -> Option<u64> {
+        let on = self.on()?;
+        if !self.advance(on.generation) {
+            return None;
+        }
+        self.current.store(ptr::null_mut(), Ordering::Release);
+        let Area {
+            chunks, regions, ..
+        } = on.area;
+        for region in 0..on.regions() {
+            // Whoever is in there ends; whoever comes later sees that the generation has changed.
+            drop(regions.lock(region, &[]));
+        }
+        let presence = regions.presence();
+        let dropped = presence.counters().map(|c| regions.counted(c)).sum();
+        chunks.discard(on.max_pages);
+        regions.discard();
+        // From stopping to off.
+        self.generation.store(on.generation + 2, Ordering::Release);
+        Some(dropped)
+    }
+
+    /// From state 0 or 2 to the one after it, for one thread.
+    fn advance(&self, from: u64) -> bool {
+        self.generation
+            .compare_exchange(from, from + 1, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// The empty area of this size, a new one if need be. In state 1.
+    fn area_of(&self, regions: usize) -> Result<*mut Area<L>, Refused> {
+        let first = self.areas.load(Ordering::Acquire);
+        let mut next = first;
+        while let Some(area) = self.area(next) {
+            if area.regions.len() == regions {
+                return Ok(next);
+            }
+            next = area.next.load(Ordering::Acquire);
+        }
+        let area = Area::new(regions)?;
+        area.next.store(first, Ordering::Relaxed);
+        let area = Box::into_raw(Box::new(area));
+        self.areas.store(area, Ordering::Release);
+        Ok(area)
+    }
+}
+
+impl<L> Drop for SwapFile<L> {
+    fn drop(&mut self) {
+        let mut next = *self.areas.get_mut();
+        while !next.is_null() {
+            // SAFETY: it came from `Box::into_raw` and is linked once; nobody else is left.
+            let mut area = unsafe { Box::from_raw(next) };
+            next = *area.next.get_mut();
+        }
+    }
+}
+
+/// A swapfile that was on when this was made, with what it was on with.
+pub(crate) struct On<'a, L> {
+    file: &'a SwapFile<L>,
+    area: &'a Area<L>,
+    generation: u64,
+    max_pages: usize,
+}
+
+impl<L> Clone for On<'_, L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for On<'_, L> {}
+
+impl<'a, L> On<'a, L> {
+    /// Pages in the swapfile.
+    pub(crate) fn max_pages(&self) -> u64 {
+        self.max_pages as u64
+    }
+
+    /// Chunks in the swapfile, the last one maybe in part.
+    pub(crate) fn chunks(&self) -> u64 {
+        self.max_pages.div_ceil(CHUNK_ENTRIES) as u64
+    }
+
+    /// Regions in the swapfile, the last one maybe in part.
+    pub(crate) fn regions(&self) -> usize {
+        self.max_pages.div_ceil(REGION_ENTRIES)
+    }
+}
+
+impl<'a, L: RawMutex> On<'a, L> {
+    /// Takes the lock of a region below `regions()`; `None` where the swapfile has been turned off.
+    #[inline]
+    pub(crate) fn lock(&self, region: usize) -> Option<Region<'a, L>> {
+        let start = region * REGION_ENTRIES;
+        let end = self.max_pages.min(start + REGION_ENTRIES);
+        let entries = &self.area.chunks[start..end];
+        let region = self.area.regions.lock(region, entries);
+        // Relaxed: the lock orders it after the `swapoff` that held it before (invariant 6).
+        (self.file.generation.load(Ordering::Relaxed) == self.generation).then_some(region)
+    }
+
+    /// The first region from `from` on that may hold a record of this id, or any where it is `None`.
+    pub(crate) fn next_region(&self, id: Option<MemcgId>, from: usize) -> Option<usize> {
+        let presence = self.index().presence();
+        let next = match id {
+            Some(id) => presence.next(counter(id.get()), from),
+            None => presence.next_of_any(from),
+        };
+        next.filter(|&region| region < self.regions())
+    }
+
+    pub(crate) fn index(&self) -> &'a Regions<L> {
+        &self.area.regions
+    }
+}
+
+impl<L> fmt::Debug for SwapFile<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.on() {
+            Some(on) => write!(f, "on, {} pages", on.max_pages),
+            None => f.write_str("off"),
+        }
+    }
+}

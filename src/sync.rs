@@ -1,0 +1,120 @@
+//! Atomics, and [`RawSpinLock`], the lock of a region.
+
+pub(crate) use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering,
+};
+
+use crossbeam_utils::Backoff;
+
+/// A test-and-test-and-set spinlock of one byte that spins a little and then yields.
+///
+/// The default lock of a [`SwapRecords`](crate::SwapRecords). It is held for the work of one region
+/// at most: nanoseconds for a record, about two microseconds for a scan. With feature `std` a waiter
+/// that spun without success yields its time slice, so that a holder that was preempted can go on;
+/// without it, it spins. It is not fair, and it does not poison.
+///
+/// | state | `locked` | next |
+/// | --- | --- | --- |
+/// | free | `false` | `lock`, `try_lock`: to held, with acquire |
+/// | held | `true` | `unlock`: to free, with release |
+///
+/// ```
+/// use lock_api::RawMutex;
+/// use swap_records::{RawSpinLock, SwapRecords};
+///
+/// assert_eq!(size_of::<RawSpinLock>(), 1);
+/// // Any other lock_api::RawMutex does as well; parking_lot's puts its waiters to sleep.
+/// # #[cfg(feature = "std")]
+/// let table = SwapRecords::<parking_lot::RawMutex>::with_lock();
+/// ```
+#[derive(Debug)]
+pub struct RawSpinLock {
+    locked: AtomicBool,
+}
+
+impl RawSpinLock {
+    #[inline]
+    fn take(&self) -> bool {
+        self.locked
+            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    #[cold]
+    fn lock_slow(&self) {
+        let backoff = Backoff::new();
+        loop {
+            // Only reads while it is held, so that waiters share the line.
+            while self.locked.load(Ordering::Relaxed) {
+                backoff.snooze();
+            }
+            if self.take() {
+                return;
+            }
+        }
+    }
+}
+
+// SAFETY: `locked` goes from false to true by one compare-exchange only, whose winner holds the lock
+// until its own `unlock`; acquire and release order what holders do one after the other. There is no
+// state of an acquisition to lose, and nothing unwinds.
+unsafe impl lock_api::RawMutex for RawSpinLock {
+    const INIT: Self = Self {
+        locked: AtomicBool::new(false),
+    };
+
+    type Guard = ();
+
+    #[inline]
+    fn lock(&self) {
+        if !self.take() {
+            self.lock_slow();
+        }
+    }
+
+    #[inline]
+    fn try_lock(&self) -> Option<()> {
+        self.take().then_some(())
+    }
+
+    #[inline]
+    unsafe fn unlock(&self, (): ()) {
+        self.locked.store(false, Ordering::Release);
+    }
+
+    #[inline]
+    fn is_locked(&self) -> bool {
+        self.locked.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lock_api::RawMutex;
+
+    #[test]
+    fn a_held_lock_is_not_taken_again() {
+        let lock = RawSpinLock::INIT;
+        assert!(!lock.is_locked());
+        assert!(lock.try_lock().is_some());
+        assert!(lock.is_locked());
+        assert!(lock.try_lock().is_none());
+        // SAFETY: this thread took it two lines above.
+        unsafe { lock.unlock(()) };
+        assert!(lock.try_lock().is_some());
+    }
+
+    #[test]
+    #[cfg(feature = "std")]
+    fn increments_under_the_lock_are_not_lost() {
+        const TIMES: u64 = if cfg!(miri) { 50 } else { 50_000 };
+        let counter = lock_api::Mutex::<RawSpinLock, u64>::new(0);
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| (0..TIMES).for_each(|_| *counter.lock() += 1));
+            }
+        });
+        assert_eq!(*counter.lock(), 4 * TIMES);
+    }
+}

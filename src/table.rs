@@ -1,0 +1,421 @@
+//! [`SwapRecords`]: the table of all swap types, and what is done to its entries.
+
+use core::fmt;
+
+use crossbeam_utils::CachePadded;
+use lock_api::RawMutex;
+
+use crate::entry::{MAX_SWAPFILES, Run, SwapEntry, SwapType};
+use crate::error::{EntryError, SwaponError};
+use crate::id::{MemcgId, to_raw};
+use crate::iter::Walk;
+use crate::migrate::Migration;
+use crate::region::{Owners, REGION_ENTRIES, Region, counter};
+use crate::runs::Runs;
+use crate::scan::Backend;
+use crate::swapfile::{On, SwapFile};
+use crate::sync::RawSpinLock;
+
+/// The most pages that a swapfile can have: what an entry can address, and what an index of an
+/// address space can.
+const MAX_PAGES: u64 = if usize::BITS >= 64 {
+    SwapEntry::MAX_OFFSET + 1
+} else {
+    1 << 29
+};
+
+/// For every page slot of up to 32 swapfiles, the memory cgroup that owns it.
+///
+/// All operations take `&self` and may be called from any number of threads. `L` is the lock of a
+/// region of [`REGION_ENTRIES`] slots: the crate's own [`RawSpinLock`], or any `lock_api::RawMutex`.
+///
+/// ```
+/// use swap_records::{Exchange, MemcgId, SwapEntry, SwapRecords, SwapType};
+///
+/// static RECORDS: SwapRecords = SwapRecords::new();
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ty = SwapType::new(0).unwrap();
+/// RECORDS.swapon(ty, 1 << 20)?; // 4 GiB of swap
+///
+/// let (dying, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
+/// let entry = SwapEntry::new(ty, 4711).unwrap();
+/// assert_eq!(RECORDS.record(entry, dying)?, None);
+/// assert_eq!(RECORDS.lookup(entry), Some(dying));
+///
+/// assert_eq!(RECORDS.migrate(dying, parent), 1);
+/// assert_eq!(RECORDS.cmpxchg(entry, parent, None)?, Exchange::Stored);
+/// # Ok(())
+/// # }
+/// ```
+pub struct SwapRecords<L = RawSpinLock> {
+    files: [CachePadded<SwapFile<L>>; MAX_SWAPFILES],
+    /// What the scan was told to use; `None`: what is fastest here.
+    backend: Option<Backend>,
+}
+
+/// What [`SwapRecords::cmpxchg`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Exchange {
+    /// The entry had the expected owner, and has the new one now.
+    Stored,
+    /// The entry had this owner instead, and keeps it.
+    Mismatch(Option<MemcgId>),
+}
+
+impl SwapRecords {
+    /// A table with all types off, with the crate's own spinlock.
+    ///
+    /// It is `const`, takes about 4 KiB and allocates nothing before the first [`swapon`](Self::swapon).
+    #[must_use]
+    pub const fn new() -> Self {
+        Self::with_lock()
+    }
+}
+
+impl<L> SwapRecords<L> {
+    /// A table with all types off, with the lock of your choice.
+    ///
+    /// ```
+    /// use swap_records::SwapRecords;
+    ///
+    /// # #[cfg(feature = "std")]
+    /// static RECORDS: SwapRecords<parking_lot::RawMutex> = SwapRecords::with_lock();
+    /// ```
+    #[must_use]
+    pub const fn with_lock() -> Self {
+        Self {
+            files: [const { CachePadded::new(SwapFile::new()) }; MAX_SWAPFILES],
+            backend: None,
+        }
+    }
+
+    /// Makes the scan use this backend, for tests and comparisons; where it is not available on this
+    /// machine, the portable one is used. Without this, it is [`Backend::detect`].
+    #[must_use]
+    pub const fn with_backend(mut self, backend: Backend) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// The backend that the scan uses.
+    pub fn backend(&self) -> Backend {
+        self.backend.unwrap_or_else(Backend::detect)
+    }
+
+    #[inline]
+    pub(crate) fn file(&self, ty: SwapType) -> &SwapFile<L> {
+        &self.files[usize::from(ty.get())]
+    }
+
+    /// The types that are on, lowest first.
+    pub(crate) fn all_on(&self) -> impl Iterator<Item = (SwapType, On<'_, L>)> {
+        SwapType::all().filter_map(|ty| Some((ty, self.file(ty).on()?)))
+    }
+
+    /// How many pages the type was turned on with; `None` while it is off.
+    pub fn max_pages(&self, ty: SwapType) -> Option<u64> {
+        Some(self.file(ty).on()?.max_pages())
+    }
+
+    /// The owner of this slot; `None` where it has no record, lies outside of its swapfile, or its type
+    /// is off.
+    ///
+    /// Takes no lock and never waits: a relaxed load of the entry. It sees the last write that
+    /// happened before it, or a later one; a caller that must know which needs an order of its own, as
+    /// the kernel has by the lock of the page.
+    #[inline]
+    pub fn lookup(&self, ent: SwapEntry) -> Option<MemcgId> {
+        MemcgId::new(self.file(ent.swap_type()).lookup(ent.offset()))
+    }
+}
+
+impl<L: RawMutex> SwapRecords<L> {
+    /// Turns a type on, with `max_pages` slots and no records.
+    ///
+    /// Costs microseconds and next to no memory whatever the size: address space for 2 bytes a page,
+    /// for the index and for a byte of lock a [`REGION_ENTRIES`] pages. Memory follows the records.
+    ///
+    /// # Errors
+    ///
+    /// [`SwaponError`]: the type is on (or another thread is turning it on or off), `max_pages` is 0 or
+    /// more than an address space holds, or the system refuses.
+    pub fn swapon(&self, ty: SwapType, max_pages: u64) -> Result<(), SwaponError> {
+        if max_pages == 0 {
+            return Err(SwaponError::NoPages { ty });
+        }
+        if max_pages > MAX_PAGES {
+            return Err(SwaponError::TooLarge {
+                ty,
+                max_pages,
+                limit: MAX_PAGES,
+            });
+        }
+        match self.file(ty).swapon(max_pages) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SwaponError::TypeOn { ty }),
+            Err(refused) => Err(SwaponError::OutOfMemory {
+                ty,
+                max_pages,
+                bytes: refused.bytes,
+            }),
+        }
+    }
+
+    /// Turns a type off, drops its records and gives their number.
+    ///
+    /// Waits for each lock of the swapfile once. Operations that are under way on the type end or fail
+    /// with [`EntryError::TypeOff`]; none of them writes once this has returned. The memory goes back
+    /// to the system, the address space stays for the next swapon of this type and size.
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError::TypeOff`] if the type is off, or another thread is turning it on or off.
+    pub fn swapoff(&self, ty: SwapType) -> Result<u64, EntryError> {
+        self.file(ty)
+            .swapoff()
+            .ok_or(EntryError::TypeOff { ty, offset: None })
+    }
+
+    /// Makes `id` the owner of this slot. Gives the owner that it had.
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError`]: the type is off, or the slot lies past its end. Nothing is written.
+    #[inline]
+    pub fn record(&self, ent: SwapEntry, id: MemcgId) -> Result<Option<MemcgId>, EntryError> {
+        self.at(ent, |region, position| region.set(position, id.get()))
+            .map(MemcgId::new)
+    }
+
+    /// Takes the record of this slot away. Gives the owner that it had.
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError`]: the type is off, or the slot lies past its end. Nothing is written.
+    #[inline]
+    pub fn clear(&self, ent: SwapEntry) -> Result<Option<MemcgId>, EntryError> {
+        self.at(ent, |region, position| region.set(position, 0))
+            .map(MemcgId::new)
+    }
+
+    /// Makes `new` the owner of this slot if `old` is. `None` stands for "no record" on either side.
+    ///
+    /// ```
+    /// # use swap_records::{Exchange, MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let (a, b) = (MemcgId::new(1).unwrap(), MemcgId::new(2).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 100).unwrap();
+    /// let entry = SwapEntry::new(ty, 99).unwrap();
+    /// assert_eq!(records.cmpxchg(entry, None, a), Ok(Exchange::Stored));
+    /// assert_eq!(records.cmpxchg(entry, b, None), Ok(Exchange::Mismatch(Some(a))));
+    /// assert_eq!(records.lookup(entry), Some(a));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError`]: the type is off, or the slot lies past its end. Nothing is written.
+    #[inline]
+    pub fn cmpxchg(
+        &self,
+        ent: SwapEntry,
+        old: impl Into<Option<MemcgId>>,
+        new: impl Into<Option<MemcgId>>,
+    ) -> Result<Exchange, EntryError> {
+        let (old, new) = (to_raw(old.into()), to_raw(new.into()));
+        self.at(ent, |region, position| {
+            let owner = region.get(position);
+            if owner == old {
+                region.set(position, new);
+                Exchange::Stored
+            } else {
+                Exchange::Mismatch(MemcgId::new(owner))
+            }
+        })
+    }
+
+    /// Makes `id` the owner of `nr` slots from `start` on. Gives the owners that they had.
+    ///
+    /// Each slot changes atomically; the range as a whole is no transaction: a lookup may see it in
+    /// part, and other writers come between its regions. One lock, and one step of the index for each
+    /// run of equal owners, serve up to [`REGION_ENTRIES`] slots.
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, Run, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let (a, b) = (MemcgId::new(1).unwrap(), MemcgId::new(2).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 1000).unwrap();
+    /// let start = SwapEntry::new(ty, 64).unwrap();
+    /// assert!(records.record_range(start, 8, a).unwrap().is_empty());
+    /// let had = records.record_range(start, 512, b).unwrap();
+    /// assert_eq!(*had, [Run { start, len: 8, id: a }]);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError`]: the type is off, or the range ends past its last slot; then nothing is written.
+    /// Where another thread turns the type off meanwhile, what was written goes with it.
+    pub fn record_range(&self, start: SwapEntry, nr: u64, id: MemcgId) -> Result<Runs, EntryError> {
+        self.set_range(start, nr, id.get())
+    }
+
+    /// Takes the records of `nr` slots from `start` on away. Gives the owners that they had, which is
+    /// what a caller uncharges. As [`record_range`](Self::record_range) otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As for [`record_range`](Self::record_range).
+    pub fn clear_range(&self, start: SwapEntry, nr: u64) -> Result<Runs, EntryError> {
+        self.set_range(start, nr, 0)
+    }
+
+    /// How many records the id has, on all types, by looking at each region that may hold one.
+    ///
+    /// Exact where nobody writes meanwhile; otherwise each region is counted as it was at one moment.
+    pub fn count(&self, id: MemcgId) -> u64 {
+        let backend = self.backend();
+        let mut sum = 0;
+        for (_, on) in self.all_on() {
+            let mut from = 0;
+            while let Some(index) = on.next_region(Some(id), from)
+                && let Some(region) = on.lock(index)
+            {
+                sum += u64::from(region.count(backend, id.get()));
+                from = index + 1;
+            }
+        }
+        sum
+    }
+
+    /// A number that the records of the id do not exceed, from the index alone: no lock, no scan.
+    ///
+    /// Where nobody writes meanwhile, it is the exact number unless a live id shares the counter: one
+    /// that is equal modulo 4096.
+    pub fn count_at_most(&self, id: MemcgId) -> u64 {
+        self.all_on()
+            .map(|(_, on)| on.index().counted(counter(id.get())))
+            .sum()
+    }
+
+    /// The records of a type as runs of one owner, in the order of their offsets; none while it is off.
+    ///
+    /// Each chunk is as it was at one moment; a record that was there when the iteration began and
+    /// that nobody changed is in it. It ends early where the type is turned off. Chunks of regions
+    /// without records are not touched.
+    pub fn runs(&self, ty: SwapType) -> impl Iterator<Item = Run> + use<'_, L> {
+        Walk::new(self, Some(ty), None)
+    }
+
+    /// The records of an id on all types as runs, lowest type first, in the order of their offsets.
+    ///
+    /// As [`runs`](Self::runs), but it looks only into regions that may hold the id.
+    pub fn runs_of(&self, id: MemcgId) -> impl Iterator<Item = Run> + use<'_, L> {
+        Walk::new(self, None, Some(id))
+    }
+
+    /// Hands every record of `old` to `new`, on all types. Gives the number of records moved.
+    ///
+    /// Every record of `old` that was there when this began, and that nobody changed since, belongs to
+    /// `new` when it returns. If nobody records `old` any more, because its cgroup is dead, no record
+    /// of `old` is left. `old == new` moves nothing and gives 0.
+    ///
+    /// The cost follows the records: where `old` has none, a bitmap of a bit a region is read; where a
+    /// region has one, it is found without a scan; otherwise the region is scanned up to the last one.
+    /// No lock is held for longer than one region's work. [`migration`](Self::migration) does the same
+    /// with a hint when to stop, in steps, and with a report.
+    pub fn migrate(&self, old: MemcgId, new: MemcgId) -> u64 {
+        self.migration(old, new).run().moved
+    }
+
+    /// A migration from `old` to `new`, to be [`run`](Migration::run) or [`step`](Migration::step)ped.
+    pub fn migration(&self, old: MemcgId, new: MemcgId) -> Migration<'_, L> {
+        Migration::new(self, old, new)
+    }
+
+    /// Does `work` on the entry, at its position in its region, under the region's lock.
+    #[inline]
+    fn at<R>(
+        &self,
+        ent: SwapEntry,
+        work: impl FnOnce(&Region<'_, L>, usize) -> R,
+    ) -> Result<R, EntryError> {
+        let (on, offset, _) = self.locate(ent, 1)?;
+        let region = on.lock(offset / REGION_ENTRIES).ok_or_else(|| off(ent))?;
+        Ok(work(&region, offset % REGION_ENTRIES))
+    }
+
+    /// The swapfile that has all of these slots now, and the offset of the first and of their end.
+    #[inline]
+    fn locate(&self, start: SwapEntry, nr: u64) -> Result<(On<'_, L>, usize, usize), EntryError> {
+        let on = self
+            .file(start.swap_type())
+            .on()
+            .ok_or_else(|| off(start))?;
+        let end = start.offset().checked_add(nr);
+        match end.filter(|&end| end <= on.max_pages()) {
+            #[expect(clippy::cast_possible_truncation, reason = "max_pages is from a usize")]
+            Some(end) => Ok((on, start.offset() as usize, end as usize)),
+            None => Err(EntryError::OutOfRange {
+                start,
+                nr,
+                max_pages: on.max_pages(),
+            }),
+        }
+    }
+
+    fn set_range(&self, start: SwapEntry, nr: u64, new: u16) -> Result<Runs, EntryError> {
+        let (on, mut offset, end) = self.locate(start, nr)?;
+        let mut had = Runs::default();
+        while offset < end {
+            let base = offset / REGION_ENTRIES * REGION_ENTRIES;
+            let positions = offset - base..(end - base).min(REGION_ENTRIES);
+            let mut owners = Owners::new();
+            // The lock is free again while `had` may allocate.
+            offset = base
+                + on.lock(base / REGION_ENTRIES)
+                    .ok_or_else(|| off(start))?
+                    .set_range(positions, new, &mut owners);
+            for (position, len, owner) in owners {
+                let offset = (base + position) as u64;
+                if let (Some(start), Some(id)) = (
+                    SwapEntry::new(start.swap_type(), offset),
+                    MemcgId::new(owner),
+                ) {
+                    had.push(Run {
+                        start,
+                        len: len as u64,
+                        id,
+                    });
+                }
+            }
+        }
+        Ok(had)
+    }
+}
+
+#[cold]
+fn off(ent: SwapEntry) -> EntryError {
+    EntryError::TypeOff {
+        ty: ent.swap_type(),
+        offset: Some(ent.offset()),
+    }
+}
+
+impl<L> Default for SwapRecords<L> {
+    fn default() -> Self {
+        Self::with_lock()
+    }
+}
+
+/// Writes the types that are on and their sizes.
+impl<L> fmt::Debug for SwapRecords<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (ty, on) in self.all_on() {
+            map.entry(&ty.get(), &format_args!("{} pages", on.max_pages()));
+        }
+        map.finish()
+    }
+}

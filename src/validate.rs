@@ -1,0 +1,86 @@
+//! The invariants of a table, checked by walking all of it: for tests.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use lock_api::RawMutex;
+
+use crate::cell::Tally;
+use crate::entry::SwapType;
+use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES, counter};
+use crate::swapfile::On;
+use crate::table::SwapRecords;
+
+impl<L: RawMutex> SwapRecords<L> {
+    /// Checks that entries, cells and presence bits agree in every region that is on (design,
+    /// invariant 2) and that nothing is written past `max_pages` (4). For tests: it looks at everything.
+    ///
+    /// # Errors
+    ///
+    /// What was found, and where.
+    #[doc(hidden)]
+    pub fn validate(&self) -> Result<(), String> {
+        for (ty, on) in self.all_on() {
+            for region in 0..on.regions() {
+                validate_region(on, region)
+                    .map_err(|what| format!("type {ty}, region {region}: {what}"))?;
+            }
+            validate_end(self, ty, on)?;
+        }
+        Ok(())
+    }
+}
+
+fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), String> {
+    let Some(region) = on.lock(index) else {
+        return Ok(());
+    };
+    let mut entries = BTreeMap::<usize, Tally>::new();
+    let mut chunk = Vec::with_capacity(CHUNK_ENTRIES);
+    for from in (0..REGION_ENTRIES).step_by(CHUNK_ENTRIES) {
+        if region.has(from) {
+            region.copy(from, &mut chunk);
+            for (at, &id) in chunk.iter().enumerate().filter(|&(_, &id)| id != 0) {
+                let tally = entries.entry(counter(id)).or_default();
+                *tally = tally.and(Tally::at(from + at));
+            }
+        }
+    }
+    let presence = on.index().presence();
+    for counter in presence.counters() {
+        let counted = entries.remove(&counter).unwrap_or_default();
+        let cell = region.tally_of(counter);
+        if cell != counted {
+            return Err(format!(
+                "counter {counter}: the cell says {cell:?}, the entries {counted:?}"
+            ));
+        }
+        if presence.is_set(counter, index) != (counted.count > 0) {
+            return Err(format!(
+                "counter {counter}: wrong presence bit for {counted:?}"
+            ));
+        }
+    }
+    match entries.first_key_value() {
+        Some((counter, tally)) => Err(format!("counter {counter}: no block for {tally:?}")),
+        None => Ok(()),
+    }
+}
+
+/// A lookup of an entry past the end reads what an area holds there: nothing.
+fn validate_end<L: RawMutex>(
+    table: &SwapRecords<L>,
+    ty: SwapType,
+    on: On<'_, L>,
+) -> Result<(), String> {
+    let end = on.regions() * REGION_ENTRIES;
+    for offset in on.max_pages()..end as u64 {
+        let id = table.file(ty).lookup(offset);
+        if id != 0 {
+            return Err(format!("type {ty}: entry {offset} past the end holds {id}"));
+        }
+    }
+    Ok(())
+}
