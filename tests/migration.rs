@@ -1,0 +1,233 @@
+//! What a migration moves, what it leaves alone, and what it looks at on the way.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use swap_records::{
+    CHUNK_ENTRIES, MemcgId, REGION_ENTRIES, Step, SwapEntry, SwapRecords, SwapType,
+};
+
+const REGION: u64 = REGION_ENTRIES as u64;
+const CHUNKS: u64 = (REGION_ENTRIES / CHUNK_ENTRIES) as u64;
+
+fn id(id: u16) -> MemcgId {
+    MemcgId::new(id).unwrap()
+}
+
+fn entry(ty: u8, offset: u64) -> SwapEntry {
+    SwapEntry::new(SwapType::new(ty).unwrap(), offset).unwrap()
+}
+
+fn table(regions: u64) -> SwapRecords {
+    let table = SwapRecords::new();
+    table
+        .swapon(SwapType::new(0).unwrap(), regions * REGION)
+        .unwrap();
+    table
+}
+
+#[test]
+fn nothing_is_looked_at_where_nothing_is() {
+    let table = table(8);
+    table.record_range(entry(0, 0), 8 * REGION, id(1)).unwrap();
+    let migrated = table.migration(id(2), id(3)).run();
+    assert_eq!((migrated.moved, migrated.chunks_scanned), (0, 0));
+    assert_eq!(migrated.chunks_skipped, 8 * CHUNKS);
+    assert!(!migrated.stopped_by_hint);
+}
+
+#[test]
+fn one_record_is_found_without_a_scan() {
+    let table = table(8);
+    table.record_range(entry(0, 0), 8 * REGION, id(1)).unwrap();
+    for offset in [0, 3 * REGION - 1, 5 * REGION + 77] {
+        table.record(entry(0, offset), id(2)).unwrap();
+    }
+    let migrated = table.migration(id(2), id(3)).run();
+    assert_eq!((migrated.moved, migrated.chunks_scanned), (3, 3));
+    assert_eq!(table.lookup(entry(0, 3 * REGION - 1)), Some(id(3)));
+    table.validate().unwrap();
+}
+
+#[test]
+fn a_scan_stops_at_the_last_record_but_one() {
+    let table = table(1);
+    table.record_range(entry(0, 0), REGION, id(1)).unwrap();
+    // The second is in the first chunk, so the third one's place is known without a look at the rest.
+    for offset in [3, 9, REGION - 1] {
+        table.record(entry(0, offset), id(2)).unwrap();
+    }
+    let migrated = table.migration(id(2), id(3)).run();
+    assert_eq!((migrated.moved, migrated.chunks_scanned), (3, 2));
+    assert_eq!(table.count(id(3)), 3);
+    table.validate().unwrap();
+}
+
+#[test]
+fn an_index_that_forgets_needs_no_scan_after_clears() {
+    let table = table(4);
+    for offset in (0..4 * REGION).step_by(5) {
+        table.record(entry(0, offset), id(2)).unwrap();
+    }
+    for offset in (0..4 * REGION).step_by(5) {
+        assert_eq!(table.clear(entry(0, offset)), Ok(Some(id(2))));
+    }
+    assert_eq!(table.migration(id(2), id(3)).run().chunks_scanned, 0);
+    assert_eq!(table.count_at_most(id(2)), 0);
+}
+
+#[test]
+fn an_id_that_shares_the_counter_stays_where_it_is() {
+    let table = table(2);
+    let (old, other) = (id(5), id(5 + 4096));
+    for (offset, owner) in [
+        (1, old),
+        (2, other),
+        (REGION, other),
+        (REGION + 3, old),
+        (REGION + 4, old),
+    ] {
+        table.record(entry(0, offset), owner).unwrap();
+    }
+    assert_eq!(table.count_at_most(old), 5);
+    assert_eq!(table.migrate(old, id(6)), 3);
+    assert_eq!(
+        (table.count(old), table.count(id(6)), table.count(other)),
+        (0, 3, 2)
+    );
+    table.validate().unwrap();
+    // Alone in its cell, it is looked at and left.
+    assert_eq!(table.migrate(old, id(6)), 0);
+    // From one to the other, the counter stays as it is.
+    assert_eq!(table.migrate(other, old), 2);
+    assert_eq!((table.count(old), table.count(other)), (2, 0));
+    table.validate().unwrap();
+}
+
+#[test]
+fn old_to_old_moves_nothing() {
+    let table = table(1);
+    table.record_range(entry(0, 0), 100, id(1)).unwrap();
+    let migrated = table.migration(id(1), id(1)).run();
+    assert_eq!((migrated.moved, migrated.chunks_scanned), (0, 0));
+    assert_eq!(table.count(id(1)), 100);
+}
+
+#[test]
+fn every_type_is_migrated_to_its_last_slot() {
+    let table = SwapRecords::new();
+    for ty in SwapType::all() {
+        let pages = u64::from(ty.get()) * 100 + 1;
+        table.swapon(ty, pages).unwrap();
+        table
+            .record(SwapEntry::new(ty, pages - 1).unwrap(), MemcgId::MAX)
+            .unwrap();
+    }
+    assert_eq!(table.migrate(MemcgId::MAX, MemcgId::MIN), 32);
+    assert_eq!(
+        (table.count(MemcgId::MAX), table.count(MemcgId::MIN)),
+        (0, 32)
+    );
+}
+
+#[test]
+fn a_right_hint_ends_it_at_the_last_record() {
+    let table = table(8);
+    table.record_range(entry(0, 0), 10, id(2)).unwrap();
+    let memsw = AtomicU64::new(10);
+    let migrated = table.migration(id(2), id(3)).memsw_hint(&memsw).run();
+    assert_eq!((migrated.moved, migrated.left_at_most), (10, 0));
+    assert_eq!(
+        migrated.chunks_scanned + migrated.chunks_skipped,
+        8 * CHUNKS
+    );
+}
+
+#[test]
+fn a_hint_that_is_too_low_leaves_records_and_says_so() {
+    let table = table(8);
+    for region in 0..8 {
+        table.record(entry(0, region * REGION), id(2)).unwrap();
+    }
+    let migrated = table.migration(id(2), id(3)).memsw_hint(&3_u64).run();
+    assert_eq!((migrated.moved, migrated.left_at_most), (3, 5));
+    assert!(migrated.stopped_by_hint);
+    assert_eq!((table.count(id(2)), table.count(id(3))), (5, 3));
+    // Nothing is lost: a second run gets the rest.
+    assert_eq!(table.migrate(id(2), id(3)), 5);
+}
+
+#[test]
+fn a_hint_that_is_too_high_costs_time_only() {
+    let table = table(8);
+    table.record(entry(0, 7 * REGION), id(2)).unwrap();
+    let memsw = AtomicUsize::new(1000);
+    let migrated = table.migration(id(2), id(3)).memsw_hint(&memsw).run();
+    assert_eq!((migrated.moved, migrated.left_at_most), (1, 0));
+    assert!(!migrated.stopped_by_hint);
+}
+
+#[test]
+fn a_hint_may_change_while_the_migration_runs() {
+    let table = table(8);
+    for region in 0..8 {
+        table.record(entry(0, region * REGION), id(2)).unwrap();
+    }
+    // The owner frees two pages for each time that it is asked.
+    let charged = AtomicU64::new(8);
+    let hint = || charged.fetch_sub(2, Ordering::Relaxed);
+    let migrated = table.migration(id(2), id(3)).memsw_hint(&hint).run();
+    // 8 > 0, 6 > 1, 4 > 2, then 2 <= 3.
+    assert_eq!((migrated.moved, migrated.left_at_most), (3, 5));
+}
+
+#[test]
+fn steps_keep_to_their_budget_and_end_where_a_run_does() {
+    let table = table(8);
+    for region in 0..8 {
+        table
+            .record_range(entry(0, region * REGION), REGION, id(2))
+            .unwrap();
+    }
+    let mut migration = table.migration(id(2), id(3));
+    for regions in 1..8 {
+        // A region each: less is not to be had.
+        assert_eq!(migration.step(1), Step::More);
+        let so_far = migration.so_far();
+        assert_eq!(
+            (so_far.moved, so_far.left_at_most),
+            (regions * REGION, (8 - regions) * REGION)
+        );
+    }
+    let Step::Done(migrated) = migration.step(u64::MAX) else {
+        panic!("the budget was enough");
+    };
+    assert_eq!(
+        (migrated.moved, migrated.chunks_scanned),
+        (8 * REGION, 8 * CHUNKS)
+    );
+    assert_eq!(migration.so_far(), migrated);
+    assert_eq!(migration.step(0), Step::Done(migrated));
+}
+
+#[test]
+fn a_swapoff_between_steps_takes_the_rest_of_its_type_away() {
+    let table = table(4);
+    let (gone, stays) = (SwapType::new(0).unwrap(), SwapType::new(1).unwrap());
+    table.swapon(stays, REGION).unwrap();
+    table.record(entry(1, 5), id(2)).unwrap();
+    for region in 0..4 {
+        table.record(entry(0, region * REGION), id(2)).unwrap();
+    }
+    let mut migration = table.migration(id(2), id(3));
+    assert_eq!(migration.step(1), Step::More);
+    assert_eq!(table.swapoff(gone), Ok(4));
+    // A later swapon is another swapfile: its records are not this migration's.
+    table.swapon(gone, 4 * REGION).unwrap();
+    table.record(entry(0, 3 * REGION), id(2)).unwrap();
+    let Step::Done(migrated) = migration.step(u64::MAX) else {
+        panic!("the budget was enough");
+    };
+    assert_eq!(migrated.moved, 2);
+    assert_eq!(table.lookup(entry(0, 3 * REGION)), Some(id(2)));
+    assert_eq!(table.lookup(entry(1, 5)), Some(id(3)));
+}

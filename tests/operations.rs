@@ -1,0 +1,275 @@
+//! What each operation does at its borders, and what it refuses.
+
+use swap_records::{
+    CHUNK_ENTRIES, EntryError, Exchange, MemcgId, REGION_ENTRIES, Run, SwapEntry, SwapRecords,
+    SwapType, SwaponError,
+};
+
+fn ty(ty: u8) -> SwapType {
+    SwapType::new(ty).unwrap()
+}
+
+fn id(id: u16) -> MemcgId {
+    MemcgId::new(id).unwrap()
+}
+
+fn entry(t: u8, offset: u64) -> SwapEntry {
+    SwapEntry::new(ty(t), offset).unwrap()
+}
+
+fn table(max_pages: u64) -> SwapRecords {
+    let table = SwapRecords::new();
+    table.swapon(ty(0), max_pages).unwrap();
+    table
+}
+
+const REGION: u64 = REGION_ENTRIES as u64;
+
+#[test]
+fn a_static_table_needs_no_set_up() {
+    static TABLE: SwapRecords = SwapRecords::new();
+    assert_eq!(TABLE.lookup(entry(0, 0)), None);
+    TABLE.swapon(ty(0), 1).unwrap();
+    assert_eq!(TABLE.record(entry(0, 0), id(1)), Ok(None));
+    assert_eq!(format!("{TABLE:?}"), "{0: 1 pages}");
+}
+
+#[test]
+fn a_table_is_shared_between_threads_if_its_lock_is() {
+    fn shared<T: Send + Sync>() {}
+    shared::<SwapRecords>();
+    shared::<SwapRecords<parking_lot::RawMutex>>();
+    assert!(size_of::<SwapRecords>() <= 33 * 128);
+}
+
+#[test]
+fn operations_on_a_type_that_is_off_are_refused() {
+    let table = SwapRecords::new();
+    let ent = entry(3, 17);
+    let off = EntryError::TypeOff {
+        ty: ty(3),
+        offset: Some(17),
+    };
+    assert_eq!(table.record(ent, id(1)), Err(off));
+    assert_eq!(table.clear(ent), Err(off));
+    assert_eq!(table.cmpxchg(ent, None, id(1)), Err(off));
+    assert_eq!(table.record_range(ent, 0, id(1)), Err(off));
+    assert_eq!(table.clear_range(ent, 9), Err(off));
+    let all_off = EntryError::TypeOff {
+        ty: ty(3),
+        offset: None,
+    };
+    assert_eq!(table.swapoff(ty(3)), Err(all_off));
+    assert_eq!(table.lookup(ent), None);
+    assert_eq!(table.max_pages(ty(3)), None);
+    assert_eq!((table.count(id(1)), table.count_at_most(id(1))), (0, 0));
+    assert_eq!(
+        (table.runs(ty(3)).count(), table.runs_of(id(1)).count()),
+        (0, 0)
+    );
+    assert_eq!(table.migrate(id(1), id(2)), 0);
+}
+
+#[test]
+fn the_last_slot_is_in_and_the_next_is_out() {
+    for max_pages in [1, 2, REGION - 1, REGION, REGION + 1] {
+        let table = table(max_pages);
+        let (last, past) = (entry(0, max_pages - 1), entry(0, max_pages));
+        assert_eq!(table.record(last, id(9)), Ok(None));
+        assert_eq!(table.lookup(last), Some(id(9)));
+        let out = EntryError::OutOfRange {
+            start: past,
+            nr: 1,
+            max_pages,
+        };
+        assert_eq!(table.record(past, id(9)), Err(out));
+        assert_eq!(table.clear(past), Err(out));
+        assert_eq!(table.cmpxchg(past, None, id(9)), Err(out));
+        assert_eq!(table.lookup(past), None);
+        assert_eq!(table.count(id(9)), 1);
+        table.validate().unwrap();
+    }
+}
+
+#[test]
+fn a_range_that_ends_past_the_last_slot_is_refused_whole() {
+    let table = table(REGION + 10);
+    for (offset, nr) in [
+        (REGION, 11),
+        (0, REGION + 11),
+        (REGION + 10, 1),
+        (REGION + 11, 0),
+        (5, u64::MAX),
+        (SwapEntry::MAX_OFFSET, u64::MAX),
+    ] {
+        let start = entry(0, offset);
+        let out = EntryError::OutOfRange {
+            start,
+            nr,
+            max_pages: REGION + 10,
+        };
+        assert_eq!(table.record_range(start, nr, id(1)), Err(out));
+        assert_eq!(table.clear_range(start, nr), Err(out));
+    }
+    assert_eq!(table.count(id(1)), 0);
+    assert!(
+        table
+            .record_range(entry(0, REGION + 10), 0, id(1))
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        table
+            .record_range(entry(0, 0), REGION + 10, id(1))
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(table.count(id(1)), REGION + 10);
+}
+
+#[test]
+fn swapon_refuses_what_it_cannot_serve() {
+    let table = table(100);
+    assert_eq!(
+        table.swapon(ty(0), 200),
+        Err(SwaponError::TypeOn { ty: ty(0) })
+    );
+    assert_eq!(table.max_pages(ty(0)), Some(100));
+    assert_eq!(
+        table.swapon(ty(1), 0),
+        Err(SwaponError::NoPages { ty: ty(1) })
+    );
+    for pages in [u64::MAX, SwapEntry::MAX_OFFSET + 2] {
+        let refused = table.swapon(ty(1), pages).unwrap_err();
+        assert!(matches!(refused, SwaponError::TooLarge { max_pages, .. } if max_pages == pages));
+    }
+    // 2^50 pages are 2 PiB of table, which no address space of today has.
+    let refused = table.swapon(ty(1), SwapEntry::MAX_OFFSET + 1).unwrap_err();
+    assert!(matches!(refused, SwaponError::OutOfMemory { bytes, .. } if bytes >= 1 << 51));
+    assert_eq!(table.max_pages(ty(1)), None);
+    // It is off as before, and can be turned on.
+    table.swapon(ty(1), 7).unwrap();
+    assert_eq!(table.max_pages(ty(1)), Some(7));
+}
+
+#[test]
+fn swapoff_counts_what_it_drops_and_leaves_nothing() {
+    let table = table(2 * REGION + 5);
+    table.record_range(entry(0, 3), 2 * REGION, id(1)).unwrap();
+    table.record(entry(0, 2 * REGION + 4), id(65535)).unwrap();
+    assert_eq!(table.swapoff(ty(0)), Ok(2 * REGION + 1));
+    assert_eq!(table.lookup(entry(0, 3)), None);
+    assert_eq!(table.count(id(1)), 0);
+    // The same size takes the same area again: it must be empty.
+    table.swapon(ty(0), 2 * REGION + 5).unwrap();
+    assert_eq!(table.runs(ty(0)).count(), 0);
+    table.validate().unwrap();
+    assert_eq!(table.swapoff(ty(0)), Ok(0));
+    // Other sizes take others.
+    for max_pages in [1, REGION, 9 * REGION, 3 * REGION] {
+        table.swapon(ty(0), max_pages).unwrap();
+        table.record_range(entry(0, 0), max_pages, id(2)).unwrap();
+        table.validate().unwrap();
+        assert_eq!(table.swapoff(ty(0)), Ok(max_pages));
+    }
+}
+
+#[test]
+fn cmpxchg_tells_who_the_owner_is() {
+    let table = table(10);
+    let ent = entry(0, 5);
+    assert_eq!(
+        table.cmpxchg(ent, id(1), id(2)),
+        Ok(Exchange::Mismatch(None))
+    );
+    assert_eq!(table.cmpxchg(ent, None, id(1)), Ok(Exchange::Stored));
+    assert_eq!(
+        table.cmpxchg(ent, None, id(2)),
+        Ok(Exchange::Mismatch(Some(id(1))))
+    );
+    assert_eq!(table.cmpxchg(ent, id(1), id(1)), Ok(Exchange::Stored));
+    assert_eq!(table.cmpxchg(ent, id(1), id(2)), Ok(Exchange::Stored));
+    assert_eq!(table.cmpxchg(ent, id(2), None), Ok(Exchange::Stored));
+    assert_eq!(table.cmpxchg(ent, None, None), Ok(Exchange::Stored));
+    assert_eq!((table.count(id(1)), table.count(id(2))), (0, 0));
+    table.validate().unwrap();
+}
+
+#[test]
+fn a_range_gives_the_owners_that_it_had_as_runs() {
+    let table = table(2 * REGION);
+    // More runs than fit inline, and than are noted in one hold of a lock; one over two regions.
+    for i in 0..100 {
+        table.record(entry(0, 2 * i), id(1)).unwrap();
+    }
+    table.record_range(entry(0, REGION - 4), 8, id(2)).unwrap();
+    let had = table.record_range(entry(0, 0), 2 * REGION, id(3)).unwrap();
+    assert_eq!(had.len(), 101);
+    for (i, run) in had.iter().take(100).enumerate() {
+        let start = entry(0, 2 * i as u64);
+        assert_eq!(
+            *run,
+            Run {
+                start,
+                len: 1,
+                id: id(1)
+            }
+        );
+    }
+    let start = entry(0, REGION - 4);
+    assert_eq!(
+        had[100],
+        Run {
+            start,
+            len: 8,
+            id: id(2)
+        }
+    );
+    let had = table.clear_range(entry(0, 1), 2 * REGION - 1).unwrap();
+    let whole = Run {
+        start: entry(0, 1),
+        len: 2 * REGION - 1,
+        id: id(3),
+    };
+    assert_eq!(had.into_iter().collect::<Vec<_>>(), [whole]);
+    assert_eq!(
+        table.runs(ty(0)).collect::<Vec<_>>(),
+        [Run {
+            start: entry(0, 0),
+            len: 1,
+            id: id(3)
+        }]
+    );
+    table.validate().unwrap();
+}
+
+#[test]
+fn runs_go_over_chunks_and_regions_and_not_over_types() {
+    let table = table(3 * REGION + 1);
+    table.swapon(ty(5), 100).unwrap();
+    let long = Run {
+        start: entry(0, CHUNK_ENTRIES as u64 - 1),
+        len: 2 * REGION,
+        id: id(7),
+    };
+    table.record_range(long.start, long.len, id(7)).unwrap();
+    let end = Run {
+        start: entry(0, 3 * REGION),
+        len: 1,
+        id: id(7),
+    };
+    table.record(end.start, id(7)).unwrap();
+    let other = Run {
+        start: entry(5, 0),
+        len: 100,
+        id: id(7),
+    };
+    table.record_range(other.start, 100, id(7)).unwrap();
+    assert_eq!(table.runs_of(id(7)).collect::<Vec<_>>(), [long, end, other]);
+    assert_eq!(table.runs(ty(0)).collect::<Vec<_>>(), [long, end]);
+    assert_eq!(table.runs(ty(5)).collect::<Vec<_>>(), [other]);
+    // An id that shares the counter is looked for in the same regions, and is not found.
+    assert_eq!(table.runs_of(id(7 + 4096)).count(), 0);
+    assert_eq!(table.count(id(7 + 4096)), 0);
+    assert_eq!(table.count_at_most(id(7 + 4096)), long.len + 101);
+}
