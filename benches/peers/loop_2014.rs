@@ -1,0 +1,96 @@
+//! The table of 2014: 16-bit ids in 4 KiB chunks, one spinlock for the swapfile, and the proposed
+//! hand-over: one lock hold for all of it, an entry at a time.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering, Ordering::Relaxed};
+
+use lock_api::{GuardSend, Mutex, RawMutex};
+
+use super::Pages;
+
+/// Ids in a chunk of 4 KiB.
+const CHUNK: usize = 2_048;
+
+/// One swapfile.
+#[derive(Debug)]
+pub struct Loop2014<L: RawMutex = Spin> {
+    ids: Pages<AtomicU16>,
+    lock: Mutex<L, ()>,
+}
+
+impl<L: RawMutex> Loop2014<L> {
+    /// A swapfile of this many slots, with no records.
+    pub fn new(slots: usize) -> io::Result<Self> {
+        Ok(Self {
+            ids: Pages::zeroed(slots)?,
+            lock: Mutex::new(()),
+        })
+    }
+
+    /// Writes a part of a map that is being made and that nobody else looks at: takes no lock.
+    pub fn preset(&self, start: usize, len: usize, id: u16) {
+        for slot in &self.ids[start..start + len] {
+            slot.store(id, Relaxed);
+        }
+    }
+
+    /// The owner of a slot, 0 for none. Takes no lock.
+    pub fn lookup(&self, slot: usize) -> u16 {
+        self.ids[slot].load(Relaxed)
+    }
+
+    /// How many chunks of 2,048 slots there are: what `migrate` looks through.
+    pub fn chunks(&self) -> usize {
+        self.ids.len().div_ceil(CHUNK)
+    }
+
+    /// Gives every record of `old` to `new`; returns how many.
+    pub fn migrate(&self, old: u16, new: u16) -> u64 {
+        let _held = self.lock.lock();
+        let mut moved = 0;
+        for chunk in self.ids.chunks(CHUNK) {
+            for slot in chunk {
+                // Atomic, as `lookup` reads beside it: the compiler keeps it an entry at a time.
+                if slot.load(Relaxed) == old {
+                    slot.store(new, Relaxed);
+                    moved += 1;
+                }
+            }
+        }
+        moved
+    }
+}
+
+/// A spinlock of one byte that does nothing but spin, as in the kernel.
+#[derive(Debug)]
+pub struct Spin(AtomicBool);
+
+// SAFETY: `lock` and `try_lock` return only after they made `false` to `true`, which one thread at
+// a time can, until `unlock` makes it `false` again. Acquire and release order the sections.
+unsafe impl RawMutex for Spin {
+    const INIT: Self = Self(AtomicBool::new(false));
+    type Guard = GuardSend;
+
+    fn lock(&self) -> GuardSend {
+        loop {
+            if let Some(guard) = self.try_lock() {
+                return guard;
+            }
+            while self.is_locked() {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    fn try_lock(&self) -> Option<GuardSend> {
+        (!self.0.swap(true, Ordering::Acquire)).then(GuardSend::new)
+    }
+
+    unsafe fn unlock(&self, _: GuardSend) {
+        self.0.store(false, Ordering::Release);
+    }
+
+    fn is_locked(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}

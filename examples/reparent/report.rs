@@ -1,0 +1,132 @@
+//! Numbers in columns.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// What one table did for one dying cgroup.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) dying: String,
+    pub(crate) table: &'static str,
+    pub(crate) moved: u64,
+    pub(crate) scanned: u64,
+    pub(crate) skipped: u64,
+    /// `None` where no lock was taken.
+    pub(crate) longest_hold: Option<Duration>,
+    pub(crate) time: Duration,
+    /// Times faster than the other.
+    pub(crate) faster: Option<f64>,
+}
+
+const HEAD: [&str; 8] = [
+    "dying cgroup",
+    "table",
+    "moved",
+    "scanned",
+    "skipped",
+    "longest hold",
+    "time",
+    "faster",
+];
+/// Columns of words, to the left; those after them are numbers, to the right.
+const WORDS: usize = 2;
+
+/// Prints the lines under a head; bold and ruled on a terminal, plain columns elsewhere.
+pub(crate) fn print(lines: &[Line]) {
+    let rows: Vec<[String; 8]> = lines.iter().map(row).collect();
+    let widths: [usize; 8] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.fold(HEAD[column].len(), usize::max)
+    });
+    let (bold, plain, rule) = if std::io::stdout().is_terminal() {
+        ("\x1b[1m", "\x1b[0m", true)
+    } else {
+        ("", "", false)
+    };
+    println!("{bold}{}{plain}", line(&HEAD.map(String::from), &widths));
+    if rule {
+        println!("{}", widths.map(|width| "─".repeat(width)).join("  "));
+    }
+    for row in &rows {
+        println!("{}", line(row, &widths));
+    }
+}
+
+fn row(line: &Line) -> [String; 8] {
+    [
+        line.dying.clone(),
+        line.table.to_owned(),
+        count(line.moved),
+        count(line.scanned),
+        count(line.skipped),
+        line.longest_hold.map_or("none".to_owned(), duration),
+        duration(line.time),
+        line.faster.map_or(String::new(), times),
+    ]
+}
+
+fn line(cells: &[String; 8], widths: &[usize; 8]) -> String {
+    let padded = cells.iter().zip(widths).enumerate();
+    let padded = padded.map(|(column, (cell, &width))| {
+        if column < WORDS {
+            format!("{cell:width$}")
+        } else {
+            format!("{cell:>width$}")
+        }
+    });
+    let line = padded.collect::<Vec<_>>().join("  ");
+    line.trim_end().to_owned()
+}
+
+/// With a comma between thousands.
+pub(crate) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn duration(time: Duration) -> String {
+    let us = time.as_secs_f64() * 1e6;
+    if us < 1e3 {
+        format!("{us:.2} us")
+    } else if us < 1e6 {
+        format!("{:.2} ms", us / 1e3)
+    } else {
+        format!("{:.2} s", us / 1e6)
+    }
+}
+
+fn times(factor: f64) -> String {
+    if factor < 10.0 {
+        return format!("{factor:.1}x");
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rounded"
+    )]
+    let whole = factor.round() as u64;
+    format!("{}x", count(whole))
+}
+
+/// A size in bytes, in the largest binary unit that it fills.
+pub(crate) fn bytes(n: u64) -> String {
+    let mut size = n as f64;
+    let mut unit = "B";
+    for larger in ["KiB", "MiB", "GiB", "TiB", "PiB"] {
+        if size < 1024.0 {
+            break;
+        }
+        size /= 1024.0;
+        unit = larger;
+    }
+    // Three decimals at most, and none that say nothing.
+    let size = (size * 1e3).round() / 1e3;
+    format!("{size} {unit}")
+}
