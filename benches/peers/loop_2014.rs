@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering, Ordering::Relaxed};
 
 use lock_api::{GuardSend, Mutex, RawMutex};
 
-use super::Pages;
+use super::{Operations, Pages, Reparent};
 
 /// Ids in a chunk of 4 KiB.
 const CHUNK: usize = 2_048;
@@ -34,18 +34,13 @@ impl<L: RawMutex> Loop2014<L> {
         }
     }
 
-    /// The owner of a slot, 0 for none. Takes no lock.
-    pub fn lookup(&self, slot: usize) -> u16 {
-        self.ids[slot].load(Relaxed)
-    }
-
-    /// How many chunks of 2,048 slots there are: what `migrate` looks through.
+    /// How many chunks of 2,048 slots there are: what a hand-over looks through.
     pub fn chunks(&self) -> usize {
         self.ids.len().div_ceil(CHUNK)
     }
 
     /// Gives every record of `old` to `new`; returns how many.
-    pub fn migrate(&self, old: u16, new: u16) -> u64 {
+    pub fn hand_over(&self, old: u16, new: u16) -> u64 {
         let _held = self.lock.lock();
         let mut moved = 0;
         for chunk in self.ids.chunks(CHUNK) {
@@ -58,6 +53,57 @@ impl<L: RawMutex> Loop2014<L> {
             }
         }
         moved
+    }
+}
+
+impl<L: RawMutex + Sync> Operations for Loop2014<L> {
+    fn with_slots(slots: usize) -> io::Result<Self> {
+        Self::new(slots)
+    }
+
+    /// Takes no lock.
+    fn lookup(&self, slot: usize) -> u16 {
+        self.ids[slot].load(Relaxed)
+    }
+
+    fn record(&self, slot: usize, id: u16) -> u16 {
+        let _held = self.lock.lock();
+        let old = self.ids[slot].load(Relaxed);
+        self.ids[slot].store(id, Relaxed);
+        old
+    }
+
+    /// One lock hold for the range, as the kernel had it from 2017.
+    fn record_range(&self, slot: usize, nr: usize, id: u16) {
+        let _held = self.lock.lock();
+        self.preset(slot, nr, id);
+    }
+
+    fn cmpxchg(&self, slot: usize, old: u16, new: u16) -> u16 {
+        let _held = self.lock.lock();
+        let was = self.ids[slot].load(Relaxed);
+        if was == old {
+            self.ids[slot].store(new, Relaxed);
+        }
+        was
+    }
+}
+
+impl<L: RawMutex> Reparent for Loop2014<L> {
+    fn with_slots(slots: usize) -> io::Result<Self> {
+        Self::new(slots)
+    }
+
+    fn owner(&self, slot: usize) -> u16 {
+        self.ids[slot].load(Relaxed)
+    }
+
+    fn set(&mut self, slot: usize, nr: usize, id: u16) {
+        self.preset(slot, nr, id);
+    }
+
+    fn migrate(&mut self, old: u16, new: u16) -> u64 {
+        self.hand_over(old, new)
     }
 }
 

@@ -6,7 +6,12 @@
     reason = "compiled into each benchmark, example and test, and each takes its part"
 )]
 
+pub mod dash;
+pub mod iterator_loop;
+pub mod linux_2024;
 pub mod loop_2014;
+pub mod roaring_sets;
+pub mod u64_words;
 
 use std::io;
 use std::marker::PhantomData;
@@ -14,6 +19,34 @@ use std::ops::{Deref, DerefMut};
 
 use bytemuck::Zeroable;
 use memmap2::{MmapOptions, MmapRaw};
+
+/// Keeps the owner of each slot of one swapfile, 0 for none, for any number of threads at once.
+///
+/// Recording 0 clears.
+pub trait Operations: Sized + Sync {
+    /// A swapfile of this many slots, with no records.
+    fn with_slots(slots: usize) -> io::Result<Self>;
+    /// The owner of a slot.
+    fn lookup(&self, slot: usize) -> u16;
+    /// Makes `id` the owner; returns the previous one.
+    fn record(&self, slot: usize, id: u16) -> u16;
+    /// Makes `id` the owner of `nr` slots.
+    fn record_range(&self, slot: usize, nr: usize, id: u16);
+    /// Makes `new` the owner if `old` is; returns the owner until then.
+    fn cmpxchg(&self, slot: usize, old: u16, new: u16) -> u16;
+}
+
+/// Hands all records of one id to another. Nobody else is at work meanwhile.
+pub trait Reparent: Sized {
+    /// A swapfile of this many slots, with no records.
+    fn with_slots(slots: usize) -> io::Result<Self>;
+    /// The owner of a slot, 0 for none.
+    fn owner(&self, slot: usize) -> u16;
+    /// Makes `id` the owner of `nr` slots, to set up a map.
+    fn set(&mut self, slot: usize, nr: usize, id: u16);
+    /// Gives every record of `old` to `new`, which is another; returns how many.
+    fn migrate(&mut self, old: u16, new: u16) -> u64;
+}
 
 /// Zeroed memory of its own pages, huge ones where the system has them, all of it present: what is
 /// measured is never a page fault.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use swap_records::{MemcgId, Migrated, RawSpinLock, SwapRecords, SwapType};
 
+use peers::Operations;
 use peers::loop_2014::{Loop2014, Spin};
 use report::{Line, bytes, count};
 use synthetic::{Family, Map, into_table, size};
@@ -95,10 +96,11 @@ fn run(slots: u64) -> Result<(), String> {
     {
         return Err(format!(
             "two tables of {table} need {} of memory, and {} are available: free some, or ask for \
-             less with --gib (up to {:.3} would do)",
+             less with --gib (up to {} would do)",
             bytes(size::bytes_needed(slots, 2)),
             bytes(available),
-            size::gib_of(size::slots_carried(available, 2)),
+            // Rounded down, or it would not fit.
+            (size::gib_of(size::slots_carried(available, 2)) * 100.0).floor() / 100.0,
         ));
     }
     println!(
@@ -199,7 +201,7 @@ impl Tables {
         let new = MemcgId::new(dying.parent).expect("not 0");
         let began = Instant::now();
         let (report, first) = timed(|| self.ours.migration(old, new).run());
-        let (moved_2014, first_2014) = timed(|| self.of_2014.migrate(dying.id, dying.parent));
+        let (moved_2014, first_2014) = timed(|| self.of_2014.hand_over(dying.id, dying.parent));
         let moved = report.moved;
         self.check(dying, moved, moved_2014)?;
 
@@ -207,7 +209,8 @@ impl Tables {
         while times.len() < 5 || times.len() < 101 && began.elapsed() < TIME_EACH {
             for (from, to) in [(new, old), (old, new)] {
                 let (again, time) = timed(|| self.ours.migration(from, to).run());
-                let (again_2014, time_2014) = timed(|| self.of_2014.migrate(from.get(), to.get()));
+                let (again_2014, time_2014) =
+                    timed(|| self.of_2014.hand_over(from.get(), to.get()));
                 same_count(dying, &again, again_2014, moved)?;
                 times.push(time);
                 times_2014.push(time_2014);
@@ -215,10 +218,11 @@ impl Tables {
         }
         // Timing each lock takes time, so the holds have hand-overs of their own.
         let (back, _) = longest_hold(|| self.ours.migration(new, old).run());
-        let back_2014 = self.of_2014.migrate(dying.parent, dying.id);
+        let back_2014 = self.of_2014.hand_over(dying.parent, dying.id);
         same_count(dying, &back, back_2014, moved)?;
         let (again, hold) = longest_hold(|| self.ours.migration(old, new).run());
-        let (again_2014, hold_2014) = longest_hold(|| self.of_2014.migrate(dying.id, dying.parent));
+        let (again_2014, hold_2014) =
+            longest_hold(|| self.of_2014.hand_over(dying.id, dying.parent));
         same_count(dying, &again, again_2014, moved)?;
         self.check(dying, again.moved, again_2014)?;
 

@@ -1,0 +1,76 @@
+//! The table as it became in 2024: no lock, two ids in each 32-bit atomic, and a compare-exchange
+//! loop for every entry, ranges included.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::{Operations, Pages};
+
+const IDS: usize = 2;
+const MASK: u32 = 0xffff;
+
+/// One swapfile.
+#[derive(Debug)]
+pub struct Linux2024 {
+    words: Pages<AtomicU32>,
+}
+
+impl Linux2024 {
+    fn place(&self, slot: usize) -> (&AtomicU32, u32) {
+        let shift = if slot.is_multiple_of(IDS) {
+            0
+        } else {
+            u16::BITS
+        };
+        (&self.words[slot / IDS], shift)
+    }
+}
+
+fn id_at(word: u32, shift: u32) -> u16 {
+    (word >> shift & MASK) as u16
+}
+
+fn with_id(word: u32, shift: u32, id: u16) -> u32 {
+    word & !(MASK << shift) | u32::from(id) << shift
+}
+
+impl Operations for Linux2024 {
+    fn with_slots(slots: usize) -> io::Result<Self> {
+        let words = Pages::zeroed(slots.div_ceil(IDS))?;
+        Ok(Self { words })
+    }
+
+    fn lookup(&self, slot: usize) -> u16 {
+        let (word, shift) = self.place(slot);
+        id_at(word.load(Relaxed), shift)
+    }
+
+    fn record(&self, slot: usize, id: u16) -> u16 {
+        let (word, shift) = self.place(slot);
+        let mut seen = word.load(Relaxed);
+        while let Err(now) =
+            word.compare_exchange_weak(seen, with_id(seen, shift, id), Relaxed, Relaxed)
+        {
+            seen = now;
+        }
+        id_at(seen, shift)
+    }
+
+    fn record_range(&self, slot: usize, nr: usize, id: u16) {
+        for slot in slot..slot + nr {
+            self.record(slot, id);
+        }
+    }
+
+    fn cmpxchg(&self, slot: usize, old: u16, new: u16) -> u16 {
+        let (word, shift) = self.place(slot);
+        let mut seen = word.load(Relaxed);
+        while id_at(seen, shift) == old {
+            match word.compare_exchange_weak(seen, with_id(seen, shift, new), Relaxed, Relaxed) {
+                Ok(_) => return old,
+                Err(now) => seen = now,
+            }
+        }
+        id_at(seen, shift)
+    }
+}
