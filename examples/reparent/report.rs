@@ -104,7 +104,7 @@ fn duration(time: Duration) -> String {
 
 fn times(factor: f64) -> String {
     if factor < 10.0 {
-        return format!("{factor:.1}x");
+        return format!("{factor:.2}x");
     }
     #[expect(
         clippy::cast_possible_truncation,
