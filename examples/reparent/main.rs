@@ -175,7 +175,7 @@ fn fill(slots: u64, all_dying: &[Dying]) -> Result<Tables, String> {
         }
     }
     // It draws nothing where stderr is no terminal.
-    let style = ProgressStyle::with_template("filling {wide_bar} {percent}% {per_sec}, {eta} left");
+    let style = ProgressStyle::with_template("filling {wide_bar} {percent}%, {eta} left");
     let bar = ProgressBar::new(slots).with_style(style.expect("a valid template"));
     let record = into_table(&tables.ours, SWAP_TYPE);
     map.fill(
