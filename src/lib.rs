@@ -1,6 +1,7 @@
 //! The owner of every swap slot, and the hand-over of all records of one owner to another.
 
 #![no_std]
+#![warn(unreachable_pub)]
 
 extern crate alloc;
 #[cfg(feature = "std")]

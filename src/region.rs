@@ -22,7 +22,7 @@ use crate::cell::{Cell, Tally, narrow};
 use crate::presence::Presence;
 use crate::scan::{self, Backend, Found};
 use crate::storage::{Refused, Zeroed};
-use crate::sync::{AtomicU16, AtomicU32, Ordering};
+use crate::sync::{AtomicU16, AtomicU32, Ordering, prefetch};
 
 /// Entries in a chunk: a page of 16-bit ids.
 pub const CHUNK_ENTRIES: usize = if cfg!(miri) {
@@ -42,6 +42,9 @@ pub(crate) const COUNTERS: usize = 4096;
 /// The cells of a region lie in blocks of this many, so that ids that nobody uses cost no memory.
 pub(crate) const BLOCK: usize = 64;
 
+/// The entries of a region. Those at and past `max_pages` are there too, and stay 0.
+pub(crate) type Entries = [AtomicU16; REGION_ENTRIES];
+
 /// How far apart the locks of neighbouring regions are: a cache line of one-byte locks.
 const LOCK_SPREAD: usize = 64;
 
@@ -50,19 +53,19 @@ const _: () = assert!(COUNTERS.is_power_of_two() && REGION_ENTRIES.is_power_of_t
 const _: () = assert!(REGION_ENTRIES <= u16::MAX as usize);
 
 /// The counter of this id.
+#[inline]
 pub(crate) fn counter(id: u16) -> usize {
     usize::from(id) % COUNTERS
 }
 
 /// The locks and cells of one area, and where the cells are not zero.
 pub(crate) struct Regions<L> {
-    /// Spread over `1 << line_shift` lines: see `lock_index`.
+    /// A power of two of them: see `lock_index`.
     locks: Box<[Mutex<L, ()>]>,
-    line_shift: u32,
+    /// There are `1 << shift` regions.
+    shift: u32,
     /// `[block of counters][region][counter in the block]`.
-    cells: Zeroed<AtomicU32>,
-    /// How many regions there are, a power of two.
-    len: usize,
+    cells: Zeroed<[AtomicU32; BLOCK]>,
     presence: Presence,
 }
 
@@ -70,12 +73,11 @@ impl<L: RawMutex> Regions<L> {
     pub(crate) fn new(len: usize) -> Result<Self, Refused> {
         const HUGE_PAGE: usize = 2 << 20;
         debug_assert!(len.is_power_of_two());
-        let cells = len
-            .checked_mul(COUNTERS)
+        let blocks = len
+            .checked_mul(COUNTERS / BLOCK)
             .ok_or(Refused { bytes: usize::MAX })?;
-        // Up to a line of locks a region while there are few regions, then a byte.
-        let lock_lines = len.min(LOCK_SPREAD).max(len / LOCK_SPREAD);
-        let nr_locks = lock_lines * LOCK_SPREAD;
+        // A line of locks for each region while there are few regions, then a lock.
+        let nr_locks = len.max(LOCK_SPREAD * len.min(LOCK_SPREAD));
         let mut locks = Vec::new();
         locks.try_reserve_exact(nr_locks).map_err(|_| Refused {
             bytes: nr_locks.saturating_mul(size_of::<Mutex<L, ()>>()),
@@ -83,10 +85,9 @@ impl<L: RawMutex> Regions<L> {
         locks.resize_with(nr_locks, || Mutex::new(()));
         Ok(Self {
             locks: locks.into_boxed_slice(),
-            line_shift: lock_lines.ilog2(),
             // A huge page must not reach over blocks: an unused one would be paid for.
-            cells: Zeroed::new(cells, len * BLOCK * size_of::<AtomicU32>() >= HUGE_PAGE)?,
-            len,
+            cells: Zeroed::new(blocks, len * BLOCK * size_of::<AtomicU32>() >= HUGE_PAGE)?,
+            shift: len.ilog2(),
             presence: Presence::new(len)?,
         })
     }
@@ -95,25 +96,45 @@ impl<L: RawMutex> Regions<L> {
     /// those of neighbours lie in different lines, so that neighbours do not slow each other down.
     #[inline]
     fn lock_index(&self, region: usize) -> usize {
-        let line = region & ((1 << self.line_shift) - 1);
-        line * LOCK_SPREAD + (region >> self.line_shift)
+        region.wrapping_mul(LOCK_SPREAD + 1) & (self.locks.len() - 1)
     }
 
-    /// Waits for the region's lock. `entries` are those of the region that are below `max_pages`.
+    /// Waits for the lock of region `index`. The first `len` of its `entries` are below `max_pages`.
     #[inline]
-    pub(crate) fn lock<'a>(&'a self, index: usize, entries: &'a [AtomicU16]) -> Region<'a, L> {
-        debug_assert!(index < self.len && entries.len() <= REGION_ENTRIES);
+    pub(crate) fn lock<'a>(
+        &'a self,
+        index: usize,
+        entries: &'a Entries,
+        len: usize,
+    ) -> Region<'a, L> {
+        debug_assert!(index < self.len() && len <= REGION_ENTRIES);
         Region {
             _held: self.locks[self.lock_index(index)].lock(),
             regions: self,
             index,
             entries,
+            len,
         }
     }
 
     #[inline]
     fn cell(&self, region: usize, counter: usize) -> &AtomicU32 {
-        &self.cells[(counter / BLOCK * self.len + region) * BLOCK + counter % BLOCK]
+        &self.cells[(counter / BLOCK << self.shift) + region][counter % BLOCK]
+    }
+
+    /// Asks for what a migration of this region from `old` to `new` will need first.
+    #[inline]
+    pub(crate) fn prefetch(&self, region: usize, old: u16, new: u16) {
+        prefetch(&self.locks[self.lock_index(region)]);
+        prefetch(self.cell(region, counter(old)));
+        prefetch(self.cell(region, counter(new)));
+    }
+
+    /// The position of the counter's only entry in this region, as far as can be told without the lock.
+    #[inline]
+    pub(crate) fn only(&self, region: usize, counter: usize) -> Option<usize> {
+        let cell = Cell(self.cell(region, counter).load(Ordering::Relaxed));
+        cell.tally().last_without(Tally::default())
     }
 
     pub(crate) fn presence(&self) -> &Presence {
@@ -121,7 +142,7 @@ impl<L: RawMutex> Regions<L> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        1 << self.shift
     }
 
     /// The sum of the counter's numbers: exact for the counter when nobody writes.
@@ -139,7 +160,7 @@ impl<L: RawMutex> Regions<L> {
     /// All cells and bits zero. No region can be locked any more by who would write to it.
     pub(crate) fn discard(&self) {
         let blocks = self.presence.counters_end() / BLOCK;
-        self.cells.discard(blocks * self.len * BLOCK);
+        self.cells.discard(blocks << self.shift);
         self.presence.discard();
     }
 }
@@ -164,33 +185,60 @@ pub(crate) struct Region<'a, L: RawMutex> {
     _held: MutexGuard<'a, L, ()>,
     regions: &'a Regions<L>,
     index: usize,
-    entries: &'a [AtomicU16],
+    entries: &'a Entries,
+    len: usize,
 }
 
 impl<L: RawMutex> Region<'_, L> {
+    /// The entries below `max_pages` (invariant 4).
+    fn entries(&self) -> &[AtomicU16] {
+        &self.entries[..self.len]
+    }
+
+    #[inline]
+    fn entry(&self, position: usize) -> &AtomicU16 {
+        debug_assert!(position < self.len);
+        &self.entries[position % REGION_ENTRIES]
+    }
+
     /// The id at `position`, 0 for none.
+    #[inline]
     pub(crate) fn get(&self, position: usize) -> u16 {
-        self.entries[position].load(Ordering::Relaxed)
+        self.entry(position).load(Ordering::Relaxed)
     }
 
     /// Makes `new` the id at `position`; gives the one that was there.
     #[inline]
     pub(crate) fn set(&self, position: usize, new: u16) -> u16 {
-        let entry = &self.entries[position];
+        let entry = self.entry(position);
         let old = entry.load(Ordering::Relaxed);
         if old != new {
             entry.store(new, Ordering::Relaxed);
             let one = Tally::at(position);
-            self.remove(old, one);
-            self.add(new, one);
+            // One branch for the two rare events, and one call, keep the usual way free of spills.
+            let ends = self.remove_from_cell(old, one);
+            let begins = self.add_to_cell(new, one);
+            if ends | begins {
+                self.note(old, ends, new, begins);
+            }
         }
         old
+    }
+
+    /// Makes `new` the id at `position` if `old` is; gives the one that was there.
+    #[inline]
+    pub(crate) fn cmpxchg(&self, position: usize, old: u16, new: u16) -> u16 {
+        let owner = self.get(position);
+        if owner == old {
+            self.set(position, new);
+        }
+        owner
     }
 
     /// Makes `new` the id of the entries at `positions`, from the front, and writes down the owners
     /// that they had, until the note is full. Gives the position that it got to.
     pub(crate) fn set_range(&self, positions: Range<usize>, new: u16, had: &mut Owners) -> usize {
-        let entries = &self.entries[..positions.end];
+        let entries = &self.entries()[..positions.end];
         let mut at = positions.start;
         let mut added = Tally::default();
         while at < entries.len() && had.len() < had.inline_size() {
@@ -204,14 +252,18 @@ impl<L: RawMutex> Region<'_, L> {
             at += len;
             if old != new {
                 let run = Tally::run(start..at);
-                self.remove(old, run);
+                if self.remove_from_cell(old, run) {
+                    self.note(old, true, new, false);
+                }
                 added = added.and(run);
             }
             if old != 0 {
                 had.push((start, len, old));
             }
         }
-        self.add(new, added);
+        if added.count > 0 && self.add_to_cell(new, added) {
+            self.note(0, false, new, true);
+        }
         at
     }
 
@@ -222,11 +274,12 @@ impl<L: RawMutex> Region<'_, L> {
             unsafe { scan::replace(backend, entries, old, new, stop_at) }
         });
         if let Some(last) = sweep.last {
-            self.entries[last].store(new, Ordering::Relaxed);
+            self.entry(last).store(new, Ordering::Relaxed);
         }
-        if counter(old) != counter(new) {
-            self.remove(old, sweep.found);
-            self.add(new, sweep.found);
+        if sweep.found.count > 0 {
+            let ends = self.remove_from_cell(old, sweep.found);
+            let begins = self.add_to_cell(new, sweep.found);
+            self.note(old, ends, new, begins);
         }
         sweep
     }
@@ -249,7 +302,7 @@ impl<L: RawMutex> Region<'_, L> {
             end: mut seen,
         } = match cell.count {
             0 | 1 => Found::default(),
-            n => scan(self.entries, n - 1),
+            n => scan(self.entries(), n - 1),
         };
         let mut chunks = seen.div_ceil(CHUNK_ENTRIES);
         // Behind what the scan saw, it may still be of another id that shares the counter.
@@ -276,46 +329,56 @@ impl<L: RawMutex> Region<'_, L> {
         Cell(cell.load(Ordering::Relaxed)).tally()
     }
 
+    #[inline]
     fn cell(&self, id: u16) -> &AtomicU32 {
         self.regions.cell(self.index, counter(id))
     }
 
-    /// Records that `id` (0: none) has these positions now.
+    /// Gives whether they are the first in the cell; then its presence bit is to be set.
     #[inline]
-    fn add(&self, id: u16, more: Tally) {
-        if id == 0 || more.count == 0 {
-            return;
+    fn add_to_cell(&self, id: u16, more: Tally) -> bool {
+        if id == 0 {
+            return false;
         }
         let cell = self.cell(id);
         let before = Cell(cell.load(Ordering::Relaxed));
         cell.store(before.with(more).0, Ordering::Relaxed);
-        if before.is_empty() {
-            self.regions.presence.set(counter(id), self.index);
-        }
+        before.is_empty()
     }
 
-    /// Records that `id` (0: none) has these positions no more.
+    /// Gives whether they were the last in the cell; then its presence bit is to be cleared.
     #[inline]
-    fn remove(&self, id: u16, part: Tally) {
-        if id == 0 || part.count == 0 {
-            return;
+    fn remove_from_cell(&self, id: u16, part: Tally) -> bool {
+        if id == 0 {
+            return false;
         }
         let cell = self.cell(id);
         let after = Cell(cell.load(Ordering::Relaxed)).without(part);
         cell.store(after.0, Ordering::Relaxed);
-        if after.is_empty() {
-            self.regions.presence.clear(counter(id), self.index);
+        after.is_empty()
+    }
+
+    /// Clears and sets the presence bits whose cells have changed to and from zero. Where both ids have
+    /// one cell, which was emptied and filled again, the order leaves the bit set.
+    #[cold]
+    fn note(&self, old: u16, ends: bool, new: u16, begins: bool) {
+        let presence = &self.regions.presence;
+        if ends {
+            presence.clear(counter(old), self.index);
+        }
+        if begins {
+            presence.set(counter(new), self.index);
         }
     }
 
     /// Whether the swapfile has an entry at this position.
     pub(crate) fn has(&self, position: usize) -> bool {
-        position < self.entries.len()
+        position < self.len
     }
 
     /// The first position from `from` on that has `id`.
     pub(crate) fn find(&self, backend: Backend, id: u16, from: usize) -> Option<usize> {
-        let entries = self.entries.get(from..)?;
+        let entries = self.entries().get(from..)?;
         let tally = self.tally_of(counter(id));
         if tally.count == 1 {
             let only = tally.xor as usize;
@@ -335,7 +398,7 @@ impl<L: RawMutex> Region<'_, L> {
 
     /// As many ids as a chunk has, from `from` on. `to` has room for them: nothing is allocated here.
     pub(crate) fn copy(&self, from: usize, to: &mut Vec<u16>) {
-        let end = self.entries.len().min(from + CHUNK_ENTRIES);
+        let end = self.len.min(from + CHUNK_ENTRIES);
         debug_assert!(to.capacity() >= CHUNK_ENTRIES);
         to.clear();
         let ids = self.entries[from..end].iter();

@@ -12,7 +12,7 @@ use bytemuck::Zeroable;
 
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// What the memory holds: an atomic that is 0 when its bytes are.
+/// What the memory holds: atomics that are 0 when their bytes are.
 pub(crate) trait Slot: Zeroable {
     /// Back to 0, with a relaxed store.
     fn clear(&self);
@@ -28,6 +28,12 @@ macro_rules! slots {
     };
 }
 slots!(AtomicU16, AtomicU32, AtomicU64);
+
+impl<T: Slot, const N: usize> Slot for [T; N] {
+    fn clear(&self) {
+        self.iter().for_each(Slot::clear);
+    }
+}
 
 /// The system would not give so many bytes.
 #[derive(Debug)]

@@ -28,17 +28,17 @@ use alloc::boxed::Box;
 use lock_api::RawMutex;
 
 use crate::id::MemcgId;
-use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES, Region, Regions, counter};
+use crate::region::{CHUNK_ENTRIES, Entries, REGION_ENTRIES, Region, Regions, counter};
 use crate::storage::{Refused, Zeroed};
-use crate::sync::{AtomicPtr, AtomicU16, AtomicU64, Ordering};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, prefetch};
 
 const OFF: u64 = 0;
 const ON: u64 = 2;
 
 /// What holds the records of a swapfile of up to `regions.len()` regions.
 pub(crate) struct Area<L> {
-    /// The table: page-sized chunks, one after the other. Zero past `max_pages`.
-    chunks: Zeroed<AtomicU16>,
+    /// The table: page-sized chunks, one after the other, by region. Zero past `max_pages`.
+    chunks: Zeroed<Entries>,
     regions: Regions<L>,
     /// Another area of the same type, of another size.
     next: AtomicPtr<Area<L>>,
@@ -49,11 +49,8 @@ impl<L: RawMutex> Area<L> {
         /// From how many bytes of table on huge pages are asked for: the memory that they may waste
         /// on scattered records is then small beside the table.
         const HUGE_TABLE: usize = 64 << 20;
-        let entries = regions
-            .checked_mul(REGION_ENTRIES)
-            .ok_or(Refused { bytes: usize::MAX })?;
         Ok(Self {
-            chunks: Zeroed::new(entries, entries >= HUGE_TABLE / size_of::<AtomicU16>())?,
+            chunks: Zeroed::new(regions, regions >= HUGE_TABLE / size_of::<Entries>())?,
             regions: Regions::new(regions)?,
             next: AtomicPtr::new(ptr::null_mut()),
         })
@@ -100,8 +97,11 @@ impl<L> SwapFile<L> {
         };
         usize::try_from(offset)
             .ok()
-            .and_then(|offset| area.chunks.get(offset))
-            .map_or(0, |entry| entry.load(Ordering::Relaxed))
+            .and_then(|offset| {
+                let region = area.chunks.get(offset / REGION_ENTRIES)?;
+                Some(region[offset % REGION_ENTRIES].load(Ordering::Relaxed))
+            })
+            .unwrap_or(0)
     }
 
     /// The swapfile, if it is on.
@@ -111,11 +111,11 @@ impl<L> SwapFile<L> {
         if generation % 4 != ON {
             return None;
         }
-        // These two may be of a later generation. Where they do not fit each other, there was a swapoff
-        // meanwhile; where they do, `On::lock` finds out before anything rests on it.
+        // These two may be of a later generation, and may not fit each other then: `On::lock` finds out
+        // before anything rests on it.
         let max_pages = usize::try_from(self.max_pages.load(Ordering::Acquire)).ok()?;
         let area = self.area(self.current.load(Ordering::Acquire))?;
-        (max_pages <= area.chunks.len()).then_some(On {
+        Some(On {
             file: self,
             area,
             generation,
@@ -160,13 +160,13 @@ impl<L: RawMutex> SwapFile<L> {
         let Area {
             chunks, regions, ..
         } = on.area;
-        for region in 0..on.regions() {
+        for (region, entries) in chunks.iter().enumerate().take(on.regions()) {
             // Whoever is in there ends; whoever comes later sees that the generation has changed.
-            drop(regions.lock(region, &[]));
+            drop(regions.lock(region, entries, 0));
         }
         let presence = regions.presence();
         let dropped = presence.counters().map(|c| regions.counted(c)).sum();
-        chunks.discard(on.max_pages);
+        chunks.discard(on.regions());
         regions.discard();
         // From stopping to off.
         self.generation.store(on.generation + 2, Ordering::Release);
@@ -227,6 +227,7 @@ impl<L> Copy for On<'_, L> {}
 
 impl<'a, L> On<'a, L> {
     /// Pages in the swapfile.
+    #[inline]
     pub(crate) fn max_pages(&self) -> u64 {
         self.max_pages as u64
     }
@@ -243,13 +244,24 @@ impl<'a, L> On<'a, L> {
 }
 
 impl<'a, L: RawMutex> On<'a, L> {
+    /// Takes the lock of the region of this entry; `None` where there is no such entry.
+    #[inline]
+    pub(crate) fn lock_of(&self, offset: usize) -> Option<Region<'a, L>> {
+        if offset < self.max_pages {
+            self.lock(offset / REGION_ENTRIES)
+        } else {
+            None
+        }
+    }
+
     /// Takes the lock of a region below `regions()`; `None` where the swapfile has been turned off.
     #[inline]
     pub(crate) fn lock(&self, region: usize) -> Option<Region<'a, L>> {
-        let start = region * REGION_ENTRIES;
-        let end = self.max_pages.min(start + REGION_ENTRIES);
-        let entries = &self.area.chunks[start..end];
-        let region = self.area.regions.lock(region, entries);
+        // Past the area's end only if `max_pages` is of a later one.
+        let entries = self.area.chunks.get(region)?;
+        let len = self.max_pages - region * REGION_ENTRIES;
+        let len = len.min(REGION_ENTRIES);
+        let region = self.area.regions.lock(region, entries, len);
         // Relaxed: the lock orders it after the `swapoff` that held it before (invariant 6).
         (self.file.generation.load(Ordering::Relaxed) == self.generation).then_some(region)
     }
@@ -262,6 +274,15 @@ impl<'a, L: RawMutex> On<'a, L> {
             None => presence.next_of_any(from),
         };
         next.filter(|&region| region < self.regions())
+    }
+
+    /// Asks for the only entry of this id in a region, where it is the only one.
+    #[inline]
+    pub(crate) fn prefetch_only(&self, region: usize, id: MemcgId) {
+        let only = self.area.regions.only(region, counter(id.get()));
+        if let (Some(only), Some(entries)) = (only, self.area.chunks.get(region)) {
+            prefetch(&entries[only % REGION_ENTRIES]);
+        }
     }
 
     pub(crate) fn index(&self) -> &'a Regions<L> {

@@ -6,6 +6,19 @@ pub(crate) use core::sync::atomic::{
 
 use crossbeam_utils::Backoff;
 
+/// Asks for the cache line of `wanted`, which is going to be written. Does nothing where it cannot.
+#[inline]
+pub(crate) fn prefetch<T>(wanted: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: every x86-64 processor has SSE; a prefetch reads nothing that the program sees.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(wanted).cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = wanted;
+}
+
 /// A test-and-test-and-set spinlock of one byte that spins a little and then yields.
 ///
 /// The default lock of a [`SwapRecords`](crate::SwapRecords). It is held for the work of one region

@@ -184,8 +184,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// [`EntryError`]: the type is off, or the slot lies past its end. Nothing is written.
     #[inline]
     pub fn record(&self, ent: SwapEntry, id: MemcgId) -> Result<Option<MemcgId>, EntryError> {
-        self.at(ent, |region, position| region.set(position, id.get()))
-            .map(MemcgId::new)
+        self.set(ent, id.get())
     }
 
     /// Takes the record of this slot away. Gives the owner that it had.
@@ -195,8 +194,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// [`EntryError`]: the type is off, or the slot lies past its end. Nothing is written.
     #[inline]
     pub fn clear(&self, ent: SwapEntry) -> Result<Option<MemcgId>, EntryError> {
-        self.at(ent, |region, position| region.set(position, 0))
-            .map(MemcgId::new)
+        self.set(ent, 0)
     }
 
     /// Makes `new` the owner of this slot if `old` is. `None` stands for "no record" on either side.
@@ -224,15 +222,11 @@ impl<L: RawMutex> SwapRecords<L> {
         new: impl Into<Option<MemcgId>>,
     ) -> Result<Exchange, EntryError> {
         let (old, new) = (to_raw(old.into()), to_raw(new.into()));
-        self.at(ent, |region, position| {
-            let owner = region.get(position);
-            if owner == old {
-                region.set(position, new);
-                Exchange::Stored
-            } else {
-                Exchange::Mismatch(MemcgId::new(owner))
-            }
-        })
+        match self.at(ent, |region, position| region.cmpxchg(position, old, new)) {
+            Some(owner) if owner == old => Ok(Exchange::Stored),
+            Some(owner) => Ok(Exchange::Mismatch(MemcgId::new(owner))),
+            None => Err(self.refusal(ent)),
+        }
     }
 
     /// Makes `id` the owner of `nr` slots from `start` on. Gives the owners that they had.
@@ -334,20 +328,35 @@ impl<L: RawMutex> SwapRecords<L> {
         Migration::new(self, old, new)
     }
 
-    /// Does `work` on the entry, at its position in its region, under the region's lock.
     #[inline]
-    fn at<R>(
-        &self,
-        ent: SwapEntry,
-        work: impl FnOnce(&Region<'_, L>, usize) -> R,
-    ) -> Result<R, EntryError> {
-        let (on, offset, _) = self.locate(ent, 1)?;
-        let region = on.lock(offset / REGION_ENTRIES).ok_or_else(|| off(ent))?;
-        Ok(work(&region, offset % REGION_ENTRIES))
+    fn set(&self, ent: SwapEntry, new: u16) -> Result<Option<MemcgId>, EntryError> {
+        match self.at(ent, |region, position| region.set(position, new)) {
+            Some(old) => Ok(MemcgId::new(old)),
+            None => Err(self.refusal(ent)),
+        }
+    }
+
+    /// Does `work` on the entry, at its position in its region, under the region's lock; `None` where
+    /// there is no such entry.
+    #[inline]
+    fn at<R>(&self, ent: SwapEntry, work: impl FnOnce(&Region<'_, L>, usize) -> R) -> Option<R> {
+        let on = self.file(ent.swap_type()).on()?;
+        let offset = usize::try_from(ent.offset()).ok()?;
+        let region = on.lock_of(offset)?;
+        Some(work(&region, offset % REGION_ENTRIES))
+    }
+
+    /// Why `at` did not find the entry. Out of line, so that finding one needs to keep nothing for it.
+    #[cold]
+    fn refusal(&self, ent: SwapEntry) -> EntryError {
+        match self.locate(ent, 1) {
+            Err(refused) => refused,
+            // It is there now, so what was looked for has been turned off meanwhile.
+            Ok(_) => off(ent),
+        }
     }
 
     /// The swapfile that has all of these slots now, and the offset of the first and of their end.
-    #[inline]
     fn locate(&self, start: SwapEntry, nr: u64) -> Result<(On<'_, L>, usize, usize), EntryError> {
         let on = self
             .file(start.swap_type())
