@@ -15,7 +15,7 @@
 #   SCAN_FILTER      libtest filter                          (scan)
 #   SCAN_MUST_PASS   a test matching this ERE has to pass    (avx512)
 #   SCAN_TIME_LIMIT  seconds allowed to the emulator         (180)
-#   SCAN_ENV         NAME=value words for the tests, e.g. PROPTEST_CASES=8
+#   SCAN_ENV         NAME=value words for the tests in the emulator (SWAP_RECORDS_FEW_CASES=1)
 #   SCAN_EMULATE=1   use the emulator even where it is not needed
 set -eu
 export LC_ALL=C
@@ -128,7 +128,7 @@ default test
 prompt 0
 label test
 kernel /vmlinuz
-append initrd=/initrd console=ttyS0,115200 loglevel=1 panic=-1 reboot=triple clearcpuid=xsaves,xsavec nosmp nokaslr mitigations=off acpi=off pci=off lsm= cryptomgr.notests lpj=1000000 tsc=reliable ${SCAN_ENV:-}
+append initrd=/initrd console=ttyS0,115200 loglevel=1 panic=-1 reboot=triple clearcpuid=xsaves,xsavec nosmp nokaslr mitigations=off acpi=off pci=off lsm= cryptomgr.notests lpj=1000000 tsc=reliable ${SCAN_ENV-SWAP_RECORDS_FEW_CASES=1}
 EOF
 xorriso -as mkisofs -quiet -o "$tmp/cd.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat \
     -no-emul-boot -boot-load-size 4 -boot-info-table "$tmp/iso" 2>"$tmp/xorriso.log" || {

@@ -1,4 +1,50 @@
-//! The owner of every swap slot, and the hand-over of all records of one owner to another.
+//! For every page slot of every swapfile, the 16-bit id of the memory cgroup that owns it, and the
+//! hand-over of all records of one id to another at a cost that follows the records moved.
+//!
+//! ```
+//! use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let ty = SwapType::new(0).unwrap();
+//! let (dying, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
+//!
+//! let records = SwapRecords::new();
+//! records.swapon(ty, 1 << 20)?; // in pages: 4 GiB of swap
+//! records.record(SwapEntry::new(ty, 4711).unwrap(), dying)?;
+//! assert_eq!(records.migrate(dying, parent), 1);
+//! assert_eq!(records.count(parent), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Trade-offs
+//!
+//! [`SwapRecords`] pays a little at each [`record`](SwapRecords::record) so that
+//! [`migrate`](SwapRecords::migrate) need not look for what is not there. Beside the 2 bytes of a
+//! slot it keeps, for each region of [`REGION_ENTRIES`] slots and each id in use, 4 bytes: how many slots,
+//! and the exclusive-or of their positions.
+//!
+//! - A migration reads a bitmap of a bit a region; where a region has one record of the id, it goes
+//!   straight to it; where it has more, it scans the region at the speed of the memory.
+//! - A record takes one uncontended lock of a byte and writes the entry and two cells. A table that is
+//!   never migrated is cheaper without this crate: an array of `AtomicU16`.
+//! - [`lookup`](SwapRecords::lookup) costs what an array costs: no lock, no count of readers.
+//! - Memory is resident once it is touched; a [`swapon`](SwapRecords::swapon) of terabytes takes
+//!   address space only.
+//!
+//! # Threads and memory ordering
+//!
+//! All operations take `&self`. Writes of entries of one region follow one another under its lock, with
+//! acquire and release; a write that happened before another operation is seen by it. `lookup` is a
+//! relaxed load: it sees the last write that happened before it or a later one, never anything else, and
+//! orders nothing. A range, and a migration, change each slot atomically and are no transaction.
+//! [`swapon`](SwapRecords::swapon) and [`swapoff`](SwapRecords::swapoff) may race with everything: who
+//! loses gets `None` or an error, and never touches freed memory or another swapfile's records.
+//!
+//! # Features
+//!
+//! `std`, on by default: storage in anonymous maps, vector instructions detected at run time, a
+//! spinlock that yields. Without it the crate is `core` and `alloc`.
 
 #![no_std]
 #![warn(unreachable_pub)]
@@ -32,3 +78,8 @@ pub use runs::{IntoIter, Runs};
 pub use scan::Backend;
 pub use sync::RawSpinLock;
 pub use table::{Exchange, SwapRecords};
+
+/// The example of the README, run with the other examples.
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -119,7 +119,7 @@ impl<L: RawMutex> Regions<L> {
 
     #[inline]
     fn cell(&self, region: usize, counter: usize) -> &AtomicU32 {
-        &self.cells[(counter / BLOCK << self.shift) + region][counter % BLOCK]
+        &self.cells[((counter / BLOCK) << self.shift) + region][counter % BLOCK]
     }
 
     /// Asks for what a migration of this region from `old` to `new` will need first.

@@ -9,6 +9,11 @@ use proptest::prelude::*;
 use super::{Backend, Found, MAX_BLOCK, MAX_ENTRIES};
 use crate::sync::{AtomicU16, Ordering::Relaxed};
 
+/// Whether to try fewer cases: under Miri, and in the emulator that `ci/avx512.sh` boots.
+fn few() -> bool {
+    cfg!(miri) || std::env::var_os("SWAP_RECORDS_FEW_CASES").is_some()
+}
+
 /// No scan finds more than `stop_at` by more than this: the matches of one block less one.
 const MOST_TOO_MANY: usize = MAX_BLOCK - 1;
 
@@ -147,19 +152,19 @@ const EDGE_IDS: [(u16, u16); 4] = [(1, 65535), (65535, 1), (0x00ff, 0xff00), (7,
 
 /// The lengths of the exhaustive tests: up to past two blocks of the largest backend.
 fn lengths() -> impl Iterator<Item = usize> {
-    (0..=300).step_by(if cfg!(miri) { 97 } else { 1 })
+    (0..=300).step_by(if few() { 97 } else { 1 })
 }
 
 /// Distances from a cache line, in entries.
 fn shifts() -> impl Iterator<Item = usize> {
-    (0..=64).step_by(if cfg!(miri) { 21 } else { 1 })
+    (0..=64).step_by(if few() { 21 } else { 1 })
 }
 
 fn one_match_at_every_place(backend: Backend) {
-    let shifts: &[usize] = if cfg!(miri) { &[1] } else { &[0, 1, 15, 33] };
+    let shifts: &[usize] = if few() { &[1] } else { &[0, 1, 15, 33] };
     for &shift in shifts {
-        let len = if cfg!(miri) { 190 } else { 290 };
-        let step = if cfg!(miri) { 23 } else { 1 };
+        let len = if few() { 190 } else { 290 };
+        let step = if few() { 23 } else { 1 };
         for place in (0..len).step_by(step) {
             check(
                 backend,
@@ -199,21 +204,18 @@ fn every_length_and_alignment(backend: Backend) {
 }
 
 fn every_stop_and_edge_id(backend: Backend) {
-    let shifts: &[usize] = if cfg!(miri) { &[3] } else { &[0, 5, 32, 63] };
-    let lengths: &[usize] = if cfg!(miri) {
+    let shifts: &[usize] = if few() { &[3] } else { &[0, 5, 32, 63] };
+    let lengths: &[usize] = if few() {
         &[0, 70, 200]
     } else {
         &[0, 1, 31, 64, 129, 256, 257, 700]
     };
-    for (old, new) in EDGE_IDS.into_iter().take(if cfg!(miri) { 1 } else { 4 }) {
+    for (old, new) in EDGE_IDS.into_iter().take(if few() { 1 } else { 4 }) {
         for (&shift, &len) in shifts
             .iter()
             .flat_map(|s| lengths.iter().map(move |l| (s, l)))
         {
-            for one_in in [1, 2, 17, 100]
-                .into_iter()
-                .skip(if cfg!(miri) { 2 } else { 0 })
-            {
+            for one_in in [1, 2, 17, 100].into_iter().skip(if few() { 2 } else { 0 }) {
                 check_stops(
                     backend,
                     &ids(len, old, |at| at % one_in == 0),
@@ -228,7 +230,7 @@ fn every_stop_and_edge_id(backend: Backend) {
 }
 
 fn a_whole_region_and_more(backend: Backend) {
-    let lengths: &[usize] = if cfg!(miri) {
+    let lengths: &[usize] = if few() {
         &[1200]
     } else {
         &[32_768, 33_000, MAX_ENTRIES]
@@ -236,7 +238,7 @@ fn a_whole_region_and_more(backend: Backend) {
     for &len in lengths {
         check_stops(backend, &ids(len, 40, |at| at + 8 >= len), 0, 40, 65535);
         check_stops(backend, &ids(len, 40, |at| at % 1000 == 7), 0, 40, 65535);
-        if !cfg!(miri) {
+        if !few() {
             check_stops(backend, &ids(len, 40, |_| true), 0, 40, 65535);
             check_stops(backend, &ids(len - 5, 40, |at| at % 2 == 0), 5, 40, 65535);
         }
@@ -244,8 +246,8 @@ fn a_whole_region_and_more(backend: Backend) {
 }
 
 fn any_slice(backend: Backend) {
-    let cases = if cfg!(miri) { 6 } else { 400 };
-    let longest = if cfg!(miri) { 300 } else { 1500 };
+    let cases = if few() { 6 } else { 400 };
+    let longest = if few() { 300 } else { 1500 };
     let config = ProptestConfig {
         cases,
         failure_persistence: None,
@@ -260,8 +262,8 @@ fn any_slice(backend: Backend) {
 
 /// Invariant 3, for Miri and the thread sanitizer: a lookup takes no lock, and sees one id or the other.
 fn lookups_beside_a_replace(backend: Backend) {
-    let len = if cfg!(miri) { 150 } else { 5000 };
-    let rounds = if cfg!(miri) { 2 } else { 200 };
+    let len = if few() { 150 } else { 5000 };
+    let rounds = if few() { 2 } else { 200 };
     let guarded = Guarded::new(&ids(len, 3, |at| at % 4 != 0), 1, 3);
     let entries = guarded.entries();
     let before = guarded.ids();

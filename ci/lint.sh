@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Formatting and lints, for each set of features and for a target with other vectors.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+rustup component add rustfmt clippy
+rustup target add aarch64-unknown-linux-gnu
+
+cargo fmt --all --check
+cargo clippy --all-targets -- -D warnings
+cargo clippy --no-default-features --lib -- -D warnings
+RUSTFLAGS='-C target-cpu=x86-64-v4' cargo clippy --no-default-features --lib --target-dir target/v4 -- -D warnings
+cargo clippy --lib --target aarch64-unknown-linux-gnu -- -D warnings
