@@ -37,22 +37,31 @@ impl Presence {
         &self.words[counter * self.stride..][..self.stride]
     }
 
+    #[inline]
+    fn word(&self, counter: usize, region: usize) -> &AtomicU64 {
+        &self.words[counter * self.stride + region / 64]
+    }
+
     /// The region's lock is held.
+    #[inline]
     pub(crate) fn set(&self, counter: usize, region: usize) {
         let block = 1 << (counter / BLOCK);
         if self.used.load(Ordering::Relaxed) & block == 0 {
             self.used.fetch_or(block, Ordering::Relaxed);
         }
-        self.row(counter)[region / 64].fetch_or(1 << (region % 64), Ordering::Relaxed);
+        self.word(counter, region)
+            .fetch_or(1 << (region % 64), Ordering::Relaxed);
     }
 
     /// The region's lock is held.
+    #[inline]
     pub(crate) fn clear(&self, counter: usize, region: usize) {
-        self.row(counter)[region / 64].fetch_and(!(1 << (region % 64)), Ordering::Relaxed);
+        self.word(counter, region)
+            .fetch_and(!(1 << (region % 64)), Ordering::Relaxed);
     }
 
     pub(crate) fn is_set(&self, counter: usize, region: usize) -> bool {
-        self.row(counter)[region / 64].load(Ordering::Relaxed) >> (region % 64) & 1 != 0
+        self.word(counter, region).load(Ordering::Relaxed) >> (region % 64) & 1 != 0
     }
 
     /// The first region from `from` on where the counter's bit is set.

@@ -99,22 +99,25 @@ impl<L: RawMutex> Regions<L> {
         region.wrapping_mul(LOCK_SPREAD + 1) & (self.locks.len() - 1)
     }
 
-    /// Waits for the lock of region `index`. The first `len` of its `entries` are below `max_pages`.
+    /// Waits for the lock of region `index`, if `wait`; `None` where it is held and need not be waited
+    /// for. The first `len` of its `entries` are below `max_pages`.
     #[inline]
     pub(crate) fn lock<'a>(
         &'a self,
+        wait: bool,
         index: usize,
         entries: &'a Entries,
         len: usize,
-    ) -> Region<'a, L> {
+    ) -> Option<Region<'a, L>> {
         debug_assert!(index < self.len() && len <= REGION_ENTRIES);
-        Region {
-            _held: self.locks[self.lock_index(index)].lock(),
+        let lock = &self.locks[self.lock_index(index)];
+        Some(Region {
+            _held: if wait { lock.lock() } else { lock.try_lock()? },
             regions: self,
             index,
             entries,
             len,
-        }
+        })
     }
 
     #[inline]
@@ -208,25 +211,21 @@ impl<L: RawMutex> Region<'_, L> {
     }
 
     /// Makes `new` the id at `position`; gives the one that was there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set(&self, position: usize, new: u16) -> u16 {
         let entry = self.entry(position);
         let old = entry.load(Ordering::Relaxed);
         if old != new {
             entry.store(new, Ordering::Relaxed);
             let one = Tally::at(position);
-            // One branch for the two rare events, and one call, keep the usual way free of spills.
-            let ends = self.remove_from_cell(old, one);
-            let begins = self.add_to_cell(new, one);
-            if ends | begins {
-                self.note(old, ends, new, begins);
-            }
+            self.remove(old, one);
+            self.add(new, one);
         }
         old
     }
 
     /// Makes `new` the id at `position` if `old` is; gives the one that was there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cmpxchg(&self, position: usize, old: u16, new: u16) -> u16 {
         let owner = self.get(position);
         if owner == old {
@@ -252,18 +251,14 @@ impl<L: RawMutex> Region<'_, L> {
             at += len;
             if old != new {
                 let run = Tally::run(start..at);
-                if self.remove_from_cell(old, run) {
-                    self.note(old, true, new, false);
-                }
+                self.remove(old, run);
                 added = added.and(run);
             }
             if old != 0 {
                 had.push((start, len, old));
             }
         }
-        if added.count > 0 && self.add_to_cell(new, added) {
-            self.note(0, false, new, true);
-        }
+        self.add(new, added);
         at
     }
 
@@ -276,11 +271,9 @@ impl<L: RawMutex> Region<'_, L> {
         if let Some(last) = sweep.last {
             self.entry(last).store(new, Ordering::Relaxed);
         }
-        if sweep.found.count > 0 {
-            let ends = self.remove_from_cell(old, sweep.found);
-            let begins = self.add_to_cell(new, sweep.found);
-            self.note(old, ends, new, begins);
-        }
+        // Where both have one counter, it is taken out and put back.
+        self.remove(old, sweep.found);
+        self.add(new, sweep.found);
         sweep
     }
 
@@ -334,40 +327,31 @@ impl<L: RawMutex> Region<'_, L> {
         self.regions.cell(self.index, counter(id))
     }
 
-    /// Gives whether they are the first in the cell; then its presence bit is to be set.
-    #[inline]
-    fn add_to_cell(&self, id: u16, more: Tally) -> bool {
-        if id == 0 {
-            return false;
+    /// Writes down that `id` (0: none) has these positions now.
+    #[inline(always)]
+    fn add(&self, id: u16, more: Tally) {
+        if id == 0 || more.count == 0 {
+            return;
         }
         let cell = self.cell(id);
         let before = Cell(cell.load(Ordering::Relaxed));
         cell.store(before.with(more).0, Ordering::Relaxed);
-        before.is_empty()
+        if before.is_empty() {
+            self.regions.presence.set(counter(id), self.index);
+        }
     }
 
-    /// Gives whether they were the last in the cell; then its presence bit is to be cleared.
-    #[inline]
-    fn remove_from_cell(&self, id: u16, part: Tally) -> bool {
-        if id == 0 {
-            return false;
+    /// Writes down that `id` (0: none) has these positions no more.
+    #[inline(always)]
+    fn remove(&self, id: u16, part: Tally) {
+        if id == 0 || part.count == 0 {
+            return;
         }
         let cell = self.cell(id);
         let after = Cell(cell.load(Ordering::Relaxed)).without(part);
         cell.store(after.0, Ordering::Relaxed);
-        after.is_empty()
-    }
-
-    /// Clears and sets the presence bits whose cells have changed to and from zero. Where both ids have
-    /// one cell, which was emptied and filled again, the order leaves the bit set.
-    #[cold]
-    fn note(&self, old: u16, ends: bool, new: u16, begins: bool) {
-        let presence = &self.regions.presence;
-        if ends {
-            presence.clear(counter(old), self.index);
-        }
-        if begins {
-            presence.set(counter(new), self.index);
+        if after.is_empty() {
+            self.regions.presence.clear(counter(id), self.index);
         }
     }
 

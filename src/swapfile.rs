@@ -162,7 +162,7 @@ impl<L: RawMutex> SwapFile<L> {
         } = on.area;
         for (region, entries) in chunks.iter().enumerate().take(on.regions()) {
             // Whoever is in there ends; whoever comes later sees that the generation has changed.
-            drop(regions.lock(region, entries, 0));
+            drop(regions.lock(true, region, entries, 0));
         }
         let presence = regions.presence();
         let dropped = presence.counters().map(|c| regions.counted(c)).sum();
@@ -244,24 +244,29 @@ impl<'a, L> On<'a, L> {
 }
 
 impl<'a, L: RawMutex> On<'a, L> {
-    /// Takes the lock of the region of this entry; `None` where there is no such entry.
+    /// Takes the lock of the region of this entry; `None` where there is no such entry, and, unless it
+    /// is to `wait`, where somebody holds the lock.
     #[inline]
-    pub(crate) fn lock_of(&self, offset: usize) -> Option<Region<'a, L>> {
+    pub(crate) fn lock_of(&self, offset: usize, wait: bool) -> Option<Region<'a, L>> {
         if offset < self.max_pages {
-            self.lock(offset / REGION_ENTRIES)
+            self.lock_or_not(offset / REGION_ENTRIES, wait)
         } else {
             None
         }
     }
 
     /// Takes the lock of a region below `regions()`; `None` where the swapfile has been turned off.
-    #[inline]
     pub(crate) fn lock(&self, region: usize) -> Option<Region<'a, L>> {
+        self.lock_or_not(region, true)
+    }
+
+    #[inline]
+    fn lock_or_not(&self, region: usize, wait: bool) -> Option<Region<'a, L>> {
         // Past the area's end only if `max_pages` is of a later one.
         let entries = self.area.chunks.get(region)?;
         let len = self.max_pages - region * REGION_ENTRIES;
         let len = len.min(REGION_ENTRIES);
-        let region = self.area.regions.lock(region, entries, len);
+        let region = self.area.regions.lock(wait, region, entries, len)?;
         // Relaxed: the lock orders it after the `swapoff` that held it before (invariant 6).
         (self.file.generation.load(Ordering::Relaxed) == self.generation).then_some(region)
     }

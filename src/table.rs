@@ -222,7 +222,7 @@ impl<L: RawMutex> SwapRecords<L> {
         new: impl Into<Option<MemcgId>>,
     ) -> Result<Exchange, EntryError> {
         let (old, new) = (to_raw(old.into()), to_raw(new.into()));
-        match self.at(ent, |region, position| region.cmpxchg(position, old, new)) {
+        match self.cmpxchg_raw(ent, old, new) {
             Some(owner) if owner == old => Ok(Exchange::Stored),
             Some(owner) => Ok(Exchange::Mismatch(MemcgId::new(owner))),
             None => Err(self.refusal(ent)),
@@ -330,20 +330,50 @@ impl<L: RawMutex> SwapRecords<L> {
 
     #[inline]
     fn set(&self, ent: SwapEntry, new: u16) -> Result<Option<MemcgId>, EntryError> {
-        match self.at(ent, |region, position| region.set(position, new)) {
+        match self.set_raw(ent, new) {
             Some(old) => Ok(MemcgId::new(old)),
             None => Err(self.refusal(ent)),
         }
     }
 
+    /// Out of line, with all it takes and gives in registers: see `at`.
+    #[inline(never)]
+    fn set_raw(&self, ent: SwapEntry, new: u16) -> Option<u16> {
+        self.at(ent, |region, position| region.set(position, new))
+    }
+
+    /// As `set_raw`.
+    #[inline(never)]
+    fn cmpxchg_raw(&self, ent: SwapEntry, old: u16, new: u16) -> Option<u16> {
+        self.at(ent, |region, position| region.cmpxchg(position, old, new))
+    }
+
     /// Does `work` on the entry, at its position in its region, under the region's lock; `None` where
     /// there is no such entry.
-    #[inline]
+    ///
+    /// On the usual way, to a free lock, no call is made: all that it needs stays in registers. What it
+    /// put on the stack would have to be written out before the next locked instruction can go on.
+    #[inline(always)]
     fn at<R>(&self, ent: SwapEntry, work: impl FnOnce(&Region<'_, L>, usize) -> R) -> Option<R> {
+        let region = match self.lock_of(ent, false) {
+            Some(region) => region,
+            None => self.lock_held_of(ent)?,
+        };
+        Some(work(&region, position(ent)))
+    }
+
+    /// Takes the lock of the region of this entry; `None` where there is no such entry, and, unless it
+    /// is to `wait`, where somebody holds the lock.
+    #[inline(always)]
+    fn lock_of(&self, ent: SwapEntry, wait: bool) -> Option<Region<'_, L>> {
         let on = self.file(ent.swap_type()).on()?;
-        let offset = usize::try_from(ent.offset()).ok()?;
-        let region = on.lock_of(offset)?;
-        Some(work(&region, offset % REGION_ENTRIES))
+        on.lock_of(usize::try_from(ent.offset()).ok()?, wait)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_held_of(&self, ent: SwapEntry) -> Option<Region<'_, L>> {
+        self.lock_of(ent, true)
     }
 
     /// Why `at` did not find the entry. Out of line, so that finding one needs to keep nothing for it.
@@ -401,6 +431,18 @@ impl<L: RawMutex> SwapRecords<L> {
             }
         }
         Ok(had)
+    }
+}
+
+/// Of the entry in its region.
+#[inline]
+fn position(ent: SwapEntry) -> usize {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the remainder is what counts"
+    )]
+    {
+        ent.offset() as usize % REGION_ENTRIES
     }
 }
 
