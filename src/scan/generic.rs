@@ -1,15 +1,17 @@
 //! The one kernel, over the vectors of a backend.
 //!
-//! A slice is a head of single entries up to where a vector is aligned, blocks of several vectors,
-//! single vectors, and a tail of single entries. Nearly all blocks hold no match, so a block
-//! without one costs its loads, a comparison each, and one branch for all. A block with a match
-//! adds up where its matches are without leaving the vectors, so a dense region does not fall back
-//! to looking at entries one by one.
+//! A slice is a head of single entries up to a cache line, blocks of many vectors, parts of a few,
+//! single vectors, and a tail of single entries. Nearly all blocks hold no match: a block without
+//! one costs a load and a comparison for each vector, and one branch for all. Where there are
+//! matches, the kernel goes on part by part, and adds up how many there are and where without
+//! leaving the vectors, so that a dense region does not fall back to single entries.
+
+use core::hint::black_box;
 
 use super::{Found, MAX_BLOCK, MAX_ENTRIES, scalar};
 use crate::sync::AtomicU16;
 
-/// The bytes of a cache line. Blocks begin at a line, so that no vector crosses from one to the next.
+/// The bytes of a cache line. Blocks begin at one, so that no vector lies in two.
 pub(super) const LINE: usize = 64;
 
 /// A vector of entries.
@@ -73,19 +75,21 @@ pub(super) trait Vector: Copy {
     unsafe fn store_where<const N: usize>(self, masks: [Self::Mask; N], to: *const AtomicU16);
 }
 
-/// Finds `old` in `entries`, and replaces it by `new` if `WRITE`; `N` vectors make a block.
+/// Finds `old` in `entries`, and replaces it by `new` if `WRITE`; `N` vectors make a block, and
+/// `PART` divides them.
 ///
 /// # Safety
 ///
 /// The processor has the instructions of `V`, and nobody else writes `entries` (invariant 3).
 #[inline(always)]
-pub(super) unsafe fn scan<V: Vector, const N: usize, const WRITE: bool>(
+pub(super) unsafe fn scan<V: Vector, const N: usize, const PART: usize, const WRITE: bool>(
     entries: &[AtomicU16],
     old: u16,
     new: u16,
     stop_at: u32,
 ) -> Found {
-    const { assert!(LINE.is_multiple_of(size_of::<V>()) && N * V::ENTRIES <= MAX_BLOCK) };
+    const { assert!(N.is_multiple_of(PART) && PART * V::ENTRIES <= MAX_BLOCK) };
+    const { assert!(LINE.is_multiple_of(size_of::<V>())) };
     let to_boundary = entries.as_ptr().addr().wrapping_neg() % LINE / size_of::<AtomicU16>();
     let head = to_boundary.min(entries.len());
 
@@ -99,12 +103,29 @@ pub(super) unsafe fn scan<V: Vector, const N: usize, const WRITE: bool>(
     let mut seen = unsafe { Seen::<V, WRITE>::new(old, new, found.tally.count, stop_at) };
     let mut at = head;
 
-    while !seen.enough && entries.len() - at >= N * V::ENTRIES {
-        // SAFETY: a block fits from `at` on, at a boundary; nobody else writes (invariant 3).
-        unsafe { seen.look::<N>(entries, at) };
-        at += N * V::ENTRIES;
+    let part = PART * V::ENTRIES;
+    let block = N * V::ENTRIES;
+
+    while !seen.enough() && entries.len() - at >= part {
+        // SAFETY: a block fits from `at` on, at a boundary; nobody writes (invariant 3).
+        while entries.len() - at >= block && unsafe { seen.none_in::<N>(entries, at) } {
+            at += block;
+        }
+        // All masks of a block, kept for this case, would not fit in the registers. So they are
+        // made again part by part, from entries that the compiler cannot know to be the same; and
+        // part by part it goes on, until there was no match for as long as a block.
+        let entries = black_box(entries);
+        let mut until = at + block;
+        while at < until && entries.len() - at >= part && !seen.enough() {
+            // SAFETY: a part fits from `at` on, at a boundary; nobody else writes (invariant 3).
+            let any = unsafe { seen.look::<PART>(entries, at) };
+            at += part;
+            if any {
+                until = at + block;
+            }
+        }
     }
-    while !seen.enough && entries.len() - at >= V::ENTRIES {
+    while !seen.enough() && entries.len() - at >= V::ENTRIES {
         // SAFETY: a vector fits from `at` on, at a boundary; nobody else writes (invariant 3).
         unsafe { seen.look::<1>(entries, at) };
         at += V::ENTRIES;
@@ -130,12 +151,10 @@ struct Seen<V, const WRITE: bool> {
     counts: V,
     /// How many were found before the vectors.
     before: u32,
-    /// No more than this were found. Adding up the lanes after each block would cost a dense
-    /// region more than the rest, so they are added up only when this reaches `stop_at`.
+    /// No more than this were found; exact where it reaches `stop_at`. Adding up the lanes after
+    /// each part would cost a dense region more than the rest, so that waits until it may matter.
     at_most: u32,
     stop_at: u32,
-    /// Whether `stop_at` were found.
-    enough: bool,
 }
 
 impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
@@ -166,8 +185,12 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
             before,
             at_most: before,
             stop_at,
-            enough: before >= stop_at,
         }
+    }
+
+    #[inline(always)]
+    fn enough(&self) -> bool {
+        self.at_most >= self.stop_at
     }
 
     #[inline(always)]
@@ -175,30 +198,51 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
         self.before + self.counts.sum_lanes()
     }
 
-    /// Looks at the `N` vectors of `entries` that begin at entry `at`.
+    /// Whether the `N` vectors of `entries` that begin at entry `at` hold no match.
+    ///
+    /// # Safety
+    ///
+    /// As for [`look`](Self::look).
+    #[inline(always)]
+    unsafe fn none_in<const N: usize>(&self, entries: &[AtomicU16], at: usize) -> bool {
+        // SAFETY: as the caller promises (invariant 3).
+        !V::any(unsafe { self.masks::<N>(entries, at) })
+    }
+
+    /// Where the `N` vectors of `entries` that begin at entry `at` match.
+    ///
+    /// # Safety
+    ///
+    /// As for [`look`](Self::look).
+    #[inline(always)]
+    unsafe fn masks<const N: usize>(&self, entries: &[AtomicU16], at: usize) -> [V::Mask; N] {
+        debug_assert!(at + N * V::ENTRIES <= entries.len());
+        let mut masks = [self.old.equal(self.old); N];
+        let mut i = 0;
+        while i < N {
+            // SAFETY: the vector is in the slice.
+            let from = unsafe { entries.as_ptr().add(at + i * V::ENTRIES) };
+            // SAFETY: the vector is in the slice and aligned, `self` holds a `V`, and nobody
+            // writes (invariant 3).
+            masks[i] = unsafe { V::load(from) }.equal(self.old);
+            i += 1;
+        }
+        masks
+    }
+
+    /// Looks at the `N` vectors of `entries` that begin at entry `at`; says whether one of them
+    /// matched.
     ///
     /// # Safety
     ///
     /// The vectors lie in `entries`, entry `at` is aligned to a vector, and nobody else writes
     /// (invariant 3).
     #[inline(always)]
-    unsafe fn look<const N: usize>(&mut self, entries: &[AtomicU16], at: usize) {
-        debug_assert!(at + N * V::ENTRIES <= entries.len());
-        // SAFETY: `at` is in the slice.
-        let block = unsafe { entries.as_ptr().add(at) };
-
-        let mut masks = [self.old.equal(self.old); N];
-        let mut i = 0;
-        while i < N {
-            // SAFETY: the vector is in the slice.
-            let from = unsafe { block.add(i * V::ENTRIES) };
-            // SAFETY: the vector is in the slice and aligned, `self` holds a `V`, and nobody
-            // writes (invariant 3).
-            masks[i] = unsafe { V::load(from) }.equal(self.old);
-            i += 1;
-        }
+    unsafe fn look<const N: usize>(&mut self, entries: &[AtomicU16], at: usize) -> bool {
+        // SAFETY: as the caller promises (invariant 3).
+        let masks = unsafe { self.masks::<N>(entries, at) };
         if !V::any(masks) {
-            return;
+            return false;
         }
 
         let mut here = self.old.ramp(at);
@@ -210,6 +254,8 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
             i += 1;
         }
         if WRITE {
+            // SAFETY: `at` is in the slice.
+            let block = unsafe { entries.as_ptr().add(at) };
             // SAFETY: the block is in the slice and aligned, and nobody else writes (invariant 3).
             unsafe { self.new.store_where(masks, block) };
         }
@@ -222,7 +268,7 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
         self.at_most += most;
         if self.at_most >= self.stop_at {
             self.at_most = self.count();
-            self.enough = self.at_most >= self.stop_at;
         }
+        true
     }
 }

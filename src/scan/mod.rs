@@ -12,8 +12,7 @@
 //!   store each match through its `AtomicU16`. AVX2 and AVX-512BW store a vector from `asm!`,
 //!   which stands for one relaxed `AtomicU16` store a lane, in some order. Miri, which cannot run
 //!   assembly, is given just those stores.
-//! - Vectors are loaded and stored where their own size is aligned. A store then lies in one cache
-//!   line, and each lane of it is 2 aligned bytes.
+//! - Vectors are loaded and stored where their own size is aligned: none lies in two cache lines.
 
 use core::fmt;
 
@@ -105,7 +104,7 @@ pub(crate) struct Found {
 
 /// Turns every `old` of `entries` into `new`, from the front.
 ///
-/// May stop once it found `stop_at`, and looks at that once a block: it may find more. All that it
+/// May stop once it found `stop_at`, and looks at that once in up to 128 entries: it may find more. All that it
 /// found is replaced, and nothing that it left is counted. A backend that is not available is
 /// replaced by [`Backend::Wide`].
 ///

@@ -2,7 +2,7 @@
 //! alone, so that `scalar` is tested as the others are.
 
 use core::ops::Range;
-use std::{eprintln, format, string::ToString, vec, vec::Vec};
+use std::{format, string::ToString, vec, vec::Vec};
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn few() -> bool {
     cfg!(miri) || std::env::var_os("SWAP_RECORDS_FEW_CASES").is_some()
 }
 
-/// No scan finds more than `stop_at` by more than this: the matches of one block less one.
+/// No scan finds more than `stop_at` by more than this: the entries of the largest part less one.
 const MOST_TOO_MANY: usize = MAX_BLOCK - 1;
 
 /// A slice of entries between guards, at any distance from a cache line.
@@ -260,7 +260,7 @@ fn any_slice(backend: Backend) {
     });
 }
 
-/// Invariant 3, for Miri and the thread sanitizer: a lookup takes no lock, and sees one id or the other.
+/// Invariant 3, for Miri: a lookup takes no lock, and sees one id or the other.
 fn lookups_beside_a_replace(backend: Backend) {
     let len = if few() { 150 } else { 5000 };
     let rounds = if few() { 2 } else { 200 };
@@ -333,13 +333,9 @@ fn skip(backend: Backend, test: &str) {
         "it was not compiled for this target"
     };
     let line = format!("skipped: {backend}::{test}: {why}\n");
-    if cfg!(miri) {
-        eprintln!("{line}");
-    } else {
-        std::io::stderr()
-            .write_all(line.as_bytes())
-            .expect("stderr is open");
-    }
+    std::io::stderr()
+        .write_all(line.as_bytes())
+        .expect("stderr is open");
 }
 
 #[test]
