@@ -47,6 +47,19 @@ impl IteratorLoop {
         &mut self.ids
     }
 
+    /// [`migrate`](Reparent::migrate) without the count: the least that a loop can do.
+    pub fn overwrite(&mut self, old: u16, new: u16) {
+        match self.level {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `level` is one of those that the machine has.
+            Level::Avx2 => unsafe { overwrite_avx2(&mut self.ids, old, new) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `level` is one of those that the machine has.
+            Level::Avx512bw => unsafe { overwrite_avx512bw(&mut self.ids, old, new) },
+            _ => overwrite(&mut self.ids, old, new),
+        }
+    }
+
     /// Takes another level than the machine's best. Panics if the machine does not have it.
     pub fn at_level(mut self, level: Level) -> Self {
         assert!(Level::available().contains(&level), "no {level:?} here");
@@ -110,4 +123,23 @@ fn replace(ids: &mut [u16], old: u16, new: u16) -> u64 {
         moved += u64::from(here);
     }
     moved
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn overwrite_avx2(ids: &mut [u16], old: u16, new: u16) {
+    overwrite(ids, old, new);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bw")]
+fn overwrite_avx512bw(ids: &mut [u16], old: u16, new: u16) {
+    overwrite(ids, old, new);
+}
+
+#[inline(always)]
+fn overwrite(ids: &mut [u16], old: u16, new: u16) {
+    for id in ids {
+        *id = if *id == old { new } else { *id };
+    }
 }

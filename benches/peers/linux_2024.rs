@@ -16,6 +16,18 @@ pub struct Linux2024 {
 }
 
 impl Linux2024 {
+    /// A swapfile with the records that are there: on a little-endian processor two ids in a row
+    /// make a word as they are.
+    pub fn over(ids: Pages<u16>) -> Self {
+        let words = ids.retype();
+        Self { words }
+    }
+
+    /// The ids, for another.
+    pub fn into_ids(self) -> Pages<u16> {
+        self.words.retype()
+    }
+
     fn place(&self, slot: usize) -> (&AtomicU32, u32) {
         let shift = if slot.is_multiple_of(IDS) {
             0

@@ -27,6 +27,19 @@ impl<L: RawMutex> Loop2014<L> {
         })
     }
 
+    /// A swapfile with the records that are there.
+    pub fn over(ids: Pages<u16>) -> Self {
+        Self {
+            ids: ids.retype(),
+            lock: Mutex::new(()),
+        }
+    }
+
+    /// The ids, for another.
+    pub fn into_ids(self) -> Pages<u16> {
+        self.ids.retype()
+    }
+
     /// Writes a part of a map that is being made and that nobody else looks at: takes no lock.
     pub fn preset(&self, start: usize, len: usize, id: u16) {
         for slot in &self.ids[start..start + len] {

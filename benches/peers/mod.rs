@@ -16,6 +16,7 @@ pub mod u64_words;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU16, AtomicU32};
 
 use bytemuck::Zeroable;
 use memmap2::{MmapOptions, MmapRaw};
@@ -57,6 +58,37 @@ pub struct Pages<T> {
     of: PhantomData<T>,
 }
 
+/// What a map of ids is looked at as.
+///
+/// # Safety
+///
+/// Any bytes are a value of this type, and dropping one does nothing.
+pub unsafe trait Word: Zeroable {}
+
+// SAFETY: an integer.
+unsafe impl Word for u16 {}
+// SAFETY: an integer.
+unsafe impl Word for u64 {}
+// SAFETY: has the bytes of its integer.
+unsafe impl Word for AtomicU16 {}
+// SAFETY: has the bytes of its integer.
+unsafe impl Word for AtomicU32 {}
+
+impl<T: Word> Pages<T> {
+    /// The same memory as words of another size, so that all who are measured work on the same
+    /// pages. On a little-endian processor ids keep their slots.
+    pub fn retype<U: Word>(self) -> Pages<U> {
+        const { assert!(align_of::<U>() <= 4096, "pages are aligned to 4 KiB") };
+        let bytes = self.len * size_of::<T>();
+        assert!(bytes.is_multiple_of(size_of::<U>()), "no part of a word");
+        Pages {
+            map: self.map,
+            len: bytes / size_of::<U>(),
+            of: PhantomData,
+        }
+    }
+}
+
 impl<T: Zeroable> Pages<T> {
     /// `len` zeros.
     pub fn zeroed(len: usize) -> io::Result<Self> {
@@ -88,7 +120,7 @@ impl<T: Zeroable> Deref for Pages<T> {
 
     fn deref(&self) -> &[T] {
         // SAFETY: the map has `len` values of `T`, aligned (asserted when it was made), zeroed or
-        // written as `T` since, and lives as long as `self`.
+        // written as `T` or another `Word` since, and lives as long as `self`.
         unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast(), self.len) }
     }
 }

@@ -14,6 +14,22 @@ pub struct RoaringSets {
     sets: HashMap<u16, RoaringTreemap>,
 }
 
+impl RoaringSets {
+    /// A swapfile with the records that are there. Sets come with [`set`](Reparent::set): those of
+    /// ids that are never migrated need not be made.
+    pub fn over(ids: Pages<u16>) -> Self {
+        Self {
+            ids,
+            sets: HashMap::new(),
+        }
+    }
+
+    /// The ids, for another.
+    pub fn into_ids(self) -> Pages<u16> {
+        self.ids
+    }
+}
+
 impl Reparent for RoaringSets {
     fn with_slots(slots: usize) -> io::Result<Self> {
         Ok(Self {

@@ -1,0 +1,57 @@
+//! The rows of the headline, and where the bar lies for each: for 4 GiB of table, two cores and
+//! AVX-512.
+
+/// What a row asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bar {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Bar {
+    pub(crate) fn is_met(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(bar) => value >= bar,
+            Self::AtMost(bar) => value <= bar,
+        }
+    }
+}
+
+impl std::fmt::Display for Bar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = match self {
+            Self::AtLeast(bar) => format!(">= {bar}"),
+            Self::AtMost(bar) => format!("<= {bar}"),
+        };
+        f.pad(&text)
+    }
+}
+
+use Bar::{AtLeast, AtMost};
+
+/// Name and bar of every row, in the order in which they are shown.
+pub(crate) const BARS: [(&str, Bar); 23] = [
+    ("full_scan_vs_read_bandwidth", AtLeast(0.9)),
+    ("full_scan_l2_vs_vectorized_loop", AtLeast(0.8)),
+    ("full_scan_vs_2014_loop", AtLeast(3.5)),
+    ("dense_vs_fill", AtLeast(1.0)),
+    ("no_remains_vs_2014_loop", AtLeast(50_000.0)),
+    ("no_remains_4000_ids_vs_2014_loop", AtLeast(50_000.0)),
+    ("remains_1000_vs_2014_loop", AtLeast(3_000.0)),
+    ("remains_10000_vs_2014_loop", AtLeast(200.0)),
+    ("remains_1000_vs_full_scan", AtLeast(1_000.0)),
+    ("remains_1000_vs_roaring", AtLeast(0.5)),
+    ("record_seq_vs_linux_2024", AtMost(1.1)),
+    ("record_hot_vs_linux_2024", AtMost(1.5)),
+    ("record_dram_vs_linux_2024", AtMost(2.5)),
+    ("cmpxchg_hot_vs_linux_2024", AtMost(1.5)),
+    ("record_range64_vs_linux_2024", AtMost(0.15)),
+    ("lookup_hot_vs_raw_load", AtMost(1.5)),
+    ("record_2_threads_scaling", AtLeast(1.8)),
+    ("record_8_on_2_cores", AtLeast(0.8)),
+    ("migrate_2_threads_scaling", AtLeast(1.8)),
+    ("record_p9999_during_migrate_vs_2014_loop", AtLeast(100.0)),
+    ("index_bytes_vs_table_bytes", AtMost(0.02)),
+    ("index_bytes_vs_table_bytes_1000_ids", AtMost(0.08)),
+    ("resident_bytes_after_swapon", AtMost(4_194_304.0)),
+];

@@ -1,0 +1,131 @@
+//! Several threads at once, and operations beside a hand-over.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use hdrhistogram::Histogram;
+
+use crate::maps::{Maps, TAILS};
+use crate::measure::{Shuttle, pairs};
+use crate::report::{Amount, Report};
+use crate::support::latency::{Latencies, QUANTILES, beside_hand_overs, histogram};
+use crate::support::ours::Ours;
+use crate::support::peers::Operations;
+use crate::support::work::{before_tails, slot_and_id};
+use crate::support::{REGION, synthetic, threads};
+
+/// Operations of all threads together, in each run.
+const COUNT: u64 = 1 << 22;
+
+/// Records by this many threads, in the slots that `place` gives for the number of the thread.
+fn record(
+    ours: &Ours,
+    nr: usize,
+    slots: usize,
+    place: impl Fn(usize, usize) -> usize + Sync,
+) -> (u64, Duration) {
+    let each = COUNT / nr as u64;
+    threads::together(nr, |thread| {
+        let mut rng = Rng::with_seed(thread as u64);
+        let mut owned = 0;
+        for _ in 0..each {
+            let (slot, id) = slot_and_id(&mut rng, slots);
+            owned += u64::from(ours.record(place(thread, slot), id) != 0);
+        }
+        owned
+    })
+}
+
+/// How throughput follows the number of threads.
+pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) {
+    /// Regions that a thread has for itself.
+    const OWN: usize = 16;
+    let throughput = |seconds: f64| Amount::OperationsASecond(COUNT as f64 / seconds);
+    // Threads take turns with the regions: nowhere are neighbours nearer.
+    let own = |thread, slot: usize| (slot / REGION * 2 + thread) * REGION + slot % REGION;
+    let two = pairs(
+        "threads on different regions",
+        nr,
+        |_| record(ours, 2, OWN * REGION, own),
+        |_| record(ours, 1, OWN * REGION, own),
+    );
+    let (ours_2, ours_1) = (throughput(two.ours), throughput(two.theirs));
+    report.ratio("record_2_threads_scaling", two.faster, ours_2, ours_1);
+
+    let crowd = pairs(
+        "threads on the same region",
+        nr,
+        |_| record(ours, 8, REGION, |_, slot| slot),
+        |_| record(ours, synthetic::threads().min(2), REGION, |_, slot| slot),
+    );
+    let (ours_8, ours_2) = (throughput(crowd.ours), throughput(crowd.theirs));
+    report.ratio("record_8_on_2_cores", crowd.faster, ours_8, ours_2);
+    report.skip(
+        "migrate_2_threads_scaling",
+        "the migration has no threads yet",
+    );
+}
+
+/// Records at a steady rate while all of the map is handed over again and again.
+fn while_migrating(
+    table: &impl Operations,
+    slots: usize,
+    in_tails: u64,
+    at_least: Duration,
+    mut migrate: impl FnMut(u16, u16) -> u64 + Send,
+) -> Latencies {
+    let mut there = Shuttle(TAILS.0, TAILS.1);
+    let mut free = 0;
+    let done = beside_hand_overs(
+        at_least,
+        || there.go(&mut migrate),
+        |rng| {
+            let (slot, id) = slot_and_id(rng, slots);
+            free += u64::from(table.record(before_tails(slot), id) == 0);
+        },
+    );
+    assert_eq!(free, 0, "every slot has an owner");
+    for &moved in &done.moved {
+        assert_eq!(moved, in_tails, "records moved while others record");
+    }
+    done
+}
+
+/// The 99.99th percentile of a record, beside the hand-over of this table and of that of 2014.
+pub(crate) fn latency(report: &mut Report, maps: &Maps, nr: usize, at_least: Duration) {
+    let (mut all, mut all_2014) = (histogram(), histogram());
+    let p9999 = |times: &Histogram<u64>| Duration::from_nanos(times.value_at_quantile(0.9999));
+    let pairs = pairs(
+        "record while migrating",
+        nr,
+        |_| {
+            let in_tails = maps.complete_tails();
+            let (ours, slots) = (&maps.ours, maps.slots);
+            let migrate = |old, new| ours.hand_over(old, new);
+            let times = while_migrating(ours, slots, in_tails, at_least, migrate).times;
+            all += &times;
+            (in_tails, p9999(&times))
+        },
+        |_| {
+            let in_tails = maps.complete_tails();
+            let (of_2014, slots) = (&maps.of_2014, maps.slots);
+            let migrate = |old, new| of_2014.hand_over(old, new);
+            let times = while_migrating(of_2014, slots, in_tails, at_least, migrate).times;
+            all_2014 += &times;
+            (in_tails, p9999(&times))
+        },
+    );
+    let (ours, theirs) = (Amount::Seconds(pairs.ours), Amount::Seconds(pairs.theirs));
+    report.ratio(
+        "record_p9999_during_migrate_vs_2014_loop",
+        pairs.faster,
+        ours,
+        theirs,
+    );
+    for (name, quantile) in QUANTILES {
+        let at = |times: &Histogram<u64>| {
+            Amount::Seconds(times.value_at_quantile(quantile) as f64 / 1e9)
+        };
+        report.latencies.push((name, at(&all), at(&all_2014)));
+    }
+}

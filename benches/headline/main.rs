@@ -1,0 +1,197 @@
+//! `cargo bench --bench headline`: how near is this to what the memory can do, how does it compare,
+//! and what does it cost?
+//!
+//! Each row is the median of pairs of runs in turn, on memory that is present before the clock
+//! starts. One large table and one array of ids serve for most of them.
+
+mod bars;
+mod concurrent;
+mod machine;
+mod maps;
+mod measure;
+mod memory;
+mod operations;
+mod read;
+mod report;
+mod scans;
+#[path = "../support/mod.rs"]
+mod support;
+mod svg;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use maps::Maps;
+use report::Report;
+use support::ours::Ours;
+use support::peers::loop_2014::Loop2014;
+use support::peers::{Operations, Pages};
+use support::synthetic::size;
+use support::{LIVE, REGION, index, timed};
+
+const HELP: &str = "\
+Compares this crate with what a user would otherwise run, a line for each figure, then a table.
+
+Usage: cargo bench --bench headline -- [--quick] [--markdown] [--svg FOLDER]
+
+  --quick        256 MiB of table and fewer pairs of runs; within a minute
+  --markdown     the table as markdown
+  --svg FOLDER   writes the plots of docs/benchmarks.md there
+  --help         this text
+
+SWAP_MAP_GIB says how many GiB of table there are [default: 4, or what the memory carries].
+Exits with 101 where an answer is wrong, with 1 where the memory does not suffice, never for a slow
+figure.";
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    /// `None`: what the environment says.
+    slots: Option<u64>,
+    /// An even number, so that what goes there comes back.
+    pairs: usize,
+    /// For each run with latencies.
+    latency: Duration,
+}
+
+const FULL: Effort = Effort {
+    slots: None,
+    pairs: 6,
+    latency: Duration::from_secs(2),
+};
+const QUICK: Effort = Effort {
+    slots: Some(1 << 27),
+    pairs: 4,
+    latency: Duration::from_millis(500),
+};
+/// For tests: are the answers right?
+const ANSWERS: Effort = Effort {
+    slots: Some(1 << 22),
+    pairs: 2,
+    latency: Duration::from_millis(20),
+};
+
+#[derive(Debug)]
+struct Options {
+    effort: Effort,
+    markdown: bool,
+    svg: Option<PathBuf>,
+}
+
+fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+    let mut options = Options {
+        // `cargo test --benches` runs this without optimization.
+        effort: if cfg!(debug_assertions) {
+            ANSWERS
+        } else {
+            FULL
+        },
+        markdown: false,
+        svg: None,
+    };
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--help" | "-h" => return Ok(None),
+            // From cargo.
+            "--bench" => {}
+            "--test" => options.effort = ANSWERS,
+            "--quick" => options.effort = QUICK,
+            "--markdown" => options.markdown = true,
+            "--svg" => match args.next() {
+                Some(folder) => options.svg = Some(folder.into()),
+                None => return Err("--svg: give a folder, as in --svg docs".to_owned()),
+            },
+            _ => return Err(format!("`{arg}` is no flag of this benchmark: see --help")),
+        }
+    }
+    Ok(Some(options))
+}
+
+fn main() -> ExitCode {
+    match options(std::env::args().skip(1)) {
+        Ok(None) => {
+            println!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Ok(Some(options)) => match run(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("headline: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(error) => {
+            eprintln!("headline: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    let size = match options.effort.slots {
+        Some(slots) => size::Size { slots, note: None },
+        None => size::from_env(2)?,
+    };
+    // Whole regions, so that every one has an end of its own.
+    let slots = size.slots / REGION as u64 * REGION as u64;
+    for line in machine::describe(slots, size::gib_of(slots)) {
+        println!("{line}");
+    }
+    if let Some(note) = size.note {
+        println!("note: {note}");
+    }
+    println!("pairs: {}", options.effort.pairs);
+    let mut report = Report::default();
+    let (measured, time) = timed(|| measure_all(&mut report, index(slots), options.effort));
+    measured?;
+    println!("measured in {:.0} s\n", time.as_secs_f64());
+    if options.markdown {
+        report.print_markdown();
+    } else {
+        report.print_table();
+    }
+    if let Some(folder) = &options.svg {
+        svg::write_all(&report, folder)?;
+    }
+    Ok(())
+}
+
+/// In the order in which one map serves the most rows, and no row finds the records of another.
+fn measure_all(report: &mut Report, slots: usize, effort: Effort) -> Result<(), String> {
+    /// 2 MiB of table.
+    const SMALL: usize = 1 << 20;
+    let nr = effort.pairs;
+    memory::swapon(report)?;
+    scans::small(report, SMALL, nr)?;
+    operations::hot(report, SMALL, nr)?;
+
+    let ids = Pages::zeroed(slots).map_err(memory::refused)?;
+    let before = machine::resident()?;
+    let ours = Ours::with_slots(slots).map_err(memory::refused)?;
+    let maps = Maps::new(ours, ids);
+    memory::index(report, "index_bytes_vs_table_bytes", slots, before)?;
+    scans::against_2014(report, &maps, nr);
+
+    let (ours, in_tails) = (maps.ours, maps.in_tails);
+    let ids = maps.of_2014.into_ids();
+    let ids = scans::against_memory(report, &ours, in_tails, ids, nr);
+    let ids = scans::against_roaring(report, &ours, ids, nr);
+    // From here on records are overwritten.
+    let ids = operations::large(report, &ours, ids, nr);
+    concurrent::scaling(report, &ours, nr);
+
+    let of_2014 = Loop2014::over(ids);
+    let maps = Maps {
+        ours,
+        of_2014,
+        ..maps
+    };
+    concurrent::latency(report, &maps, nr, effort.latency);
+    maps.add_ids(LIVE + 1..=1_000);
+    memory::index(report, "index_bytes_vs_table_bytes_1000_ids", slots, before)?;
+    maps.add_ids(1_001..=4_000);
+    scans::no_remains_among_4000(report, &maps, nr);
+    scans::dense(report, &maps.ours, maps.of_2014.into_ids(), nr);
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! The one large table and the one large array of ids, of the same map.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::support::ours::Ours;
+use crate::support::peers::loop_2014::Loop2014;
+use crate::support::peers::{Operations, Pages};
+use crate::support::synthetic::{self, Family, Map, into_table};
+use crate::support::work::{TAIL, tails};
+use crate::support::{LIVE, REGION, SEED, index, ours};
+
+/// The ids that stand at the end of every region, and those that get them.
+pub(crate) const TAILS: (u16, u16) = (LIVE + 1, LIVE + 2);
+/// A thousand scattered records, and who gets them.
+pub(crate) const FEW: (u16, u16) = (LIVE + 3, LIVE + 4);
+/// Ten thousand.
+pub(crate) const MANY: (u16, u16) = (LIVE + 5, LIVE + 6);
+/// No record at all.
+pub(crate) const NONE: (u16, u16) = (LIVE + 7, LIVE + 8);
+
+pub(crate) const FEW_RECORDS: u64 = 1_000;
+pub(crate) const MANY_RECORDS: u64 = 10_000;
+
+/// Both, with the same records.
+#[derive(Debug)]
+pub(crate) struct Maps {
+    pub(crate) ours: Ours,
+    pub(crate) of_2014: Loop2014,
+    pub(crate) slots: usize,
+    /// How many records the id of a full scan has.
+    pub(crate) in_tails: u64,
+}
+
+impl Maps {
+    /// The table is filled into memory that was not touched before; the array is there already.
+    pub(crate) fn new(ours: Ours, ids: Pages<u16>) -> Self {
+        let of_2014 = Loop2014::over(ids);
+        let slots = ours.slots();
+        // Scattered records come last, and the tails leave them alone.
+        let map = Map::new(Family::Interleaved(LIVE), slots as u64, SEED)
+            .remains(FEW.0, FEW_RECORDS)
+            .remains(MANY.0, MANY_RECORDS);
+        // It draws nothing where stderr is no terminal.
+        let style = ProgressStyle::with_template("filling {wide_bar} {percent}%, {eta} left");
+        let bar = ProgressBar::new(slots as u64).with_style(style.expect("a valid template"));
+        let record = into_table(&ours.0, ours::TYPE);
+        map.fill(
+            synthetic::threads(),
+            |start, len, id| {
+                record(start, len, id);
+                of_2014.preset(index(start), index(len), id);
+            },
+            |done| bar.inc(done),
+        );
+        bar.finish_and_clear();
+        drop(record);
+        let mut in_tails = 0;
+        for slot in tails(slots) {
+            if ours.lookup(slot) <= LIVE {
+                ours.record(slot, TAILS.0);
+                of_2014.preset(slot, 1, TAILS.0);
+                in_tails += 1;
+            }
+        }
+        Self {
+            ours,
+            of_2014,
+            slots,
+            in_tails,
+        }
+    }
+
+    /// Records each of these ids once in every region, in both.
+    pub(crate) fn add_ids(&self, ids: std::ops::RangeInclusive<u16>) {
+        assert!(usize::from(*ids.end()) < REGION - TAIL);
+        let threads = synthetic::threads();
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                let ids = ids.clone();
+                scope.spawn(move || {
+                    for base in (thread * REGION..self.slots).step_by(threads * REGION) {
+                        for id in ids.clone() {
+                            let slot = base + usize::from(id);
+                            self.ours.record(slot, id);
+                            self.of_2014.preset(slot, 1, id);
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    /// Gives all tails to the id of a full scan again, whatever was recorded there. Says how many
+    /// slots that is.
+    pub(crate) fn complete_tails(&self) -> u64 {
+        for slot in tails(self.slots) {
+            self.ours.record(slot, TAILS.0);
+            self.of_2014.preset(slot, 1, TAILS.0);
+        }
+        let records = self.ours.count(TAILS.0);
+        assert_eq!(records, tails(self.slots).count() as u64);
+        records
+    }
+}

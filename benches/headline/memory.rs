@@ -1,0 +1,42 @@
+//! What the table costs in memory that is resident.
+
+use std::io;
+
+use crate::machine::resident;
+use crate::report::{Amount, Report};
+use crate::support::ours::Ours;
+use crate::support::peers::Operations;
+
+/// A swapfile of 8 TiB, just turned on.
+pub(crate) fn swapon(report: &mut Report) -> Result<(), String> {
+    const SLOTS: usize = 1 << 31;
+    let before = resident()?;
+    let table = Ours::<swap_records::RawSpinLock>::with_slots(SLOTS).map_err(refused)?;
+    let after = resident()?;
+    assert_eq!(table.slots(), SLOTS);
+    report.value("resident_bytes_after_swapon", after.saturating_sub(before));
+    Ok(())
+}
+
+/// All that the process has more than `before`, and that is not ids.
+pub(crate) fn index(
+    report: &mut Report,
+    name: &'static str,
+    slots: usize,
+    before: u64,
+) -> Result<(), String> {
+    let ids = (slots * size_of::<u16>()) as f64;
+    let more = resident()?.saturating_sub(before) as f64;
+    // Nobody may take a swapped-out id for a small index.
+    assert!(
+        more >= ids,
+        "{name}: {more} bytes resident, with {ids} of ids"
+    );
+    let index = more - ids;
+    report.ratio(name, index / ids, Amount::Bytes(index), Amount::Bytes(ids));
+    Ok(())
+}
+
+pub(crate) fn refused(error: io::Error) -> String {
+    format!("no memory for a table: {error}; ask for less with SWAP_MAP_GIB")
+}

@@ -1,0 +1,181 @@
+//! What was measured, as lines for programs and as tables for people.
+
+use std::fmt;
+
+use crate::bars::{BARS, Bar};
+
+/// What one side of a row took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Amount {
+    Seconds(f64),
+    /// Of one operation.
+    Nanoseconds(f64),
+    BytesASecond(f64),
+    OperationsASecond(f64),
+    Bytes(f64),
+}
+
+impl Amount {
+    pub(crate) fn number(self) -> f64 {
+        match self {
+            Self::Seconds(n)
+            | Self::Nanoseconds(n)
+            | Self::BytesASecond(n)
+            | Self::OperationsASecond(n)
+            | Self::Bytes(n) => n,
+        }
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match *self {
+            Self::Seconds(s) if s < 1e-3 => format!("{:.2} us", s * 1e6),
+            Self::Seconds(s) if s < 1.0 => format!("{:.2} ms", s * 1e3),
+            Self::Seconds(s) => format!("{s:.2} s"),
+            Self::Nanoseconds(n) => format!("{n:.2} ns"),
+            Self::BytesASecond(n) => format!("{:.1} GB/s", n / 1e9),
+            Self::OperationsASecond(n) => format!("{:.1} M/s", n / 1e6),
+            Self::Bytes(n) if n < 1e7 => format!("{:.0} KiB", n / 1024.0),
+            Self::Bytes(n) => format!("{:.1} MiB", n / 1024.0 / 1024.0),
+        };
+        f.pad(&text)
+    }
+}
+
+/// One row.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) value: f64,
+    pub(crate) ours: Amount,
+    /// `None` where the row compares with nothing.
+    pub(crate) theirs: Option<Amount>,
+}
+
+/// A number of a plot that is no row: what it is, of this crate, and of the other.
+pub(crate) type Detail = (&'static str, Amount, Amount);
+
+/// What is printed, row by row as it is measured, and kept.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) skipped: Vec<(&'static str, &'static str)>,
+    /// Percentiles while a hand-over runs.
+    pub(crate) latencies: Vec<Detail>,
+}
+
+impl Report {
+    pub(crate) fn ratio(&mut self, name: &'static str, value: f64, ours: Amount, theirs: Amount) {
+        println!("ratio {name} {}", plain(value));
+        self.push(name, value, ours, Some(theirs));
+    }
+
+    pub(crate) fn value(&mut self, name: &'static str, bytes: u64) {
+        println!("value {name} {bytes}");
+        let bytes = bytes as f64;
+        self.push(name, bytes, Amount::Bytes(bytes), None);
+    }
+
+    pub(crate) fn skip(&mut self, name: &'static str, why: &'static str) {
+        println!("skipped {name}: {why}");
+        self.skipped.push((name, why));
+    }
+
+    fn push(&mut self, name: &'static str, value: f64, ours: Amount, theirs: Option<Amount>) {
+        self.rows.push(Row {
+            name,
+            value,
+            ours,
+            theirs,
+        });
+    }
+
+    pub(crate) fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.name == name)
+    }
+
+    /// The cells of the table, row by row in the order of the bars.
+    fn cells(&self) -> impl Iterator<Item = [String; 6]> {
+        BARS.iter().map(|&(name, bar)| match self.row(name) {
+            Some(row) => self.measured(row, bar),
+            None => {
+                let why = self.skipped.iter().find(|(skipped, _)| *skipped == name);
+                let why = why.map_or("not measured", |(_, why)| why).to_owned();
+                let empty = String::new;
+                [
+                    name.to_owned(),
+                    bar.to_string(),
+                    empty(),
+                    why,
+                    empty(),
+                    empty(),
+                ]
+            }
+        })
+    }
+
+    fn measured(&self, row: &Row, bar: Bar) -> [String; 6] {
+        let met = if bar.is_met(row.value) {
+            "yes"
+        } else {
+            "MISSED"
+        };
+        [
+            row.name.to_owned(),
+            bar.to_string(),
+            plain(row.value),
+            met.to_owned(),
+            row.ours.to_string(),
+            row.theirs.map_or(String::new(), |n| n.to_string()),
+        ]
+    }
+
+    /// Columns for a terminal.
+    pub(crate) fn print_table(&self) {
+        let rows: Vec<_> = std::iter::once(HEAD.map(String::from))
+            .chain(self.cells())
+            .collect();
+        // The reason for a skipped row stands alone in its line, and may be as long as it likes.
+        let width = |column: usize| {
+            let full = rows.iter().filter(|row| !row[2].is_empty());
+            full.map(|row| row[column].len()).max().unwrap_or(0)
+        };
+        let widths: [usize; 6] = std::array::from_fn(width);
+        for row in &rows {
+            let [name, bar, value, met, ours, theirs] = row;
+            let line = format!(
+                "{name:0$}  {bar:>1$}  {value:>2$}  {met:3$}  {ours:>4$}  {theirs:>5$}",
+                widths[0], widths[1], widths[2], widths[3], widths[4], widths[5],
+            );
+            println!("{}", line.trim_end());
+        }
+        let met = self.rows.iter().filter(|row| {
+            let bar = BARS.iter().find(|(name, _)| *name == row.name);
+            bar.is_some_and(|(_, bar)| bar.is_met(row.value))
+        });
+        println!("{} of {} bars are met", met.count(), BARS.len());
+    }
+
+    /// The same for a page.
+    pub(crate) fn print_markdown(&self) {
+        println!("| {} |", HEAD.join(" | "));
+        println!("| --- | ---: | ---: | --- | ---: | ---: |");
+        for [name, rest @ ..] in self.cells() {
+            println!("| `{name}` | {} |", rest.join(" | "));
+        }
+    }
+}
+
+const HEAD: [&str; 6] = ["row", "bar", "value", "met", "this crate", "the other"];
+
+/// With as many digits as mean something.
+fn plain(value: f64) -> String {
+    if value >= 1000.0 {
+        format!("{value:.0}")
+    } else if value >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.4}")
+    }
+}

@@ -1,0 +1,216 @@
+//! Hand-overs of all kinds of dying ids.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use crate::maps::{FEW, FEW_RECORDS, MANY, MANY_RECORDS, Maps, NONE, TAILS};
+use crate::measure::{Pairs, Shuttle, pairs, timed_pairs};
+use crate::read;
+use crate::report::{Amount, Report};
+use crate::support::ours::{Ours, id};
+use crate::support::peers::iterator_loop::IteratorLoop;
+use crate::support::peers::roaring_sets::RoaringSets;
+use crate::support::peers::{Operations, Pages, Reparent};
+use crate::support::synthetic::{self, Family, Map};
+use crate::support::work::tails;
+use crate::support::{LIVE, SEED, index, timed};
+
+/// The median times of a comparison.
+fn seconds(report: &mut Report, name: &'static str, pairs: Pairs) {
+    let (ours, theirs) = (Amount::Seconds(pairs.ours), Amount::Seconds(pairs.theirs));
+    report.ratio(name, pairs.faster, ours, theirs);
+}
+
+/// The median rates of a comparison in which both go through this many bytes.
+fn rates(report: &mut Report, name: &'static str, bytes: usize, pairs: Pairs) {
+    let rate = |seconds| Amount::BytesASecond(bytes as f64 / seconds);
+    report.ratio(name, pairs.faster, rate(pairs.ours), rate(pairs.theirs));
+}
+
+/// One id against the loop of 2014, which must move as many.
+fn versus_2014(
+    report: &mut Report,
+    name: &'static str,
+    maps: &Maps,
+    (old, new): (u16, u16),
+    records: u64,
+    nr: usize,
+) {
+    let (mut there, mut their_there) = (Shuttle(old, new), Shuttle(old, new));
+    let pairs = timed_pairs(
+        name,
+        nr,
+        |_| there.go(|old, new| maps.ours.hand_over(old, new)),
+        |_| {
+            let moved = their_there.go(|old, new| maps.of_2014.hand_over(old, new));
+            assert_eq!(moved, records, "{name}: records moved");
+            moved
+        },
+    );
+    seconds(report, name, pairs);
+}
+
+/// Everything that is compared with the loop of 2014 on a map of 150 ids.
+pub(crate) fn against_2014(report: &mut Report, maps: &Maps, nr: usize) {
+    let mut row = |name, ids, records| versus_2014(report, name, maps, ids, records, nr);
+    row("full_scan_vs_2014_loop", TAILS, maps.in_tails);
+    row("no_remains_vs_2014_loop", NONE, 0);
+    row("remains_1000_vs_2014_loop", FEW, FEW_RECORDS);
+    row("remains_10000_vs_2014_loop", MANY, MANY_RECORDS);
+}
+
+/// With 4,000 live ids in every region: the last of them has nothing left, and gives no hint.
+pub(crate) fn no_remains_among_4000(report: &mut Report, maps: &Maps, nr: usize) {
+    let name = "no_remains_4000_ids_vs_2014_loop";
+    versus_2014(report, name, maps, (4_001, 4_002), 0, nr);
+}
+
+/// Against what the memory and this table itself can do.
+pub(crate) fn against_memory(
+    report: &mut Report,
+    ours: &Ours,
+    in_tails: u64,
+    ids: Pages<u16>,
+    nr: usize,
+) -> Pages<u16> {
+    let mut full = Shuttle(TAILS.0, TAILS.1);
+    let mut full_scan = || {
+        let moved = full.go(|old, new| ours.hand_over(old, new));
+        assert_eq!(moved, in_tails, "full scan: records moved");
+    };
+    let words = ids.retype::<u64>();
+    let level = read::fastest(&words);
+    let sum = read::read(level, &words).0;
+    let pairs = timed_pairs(
+        "full scan",
+        nr,
+        |_| {
+            full_scan();
+            sum
+        },
+        |_| read::read(level, black_box(&words)).0,
+    );
+    let bytes = words.len() * size_of::<u64>();
+    rates(report, "full_scan_vs_read_bandwidth", bytes, pairs);
+
+    // The full scan empties the caches for the thousand.
+    let mut few = Shuttle(FEW.0, FEW.1);
+    let pairs = timed_pairs(
+        "a thousand remains",
+        nr,
+        |_| few.go(|old, new| ours.hand_over(old, new)),
+        |_| {
+            full_scan();
+            FEW_RECORDS
+        },
+    );
+    seconds(report, "remains_1000_vs_full_scan", pairs);
+    words.retype()
+}
+
+/// Against sets of slots. Both find none of what they need in the caches: nobody has looked at a
+/// dying cgroup for long.
+pub(crate) fn against_roaring(
+    report: &mut Report,
+    ours: &Ours,
+    ids: Pages<u16>,
+    nr: usize,
+) -> Pages<u16> {
+    /// More than the caches of any machine hold for a core.
+    const OTHER: usize = 256 << 20;
+    let other = vec![1_u64; OTHER / size_of::<u64>()];
+    let level = read::fastest(&other);
+    let empty_caches = || black_box(read::read(level, black_box(&other)));
+    let mut sets = RoaringSets::over(ids);
+    for run in ours.0.runs_of(id(FEW.0)) {
+        sets.set(index(run.start.offset()), index(run.len), FEW.0);
+    }
+    let (mut there, mut their_there) = (Shuttle(FEW.0, FEW.1), Shuttle(FEW.0, FEW.1));
+    // Both are short, so more pairs cost nothing.
+    let pairs = pairs(
+        "a thousand remains in sets",
+        nr * 3,
+        |_| {
+            empty_caches();
+            let (moved, time) = timed(|| there.go(|old, new| ours.hand_over(old, new)));
+            assert_eq!(moved, FEW_RECORDS, "records moved");
+            (moved, time)
+        },
+        |_| {
+            empty_caches();
+            timed(|| their_there.go(|old, new| sets.migrate(old, new)))
+        },
+    );
+    seconds(report, "remains_1000_vs_roaring", pairs);
+    sets.into_ids()
+}
+
+/// A table of 2 MiB, against the loop that the compiler makes of the plainest source.
+pub(crate) fn small(report: &mut Report, slots: usize, nr: usize) -> Result<(), String> {
+    /// One hand-over is too short for the clock.
+    const TIMES: u64 = 200;
+    let no_memory = |error| format!("no memory for a table of 2 MiB: {error}");
+    let map = Map::new(Family::Interleaved(LIVE), slots as u64, SEED);
+    let ours = Ours::<swap_records::RawSpinLock>::with_map(&map).map_err(no_memory)?;
+    let mut plain = IteratorLoop::with_slots(slots).map_err(no_memory)?;
+    map.fill_slice(1, plain.ids_mut(), |_| ());
+    for slot in tails(slots) {
+        ours.record(slot, TAILS.0);
+        plain.set(slot, 1, TAILS.0);
+    }
+    let records = tails(slots).count() as u64;
+    let (mut there, mut their_there) = (Shuttle(TAILS.0, TAILS.1), Shuttle(TAILS.0, TAILS.1));
+    let pairs = timed_pairs(
+        "full scan of 2 MiB",
+        nr * 5,
+        |_| {
+            (0..TIMES)
+                .map(|_| there.go(|old, new| ours.hand_over(old, new)))
+                .sum()
+        },
+        |_| {
+            for _ in 0..TIMES {
+                their_there.go(|old, new| {
+                    plain.overwrite(old, new);
+                    0
+                });
+            }
+            // It does not count; whether it was right is asked below.
+            TIMES * records
+        },
+    );
+    let bytes = slots * size_of::<u16>() * index(TIMES);
+    rates(report, "full_scan_l2_vs_vectorized_loop", bytes, pairs);
+    for slot in 0..slots {
+        assert_eq!(ours.lookup(slot), plain.owner(slot), "slot {slot}");
+    }
+    Ok(())
+}
+
+/// An id that owns everything, against `slice::fill`.
+pub(crate) fn dense(report: &mut Report, ours: &Ours, mut ids: Pages<u16>, nr: usize) {
+    const IDS: (u16, u16) = (LIVE + 9, LIVE + 10);
+    let slots = ours.slots();
+    // Off and on: what the other measurements recorded is gone.
+    let dropped = ours.0.swapoff(crate::support::ours::TYPE);
+    assert_eq!(dropped, Ok(slots as u64), "every slot had a record");
+    let on = ours.0.swapon(crate::support::ours::TYPE, slots as u64);
+    on.expect("the address space is there");
+    ours.fill(IDS.0, synthetic::threads());
+    let mut there = Shuttle(IDS.0, IDS.1);
+    let pairs = pairs(
+        "dense",
+        nr,
+        |_| timed(|| there.go(|old, new| ours.hand_over(old, new))),
+        |pair| {
+            let owner = if pair.is_multiple_of(2) { IDS.1 } else { IDS.0 };
+            let ((), time): ((), Duration) = timed(|| black_box(&mut ids[..]).fill(owner));
+            (slots as u64, time)
+        },
+    );
+    rates(report, "dense_vs_fill", slots * size_of::<u16>(), pairs);
+    assert_eq!(
+        (ours.lookup(0), ours.lookup(slots - 1)),
+        (ids[0], ids[slots - 1])
+    );
+}

@@ -1,0 +1,38 @@
+//! What the benchmarks share: the table as one of the peers, work that any of them can be given,
+//! and how it is timed.
+
+#![allow(
+    dead_code,
+    reason = "compiled into each benchmark, and each takes its part"
+)]
+
+
+pub mod latency;
+pub mod ours;
+#[path = "../peers/mod.rs"]
+pub mod peers;
+#[path = "../synthetic/mod.rs"]
+pub mod synthetic;
+pub mod threads;
+pub mod work;
+
+use std::time::{Duration, Instant};
+
+/// Slots that share a lock.
+pub const REGION: usize = swap_records::REGION_ENTRIES;
+/// Live cgroups in the maps, if nothing else is said.
+pub const LIVE: u16 = 150;
+/// Any number does: the same one makes the same map.
+pub const SEED: u64 = 2014;
+
+/// What `f` returns, and how long it took.
+pub fn timed<T>(f: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let result = f();
+    (result, start.elapsed())
+}
+
+/// A length as a number of slots in memory, and back.
+pub fn index(n: u64) -> usize {
+    usize::try_from(n).expect("what is in memory has an index")
+}
