@@ -6,7 +6,6 @@
     reason = "compiled into each benchmark, and each takes its part"
 )]
 
-
 pub mod latency;
 pub mod ours;
 #[path = "../peers/mod.rs"]

@@ -1,0 +1,102 @@
+//! `cargo bench --bench latency`: how long a record and a lookup take while all of a large map is
+//! handed over beside them, again and again, by this crate and by the loop of 2014, which holds one
+//! lock for all of it.
+//!
+//! An operation is due every 10 us. What was due while one of them waited is counted as if it had
+//! waited, too (correction for coordinated omission).
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use support::latency::{QUANTILES, beside_hand_overs};
+use support::ours::Ours;
+use support::peers::Operations;
+use support::peers::loop_2014::Loop2014;
+use support::synthetic::{size, threads};
+use support::work::{before_tails, slot_and_id, tails};
+use support::{REGION, index};
+
+/// Who owns all slots but the tails, and whose records go there and back.
+const LIVE: u16 = 1;
+const TAILS: (u16, u16) = (1_001, 1_002);
+
+fn main() -> Result<(), String> {
+    // `cargo test --benches` wants to know whether it runs.
+    let test = cfg!(debug_assertions) || std::env::args().any(|arg| arg == "--test");
+    let (slots, time) = if test {
+        (64 * REGION, Duration::from_millis(20))
+    } else {
+        let size = size::from_env(2)?;
+        if let Some(note) = size.note {
+            println!("note: {note}");
+        }
+        (index(size.slots) / REGION * REGION, Duration::from_secs(4))
+    };
+    println!(
+        "{} GiB of table, an operation every 10 us, one hand-over after the other",
+        size::gib_of(slots as u64),
+    );
+    let names = QUANTILES.map(|(name, _)| format!("{name:>12}")).concat();
+    println!("{:28}{names}{:>12}", "", "hand-overs");
+    let refused = |error| format!("no memory for a table: {error}");
+    {
+        let ours: Ours = Ours::with_slots(slots).map_err(refused)?;
+        ours.fill(LIVE, threads());
+        measure("swap-records", &ours, slots, time, |old, new| {
+            ours.hand_over(old, new)
+        });
+    }
+    let of_2014: Loop2014 = Loop2014::with_slots(slots).map_err(refused)?;
+    of_2014.preset(0, slots, LIVE);
+    measure("2014 loop", &of_2014, slots, time, |old, new| {
+        of_2014.hand_over(old, new)
+    });
+    Ok(())
+}
+
+/// Both operations, a line each.
+fn measure<P: Operations>(
+    name: &str,
+    table: &P,
+    slots: usize,
+    time: Duration,
+    hand_over: impl Fn(u16, u16) -> u64 + Sync,
+) {
+    let records = tails(slots).count() as u64;
+    for operation in ["record", "lookup"] {
+        for slot in tails(slots) {
+            table.record(slot, TAILS.0);
+        }
+        let (mut old, mut new) = TAILS;
+        let mut free = 0;
+        let done = beside_hand_overs(
+            time,
+            || {
+                let moved = hand_over(old, new);
+                (old, new) = (new, old);
+                moved
+            },
+            |rng| {
+                let (slot, id) = slot_and_id(rng, slots);
+                let slot = before_tails(slot);
+                let owner = match operation {
+                    "record" => table.record(slot, id),
+                    _ => table.lookup(slot),
+                };
+                free += u64::from(owner == 0);
+            },
+        );
+        assert_eq!(free, 0, "every slot has an owner");
+        for &moved in &done.moved {
+            assert_eq!(moved, records, "records moved");
+        }
+        let times = QUANTILES.map(|(_, quantile)| {
+            let nanos = done.times.value_at_quantile(quantile);
+            format!("{:>12.2?}", Duration::from_nanos(nanos))
+        });
+        let label = format!("{operation}, {name}");
+        println!("{label:28}{}{:>12}", times.concat(), done.moved.len());
+    }
+}

@@ -1,0 +1,183 @@
+//! Hand-overs: of every kind of map, of many and of few records, by every backend, from each level
+//! of the memory.
+
+#[path = "support/bench.rs"]
+mod bench;
+#[path = "support/mod.rs"]
+mod support;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
+use swap_records::{Backend, RawSpinLock};
+
+use support::ours::Ours;
+use support::peers::iterator_loop::{IteratorLoop, Level};
+use support::peers::loop_2014::Loop2014;
+use support::peers::roaring_sets::RoaringSets;
+use support::peers::u64_words::U64Words;
+use support::peers::{Operations, Reparent};
+use support::synthetic::{self, Family, Map, into_table};
+use support::work::tails;
+use support::{LIVE, SEED, index, ours};
+
+/// What a full scan is after, and who gets it. Above the ids of all families.
+const TAILS: (u16, u16) = (20_001, 20_002);
+/// Scattered records, and who gets them.
+const DYING: (u16, u16) = (20_003, 20_004);
+/// Slots of maps for the L2, the L3 and the DRAM of common machines.
+const SIZES: [(&str, usize); 3] = [("L2", 1 << 18), ("L3", 1 << 22), ("DRAM", 1 << 27)];
+const LARGE: usize = SIZES[2].1;
+
+fn backends() -> impl Iterator<Item = Backend> {
+    let all = [
+        Backend::Scalar,
+        Backend::Wide,
+        Backend::Avx2,
+        Backend::Avx512,
+    ];
+    all.into_iter().filter(|backend| backend.is_available())
+}
+
+/// A table with this map, on this backend.
+fn filled(map: &Map, backend: Backend) -> Ours<RawSpinLock> {
+    let table = Ours::with_backend(index(map.slots()), backend).expect("memory for a map");
+    let record = into_table(&table.0, ours::TYPE);
+    map.fill(synthetic::threads(), record, |_| ());
+    table
+}
+
+/// Hands over there and back, and looks at the number each time.
+fn shuttle(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    id: BenchmarkId,
+    (mut old, mut new): (u16, u16),
+    records: u64,
+    mut hand_over: impl FnMut(u16, u16) -> u64,
+) {
+    group.bench_function(id, |bencher| {
+        bencher.iter(|| {
+            assert_eq!(hand_over(old, new), records, "records moved");
+            (old, new) = (new, old);
+        });
+    });
+}
+
+/// A peer with the same map and tails.
+fn peer<P: Reparent>(map: &Map) -> P {
+    let slots = index(map.slots());
+    let mut ids = vec![0; slots];
+    map.fill_slice(synthetic::threads(), &mut ids, |_| ());
+    let mut peer = P::with_slots(slots).expect("memory for a map");
+    for (slot, id) in ids.into_iter().enumerate() {
+        peer.set(slot, 1, id);
+    }
+    tails(slots).for_each(|slot| peer.set(slot, 1, TAILS.0));
+    peer
+}
+
+/// All of every region must be looked through.
+fn full_scan(criterion: &mut Criterion) {
+    for (size, slots) in SIZES {
+        let mut group = bench::group(criterion, "full_scan");
+        group.throughput(bench::ids(slots as u64));
+        let map = Map::new(Family::Interleaved(LIVE), slots as u64, SEED);
+        let records = tails(slots).count() as u64;
+        for backend in backends() {
+            let table = filled(&map, backend);
+            for slot in tails(slots) {
+                table.record(slot, TAILS.0);
+            }
+            let id = BenchmarkId::new(backend.to_string(), size);
+            shuttle(&mut group, id, TAILS, records, |old, new| {
+                table.hand_over(old, new)
+            });
+        }
+        let mut of_2014: Loop2014 = peer(&map);
+        let id = BenchmarkId::new("2014_loop", size);
+        shuttle(&mut group, id, TAILS, records, |old, new| {
+            of_2014.migrate(old, new)
+        });
+        drop(of_2014);
+        let mut words: U64Words = peer(&map);
+        let id = BenchmarkId::new("u64_words", size);
+        shuttle(&mut group, id, TAILS, records, |old, new| {
+            words.migrate(old, new)
+        });
+        drop(words);
+        let mut plain: IteratorLoop = peer(&map);
+        for level in Level::available() {
+            plain = plain.at_level(level);
+            let id = BenchmarkId::new(format!("iterator_loop_{level:?}"), size);
+            shuttle(&mut group, id, TAILS, records, |old, new| {
+                plain.migrate(old, new)
+            });
+        }
+        group.finish();
+    }
+}
+
+/// Few records, in maps of every kind.
+fn remains(criterion: &mut Criterion) {
+    let families = [
+        ("interleaved_150", Family::Interleaved(LIVE), 0),
+        ("aged", Family::Interleaved(LIVE), 2_000_000),
+        ("jobs", Family::Jobs, 0),
+        ("uniform", Family::Uniform, 0),
+    ];
+    let mut group = bench::group(criterion, "remains");
+    for (name, family, turnovers) in families {
+        for k in [0, 1, 1_000, 10_000, 100_000] {
+            let map = Map::new(family, LARGE as u64 / 8, SEED).aged(turnovers);
+            let table = filled(&map.remains(DYING.0, k), Backend::detect());
+            let id = BenchmarkId::new(name, k);
+            shuttle(&mut group, id, DYING, k, |old, new| {
+                table.hand_over(old, new)
+            });
+        }
+    }
+    group.finish();
+}
+
+/// Few records, by every backend, and by sets of slots.
+fn remains_by_backend(criterion: &mut Criterion) {
+    let mut group = bench::group(criterion, "remains_by_backend");
+    for k in [1_000, 10_000, 100_000] {
+        let map = Map::new(Family::Interleaved(LIVE), LARGE as u64 / 8, SEED);
+        let map = map.remains(DYING.0, k);
+        let mut sets = RoaringSets::with_slots(index(map.slots())).expect("memory for a map");
+        // Other ids need no set: none of them is handed over.
+        for run in filled(&map, Backend::detect()).0.runs_of(ours::id(DYING.0)) {
+            sets.set(index(run.start.offset()), index(run.len), DYING.0);
+        }
+        for backend in backends() {
+            let table = filled(&map, backend);
+            let id = BenchmarkId::new(backend.to_string(), k);
+            shuttle(&mut group, id, DYING, k, |old, new| {
+                table.hand_over(old, new)
+            });
+        }
+        let id = BenchmarkId::new("roaring_sets", k);
+        shuttle(&mut group, id, DYING, k, |old, new| sets.migrate(old, new));
+    }
+    group.finish();
+}
+
+/// An id that owns everything.
+fn dense(criterion: &mut Criterion) {
+    let mut group = bench::group(criterion, "dense");
+    for (size, slots) in SIZES {
+        group.throughput(bench::ids(slots as u64));
+        for backend in backends() {
+            let table: Ours = Ours::with_backend(slots, backend).expect("memory for a map");
+            table.fill(DYING.0, synthetic::threads());
+            let id = BenchmarkId::new(backend.to_string(), size);
+            shuttle(&mut group, id, DYING, slots as u64, |old, new| {
+                table.hand_over(old, new)
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, full_scan, remains, remains_by_backend, dense);
+criterion_main!(benches);

@@ -1,0 +1,134 @@
+//! Operations on one entry: in order, anywhere in a small map, anywhere in a large one.
+
+#[path = "support/bench.rs"]
+mod bench;
+#[path = "support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
+
+use support::ours::Ours;
+use support::peers::Operations;
+use support::peers::dash::Dash;
+use support::peers::linux_2024::Linux2024;
+use support::peers::loop_2014::Loop2014;
+use support::synthetic::{self, Family, Map};
+use support::work::{
+    clear_random, cmpxchg_there_and_back, lookup_random, record_free, record_random,
+    record_sequential, swaps,
+};
+use support::{LIVE, SEED, index, timed};
+
+/// 2 MiB and 256 MiB of table.
+const HOT: usize = 1 << 20;
+const DRAM: usize = 1 << 27;
+/// Operations in an iteration.
+const COUNT: u64 = 1 << 14;
+
+/// Every slot owned.
+fn filled<P: Operations>(slots: usize) -> P {
+    let table = P::with_slots(slots).expect("memory for a map");
+    let map = Map::new(Family::Interleaved(LIVE), slots as u64, SEED);
+    map.fill(
+        synthetic::threads(),
+        |start, len, id| table.record_range(index(start), index(len), id),
+        |_| (),
+    );
+    table
+}
+
+/// All operations, in slots anywhere.
+fn anywhere<P: Operations>(criterion: &mut Criterion, name: &str, size: &str, slots: usize) {
+    let table: P = filled(slots);
+    let id = || BenchmarkId::new(name, size);
+    let mut seed = 0;
+    let mut next = || {
+        seed += 1;
+        seed
+    };
+
+    let mut group = group(criterion, "record");
+    group.bench_function(id(), |bencher| {
+        bencher.iter(|| {
+            let owners = record_random(&table, slots, COUNT, next());
+            assert!(owners >= COUNT, "every slot has an owner");
+        });
+    });
+    group.finish();
+
+    let mut group = self::group(criterion, "lookup");
+    group.bench_function(id(), |bencher| {
+        bencher.iter(|| {
+            let owners = lookup_random(|slot| table.lookup(slot), slots, COUNT, next());
+            assert!(owners >= COUNT, "every slot has an owner");
+        });
+    });
+    group.finish();
+
+    let mut group = self::group(criterion, "clear");
+    group.bench_function(id(), |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut all = Duration::ZERO;
+            for _ in 0..iterations {
+                let seed = next();
+                let (cleared, time) = timed(|| clear_random(&table, slots, COUNT, seed));
+                all += time;
+                let free = record_free(&table, slots, COUNT, seed);
+                assert_eq!(cleared, free, "as many are cleared as are free then");
+            }
+            all
+        });
+    });
+    group.finish();
+
+    let swaps = swaps(&table, slots, COUNT / 2, SEED);
+    let mut group = self::group(criterion, "cmpxchg");
+    group.bench_function(id(), |bencher| {
+        bencher.iter(|| {
+            let stored = cmpxchg_there_and_back(&table, &swaps);
+            assert_eq!(stored, COUNT, "all find what they expect");
+        });
+    });
+    group.finish();
+}
+
+fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = bench::group(criterion, name);
+    group.throughput(bench::ids(COUNT));
+    group
+}
+
+/// Records, one slot after the other, round and round.
+fn in_order<P: Operations>(criterion: &mut Criterion, name: &str, slots: usize) {
+    let table: P = filled(slots);
+    let mut group = group(criterion, "record");
+    let mut from = 0;
+    group.bench_function(BenchmarkId::new(name, "sequential"), |bencher| {
+        bencher.iter(|| {
+            let owners = record_sequential(&table, from..from + index(COUNT), from as u64);
+            assert!(owners >= COUNT, "every slot has an owner");
+            from = (from + index(COUNT)) % slots;
+        });
+    });
+    group.finish();
+}
+
+fn operations(criterion: &mut Criterion) {
+    in_order::<Ours>(criterion, "swap-records", DRAM);
+    in_order::<Linux2024>(criterion, "linux_2024", DRAM);
+    in_order::<Loop2014>(criterion, "loop_2014", DRAM);
+    in_order::<Dash>(criterion, "dashmap", HOT);
+    anywhere::<Ours>(criterion, "swap-records", "hot", HOT);
+    anywhere::<Linux2024>(criterion, "linux_2024", "hot", HOT);
+    anywhere::<Loop2014>(criterion, "loop_2014", "hot", HOT);
+    anywhere::<Dash>(criterion, "dashmap", "hot", HOT);
+    anywhere::<Ours>(criterion, "swap-records", "dram", DRAM);
+    anywhere::<Linux2024>(criterion, "linux_2024", "dram", DRAM);
+    anywhere::<Loop2014>(criterion, "loop_2014", "dram", DRAM);
+}
+
+criterion_group!(benches, operations);
+criterion_main!(benches);
