@@ -5,6 +5,7 @@ mod bench;
 #[path = "support/mod.rs"]
 mod support;
 
+use std::cell::LazyCell;
 use std::time::Duration;
 
 use criterion::measurement::WallTime;
@@ -34,7 +35,10 @@ fn filled<P: Operations>(slots: usize) -> P {
     let map = Map::new(Family::Interleaved(LIVE), slots as u64, SEED);
     map.fill(
         synthetic::threads(),
-        |start, len, id| table.record_range(index(start), index(len), id),
+        |start, len, id| match len {
+            1 => _ = table.record(index(start), id),
+            _ => table.record_range(index(start), index(len), id),
+        },
         |_| (),
     );
     table
@@ -42,7 +46,8 @@ fn filled<P: Operations>(slots: usize) -> P {
 
 /// All operations, in slots anywhere.
 fn anywhere<P: Operations>(criterion: &mut Criterion, name: &str, size: &str, slots: usize) {
-    let table: P = filled(slots);
+    // Filled only if one of these is to run.
+    let table = LazyCell::new(|| filled::<P>(slots));
     let id = || BenchmarkId::new(name, size);
     let mut seed = 0;
     let mut next = || {
@@ -53,7 +58,7 @@ fn anywhere<P: Operations>(criterion: &mut Criterion, name: &str, size: &str, sl
     let mut group = group(criterion, "record");
     group.bench_function(id(), |bencher| {
         bencher.iter(|| {
-            let owners = record_random(&table, slots, COUNT, next());
+            let owners = record_random(&*table, slots, COUNT, next());
             assert!(owners >= COUNT, "every slot has an owner");
         });
     });
@@ -74,9 +79,9 @@ fn anywhere<P: Operations>(criterion: &mut Criterion, name: &str, size: &str, sl
             let mut all = Duration::ZERO;
             for _ in 0..iterations {
                 let seed = next();
-                let (cleared, time) = timed(|| clear_random(&table, slots, COUNT, seed));
+                let (cleared, time) = timed(|| clear_random(&*table, slots, COUNT, seed));
                 all += time;
-                let free = record_free(&table, slots, COUNT, seed);
+                let free = record_free(&*table, slots, COUNT, seed);
                 assert_eq!(cleared, free, "as many are cleared as are free then");
             }
             all
@@ -84,11 +89,11 @@ fn anywhere<P: Operations>(criterion: &mut Criterion, name: &str, size: &str, sl
     });
     group.finish();
 
-    let swaps = swaps(&table, slots, COUNT / 2, SEED);
+    let swaps = LazyCell::new(|| swaps(&*table, slots, COUNT / 2, SEED));
     let mut group = self::group(criterion, "cmpxchg");
     group.bench_function(id(), |bencher| {
         bencher.iter(|| {
-            let stored = cmpxchg_there_and_back(&table, &swaps);
+            let stored = cmpxchg_there_and_back(&*table, &swaps);
             assert_eq!(stored, COUNT, "all find what they expect");
         });
     });
@@ -103,12 +108,13 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, Wal
 
 /// Records, one slot after the other, round and round.
 fn in_order<P: Operations>(criterion: &mut Criterion, name: &str, slots: usize) {
-    let table: P = filled(slots);
+    // Filled only if one of these is to run.
+    let table = LazyCell::new(|| filled::<P>(slots));
     let mut group = group(criterion, "record");
     let mut from = 0;
     group.bench_function(BenchmarkId::new(name, "sequential"), |bencher| {
         bencher.iter(|| {
-            let owners = record_sequential(&table, from..from + index(COUNT), from as u64);
+            let owners = record_sequential(&*table, from..from + index(COUNT), from as u64);
             assert!(owners >= COUNT, "every slot has an owner");
             from = (from + index(COUNT)) % slots;
         });
