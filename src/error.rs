@@ -4,7 +4,8 @@ use core::fmt;
 
 use crate::entry::{SwapEntry, SwapType};
 
-/// Why an operation on entries was refused. Nothing was written.
+/// Why an operation on entries was refused. Nothing was written; or, where another thread turned the
+/// type off while a range was being written, what was written went with it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum EntryError {

@@ -97,8 +97,12 @@ impl<'t, L: RawMutex> Walk<'t, L> {
     /// `None` at the end of the type.
     fn copy_from(&mut self, on: On<'t, L>, mut offset: usize) -> Option<()> {
         loop {
-            let index = on.next_region(self.only, offset / REGION_ENTRIES)?;
-            offset = offset.max(index * REGION_ENTRIES);
+            // Within a region, the index has been asked already.
+            if offset.is_multiple_of(REGION_ENTRIES) {
+                let region = on.next_region(self.only, offset / REGION_ENTRIES)?;
+                offset = region * REGION_ENTRIES;
+            }
+            let index = offset / REGION_ENTRIES;
             let region = on.lock(index)?;
             let from = offset % REGION_ENTRIES;
             let first = match self.only {

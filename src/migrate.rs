@@ -60,7 +60,8 @@ pub struct Migrated {
     pub chunks_skipped: u64,
     /// Whether the hint ended it, and not the end of the table.
     pub stopped_by_hint: bool,
-    /// A number that the records it left behind do not exceed: 0 at the end of the table.
+    /// [`count_at_most`](SwapRecords::count_at_most) of the old id at the end: 0 if the migration got to
+    /// the end of the table and nobody recorded the old id meanwhile, unless another id shares its counter.
     pub left_at_most: u64,
 }
 
@@ -111,6 +112,8 @@ pub struct Migration<'t, L = RawSpinLock> {
     on: Option<(On<'t, L>, Ahead)>,
     so_far: Migrated,
     done: bool,
+    /// Whether `left_at_most` has been found out, once `done`.
+    reported: bool,
 }
 
 /// What a region costs at least, in entries: a lock and some cache misses take as long as this many
@@ -130,6 +133,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
             on: None,
             so_far: Migrated::default(),
             done: old == new,
+            reported: false,
         }
     }
 
@@ -149,19 +153,36 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         }
     }
 
+    /// As `run`, for who wants the number only.
+    pub(crate) fn run_unreported(mut self) -> u64 {
+        while !self.done {
+            self.next_region();
+        }
+        self.so_far.moved
+    }
+
     /// Migrates for about as long as a scan of `budget` entries takes, and at least one region.
     ///
     /// A region that is looked at counts with the entries that were scanned, or 2048 where they were
     /// fewer; one that the index skips counts nothing. Records of the old id that others write behind
-    /// the point that it has reached are not seen: only [`run`](Self::run) of a later migration, when
-    /// nobody records the old id any more, leaves none. Once done, it gives the same report again.
+    /// the point that it has reached are not seen, but counted in
+    /// [`left_at_most`](Migrated::left_at_most): only a later migration, when nobody records the old id
+    /// any more, leaves none. Once done, it gives the same report again.
     pub fn step(&mut self, budget: u64) -> Step {
         let mut spent = 0;
         while !self.done {
             if spent > 0 && spent >= budget {
+                // What is recorded ahead until the next step must be seen by it.
+                if let Some((_, ahead)) = &mut self.on {
+                    ahead.forget();
+                }
                 return Step::More;
             }
             spent += self.next_region();
+        }
+        if !self.reported {
+            self.so_far.left_at_most = self.table.count_at_most(self.old);
+            self.reported = true;
         }
         Step::Done(self.so_far)
     }
@@ -169,7 +190,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     /// What is done by now; `left_at_most` is what the index says is left.
     pub fn so_far(&self) -> Migrated {
         Migrated {
-            left_at_most: if self.done {
+            left_at_most: if self.reported {
                 self.so_far.left_at_most
             } else {
                 self.table.count_at_most(self.old)
@@ -221,7 +242,6 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     fn stop_by_hint(&mut self) {
         self.done = true;
         self.so_far.stopped_by_hint = true;
-        self.so_far.left_at_most = self.table.count_at_most(self.old);
         // The types that it did not come to.
         for ty in self.types.clone().filter_map(SwapType::new) {
             let on = self.table.file(ty).on();
@@ -253,6 +273,14 @@ impl Ahead {
             first: 0,
             len: 0,
             from: 0,
+        }
+    }
+
+    /// Goes back to the first region that has not had its turn.
+    fn forget(&mut self) {
+        if self.len > 0 {
+            self.from = self.regions[self.first];
+            self.len = 0;
         }
     }
 

@@ -76,6 +76,10 @@ impl<L: RawMutex> Regions<L> {
         let blocks = len
             .checked_mul(COUNTERS / BLOCK)
             .ok_or(Refused { bytes: usize::MAX })?;
+        // A huge page must not reach over blocks: an unused one would be paid for.
+        let cells = Zeroed::new(blocks, len * BLOCK * size_of::<AtomicU32>() >= HUGE_PAGE)?;
+        let presence = Presence::new(len)?;
+        // The locks come last: they alone are written, and a table that is refused must not pay for them.
         // A line of locks for each region while there are few regions, then a lock.
         let nr_locks = len.max(LOCK_SPREAD * len.min(LOCK_SPREAD));
         let mut locks = Vec::new();
@@ -85,10 +89,9 @@ impl<L: RawMutex> Regions<L> {
         locks.resize_with(nr_locks, || Mutex::new(()));
         Ok(Self {
             locks: locks.into_boxed_slice(),
-            // A huge page must not reach over blocks: an unused one would be paid for.
-            cells: Zeroed::new(blocks, len * BLOCK * size_of::<AtomicU32>() >= HUGE_PAGE)?,
+            cells,
             shift: len.ilog2(),
-            presence: Presence::new(len)?,
+            presence,
         })
     }
 
@@ -380,9 +383,9 @@ impl<L: RawMutex> Region<'_, L> {
             .find(|&position| self.get(position) == id)
     }
 
-    /// As many ids as a chunk has, from `from` on. `to` has room for them: nothing is allocated here.
+    /// The ids from `from` up to the end of its chunk. `to` has room for them: nothing is allocated here.
     pub(crate) fn copy(&self, from: usize, to: &mut Vec<u16>) {
-        let end = self.len.min(from + CHUNK_ENTRIES);
+        let end = self.len.min((from / CHUNK_ENTRIES + 1) * CHUNK_ENTRIES);
         debug_assert!(to.capacity() >= CHUNK_ENTRIES);
         to.clear();
         let ids = self.entries[from..end].iter();

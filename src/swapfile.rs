@@ -17,6 +17,16 @@
 //! nobody writes to an area that is being emptied, and nobody who began before a swapoff writes to
 //! what the next swapon put there.
 //!
+//! Locks are made by `swapon` and dropped with the table, which may be two threads: a table is shared
+//! only if its locks may be sent, too.
+//!
+//! ```compile_fail
+//! # struct NotSend(core::marker::PhantomData<*const ()>);
+//! # unsafe impl Sync for NotSend {}
+//! fn shared<T: Sync>() {}
+//! shared::<swap_records::SwapRecords<NotSend>>();
+//! ```
+//!
 //! **Invariant 7: an area stays mapped until the table is dropped, and stays with its type.** So
 //! `lookup` needs no lock and no count of readers: what it reads is the entry of a swapfile of this
 //! type that is on at that moment, or 0.
@@ -30,7 +40,7 @@ use lock_api::RawMutex;
 use crate::id::MemcgId;
 use crate::region::{CHUNK_ENTRIES, Entries, REGION_ENTRIES, Region, Regions, counter};
 use crate::storage::{Refused, Zeroed};
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, prefetch};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, prefetch};
 
 const OFF: u64 = 0;
 const ON: u64 = 2;
@@ -66,9 +76,15 @@ pub(crate) struct SwapFile<L> {
     current: AtomicPtr<Area<L>>,
     /// All areas that this type ever had, one of each size, linked by `next`. Owned.
     areas: AtomicPtr<Area<L>>,
-    /// `AtomicPtr` is `Send` and `Sync` whatever it points to; this is as `L` is.
-    locks: PhantomData<L>,
+    /// `AtomicPtr` is `Send` and `Sync` whatever it points to. What this may be is said below.
+    locks: PhantomData<*mut L>,
 }
+
+// SAFETY: it owns its areas, and through them its locks, as a `Box` does.
+unsafe impl<L: Send> Send for SwapFile<L> {}
+// SAFETY: shared, it shares its locks, and `swapon` makes locks on a thread that need not be the one
+// that drops them: so they must be `Send` as well.
+unsafe impl<L: Send + Sync> Sync for SwapFile<L> {}
 
 impl<L> SwapFile<L> {
     pub(crate) const fn new() -> Self {
@@ -226,6 +242,13 @@ impl<L> Clone for On<'_, L> {
 impl<L> Copy for On<'_, L> {}
 
 impl<'a, L> On<'a, L> {
+    /// Whether the swapfile has been on all the time since this was made. A filter for what was read
+    /// without a lock and may be stale: no write rests on it.
+    pub(crate) fn is_still_on(&self) -> bool {
+        fence(Ordering::Acquire);
+        self.file.generation.load(Ordering::Relaxed) == self.generation
+    }
+
     /// Pages in the swapfile.
     #[inline]
     pub(crate) fn max_pages(&self) -> u64 {
@@ -301,5 +324,36 @@ impl<L> fmt::Debug for SwapFile<L> {
             Some(on) => write!(f, "on, {} pages", on.max_pages),
             None => f.write_str("off"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::RawSpinLock;
+
+    #[test]
+    fn who_began_before_a_swapoff_gets_no_lock_after_the_next_swapon() {
+        let file = SwapFile::<RawSpinLock>::new();
+        assert!(file.swapon(10).unwrap());
+        let before = file.on().unwrap();
+        assert!(before.lock(0).is_some() && before.is_still_on());
+        assert_eq!(file.swapoff(), Some(0));
+        assert!(before.lock(0).is_none() && !before.is_still_on());
+        // The same size takes the same area, and the same locks.
+        assert!(file.swapon(10).unwrap());
+        let after = file.on().unwrap();
+        assert!(ptr::eq(before.area, after.area));
+        assert!(before.lock(0).is_none() && before.lock_of(9, true).is_none());
+        assert!(after.lock_of(9, true).is_some() && after.lock_of(10, true).is_none());
+    }
+
+    #[test]
+    fn a_table_that_is_refused_stays_off() {
+        let file = SwapFile::<RawSpinLock>::new();
+        assert!(file.swapon(1 << 50).is_err());
+        assert!(file.on().is_none() && file.swapoff().is_none());
+        assert!(file.swapon(1).unwrap());
+        assert!(!file.swapon(1).unwrap());
     }
 }

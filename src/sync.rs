@@ -1,7 +1,7 @@
 //! Atomics, and [`RawSpinLock`], the lock of a region.
 
 pub(crate) use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering,
+    AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence,
 };
 
 use crossbeam_utils::Backoff;

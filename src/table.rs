@@ -115,7 +115,8 @@ impl<L> SwapRecords<L> {
 
     /// How many pages the type was turned on with; `None` while it is off.
     pub fn max_pages(&self, ty: SwapType) -> Option<u64> {
-        Some(self.file(ty).on()?.max_pages())
+        let on = self.file(ty).on()?;
+        on.is_still_on().then_some(on.max_pages())
     }
 
     /// The owner of this slot; `None` where it has no record, lies outside of its swapfile, or its type
@@ -133,8 +134,9 @@ impl<L> SwapRecords<L> {
 impl<L: RawMutex> SwapRecords<L> {
     /// Turns a type on, with `max_pages` slots and no records.
     ///
-    /// Costs microseconds and next to no memory whatever the size: address space for 2 bytes a page,
-    /// for the index and for a byte of lock a [`REGION_ENTRIES`] pages. Memory follows the records.
+    /// Costs address space, 2.5 bytes a page of the next power of two, and a byte of memory for the lock
+    /// of each [`REGION_ENTRIES`] pages: 64 KiB, and microseconds, for 8 TiB of swap. The rest of the
+    /// memory follows the records. Without `std` it is what the allocator makes of zeroed memory.
     ///
     /// # Errors
     ///
@@ -166,7 +168,8 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// Waits for each lock of the swapfile once. Operations that are under way on the type end or fail
     /// with [`EntryError::TypeOff`]; none of them writes once this has returned. The memory goes back
-    /// to the system, the address space stays for the next swapon of this type and size.
+    /// to the system (on Linux with `std`; elsewhere it is cleared and kept), the address space stays for
+    /// the next swapon of this type and size.
     ///
     /// # Errors
     ///
@@ -250,7 +253,8 @@ impl<L: RawMutex> SwapRecords<L> {
     /// # Errors
     ///
     /// [`EntryError`]: the type is off, or the range ends past its last slot; then nothing is written.
-    /// Where another thread turns the type off meanwhile, what was written goes with it.
+    /// Where another thread turns the type off meanwhile, what was written goes with it, and who owned
+    /// it before is not told: that swapoff counts all of it as dropped.
     pub fn record_range(&self, start: SwapEntry, nr: u64, id: MemcgId) -> Result<Runs, EntryError> {
         self.set_range(start, nr, id.get())
     }
@@ -285,11 +289,16 @@ impl<L: RawMutex> SwapRecords<L> {
 
     /// A number that the records of the id do not exceed, from the index alone: no lock, no scan.
     ///
-    /// Where nobody writes meanwhile, it is the exact number unless a live id shares the counter: one
-    /// that is equal modulo 4096.
+    /// That holds while nobody records the id or migrates to it, as for one whose cgroup is dead: a record
+    /// that comes while the regions are added up may be missed. It is the exact number unless a live id
+    /// shares the counter: one that is equal modulo 4096.
     pub fn count_at_most(&self, id: MemcgId) -> u64 {
         self.all_on()
-            .map(|(_, on)| on.index().counted(counter(id.get())))
+            .map(|(_, on)| {
+                let counted = on.index().counted(counter(id.get()));
+                // Of one that was turned off meanwhile, nothing is left.
+                if on.is_still_on() { counted } else { 0 }
+            })
             .sum()
     }
 
@@ -320,7 +329,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// No lock is held for longer than one region's work. [`migration`](Self::migration) does the same
     /// with a hint when to stop, in steps, and with a report.
     pub fn migrate(&self, old: MemcgId, new: MemcgId) -> u64 {
-        self.migration(old, new).run().moved
+        self.migration(old, new).run_unreported()
     }
 
     /// A migration from `old` to `new`, to be [`run`](Migration::run) or [`step`](Migration::step)ped.

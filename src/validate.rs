@@ -9,7 +9,7 @@ use lock_api::RawMutex;
 
 use crate::cell::Tally;
 use crate::entry::SwapType;
-use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES, counter};
+use crate::region::{CHUNK_ENTRIES, COUNTERS, REGION_ENTRIES, counter};
 use crate::swapfile::On;
 use crate::table::SwapRecords;
 
@@ -34,30 +34,43 @@ impl<L: RawMutex> SwapRecords<L> {
 }
 
 fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), String> {
-    let Some(region) = on.lock(index) else {
-        return Ok(());
-    };
-    let mut entries = BTreeMap::<usize, Tally>::new();
+    let presence = on.index().presence();
+    // Room for a copy of all, since nothing may be allocated under the lock.
+    let mut ids = Vec::with_capacity(REGION_ENTRIES);
     let mut chunk = Vec::with_capacity(CHUNK_ENTRIES);
-    for from in (0..REGION_ENTRIES).step_by(CHUNK_ENTRIES) {
-        if region.has(from) {
-            region.copy(from, &mut chunk);
-            for (at, &id) in chunk.iter().enumerate().filter(|&(_, &id)| id != 0) {
-                let tally = entries.entry(counter(id)).or_default();
-                *tally = tally.and(Tally::at(from + at));
+    let mut cells = Vec::with_capacity(COUNTERS);
+    {
+        let Some(region) = on.lock(index) else {
+            return Ok(());
+        };
+        for from in (0..REGION_ENTRIES).step_by(CHUNK_ENTRIES) {
+            if region.has(from) {
+                region.copy(from, &mut chunk);
+                ids.extend_from_slice(&chunk);
             }
         }
+        let cell = |counter| {
+            (
+                counter,
+                region.tally_of(counter),
+                presence.is_set(counter, index),
+            )
+        };
+        cells.extend(presence.counters().map(cell));
     }
-    let presence = on.index().presence();
-    for counter in presence.counters() {
+    let mut entries = BTreeMap::<usize, Tally>::new();
+    for (position, &id) in ids.iter().enumerate().filter(|&(_, &id)| id != 0) {
+        let tally = entries.entry(counter(id)).or_default();
+        *tally = tally.and(Tally::at(position));
+    }
+    for (counter, cell, is_set) in cells {
         let counted = entries.remove(&counter).unwrap_or_default();
-        let cell = region.tally_of(counter);
         if cell != counted {
             return Err(format!(
                 "counter {counter}: the cell says {cell:?}, the entries {counted:?}"
             ));
         }
-        if presence.is_set(counter, index) != (counted.count > 0) {
+        if is_set != (counted.count > 0) {
             return Err(format!(
                 "counter {counter}: wrong presence bit for {counted:?}"
             ));

@@ -109,7 +109,7 @@ fn old_to_old_moves_nothing() {
     table.record_range(entry(0, 0), 100, id(1)).unwrap();
     let migrated = table.migration(id(1), id(1)).run();
     assert_eq!((migrated.moved, migrated.chunks_scanned), (0, 0));
-    assert_eq!(table.count(id(1)), 100);
+    assert_eq!((migrated.left_at_most, table.count(id(1))), (100, 100));
 }
 
 #[test]
@@ -227,7 +227,40 @@ fn a_swapoff_between_steps_takes_the_rest_of_its_type_away() {
     let Step::Done(migrated) = migration.step(u64::MAX) else {
         panic!("the budget was enough");
     };
-    assert_eq!(migrated.moved, 2);
+    assert_eq!((migrated.moved, migrated.left_at_most), (2, 1));
     assert_eq!(table.lookup(entry(0, 3 * REGION)), Some(id(2)));
     assert_eq!(table.lookup(entry(1, 5)), Some(id(3)));
+}
+
+#[test]
+fn a_record_behind_the_point_between_steps_is_reported() {
+    let table = table(4);
+    for region in 0..4 {
+        table.record(entry(0, region * REGION), id(2)).unwrap();
+    }
+    let mut migration = table.migration(id(2), id(3));
+    assert_eq!(migration.step(1), Step::More);
+    table.record(entry(0, 5), id(2)).unwrap();
+    let Step::Done(migrated) = migration.step(u64::MAX) else {
+        panic!("the budget was enough");
+    };
+    assert_eq!((migrated.moved, migrated.left_at_most), (4, 1));
+    assert_eq!(table.count(id(2)), 1);
+}
+
+#[test]
+fn a_record_ahead_of_the_point_between_steps_is_seen() {
+    let table = table(64);
+    for region in (0..40).step_by(2) {
+        table.record(entry(0, region * REGION), id(2)).unwrap();
+    }
+    let mut migration = table.migration(id(2), id(3));
+    assert_eq!(migration.step(1), Step::More);
+    // Between regions that the first step may have looked ahead to.
+    table.record(entry(0, 7 * REGION), id(2)).unwrap();
+    let Step::Done(migrated) = migration.step(u64::MAX) else {
+        panic!("the budget was enough");
+    };
+    assert_eq!((migrated.moved, migrated.left_at_most), (21, 0));
+    assert_eq!(table.count(id(2)), 0);
 }

@@ -273,3 +273,19 @@ fn runs_go_over_chunks_and_regions_and_not_over_types() {
     assert_eq!(table.count(id(7 + 4096)), 0);
     assert_eq!(table.count_at_most(id(7 + 4096)), long.len + 101);
 }
+
+#[test]
+fn runs_of_takes_each_chunk_at_one_moment() {
+    let table = table(REGION);
+    let chunk = CHUNK_ENTRIES as u64;
+    for offset in [chunk - 9, chunk - 5, chunk + 3] {
+        table.record(entry(0, offset), id(7)).unwrap();
+    }
+    let mut runs = table.runs_of(id(7));
+    assert_eq!(runs.next().unwrap().start, entry(0, chunk - 9));
+    // The second chunk has one record at any moment, or none: it must not be seen in both places.
+    table.clear(entry(0, chunk + 3)).unwrap();
+    table.record(entry(0, 2 * chunk - 1), id(7)).unwrap();
+    let in_second = |run: &Run| run.start.offset() / chunk == 1;
+    assert!(runs.filter(in_second).count() <= 1);
+}

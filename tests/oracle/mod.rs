@@ -81,10 +81,8 @@ impl Oracle {
                     }
                 };
                 assert_eq!(migrated.moved, self.migrate(old, new));
-                assert_eq!(
-                    (migrated.stopped_by_hint, migrated.left_at_most),
-                    (false, 0)
-                );
+                assert!(!migrated.stopped_by_hint);
+                assert!(migrated.left_at_most >= table.count(old));
                 assert_eq!(migration.step(budget), Step::Done(migrated));
             }
             Op::MigrateWithHint(old, new, hint) => self.migrate_with_hint(table, old, new, hint),
