@@ -50,7 +50,8 @@
 #![warn(unreachable_pub)]
 
 extern crate alloc;
-#[cfg(feature = "std")]
+// The tests have it in any case.
+#[cfg(any(feature = "std", test))]
 extern crate std;
 
 mod cell;

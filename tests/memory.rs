@@ -1,6 +1,6 @@
 //! What a table costs in memory: what the kernel says is resident. Each is the only test of its
 //! process's memory at that moment, so they hold one lock.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "std"))]
 
 use std::sync::{Mutex, PoisonError};
 
