@@ -1,6 +1,22 @@
-//! [`Tally`]: a set of positions as the index knows it, and [`Cell`], the 32 bits that hold one.
+//! [`Tally`]: a set of positions as the index knows it, [`Cell`], the 32 bits that hold one, and the
+//! counter of an id: which of a region's cells is its.
 
 use core::ops::Range;
+
+/// How many counters each region has. Ids share a counter where they are equal modulo this. The
+/// kernel hands out ids lowest first, so this many live cgroups have a counter each.
+pub(crate) const COUNTERS: usize = 4096;
+
+/// The cells of a region lie in blocks of this many, so that ids that nobody uses cost no memory.
+pub(crate) const BLOCK: usize = 64;
+
+const _: () = assert!(COUNTERS.is_power_of_two() && BLOCK.is_power_of_two());
+
+/// The counter of this id.
+#[inline]
+pub(crate) fn counter(id: u16) -> usize {
+    usize::from(id) % COUNTERS
+}
 
 /// How many positions, and their exclusive-or.
 ///

@@ -1,4 +1,4 @@
-//! [`Walk`]: the runs of a table, a chunk at a time.
+//! The runs of a table: [`SwapRecords::runs`], [`SwapRecords::runs_of`], a chunk at a time.
 
 use core::ops::Range;
 
@@ -12,6 +12,24 @@ use crate::runs::continues;
 use crate::scan::Backend;
 use crate::swapfile::On;
 use crate::table::SwapRecords;
+
+impl<L: RawMutex> SwapRecords<L> {
+    /// The records of a type as runs of one owner, in the order of their offsets; none while it is off.
+    ///
+    /// Each chunk is as it was at one moment; a record that was there when the iteration began and
+    /// that nobody changed is in it. It ends early where the type is turned off. Chunks of regions
+    /// without records are not touched.
+    pub fn runs(&self, ty: SwapType) -> impl Iterator<Item = Run> + use<'_, L> {
+        Walk::new(self, Some(ty), None)
+    }
+
+    /// The records of an id on all types as runs, lowest type first, in the order of their offsets.
+    ///
+    /// As [`runs`](Self::runs), but it looks only into regions that may hold the id.
+    pub fn runs_of(&self, id: MemcgId) -> impl Iterator<Item = Run> + use<'_, L> {
+        Walk::new(self, None, Some(id))
+    }
+}
 
 /// Runs of some types in the order of their entries, of one owner or of any.
 ///

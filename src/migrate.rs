@@ -1,4 +1,5 @@
-//! [`Migration`]: the hand-over of all records of one id to another.
+//! The hand-over of all records of one id to another: [`SwapRecords::migrate`], and [`Migration`] in steps,
+//! with a hint and a report.
 
 use core::fmt;
 use core::sync::atomic::AtomicUsize;
@@ -10,6 +11,27 @@ use crate::id::MemcgId;
 use crate::swapfile::On;
 use crate::sync::{AtomicU64, Ordering, RawSpinLock};
 use crate::table::SwapRecords;
+
+impl<L: RawMutex> SwapRecords<L> {
+    /// Hands every record of `old` to `new`, on all types. Gives the number of records moved.
+    ///
+    /// Every record of `old` that was there when this began, and that nobody changed since, belongs to
+    /// `new` when it returns. If nobody records `old` any more, because its cgroup is dead, no record
+    /// of `old` is left. `old == new` moves nothing and gives 0.
+    ///
+    /// The cost follows the records: where `old` has none, a bitmap of a bit a region is read; where a
+    /// region has one, it is found without a scan; otherwise the region is scanned up to the last one.
+    /// No lock is held for longer than one region's work. [`migration`](Self::migration) does the same
+    /// with a hint when to stop, in steps, and with a report.
+    pub fn migrate(&self, old: MemcgId, new: MemcgId) -> u64 {
+        self.migration(old, new).run_unreported()
+    }
+
+    /// A migration from `old` to `new`, to be [`run`](Migration::run) or [`step`](Migration::step)ped.
+    pub fn migration(&self, old: MemcgId, new: MemcgId) -> Migration<'_, L> {
+        Migration::new(self, old, new)
+    }
+}
 
 /// Says how many records are still charged to the old owner: the memsw counter of a dying cgroup.
 ///

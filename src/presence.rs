@@ -5,7 +5,7 @@
 //! changed by atomic read-modify-writes; who reads without the lock may see a bit late, but never
 //! misses one that was set before its read began and stayed set.
 
-use crate::region::{BLOCK, COUNTERS};
+use crate::cell::{BLOCK, COUNTERS};
 use crate::storage::{Refused, Zeroed};
 use crate::sync::{AtomicU64, Ordering};
 

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use lock_api::{Mutex, MutexGuard, RawMutex};
 use smallvec::SmallVec;
 
-use crate::cell::{Cell, Tally, narrow};
+use crate::cell::{BLOCK, COUNTERS, Cell, Tally, counter, narrow};
 use crate::presence::Presence;
 use crate::scan::{self, Backend, Found};
 use crate::storage::{Refused, Zeroed};
@@ -35,28 +35,15 @@ pub const CHUNK_ENTRIES: usize = if cfg!(miri) {
 /// ever done in one hold of a lock.
 pub const REGION_ENTRIES: usize = 16 * CHUNK_ENTRIES;
 
-/// How many counters each region has. Ids share a counter where they are equal modulo this. The
-/// kernel hands out ids lowest first, so this many live cgroups have a counter each.
-pub(crate) const COUNTERS: usize = 4096;
-
-/// The cells of a region lie in blocks of this many, so that ids that nobody uses cost no memory.
-pub(crate) const BLOCK: usize = 64;
-
 /// The entries of a region. Those at and past `max_pages` are there too, and stay 0.
 pub(crate) type Entries = [AtomicU16; REGION_ENTRIES];
 
 /// How far apart the locks of neighbouring regions are: a cache line of one-byte locks.
 const LOCK_SPREAD: usize = 64;
 
-const _: () = assert!(COUNTERS.is_power_of_two() && REGION_ENTRIES.is_power_of_two());
+const _: () = assert!(REGION_ENTRIES.is_power_of_two());
 // The number may be that of a whole region, and a position less: they fit into their halves.
 const _: () = assert!(REGION_ENTRIES <= u16::MAX as usize);
-
-/// The counter of this id.
-#[inline]
-pub(crate) fn counter(id: u16) -> usize {
-    usize::from(id) % COUNTERS
-}
 
 /// The locks and cells of one area, and where the cells are not zero.
 pub(crate) struct Regions<L> {

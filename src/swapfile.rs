@@ -37,8 +37,9 @@ use core::{fmt, ptr};
 use alloc::boxed::Box;
 use lock_api::RawMutex;
 
+use crate::cell::counter;
 use crate::id::MemcgId;
-use crate::region::{CHUNK_ENTRIES, Entries, REGION_ENTRIES, Region, Regions, counter};
+use crate::region::{CHUNK_ENTRIES, Entries, REGION_ENTRIES, Region, Regions};
 use crate::storage::{Refused, Zeroed};
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, prefetch};
 

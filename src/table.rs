@@ -5,12 +5,11 @@ use core::fmt;
 use crossbeam_utils::CachePadded;
 use lock_api::RawMutex;
 
+use crate::cell::counter;
 use crate::entry::{MAX_SWAPFILES, Run, SwapEntry, SwapType};
 use crate::error::{EntryError, SwaponError};
 use crate::id::{MemcgId, to_raw};
-use crate::iter::Walk;
-use crate::migrate::Migration;
-use crate::region::{Owners, REGION_ENTRIES, Region, counter};
+use crate::region::{Owners, REGION_ENTRIES, Region};
 use crate::runs::Runs;
 use crate::scan::Backend;
 use crate::swapfile::{On, SwapFile};
@@ -300,41 +299,6 @@ impl<L: RawMutex> SwapRecords<L> {
                 if on.is_still_on() { counted } else { 0 }
             })
             .sum()
-    }
-
-    /// The records of a type as runs of one owner, in the order of their offsets; none while it is off.
-    ///
-    /// Each chunk is as it was at one moment; a record that was there when the iteration began and
-    /// that nobody changed is in it. It ends early where the type is turned off. Chunks of regions
-    /// without records are not touched.
-    pub fn runs(&self, ty: SwapType) -> impl Iterator<Item = Run> + use<'_, L> {
-        Walk::new(self, Some(ty), None)
-    }
-
-    /// The records of an id on all types as runs, lowest type first, in the order of their offsets.
-    ///
-    /// As [`runs`](Self::runs), but it looks only into regions that may hold the id.
-    pub fn runs_of(&self, id: MemcgId) -> impl Iterator<Item = Run> + use<'_, L> {
-        Walk::new(self, None, Some(id))
-    }
-
-    /// Hands every record of `old` to `new`, on all types. Gives the number of records moved.
-    ///
-    /// Every record of `old` that was there when this began, and that nobody changed since, belongs to
-    /// `new` when it returns. If nobody records `old` any more, because its cgroup is dead, no record
-    /// of `old` is left. `old == new` moves nothing and gives 0.
-    ///
-    /// The cost follows the records: where `old` has none, a bitmap of a bit a region is read; where a
-    /// region has one, it is found without a scan; otherwise the region is scanned up to the last one.
-    /// No lock is held for longer than one region's work. [`migration`](Self::migration) does the same
-    /// with a hint when to stop, in steps, and with a report.
-    pub fn migrate(&self, old: MemcgId, new: MemcgId) -> u64 {
-        self.migration(old, new).run_unreported()
-    }
-
-    /// A migration from `old` to `new`, to be [`run`](Migration::run) or [`step`](Migration::step)ped.
-    pub fn migration(&self, old: MemcgId, new: MemcgId) -> Migration<'_, L> {
-        Migration::new(self, old, new)
     }
 
     #[inline]

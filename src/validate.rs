@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 
 use lock_api::RawMutex;
 
-use crate::cell::Tally;
+use crate::cell::{COUNTERS, Tally, counter};
 use crate::entry::SwapType;
-use crate::region::{CHUNK_ENTRIES, COUNTERS, REGION_ENTRIES, counter};
+use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES};
 use crate::swapfile::On;
 use crate::table::SwapRecords;
 
