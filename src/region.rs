@@ -89,30 +89,80 @@ impl<L: RawMutex> Regions<L> {
         region.wrapping_mul(LOCK_SPREAD + 1) & (self.locks.len() - 1)
     }
 
-    /// Waits for the lock of region `index`, if `wait`; `None` where it is held and need not be waited
-    /// for. The first `len` of its `entries` are below `max_pages`.
+    /// Waits for the lock of region `index`. The first `len` of its `entries` are below `max_pages`.
     #[inline]
     pub(crate) fn lock<'a>(
         &'a self,
-        wait: bool,
         index: usize,
         entries: &'a Entries,
         len: usize,
-    ) -> Option<Region<'a, L>> {
+    ) -> Region<'a, L> {
         debug_assert!(index < self.len() && len <= REGION_ENTRIES);
-        let lock = &self.locks[self.lock_index(index)];
-        Some(Region {
-            _held: if wait { lock.lock() } else { lock.try_lock()? },
+        Region {
+            _held: self.locks[self.lock_index(index)].lock(),
             regions: self,
             index,
             entries,
             len,
-        })
+        }
+    }
+
+    /// [`Region::set`] on the usual way: the lock is free and no presence bit changes. Stores `new` if
+    /// the lock is taken `in_time`, the owner is another id, and it is `wanted`; gives the owner.
+    /// `None`, and nothing is written, where this is not the usual way.
+    ///
+    /// No call and no panic between lock and unlock: nothing has to be kept for either, and what is
+    /// pushed on the stack would have to be written out before the next locked instruction can go on.
+    #[inline(always)]
+    pub(crate) fn try_set(
+        &self,
+        index: usize,
+        (entry, position): (&AtomicU16, usize),
+        new: u16,
+        wanted: impl FnOnce(u16) -> bool,
+        in_time: impl FnOnce() -> bool,
+    ) -> Option<u16> {
+        // Loads wait for the lock before them. A prefetch does not, nor does the lock wait for it.
+        prefetch(entry);
+        let to = self.get_cell(index, counter(new))?;
+        let _held = self.locks.get(self.lock_index(index))?.try_lock()?;
+        if !in_time() {
+            return None;
+        }
+        let old = entry.load(Ordering::Relaxed);
+        let from = self.get_cell(index, counter(old))?;
+        if old == new || !wanted(old) {
+            return Some(old);
+        }
+        let one = Tally::at(position);
+        let left = |cell: &AtomicU32| Cell(cell.load(Ordering::Relaxed)).without(one);
+        if old != 0 && left(from).is_empty()
+            || new != 0 && Cell(to.load(Ordering::Relaxed)).is_empty()
+        {
+            return None;
+        }
+        entry.store(new, Ordering::Relaxed);
+        // One after the other: they may be the same cell.
+        if old != 0 {
+            from.store(left(from).0, Ordering::Relaxed);
+        }
+        if new != 0 {
+            let before = Cell(to.load(Ordering::Relaxed));
+            to.store(before.with(one).0, Ordering::Relaxed);
+        }
+        Some(old)
     }
 
     #[inline]
     fn cell(&self, region: usize, counter: usize) -> &AtomicU32 {
         &self.cells[((counter / BLOCK) << self.shift) + region][counter % BLOCK]
+    }
+
+    /// `cell`, for who has another way to go on than a panic. There always is one.
+    #[inline]
+    fn get_cell(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
+        let block = self.cells.get(((counter / BLOCK) << self.shift) + region)?;
+        Some(&block[counter % BLOCK])
     }
 
     /// Asks for what a migration of this region from `old` to `new` will need first.
@@ -201,7 +251,6 @@ impl<L: RawMutex> Region<'_, L> {
     }
 
     /// Makes `new` the id at `position`; gives the one that was there.
-    #[inline(always)]
     pub(crate) fn set(&self, position: usize, new: u16) -> u16 {
         let entry = self.entry(position);
         let old = entry.load(Ordering::Relaxed);
@@ -215,7 +264,6 @@ impl<L: RawMutex> Region<'_, L> {
     }
 
     /// Makes `new` the id at `position` if `old` is; gives the one that was there.
-    #[inline(always)]
     pub(crate) fn cmpxchg(&self, position: usize, old: u16, new: u16) -> u16 {
         let owner = self.get(position);
         if owner == old {

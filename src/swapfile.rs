@@ -179,7 +179,7 @@ impl<L: RawMutex> SwapFile<L> {
         } = on.area;
         for (region, entries) in chunks.iter().enumerate().take(on.regions()) {
             // Whoever is in there ends; whoever comes later sees that the generation has changed.
-            drop(regions.lock(true, region, entries, 0));
+            drop(regions.lock(region, entries, 0));
         }
         let presence = regions.presence();
         let dropped = presence.counters().map(|c| regions.counted(c)).sum();
@@ -268,12 +268,29 @@ impl<'a, L> On<'a, L> {
 }
 
 impl<'a, L: RawMutex> On<'a, L> {
-    /// Takes the lock of the region of this entry; `None` where there is no such entry, and, unless it
-    /// is to `wait`, where somebody holds the lock.
-    #[inline]
-    pub(crate) fn lock_of(&self, offset: usize, wait: bool) -> Option<Region<'a, L>> {
+    /// [`Regions::try_set`] for the entry at `offset`; `None` also where there is no such entry.
+    #[inline(always)]
+    pub(crate) fn try_set(
+        &self,
+        offset: usize,
+        new: u16,
+        wanted: impl FnOnce(u16) -> bool,
+    ) -> Option<u16> {
+        if offset >= self.max_pages {
+            return None;
+        }
+        let (region, position) = (offset / REGION_ENTRIES, offset % REGION_ENTRIES);
+        let entry = &self.area.chunks.get(region)?[position];
+        let in_time = || self.is_still_on();
+        self.area
+            .regions
+            .try_set(region, (entry, position), new, wanted, in_time)
+    }
+
+    /// Takes the lock of the region of this entry; `None` where there is no such entry.
+    pub(crate) fn lock_of(&self, offset: usize) -> Option<Region<'a, L>> {
         if offset < self.max_pages {
-            self.lock_or_not(offset / REGION_ENTRIES, wait)
+            self.lock(offset / REGION_ENTRIES)
         } else {
             None
         }
@@ -281,18 +298,19 @@ impl<'a, L: RawMutex> On<'a, L> {
 
     /// Takes the lock of a region below `regions()`; `None` where the swapfile has been turned off.
     pub(crate) fn lock(&self, region: usize) -> Option<Region<'a, L>> {
-        self.lock_or_not(region, true)
-    }
-
-    #[inline]
-    fn lock_or_not(&self, region: usize, wait: bool) -> Option<Region<'a, L>> {
         // Past the area's end only if `max_pages` is of a later one.
         let entries = self.area.chunks.get(region)?;
         let len = self.max_pages - region * REGION_ENTRIES;
         let len = len.min(REGION_ENTRIES);
-        let region = self.area.regions.lock(wait, region, entries, len)?;
-        // Relaxed: the lock orders it after the `swapoff` that held it before (invariant 6).
-        (self.file.generation.load(Ordering::Relaxed) == self.generation).then_some(region)
+        let region = self.area.regions.lock(region, entries, len);
+        self.is_still_on().then_some(region)
+    }
+
+    /// For who holds a lock of the area. Relaxed: the lock orders it after the `swapoff` that held it
+    /// before (invariant 6).
+    #[inline]
+    fn is_still_on(&self) -> bool {
+        self.file.generation.load(Ordering::Relaxed) == self.generation
     }
 
     /// The first region from `from` on that may hold a record of this id, or any where it is `None`.

@@ -224,10 +224,9 @@ impl<L: RawMutex> SwapRecords<L> {
         new: impl Into<Option<MemcgId>>,
     ) -> Result<Exchange, EntryError> {
         let (old, new) = (to_raw(old.into()), to_raw(new.into()));
-        match self.cmpxchg_raw(ent, old, new) {
-            Some(owner) if owner == old => Ok(Exchange::Stored),
-            Some(owner) => Ok(Exchange::Mismatch(MemcgId::new(owner))),
-            None => Err(self.refusal(ent)),
+        match self.cmpxchg_raw(ent, old, new)? {
+            owner if owner == old => Ok(Exchange::Stored),
+            owner => Ok(Exchange::Mismatch(MemcgId::new(owner))),
         }
     }
 
@@ -303,53 +302,58 @@ impl<L: RawMutex> SwapRecords<L> {
 
     #[inline]
     fn set(&self, ent: SwapEntry, new: u16) -> Result<Option<MemcgId>, EntryError> {
-        match self.set_raw(ent, new) {
+        match self.try_set(ent, new, |_| true) {
             Some(old) => Ok(MemcgId::new(old)),
-            None => Err(self.refusal(ent)),
+            None => self.set_slow(ent, new),
         }
-    }
-
-    /// Out of line, with all it takes and gives in registers: see `at`.
-    #[inline(never)]
-    fn set_raw(&self, ent: SwapEntry, new: u16) -> Option<u16> {
-        self.at(ent, |region, position| region.set(position, new))
-    }
-
-    /// As `set_raw`.
-    #[inline(never)]
-    fn cmpxchg_raw(&self, ent: SwapEntry, old: u16, new: u16) -> Option<u16> {
-        self.at(ent, |region, position| region.cmpxchg(position, old, new))
-    }
-
-    /// Does `work` on the entry, at its position in its region, under the region's lock; `None` where
-    /// there is no such entry.
-    ///
-    /// On the usual way, to a free lock, no call is made: all that it needs stays in registers. What it
-    /// put on the stack would have to be written out before the next locked instruction can go on.
-    #[inline(always)]
-    fn at<R>(&self, ent: SwapEntry, work: impl FnOnce(&Region<'_, L>, usize) -> R) -> Option<R> {
-        let region = match self.lock_of(ent, false) {
-            Some(region) => region,
-            None => self.lock_held_of(ent)?,
-        };
-        Some(work(&region, position(ent)))
-    }
-
-    /// Takes the lock of the region of this entry; `None` where there is no such entry, and, unless it
-    /// is to `wait`, where somebody holds the lock.
-    #[inline(always)]
-    fn lock_of(&self, ent: SwapEntry, wait: bool) -> Option<Region<'_, L>> {
-        let on = self.file(ent.swap_type()).on()?;
-        on.lock_of(usize::try_from(ent.offset()).ok()?, wait)
     }
 
     #[cold]
     #[inline(never)]
-    fn lock_held_of(&self, ent: SwapEntry) -> Option<Region<'_, L>> {
-        self.lock_of(ent, true)
+    fn set_slow(&self, ent: SwapEntry, new: u16) -> Result<Option<MemcgId>, EntryError> {
+        let old = self.at(ent, |region, position| region.set(position, new))?;
+        Ok(MemcgId::new(old))
     }
 
-    /// Why `at` did not find the entry. Out of line, so that finding one needs to keep nothing for it.
+    #[inline]
+    fn cmpxchg_raw(&self, ent: SwapEntry, old: u16, new: u16) -> Result<u16, EntryError> {
+        match self.try_set(ent, new, |owner| owner == old) {
+            Some(owner) => Ok(owner),
+            None => self.cmpxchg_slow(ent, old, new),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn cmpxchg_slow(&self, ent: SwapEntry, old: u16, new: u16) -> Result<u16, EntryError> {
+        self.at(ent, |region, position| region.cmpxchg(position, old, new))
+    }
+
+    /// Makes `new` the owner of this slot if the one it has is `wanted`. Gives that one; `None`, with
+    /// nothing written, where it takes more than the usual: see `Regions::try_set`.
+    #[inline(always)]
+    fn try_set(&self, ent: SwapEntry, new: u16, wanted: impl FnOnce(u16) -> bool) -> Option<u16> {
+        let on = self.file(ent.swap_type()).on()?;
+        on.try_set(usize::try_from(ent.offset()).ok()?, new, wanted)
+    }
+
+    /// Does `work` on the entry, at its position in its region, under the region's lock.
+    fn at<R>(
+        &self,
+        ent: SwapEntry,
+        work: impl FnOnce(&Region<'_, L>, usize) -> R,
+    ) -> Result<R, EntryError> {
+        let region = self.lock_of(ent).ok_or_else(|| self.refusal(ent))?;
+        Ok(work(&region, position(ent)))
+    }
+
+    /// Takes the lock of the region of this entry; `None` where there is no such entry.
+    fn lock_of(&self, ent: SwapEntry) -> Option<Region<'_, L>> {
+        let on = self.file(ent.swap_type()).on()?;
+        on.lock_of(usize::try_from(ent.offset()).ok()?)
+    }
+
+    /// Why `at` did not find the entry.
     #[cold]
     fn refusal(&self, ent: SwapEntry) -> EntryError {
         match self.locate(ent, 1) {
