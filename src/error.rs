@@ -53,8 +53,8 @@ impl fmt::Display for EntryError {
                 max_pages,
             } => write!(
                 f,
-                "{nr} swap entries from {start} are out of range: end at or before {max_pages}, \
-                 the number of pages that type {} was turned on with",
+                "{nr} swap entries from {start} are out of range: start and end at or before offset \
+                 {max_pages}, the number of pages that type {} was turned on with",
                 start.swap_type()
             ),
         }
@@ -77,7 +77,7 @@ pub enum SwaponError {
         /// The swapfile.
         ty: SwapType,
     },
-    /// More pages were asked for than an address space can hold records of.
+    /// More pages were asked for than an entry, or an index of this target, can address.
     TooLarge {
         /// The swapfile.
         ty: SwapType,
@@ -102,7 +102,8 @@ impl fmt::Display for SwaponError {
         match *self {
             Self::TypeOn { ty } => write!(
                 f,
-                "swap type {ty} is on already: turn it off with swapoff first, or use another type"
+                "swap type {ty} is on already, or going on or off: turn it off with swapoff first, or use \
+                 another type"
             ),
             Self::NoPages { ty } => write!(
                 f,
@@ -115,7 +116,7 @@ impl fmt::Display for SwaponError {
             } => write!(
                 f,
                 "swap type {ty} was to be turned on with {max_pages} pages: \
-                 at most {limit} fit into the address space"
+                 at most {limit} can be addressed"
             ),
             Self::OutOfMemory {
                 ty,
@@ -171,7 +172,7 @@ mod tests {
         };
         assert_eq!(
             range.to_string(),
-            "8 swap entries from 3:17 are out of range: end at or before 20, \
+            "8 swap entries from 3:17 are out of range: start and end at or before offset 20, \
              the number of pages that type 3 was turned on with"
         );
         for (error, says) in [

@@ -28,7 +28,7 @@
 //!   straight to it; where it has more, it scans the region at the speed of the memory.
 //! - A record takes one uncontended lock of a byte and writes the entry and two cells. A table that is
 //!   never migrated is cheaper without this crate: an array of `AtomicU16`.
-//! - [`lookup`](SwapRecords::lookup) costs what an array costs: no lock, no count of readers.
+//! - [`lookup`](SwapRecords::lookup) costs little more than an array: no lock, no count of readers.
 //! - Memory is resident once it is touched; a [`swapon`](SwapRecords::swapon) of terabytes takes
 //!   address space only.
 //!
@@ -44,7 +44,7 @@
 //! # Features
 //!
 //! `std`, on by default: storage in anonymous maps, vector instructions detected at run time, a
-//! spinlock that yields. Without it the crate is `core` and `alloc`.
+//! spinlock that yields, `parking_lot`. Without it the crate is `core` and `alloc`.
 
 #![no_std]
 #![warn(unreachable_pub)]
@@ -70,12 +70,16 @@ mod sync;
 mod table;
 mod validate;
 
+pub use lock_api;
+#[cfg(feature = "std")]
+pub use parking_lot;
+
 pub use entry::{MAX_SWAPFILES, Run, SwapEntry, SwapType};
 pub use error::{EntryError, SwaponError};
 pub use id::MemcgId;
 pub use migrate::{MemswHint, Migrated, Migration, Step};
 pub use region::{CHUNK_ENTRIES, REGION_ENTRIES};
-pub use runs::{IntoIter, Runs};
+pub use runs::{Runs, RunsIntoIter};
 pub use scan::Backend;
 pub use sync::RawSpinLock;
 pub use table::{Exchange, SwapRecords};

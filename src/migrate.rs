@@ -27,13 +27,14 @@ impl<L: RawMutex> SwapRecords<L> {
         self.migration(old, new).run_unreported()
     }
 
-    /// A migration from `old` to `new`, to be [`run`](Migration::run) or [`step`](Migration::step)ped.
+    /// A migration from `old` to `new` (from an id to itself, it moves nothing and is done), to be [`run`](Migration::run) or [`step`](Migration::step)ped.
     pub fn migration(&self, old: MemcgId, new: MemcgId) -> Migration<'_, L> {
         Migration::new(self, old, new)
     }
 }
 
-/// Says how many records are still charged to the old owner: the memsw counter of a dying cgroup.
+/// Says how many records are still charged to the old owner: the counter of memory and swap ("memsw")
+/// of a dying cgroup.
 ///
 /// The number must not be adjusted by the migration that it is a hint for: that stops once it has
 /// moved at least as many. A number that is too high costs time, one that is too low leaves records
@@ -83,7 +84,8 @@ pub struct Migrated {
     /// Whether the hint ended it, and not the end of the table.
     pub stopped_by_hint: bool,
     /// [`count_at_most`](SwapRecords::count_at_most) of the old id at the end: 0 if the migration got to
-    /// the end of the table and nobody recorded the old id meanwhile, unless another id shares its counter.
+    /// the end of the table and nobody recorded the old id meanwhile, unless another id shares its counter
+    /// (then [`count`](SwapRecords::count) knows).
     pub left_at_most: u64,
 }
 
@@ -91,7 +93,7 @@ pub struct Migrated {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use]
 pub enum Step {
-    /// The budget is used up, and there is more to look at.
+    /// The budget is used up, and there may be more to look at.
     More,
     /// The end of the table, or the hint's word.
     Done(Migrated),

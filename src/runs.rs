@@ -39,10 +39,10 @@ impl Deref for Runs {
 
 impl IntoIterator for Runs {
     type Item = Run;
-    type IntoIter = IntoIter;
+    type IntoIter = RunsIntoIter;
 
-    fn into_iter(self) -> IntoIter {
-        IntoIter(self.0.into_iter())
+    fn into_iter(self) -> RunsIntoIter {
+        RunsIntoIter(self.0.into_iter())
     }
 }
 
@@ -63,9 +63,9 @@ impl fmt::Debug for Runs {
 
 /// The runs of a [`Runs`], by value.
 #[derive(Clone, Debug)]
-pub struct IntoIter(smallvec::IntoIter<[Run; 4]>);
+pub struct RunsIntoIter(smallvec::IntoIter<[Run; 4]>);
 
-impl Iterator for IntoIter {
+impl Iterator for RunsIntoIter {
     type Item = Run;
 
     fn next(&mut self) -> Option<Run> {
@@ -77,5 +77,5 @@ impl Iterator for IntoIter {
     }
 }
 
-impl ExactSizeIterator for IntoIter {}
-impl core::iter::FusedIterator for IntoIter {}
+impl ExactSizeIterator for RunsIntoIter {}
+impl core::iter::FusedIterator for RunsIntoIter {}

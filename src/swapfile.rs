@@ -281,7 +281,7 @@ impl<'a, L: RawMutex> On<'a, L> {
         }
         let (region, position) = (offset / REGION_ENTRIES, offset % REGION_ENTRIES);
         let entry = &self.area.chunks.get(region)?[position];
-        let in_time = || self.is_still_on();
+        let in_time = || self.is_mine();
         self.area
             .regions
             .try_set(region, (entry, position), new, wanted, in_time)
@@ -303,13 +303,13 @@ impl<'a, L: RawMutex> On<'a, L> {
         let len = self.max_pages - region * REGION_ENTRIES;
         let len = len.min(REGION_ENTRIES);
         let region = self.area.regions.lock(region, entries, len);
-        self.is_still_on().then_some(region)
+        self.is_mine().then_some(region)
     }
 
     /// For who holds a lock of the area. Relaxed: the lock orders it after the `swapoff` that held it
     /// before (invariant 6).
     #[inline]
-    fn is_still_on(&self) -> bool {
+    fn is_mine(&self) -> bool {
         self.file.generation.load(Ordering::Relaxed) == self.generation
     }
 
@@ -363,8 +363,8 @@ mod tests {
         assert!(file.swapon(10).unwrap());
         let after = file.on().unwrap();
         assert!(ptr::eq(before.area, after.area));
-        assert!(before.lock(0).is_none() && before.lock_of(9, true).is_none());
-        assert!(after.lock_of(9, true).is_some() && after.lock_of(10, true).is_none());
+        assert!(before.lock(0).is_none() && before.lock_of(9).is_none());
+        assert!(after.lock_of(9).is_some() && after.lock_of(10).is_none());
     }
 
     #[test]

@@ -32,13 +32,12 @@ pub(crate) fn prefetch<T>(wanted: &T) {
 /// | held | `true` | `unlock`: to free, with release |
 ///
 /// ```
-/// use lock_api::RawMutex;
 /// use swap_records::{RawSpinLock, SwapRecords};
 ///
 /// assert_eq!(size_of::<RawSpinLock>(), 1);
 /// // Any other lock_api::RawMutex does as well; parking_lot's puts its waiters to sleep.
 /// # #[cfg(feature = "std")]
-/// let table = SwapRecords::<parking_lot::RawMutex>::with_lock();
+/// let table = SwapRecords::<swap_records::parking_lot::RawMutex>::with_lock();
 /// ```
 #[derive(Debug)]
 pub struct RawSpinLock {

@@ -72,14 +72,16 @@ impl SwapRecords {
     }
 }
 
-impl<L> SwapRecords<L> {
-    /// A table with all types off, with the lock of your choice.
+impl<L: RawMutex> SwapRecords<L> {
+    /// A table with all types off, with the lock of your choice: a `RawMutex` of the [`lock_api`] that this
+    /// crate exports, as the mutex of the [`parking_lot`](crate::parking_lot) that it exports with `std`.
     ///
     /// ```
-    /// use swap_records::SwapRecords;
+    /// # #[cfg(feature = "std")] {
+    /// use swap_records::{SwapRecords, parking_lot};
     ///
-    /// # #[cfg(feature = "std")]
     /// static RECORDS: SwapRecords<parking_lot::RawMutex> = SwapRecords::with_lock();
+    /// # }
     /// ```
     #[must_use]
     pub const fn with_lock() -> Self {
@@ -96,10 +98,16 @@ impl<L> SwapRecords<L> {
         self.backend = Some(backend);
         self
     }
+}
 
+impl<L> SwapRecords<L> {
     /// The backend that the scan uses.
     pub fn backend(&self) -> Backend {
-        self.backend.unwrap_or_else(Backend::detect)
+        match self.backend {
+            Some(backend) if backend.is_available() => backend,
+            Some(_) => Backend::Wide,
+            None => Backend::detect(),
+        }
     }
 
     #[inline]
@@ -234,7 +242,8 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// Each slot changes atomically; the range as a whole is no transaction: a lookup may see it in
     /// part, and other writers come between its regions. One lock, and one step of the index for each
-    /// run of equal owners, serve up to [`REGION_ENTRIES`] slots.
+    /// run of equal owners, serve up to [`REGION_ENTRIES`] slots. No slots (`nr` = 0) change nothing, and
+    /// may start at the end.
     ///
     /// ```
     /// # use swap_records::{MemcgId, Run, SwapEntry, SwapRecords, SwapType};
@@ -431,7 +440,7 @@ fn off(ent: SwapEntry) -> EntryError {
     }
 }
 
-impl<L> Default for SwapRecords<L> {
+impl<L: RawMutex> Default for SwapRecords<L> {
     fn default() -> Self {
         Self::with_lock()
     }
