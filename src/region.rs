@@ -209,7 +209,7 @@ impl<L: RawMutex> Regions<L> {
 }
 
 /// Runs of equal owners: position of the first, how many, and the id.
-pub(crate) type Owners = SmallVec<[(usize, usize, u16); 32]>;
+pub(crate) type Owners = SmallVec<[(u32, u32, u16); 32]>;
 
 /// What was found in one region, and how much of it was looked at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -293,7 +293,7 @@ impl<L: RawMutex> Region<'_, L> {
                 added = added.and(run);
             }
             if old != 0 {
-                had.push((start, len, old));
+                had.push((narrow(start), narrow(len), old));
             }
         }
         self.add(new, added);

@@ -57,9 +57,9 @@ pub(crate) struct Area<L> {
 
 impl<L: RawMutex> Area<L> {
     fn new(regions: usize) -> Result<Self, Refused> {
-        /// From how many bytes of table on huge pages are asked for: the memory that they may waste
-        /// on scattered records is then small beside the table.
-        const HUGE_TABLE: usize = 64 << 20;
+        /// From how many bytes of table on huge pages are asked for: from the first one that it fills.
+        /// At worst all of the table is resident, which is a two-thousandth of the swap.
+        const HUGE_TABLE: usize = 2 << 20;
         Ok(Self {
             chunks: Zeroed::new(regions, regions >= HUGE_TABLE / size_of::<Entries>())?,
             regions: Regions::new(regions)?,

@@ -393,24 +393,25 @@ impl<L: RawMutex> SwapRecords<L> {
     fn set_range(&self, start: SwapEntry, nr: u64, new: u16) -> Result<Runs, EntryError> {
         let (on, mut offset, end) = self.locate(start, nr)?;
         let mut had = Runs::default();
+        let mut owners = Owners::new();
         while offset < end {
             let base = offset / REGION_ENTRIES * REGION_ENTRIES;
             let positions = offset - base..(end - base).min(REGION_ENTRIES);
-            let mut owners = Owners::new();
+            owners.clear();
             // The lock is free again while `had` may allocate.
             offset = base
                 + on.lock(base / REGION_ENTRIES)
                     .ok_or_else(|| off(start))?
                     .set_range(positions, new, &mut owners);
-            for (position, len, owner) in owners {
-                let offset = (base + position) as u64;
+            for &(position, len, owner) in &owners {
+                let offset = (base + position as usize) as u64;
                 if let (Some(start), Some(id)) = (
                     SwapEntry::new(start.swap_type(), offset),
                     MemcgId::new(owner),
                 ) {
                     had.push(Run {
                         start,
-                        len: len as u64,
+                        len: u64::from(len),
                         id,
                     });
                 }

@@ -133,7 +133,10 @@ pub fn notes(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
         in_swap().count()
     )?;
     if reading.names.is_empty() {
-        writeln!(out, "no process has a page in swap")?;
+        writeln!(
+            out,
+            "no page table that could be read has a page in swap (tmpfs and shared memory show in none)"
+        )?;
     }
     let notes = [
         (

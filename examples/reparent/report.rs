@@ -1,6 +1,6 @@
 //! Numbers in columns.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 /// What one table did for one dying cgroup.
@@ -31,6 +31,17 @@ const HEAD: [&str; 8] = [
 /// Columns of words, to the left; those after them are numbers, to the right.
 const WORDS: usize = 2;
 
+/// Prints a line. A reader that has seen enough and closed the pipe ends this program quietly.
+pub(crate) fn say(text: &str) {
+    if let Err(error) = writeln!(std::io::stdout(), "{text}") {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("reparent: standard output: {error}");
+        std::process::exit(1);
+    }
+}
+
 /// Prints the lines under a head; bold and ruled on a terminal, plain columns elsewhere.
 pub(crate) fn print(lines: &[Line]) {
     let rows: Vec<[String; 8]> = lines.iter().map(row).collect();
@@ -43,12 +54,13 @@ pub(crate) fn print(lines: &[Line]) {
     } else {
         ("", "", false)
     };
-    println!("{bold}{}{plain}", line(&HEAD.map(String::from), &widths));
+    let head = line(&HEAD.map(String::from), &widths);
+    say(&format!("{bold}{head}{plain}"));
     if rule {
-        println!("{}", widths.map(|width| "─".repeat(width)).join("  "));
+        say(&widths.map(|width| "─".repeat(width)).join("  "));
     }
     for row in &rows {
-        println!("{}", line(row, &widths));
+        say(&line(row, &widths));
     }
 }
 
