@@ -111,8 +111,8 @@ impl<L: RawMutex> Regions<L> {
     /// the lock is taken `in_time`, the owner is another id, and it is `wanted`; gives the owner.
     /// `None`, and nothing is written, where this is not the usual way.
     ///
-    /// No call and no panic between lock and unlock: nothing has to be kept for either, and what is
-    /// pushed on the stack would have to be written out before the next locked instruction can go on.
+    /// No call and no panic between lock and unlock, so that little has to be kept on the stack: what is
+    /// stored there has to be written out before the next locked instruction can go on.
     #[inline(always)]
     pub(crate) fn try_set(
         &self,
@@ -122,7 +122,8 @@ impl<L: RawMutex> Regions<L> {
         wanted: impl FnOnce(u16) -> bool,
         in_time: impl FnOnce() -> bool,
     ) -> Option<u16> {
-        // Loads wait for the lock before them. A prefetch does not, nor does the lock wait for it.
+        // The load of the entry comes after the lock; asked for now, it is on its way meanwhile. To ask for
+        // the cells as well was no gain (docs/design.md, Locks).
         prefetch(entry);
         let to = self.get_cell(index, counter(new))?;
         let _held = self.locks.get(self.lock_index(index))?.try_lock()?;
