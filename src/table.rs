@@ -74,7 +74,7 @@ impl SwapRecords {
 
 impl<L: RawMutex> SwapRecords<L> {
     /// A table with all types off, with the lock of your choice: a `RawMutex` of the [`lock_api`] that this
-    /// crate exports, as the mutex of the [`parking_lot`](crate::parking_lot) that it exports with `std`.
+    /// crate exports, as the mutex of the `parking_lot` that it exports with `std`.
     ///
     /// ```
     /// # #[cfg(feature = "std")] {
