@@ -22,7 +22,7 @@ pub(crate) fn prefetch<T>(wanted: &T) {
 /// A test-and-test-and-set spinlock of one byte that spins a little and then yields.
 ///
 /// The default lock of a [`SwapRecords`](crate::SwapRecords). It is held for the work of one region
-/// at most: nanoseconds for a record, about two microseconds for a scan. With feature `std` a waiter
+/// at most: nanoseconds for a record, a few microseconds for a scan. With feature `std` a waiter
 /// that spun without success yields its time slice, so that a holder that was preempted can go on;
 /// without it, it spins. It is not fair, and it does not poison.
 ///
