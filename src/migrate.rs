@@ -8,6 +8,7 @@ use lock_api::RawMutex;
 
 use crate::entry::{MAX_SWAPFILES, SwapType};
 use crate::id::MemcgId;
+use crate::scan::Backend;
 use crate::swapfile::On;
 use crate::sync::{AtomicU64, Ordering, RawSpinLock};
 use crate::table::SwapRecords;
@@ -129,6 +130,7 @@ pub struct Migration<'t, L = RawSpinLock> {
     table: &'t SwapRecords<L>,
     old: MemcgId,
     new: MemcgId,
+    backend: Backend,
     hint: Option<&'t dyn MemswHint>,
     /// The types that are still to be begun.
     types: core::ops::Range<u8>,
@@ -152,6 +154,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
             table,
             old,
             new,
+            backend: table.backend(),
             hint: None,
             types,
             on: None,
@@ -243,7 +246,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
             self.on = None;
             return 0;
         };
-        let sweep = region.migrate(self.table.backend(), self.old.get(), self.new.get());
+        let sweep = region.migrate(self.backend, self.old.get(), self.new.get());
         drop(region);
         self.so_far.moved += u64::from(sweep.found.count);
         self.so_far.chunks_scanned += u64::from(sweep.chunks);
@@ -274,60 +277,63 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     }
 }
 
-/// The regions that are next, known some way ahead so that what each of them needs is on its way from
-/// memory before its turn comes: first its cells and its lock, then the entry that the cell points to.
+/// The regions that are next, found some at a time, so that what all of them need comes from memory
+/// side by side: first their cells and locks, then the entries that the cells point to.
+///
+/// Nothing is locked while it is asked for. A locked instruction waits for the page walk of a
+/// prefetch before it; asked for one by one between the regions' locks, each would be waited for.
 struct Ahead {
-    /// Regions whose cells are asked for, oldest first from `first` on, round the end.
-    regions: [usize; Self::FAR],
-    first: usize,
-    len: usize,
+    regions: [usize; Self::BATCH],
+    /// Those that have not had their turn.
+    left: core::ops::Range<usize>,
     /// Where the bitmap goes on.
     from: usize,
 }
 
 impl Ahead {
-    /// How many regions ahead cells are asked for, and entries. Enough to cover a miss in all caches
-    /// by the work of the regions before it; measured, and flat around here.
-    const FAR: usize = 16;
-    const NEAR: usize = 8;
+    /// Enough for all that the memory does side by side; measured, and flat around here.
+    const BATCH: usize = 32;
 
     fn new() -> Self {
         Self {
-            regions: [0; Self::FAR],
-            first: 0,
-            len: 0,
+            regions: [0; Self::BATCH],
+            left: 0..0,
             from: 0,
         }
     }
 
     /// Goes back to the first region that has not had its turn.
     fn forget(&mut self) {
-        if self.len > 0 {
-            self.from = self.regions[self.first];
-            self.len = 0;
+        if let Some(next) = self.left.next() {
+            self.from = self.regions[next];
+            self.left = 0..0;
         }
     }
 
     /// The next region that may hold a record of `old`.
+    #[inline]
     fn next<L: RawMutex>(&mut self, on: &On<'_, L>, old: MemcgId, new: MemcgId) -> Option<usize> {
-        while self.len < Self::FAR
+        if self.left.is_empty() {
+            self.look(on, old, new);
+        }
+        self.left.next().map(|next| self.regions[next])
+    }
+
+    /// Finds the next regions, and asks for what they need.
+    fn look<L: RawMutex>(&mut self, on: &On<'_, L>, old: MemcgId, new: MemcgId) {
+        let mut len = 0;
+        while len < Self::BATCH
             && let Some(region) = on.next_region(Some(old), self.from)
         {
             on.index().prefetch(region, old.get(), new.get());
-            self.regions[(self.first + self.len) % Self::FAR] = region;
-            self.len += 1;
+            self.regions[len] = region;
             self.from = region + 1;
+            len += 1;
         }
-        if self.len == 0 {
-            return None;
+        self.left = 0..len;
+        for &region in &self.regions[..len] {
+            on.prefetch_only(region, old);
         }
-        if self.len > Self::NEAR {
-            on.prefetch_only(self.regions[(self.first + Self::NEAR) % Self::FAR], old);
-        }
-        let region = self.regions[self.first];
-        self.first = (self.first + 1) % Self::FAR;
-        self.len -= 1;
-        Some(region)
     }
 }
 

@@ -303,6 +303,9 @@ impl<L: RawMutex> Region<'_, L> {
 
     /// Makes `new`, another id than `old`, the id of each entry that has `old`.
     pub(crate) fn migrate(&self, backend: Backend, old: u16, new: u16) -> Sweep {
+        if let Some(sweep) = self.migrate_only(old, new) {
+            return sweep;
+        }
         let sweep = self.sweep(old, |entries, stop_at| {
             // SAFETY: this region's lock is held, so nobody else writes its entries (invariant 1).
             unsafe { scan::replace(backend, entries, old, new, stop_at) }
@@ -314,6 +317,31 @@ impl<L: RawMutex> Region<'_, L> {
         self.remove(old, sweep.found);
         self.add(new, sweep.found);
         sweep
+    }
+
+    /// [`migrate`](Self::migrate) where the counter of `old` has one entry. All sparse remains are such.
+    #[inline]
+    fn migrate_only(&self, old: u16, new: u16) -> Option<Sweep> {
+        let cell = self.cell(old);
+        let tally = Cell(cell.load(Ordering::Relaxed)).tally();
+        if tally.count != 1 {
+            return None;
+        }
+        let only = self.entry(tally.xor as usize);
+        let mut sweep = Sweep {
+            found: Tally::default(),
+            chunks: 1,
+            entries: 1,
+            last: None,
+        };
+        // It may be of another id that shares the counter.
+        if only.load(Ordering::Relaxed) == old {
+            only.store(new, Ordering::Relaxed);
+            self.remove(old, tally);
+            self.add(new, tally);
+            sweep.found = tally;
+        }
+        Some(sweep)
     }
 
     /// How many entries have this id.
