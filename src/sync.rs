@@ -6,14 +6,15 @@ pub(crate) use core::sync::atomic::{
 
 use crossbeam_utils::Backoff;
 
-/// Asks for the cache line of `wanted`, which is going to be written. Does nothing where it cannot.
+/// Asks for the cache line at `wanted`, which is going to be used. Any address will do: it is a hint,
+/// and reads nothing that the program sees. Does nothing where it cannot.
 #[inline]
-pub(crate) fn prefetch<T>(wanted: &T) {
+pub(crate) fn prefetch<T>(wanted: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: every x86-64 processor has SSE; a prefetch reads nothing that the program sees.
+    // SAFETY: every x86-64 processor has SSE, and a prefetch may name any address.
     unsafe {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(wanted).cast());
+        _mm_prefetch::<_MM_HINT_T0>(wanted.cast());
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = wanted;

@@ -3,16 +3,28 @@
 //! A slice is a head of single entries up to a cache line, blocks of many vectors, parts of a few,
 //! single vectors, and a tail of single entries. Nearly all blocks hold no match: a block without
 //! one costs a load and a comparison for each vector, and one branch for all. Where there are
-//! matches, the kernel goes on part by part, and adds up how many there are and where without
-//! leaving the vectors, so that a dense region does not fall back to single entries.
+//! matches, the kernel adds up how many there are and where without leaving the vectors. Where few are
+//! still to come, it goes on part by part, to stop soon after the last one; where many are, piece by
+//! piece, without a branch that depends on where they are.
 
 use core::hint::black_box;
 
-use super::{Found, MAX_BLOCK, MAX_ENTRIES, scalar};
-use crate::sync::AtomicU16;
+use super::{FEW, Found, MAX_BLOCK, MAX_ENTRIES, MAX_PIECE, scalar};
+use crate::sync::{AtomicU16, prefetch};
 
 /// The bytes of a cache line. Blocks begin at one, so that no vector lies in two.
 pub(super) const LINE: usize = 64;
+
+/// Entries in a piece.
+const PIECE: usize = MAX_PIECE;
+
+/// How many matches must still be to come for a whole piece to be looked through.
+const MANY: u32 = FEW + 1;
+
+/// How many bytes ahead lines are asked for within pieces: there the processor sees too few misses ahead of it to
+/// keep the memory busy. Where there are no matches the plain loads do that alone, and better than
+/// with prefetches in the loop.
+const PREFETCH: usize = 2048;
 
 /// A vector of entries.
 ///
@@ -75,14 +87,20 @@ pub(super) trait Vector: Copy {
     unsafe fn store_where<const N: usize>(self, masks: [Self::Mask; N], to: *const AtomicU16);
 }
 
-/// Finds `old` in `entries`, and replaces it by `new` if `WRITE`; `N` vectors make a block, and
-/// `PART` divides them.
+/// Finds `old` in `entries`, and replaces it by `new` if `WRITE`; `N` vectors make a block, `PART`
+/// divides them, and `LINE_VECTORS` make a cache line.
 ///
 /// # Safety
 ///
 /// The processor has the instructions of `V`, and nobody else writes `entries` (invariant 3).
 #[inline(always)]
-pub(super) unsafe fn scan<V: Vector, const N: usize, const PART: usize, const WRITE: bool>(
+pub(super) unsafe fn scan<
+    V: Vector,
+    const N: usize,
+    const PART: usize,
+    const LINE_VECTORS: usize,
+    const WRITE: bool,
+>(
     entries: &[AtomicU16],
     old: u16,
     new: u16,
@@ -110,6 +128,12 @@ pub(super) unsafe fn scan<V: Vector, const N: usize, const PART: usize, const WR
         // SAFETY: a block fits from `at` on, at a boundary; nobody writes (invariant 3).
         while entries.len() - at >= block && unsafe { seen.none_in::<N>(entries, at) } {
             at += block;
+        }
+        if seen.many_left() && entries.len() - at >= PIECE {
+            // SAFETY: a piece fits from `at` on, at a boundary; nobody else writes (invariant 3).
+            unsafe { seen.look_through::<LINE_VECTORS>(black_box(entries), at) };
+            at += PIECE;
+            continue;
         }
         // All masks of a block, kept for this case, would not fit in the registers. So they are
         // made again part by part, from entries that the compiler cannot know to be the same; and
@@ -198,6 +222,65 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
         self.before + self.counts.sum_lanes()
     }
 
+    /// Whether it is worth it to look through a whole piece.
+    #[inline(always)]
+    fn many_left(&self) -> bool {
+        self.stop_at - self.at_most >= MANY
+    }
+
+    /// Looks at the [`PIECE`] of `entries` that begins at entry `at`, without a branch that depends on where
+    /// the matches are: it writes down the lines that hold one, and goes back to those.
+    ///
+    /// # Safety
+    ///
+    /// As for [`look`](Self::look).
+    #[inline(always)]
+    unsafe fn look_through<const N: usize>(&mut self, entries: &[AtomicU16], at: usize) {
+        const LINE_ENTRIES: usize = LINE / size_of::<AtomicU16>();
+        const LINES: usize = PIECE / LINE_ENTRIES;
+        const { assert!(N * V::ENTRIES == LINE_ENTRIES) };
+
+        let mut matched = [0; LINES];
+        let mut len = 0;
+        let mut here = self.old.ramp(at);
+        for line in 0..LINES {
+            // SAFETY: as the caller promises (invariant 3).
+            let masks = unsafe { self.masks::<N>(entries, at + line * LINE_ENTRIES) };
+            let ahead = (at + line * LINE_ENTRIES) * size_of::<AtomicU16>() + PREFETCH;
+            prefetch(entries.as_ptr().wrapping_byte_add(ahead));
+            for mask in masks {
+                self.counts = self.counts.one_more_where(mask);
+                self.positions = self.positions.xor_where(mask, here);
+                here = here.plus(self.step);
+            }
+            if WRITE {
+                matched[len % LINES] = line;
+                len += usize::from(V::any(masks));
+            }
+        }
+        for &line in &matched[..len.min(LINES)] {
+            let first = at + line * LINE_ENTRIES;
+            // SAFETY: as the caller promises (invariant 3).
+            let masks = unsafe { self.masks::<N>(entries, first) };
+            // SAFETY: the line is in the slice.
+            let first = unsafe { entries.as_ptr().add(first) };
+            // SAFETY: the line is in the slice, and nobody else writes (invariant 3).
+            unsafe { self.new.store_where(masks, first) };
+        }
+        self.add_at_most(PIECE);
+    }
+
+    /// So many entries were looked at.
+    #[inline(always)]
+    fn add_at_most(&mut self, entries: usize) {
+        #[expect(clippy::cast_possible_truncation, reason = "a piece has 2048 entries")]
+        let most = entries as u32;
+        self.at_most += most;
+        if self.at_most >= self.stop_at {
+            self.at_most = self.count();
+        }
+    }
+
     /// Whether the `N` vectors of `entries` that begin at entry `at` hold no match.
     ///
     /// # Safety
@@ -260,15 +343,7 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
             unsafe { self.new.store_where(masks, block) };
         }
 
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a block has 128 entries at most"
-        )]
-        let most = (N * V::ENTRIES) as u32;
-        self.at_most += most;
-        if self.at_most >= self.stop_at {
-            self.at_most = self.count();
-        }
+        self.add_at_most(N * V::ENTRIES);
         true
     }
 }

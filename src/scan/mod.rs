@@ -31,8 +31,14 @@ mod tests;
 /// The most entries in one call: positions are 16 bits wide.
 const MAX_ENTRIES: usize = 1 << 16;
 
-/// The most entries that are looked at between two looks at how many were found.
+/// The most entries that are looked at between two looks at how many were found, where no more than
+/// [`FEW`] are still to be found.
 pub(crate) const MAX_BLOCK: usize = 128;
+
+/// The same where more are.
+const MAX_PIECE: usize = if cfg!(miri) { 256 } else { 2048 };
+
+const FEW: u32 = 7;
 
 /// Which instructions the scan uses.
 ///
@@ -104,9 +110,10 @@ pub(crate) struct Found {
 
 /// Turns every `old` of `entries` into `new`, from the front.
 ///
-/// May stop once it found `stop_at`, and looks at that once in up to 128 entries: it may find more. All that it
-/// found is replaced, and nothing that it left is counted. A backend that is not available is
-/// replaced by [`Backend::Wide`].
+/// May stop once it found `stop_at`, and looks at that once in up to 2048 entries, in up to
+/// [`MAX_BLOCK`] where no more than [`FEW`] are to be found: it may find more. All that it found is
+/// replaced, and nothing that it left is counted. A backend that is not available is replaced by
+/// [`Backend::Wide`].
 ///
 /// # Safety
 ///

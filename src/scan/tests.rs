@@ -6,7 +6,7 @@ use std::{format, string::ToString, vec, vec::Vec};
 
 use proptest::prelude::*;
 
-use super::{Backend, Found, MAX_BLOCK, MAX_ENTRIES};
+use super::{Backend, FEW, Found, MAX_BLOCK, MAX_ENTRIES, MAX_PIECE};
 use crate::sync::{AtomicU16, Ordering::Relaxed};
 
 /// Whether to try fewer cases: under Miri, and in the emulator that `ci/avx512.sh` boots.
@@ -14,8 +14,10 @@ fn few() -> bool {
     cfg!(miri) || std::env::var_os("SWAP_RECORDS_FEW_CASES").is_some()
 }
 
-/// No scan finds more than `stop_at` by more than this: the entries of the largest part less one.
-const MOST_TOO_MANY: usize = MAX_BLOCK - 1;
+/// How many entries a scan may look at before it sees that it has found `stop_at`.
+fn at_once(stop_at: u32) -> usize {
+    if stop_at <= FEW { MAX_BLOCK } else { MAX_PIECE }
+}
 
 /// A slice of entries between guards, at any distance from a cache line.
 struct Guarded {
@@ -73,7 +75,7 @@ fn assert_found(found: Found, places: &[usize], len: usize, stop_at: u32) -> usi
         places.len()
     );
     assert!(
-        count <= enough + MOST_TOO_MANY,
+        count < enough + at_once(stop_at),
         "{count} found, asked to stop at {stop_at}"
     );
     let xor = places[..count].iter().fold(0, |xor, place| xor ^ place);
@@ -82,7 +84,7 @@ fn assert_found(found: Found, places: &[usize], len: usize, stop_at: u32) -> usi
     // block's length behind the last match.
     let last = places[..count].last().map_or(0, |last| last + 1);
     assert!(last <= found.end && found.end <= places.get(count).copied().unwrap_or(len));
-    assert!(found.end == len || found.end <= last.max(stop_at.min(1) as usize) + MAX_BLOCK);
+    assert!(found.end == len || found.end <= last.max(stop_at.min(1) as usize) + at_once(stop_at));
     count
 }
 
@@ -231,13 +233,14 @@ fn every_stop_and_edge_id(backend: Backend) {
 
 fn a_whole_region_and_more(backend: Backend) {
     let lengths: &[usize] = if few() {
-        &[1200]
+        &[2 * MAX_PIECE + 700]
     } else {
         &[32_768, 33_000, MAX_ENTRIES]
     };
     for &len in lengths {
         check_stops(backend, &ids(len, 40, |at| at + 8 >= len), 0, 40, 65535);
         check_stops(backend, &ids(len, 40, |at| at % 1000 == 7), 0, 40, 65535);
+        check_stops(backend, &ids(len, 40, |at| at % 150 == 7), 0, 40, 65535);
         if !few() {
             check_stops(backend, &ids(len, 40, |_| true), 0, 40, 65535);
             check_stops(backend, &ids(len - 5, 40, |at| at % 2 == 0), 5, 40, 65535);
@@ -257,6 +260,23 @@ fn any_slice(backend: Backend) {
     proptest!(config, |(ids in slices, shift in 0usize..=64, old in 1u16..6, new in 1u16..9,
                         stop_at in prop_oneof![0u32..40, Just(u32::MAX)])| {
         check(backend, &ids, shift, old, new, stop_at);
+    });
+}
+
+/// Slices of several pieces, with as many matches as an id has that is everywhere.
+fn any_long_slice(backend: Backend) {
+    let config = ProptestConfig {
+        cases: if few() { 4 } else { 100 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let pieces = if few() { 3 } else { 6 } * MAX_PIECE;
+    let slices = (any::<u64>(), 2u16..200, MAX_PIECE..pieces);
+    proptest!(config, |((seed, of, len) in slices, shift in 0usize..=64,
+                        stop_at in prop_oneof![0u32..60, Just(u32::MAX)])| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let ids: Vec<_> = (0..len).map(|_| random.u16(1..=of)).collect();
+        check(backend, &ids, shift, 1, 300, stop_at);
     });
 }
 
@@ -301,6 +321,7 @@ macro_rules! suite {
                 every_stop_and_edge_id,
                 a_whole_region_and_more,
                 any_slice,
+                any_long_slice,
                 lookups_beside_a_replace,
             );
         }

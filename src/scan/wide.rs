@@ -4,13 +4,14 @@ use wide::u16x8;
 
 use super::{
     Found,
-    generic::{self, Vector},
+    generic::{self, LINE, Vector},
 };
 use crate::sync::{AtomicU16, Ordering::Relaxed};
 
 /// A block is 256 bytes, and a part of it 128: more was no faster with SSE2.
 const BLOCK: usize = 16;
 const PART: usize = 8;
+const LINE_VECTORS: usize = LINE / size_of::<u16x8>();
 
 /// [`generic::scan`] with what every processor of the target can do.
 ///
@@ -24,7 +25,7 @@ pub(super) unsafe fn scan<const WRITE: bool>(
     stop_at: u32,
 ) -> Found {
     // SAFETY: `u16x8` needs nothing that the target may lack; nobody else writes (invariant 3).
-    unsafe { generic::scan::<u16x8, BLOCK, PART, WRITE>(entries, old, new, stop_at) }
+    unsafe { generic::scan::<u16x8, BLOCK, PART, LINE_VECTORS, WRITE>(entries, old, new, stop_at) }
 }
 
 impl Vector for u16x8 {

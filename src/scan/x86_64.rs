@@ -12,8 +12,10 @@ use crate::sync::AtomicU16;
 /// with 512 at 0.97 (AVX2; AVX-512 follows it unmeasured). A part is what the registers hold.
 const AVX2_BLOCK: usize = 16;
 const AVX2_PART: usize = 4;
+const AVX2_LINE: usize = LINE / size_of::<Avx2>();
 const AVX512_BLOCK: usize = 8;
 const AVX512_PART: usize = 4;
+const AVX512_LINE: usize = LINE / size_of::<Avx512>();
 
 #[cfg(feature = "std")]
 mod has {
@@ -55,7 +57,9 @@ pub(super) unsafe fn scan_avx2<const WRITE: bool>(
     stop_at: u32,
 ) -> Found {
     // SAFETY: this function has AVX2; nobody else writes (invariant 3).
-    unsafe { generic::scan::<Avx2, AVX2_BLOCK, AVX2_PART, WRITE>(entries, old, new, stop_at) }
+    unsafe {
+        generic::scan::<Avx2, AVX2_BLOCK, AVX2_PART, AVX2_LINE, WRITE>(entries, old, new, stop_at)
+    }
 }
 
 /// [`generic::scan`] with AVX-512BW.
@@ -72,7 +76,11 @@ pub(super) unsafe fn scan_avx512<const WRITE: bool>(
     stop_at: u32,
 ) -> Found {
     // SAFETY: this function has AVX-512F and AVX-512BW; nobody else writes (invariant 3).
-    unsafe { generic::scan::<Avx512, AVX512_BLOCK, AVX512_PART, WRITE>(entries, old, new, stop_at) }
+    unsafe {
+        generic::scan::<Avx512, AVX512_BLOCK, AVX512_PART, AVX512_LINE, WRITE>(
+            entries, old, new, stop_at,
+        )
+    }
 }
 
 /// 0, 1, 2, ...
@@ -173,7 +181,6 @@ impl Vector for Avx2 {
 
     #[inline(always)]
     unsafe fn store_where<const N: usize>(self, masks: [Self; N], to: *const AtomicU16) {
-        prefetch_beyond::<Self, N>(to);
         let mut i = 0;
         while i < N {
             // Both vectors of a line or neither: in a dense region one branch for both is easier
@@ -316,7 +323,6 @@ impl Vector for Avx512 {
 
     #[inline(always)]
     unsafe fn store_where<const N: usize>(self, masks: [__mmask32; N], to: *const AtomicU16) {
-        prefetch_beyond::<Self, N>(to);
         let mut i = 0;
         while i < N {
             if masks[i] != 0 {
@@ -335,24 +341,6 @@ impl Avx512 {
     fn lanes(self) -> [u16; 32] {
         // SAFETY: every bit pattern is valid in both.
         unsafe { core::mem::transmute(self.0) }
-    }
-}
-
-/// Asks for the lines that stand `PREFETCH` bytes beyond a block that is being written.
-///
-/// Where blocks have matches, each has so many instructions that the processor sees too few
-/// misses ahead of it to keep the memory busy. Where they have none, the plain loads do that
-/// alone, and better than with prefetches in the loop.
-#[inline(always)]
-fn prefetch_beyond<V: Vector, const N: usize>(block: *const AtomicU16) {
-    const PREFETCH: usize = 1024;
-
-    let mut offset = 0;
-    while offset < N * size_of::<V>() {
-        let line = block.wrapping_byte_add(PREFETCH + offset);
-        // SAFETY: a prefetch is a hint: it may name any address, even one past the slice.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
-        offset += LINE;
     }
 }
 
