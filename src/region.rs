@@ -273,9 +273,47 @@ impl<L: RawMutex> Region<'_, L> {
         owner
     }
 
+    /// Makes `new` the id of the entries at `positions`, at least one, if all of them have one id,
+    /// and gives that one: 0 for none. `None`, and nothing is written, if they have not.
+    pub(crate) fn set_all(
+        &self,
+        backend: Backend,
+        positions: Range<usize>,
+        new: u16,
+    ) -> Option<u16> {
+        let entries = self.entries().get(positions.clone())?;
+        let old = entries.first()?.load(Ordering::Relaxed);
+        // Where they differ, it mostly shows here.
+        if entries.last()?.load(Ordering::Relaxed) != old {
+            return None;
+        }
+        // SAFETY: this region's lock is held, so nobody else writes its entries (invariant 1).
+        if !unsafe { scan::replace_all(backend, entries, old, new) } {
+            return None;
+        }
+        if old != new {
+            let all = Tally::run(positions);
+            self.remove(old, all);
+            self.add(new, all);
+        }
+        Some(old)
+    }
+
     /// Makes `new` the id of the entries at `positions`, from the front, and writes down the owners
     /// that they had, until the note is full. Gives the position that it got to.
-    pub(crate) fn set_range(&self, positions: Range<usize>, new: u16, had: &mut Owners) -> usize {
+    pub(crate) fn set_range(
+        &self,
+        backend: Backend,
+        positions: Range<usize>,
+        new: u16,
+        had: &mut Owners,
+    ) -> usize {
+        if let Some(owner) = self.set_all(backend, positions.clone(), new) {
+            if owner != 0 {
+                had.push((narrow(positions.start), narrow(positions.len()), owner));
+            }
+            return positions.end;
+        }
         let entries = &self.entries()[..positions.end];
         let mut at = positions.start;
         let mut added = Tally::default();

@@ -5,7 +5,8 @@ use core::ops::Deref;
 
 use smallvec::SmallVec;
 
-use crate::entry::Run;
+use crate::entry::{Run, SwapEntry};
+use crate::id::MemcgId;
 
 /// Runs of slots with one owner each, in the order of their offsets; slots without a record are in
 /// none of them. Two runs that touch have different owners.
@@ -15,6 +16,16 @@ use crate::entry::Run;
 pub struct Runs(SmallVec<[Run; 4]>);
 
 impl Runs {
+    /// The owner, 0 for none, of `len` slots.
+    #[inline]
+    pub(crate) fn of(start: SwapEntry, len: u64, owner: u16) -> Self {
+        let mut runs = SmallVec::new();
+        if let Some(id) = MemcgId::new(owner) {
+            runs.push(Run { start, len, id });
+        }
+        Self(runs)
+    }
+
     /// One more at the end, in one piece with the run before where they belong together.
     pub(crate) fn push(&mut self, run: Run) {
         match self.0.last_mut() {

@@ -391,7 +391,30 @@ impl<L: RawMutex> SwapRecords<L> {
     }
 
     fn set_range(&self, start: SwapEntry, nr: u64, new: u16) -> Result<Runs, EntryError> {
-        let (on, mut offset, end) = self.locate(start, nr)?;
+        let (on, first, end) = self.locate(start, nr)?;
+        let (region, position) = (first / REGION_ENTRIES, first % REGION_ENTRIES);
+        let positions = position..position + (end - first);
+        let backend = self.backend();
+        // A folio lies in one region, and mostly had one owner.
+        if !positions.is_empty() && positions.end <= REGION_ENTRIES {
+            let region = on.lock(region).ok_or_else(|| off(start))?;
+            let owner = region.set_all(backend, positions, new);
+            drop(region);
+            if let Some(owner) = owner {
+                return Ok(Runs::of(start, nr, owner));
+            }
+        }
+        Self::set_range_slow(&on, backend, (start, first, end), new)
+    }
+
+    /// Region by region, and with any owners.
+    #[inline(never)]
+    fn set_range_slow(
+        on: &On<'_, L>,
+        backend: Backend,
+        (start, mut offset, end): (SwapEntry, usize, usize),
+        new: u16,
+    ) -> Result<Runs, EntryError> {
         let mut had = Runs::default();
         let mut owners = Owners::new();
         while offset < end {
@@ -402,7 +425,7 @@ impl<L: RawMutex> SwapRecords<L> {
             offset = base
                 + on.lock(base / REGION_ENTRIES)
                     .ok_or_else(|| off(start))?
-                    .set_range(positions, new, &mut owners);
+                    .set_range(backend, positions, new, &mut owners);
             for &(position, len, owner) in &owners {
                 let offset = (base + position as usize) as u64;
                 if let (Some(start), Some(id)) = (

@@ -61,6 +61,9 @@ pub(super) trait Vector: Copy {
     /// Whether one of the masks has a lane.
     fn any<const N: usize>(masks: [Self::Mask; N]) -> bool;
 
+    /// Whether the mask has all lanes.
+    fn all(mask: Self::Mask) -> bool;
+
     /// One more in the lanes of `mask`.
     fn one_more_where(self, mask: Self::Mask) -> Self;
 
@@ -85,6 +88,13 @@ pub(super) trait Vector: Copy {
     /// `to` is aligned to the vector, the entries lie in one slice, and nobody else writes them
     /// (invariant 3).
     unsafe fn store_where<const N: usize>(self, masks: [Self::Mask; N], to: *const AtomicU16);
+
+    /// Stores `self`, as relaxed `AtomicU16` stores: never plainly.
+    ///
+    /// # Safety
+    ///
+    /// `to` is aligned to the vector, and the entries lie in one slice.
+    unsafe fn store(self, to: *const AtomicU16);
 }
 
 /// Finds `old` in `entries`, and replaces it by `new` if `WRITE`; `N` vectors make a block, `PART`
@@ -160,6 +170,39 @@ pub(super) unsafe fn scan<
     found.end = at;
     scalar::scan_from::<WRITE>(&entries[at..], at, old, new, stop_at, &mut found);
     found
+}
+
+/// Makes all `entries` `new` if each of them is `old`, and says whether they were.
+///
+/// # Safety
+///
+/// As for [`scan`].
+#[inline(always)]
+pub(super) unsafe fn replace_all<V: Vector>(entries: &[AtomicU16], old: u16, new: u16) -> bool {
+    let to_boundary =
+        entries.as_ptr().addr().wrapping_neg() % size_of::<V>() / size_of::<AtomicU16>();
+    let (head, rest) = entries.split_at(to_boundary.min(entries.len()));
+    let (body, tail) = rest.split_at(rest.len() / V::ENTRIES * V::ENTRIES);
+    // SAFETY: the caller vouches for the instructions.
+    let old_everywhere = unsafe { V::splat(old) };
+    let all = scalar::all(head, old)
+        && body.chunks_exact(V::ENTRIES).all(|vector| {
+            // SAFETY: a vector of the slice, at a boundary; nobody writes (invariant 3).
+            let vector = unsafe { V::load(vector.as_ptr()) };
+            V::all(vector.equal(old_everywhere))
+        })
+        && scalar::all(tail, old);
+    if all {
+        scalar::fill(head, new);
+        // SAFETY: the caller vouches for the instructions.
+        let new_everywhere = unsafe { V::splat(new) };
+        for vector in body.chunks_exact(V::ENTRIES) {
+            // SAFETY: a vector of the slice, at a boundary; nobody else writes (invariant 3).
+            unsafe { new_everywhere.store(vector.as_ptr()) };
+        }
+        scalar::fill(tail, new);
+    }
+    all
 }
 
 /// What is looked for, and what was seen of it.

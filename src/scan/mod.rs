@@ -147,6 +147,31 @@ pub(crate) unsafe fn count(
     unsafe { dispatch::<false>(backend, entries, id, id, stop_at) }
 }
 
+/// Turns all `entries` into `new` if each of them is `old`, and says whether they were; otherwise it writes
+/// nothing. A backend that is not available is replaced by [`Backend::Wide`].
+///
+/// # Safety
+///
+/// As for [`replace`].
+pub(crate) unsafe fn replace_all(
+    backend: Backend,
+    entries: &[AtomicU16],
+    old: u16,
+    new: u16,
+) -> bool {
+    match backend {
+        Backend::Scalar => scalar::replace_all(entries, old, new),
+        #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
+        // SAFETY: the processor has the instructions, and nobody writes (invariant 3).
+        Backend::Avx2 if has_avx2() => unsafe { x86_64::replace_all_avx2(entries, old, new) },
+        #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
+        // SAFETY: the processor has the instructions, and nobody writes (invariant 3).
+        Backend::Avx512 if has_avx512() => unsafe { x86_64::replace_all_avx512(entries, old, new) },
+        // SAFETY: nobody writes (invariant 3).
+        _ => unsafe { wide::replace_all(entries, old, new) },
+    }
+}
+
 /// # Safety
 ///
 /// As for [`replace`].

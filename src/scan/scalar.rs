@@ -39,3 +39,24 @@ pub(super) fn scan_from<const WRITE: bool>(
         found.end = position + 1;
     }
 }
+
+/// Makes all `entries` `new` if each of them is `old`, and says whether they were.
+pub(super) fn replace_all(entries: &[AtomicU16], old: u16, new: u16) -> bool {
+    let all = all(entries, old);
+    if all {
+        fill(entries, new);
+    }
+    all
+}
+
+#[inline]
+pub(super) fn all(entries: &[AtomicU16], id: u16) -> bool {
+    entries.iter().all(|entry| entry.load(Relaxed) == id)
+}
+
+#[inline]
+pub(super) fn fill(entries: &[AtomicU16], id: u16) {
+    for entry in entries {
+        entry.store(id, Relaxed);
+    }
+}

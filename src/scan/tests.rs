@@ -280,6 +280,24 @@ fn any_long_slice(backend: Backend) {
     });
 }
 
+fn all_of_a_slice_or_nothing(backend: Backend) {
+    for shift in shifts() {
+        for len in (0..=150_usize).step_by(if few() { 37 } else { 1 }) {
+            let middle = len / 2;
+            for other in [None, Some(0), Some(middle), len.checked_sub(1)] {
+                let other = other.filter(|&other| other < len);
+                let ids = ids(len, 5, |at| Some(at) != other);
+                let guarded = Guarded::new(&ids, shift, 5);
+                // SAFETY: no other thread knows these entries.
+                let all = unsafe { super::replace_all(backend, guarded.entries(), 5, 65535) };
+                assert_eq!(all, other.is_none());
+                assert_eq!(guarded.ids(), if all { vec![65535; len] } else { ids });
+                assert!(guarded.guards_hold(5));
+            }
+        }
+    }
+}
+
 /// Invariant 3, for Miri: a lookup takes no lock, and sees one id or the other.
 fn lookups_beside_a_replace(backend: Backend) {
     let len = if few() { 150 } else { 5000 };
@@ -322,6 +340,7 @@ macro_rules! suite {
                 a_whole_region_and_more,
                 any_slice,
                 any_long_slice,
+                all_of_a_slice_or_nothing,
                 lookups_beside_a_replace,
             );
         }

@@ -28,6 +28,16 @@ pub(super) unsafe fn scan<const WRITE: bool>(
     unsafe { generic::scan::<u16x8, BLOCK, PART, LINE_VECTORS, WRITE>(entries, old, new, stop_at) }
 }
 
+/// [`generic::replace_all`] with what every processor of the target can do.
+///
+/// # Safety
+///
+/// As for [`scan`].
+pub(super) unsafe fn replace_all(entries: &[AtomicU16], old: u16, new: u16) -> bool {
+    // SAFETY: as for `scan`.
+    unsafe { generic::replace_all::<u16x8>(entries, old, new) }
+}
+
 impl Vector for u16x8 {
     /// All bits of a lane, or none.
     type Mask = Self;
@@ -67,6 +77,11 @@ impl Vector for u16x8 {
             i += 1;
         }
         all.any()
+    }
+
+    #[inline(always)]
+    fn all(mask: Self) -> bool {
+        mask.all()
     }
 
     #[inline(always)]
@@ -116,6 +131,14 @@ impl Vector for u16x8 {
                 }
             }
             i += 1;
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *const AtomicU16) {
+        // SAFETY: the vector is in the slice; a shared reference to atomics may be had at any time.
+        let vector = unsafe { &*to.cast::<[AtomicU16; 8]>() };
+        for (entry, value) in vector.iter().zip(self.to_array()) {
+            entry.store(value, Relaxed);
         }
     }
 }

@@ -83,6 +83,28 @@ pub(super) unsafe fn scan_avx512<const WRITE: bool>(
     }
 }
 
+/// [`generic::replace_all`] with AVX2.
+///
+/// # Safety
+///
+/// As for [`scan_avx2`].
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn replace_all_avx2(entries: &[AtomicU16], old: u16, new: u16) -> bool {
+    // SAFETY: this function has AVX2; nobody else writes (invariant 3).
+    unsafe { generic::replace_all::<Avx2>(entries, old, new) }
+}
+
+/// [`generic::replace_all`] with AVX-512BW.
+///
+/// # Safety
+///
+/// As for [`scan_avx512`].
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn replace_all_avx512(entries: &[AtomicU16], old: u16, new: u16) -> bool {
+    // SAFETY: this function has AVX-512F and AVX-512BW; nobody else writes (invariant 3).
+    unsafe { generic::replace_all::<Avx512>(entries, old, new) }
+}
+
 /// 0, 1, 2, ...
 const RAMP: [u16; 32] = {
     let mut ramp = [0; 32];
@@ -147,6 +169,11 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn all(mask: Self) -> bool {
+        mask.bits() == u32::MAX
+    }
+
+    #[inline(always)]
     fn one_more_where(self, mask: Self) -> Self {
         // SAFETY: `self` proves AVX2.
         Self(unsafe { _mm256_add_epi16(self.0, mask.0) })
@@ -204,6 +231,12 @@ impl Vector for Avx2 {
             }
             i += 2;
         }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *const AtomicU16) {
+        // SAFETY: in one slice; `self` proves AVX2.
+        unsafe { store_avx2(self.0, to) };
     }
 }
 
@@ -290,6 +323,11 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn all(mask: __mmask32) -> bool {
+        mask == __mmask32::MAX
+    }
+
+    #[inline(always)]
     fn one_more_where(self, mask: __mmask32) -> Self {
         // SAFETY: `self` proves AVX-512.
         let one = unsafe { Self::splat(1) };
@@ -333,6 +371,12 @@ impl Vector for Avx512 {
             }
             i += 1;
         }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *const AtomicU16) {
+        // SAFETY: in one slice; `self` proves AVX-512.
+        unsafe { store_avx512(self.0, __mmask32::MAX, to) };
     }
 }
 
