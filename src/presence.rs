@@ -5,6 +5,8 @@
 //! changed by atomic read-modify-writes; who reads without the lock may see a bit late, but never
 //! misses one that was set before its read began and stayed set.
 
+use core::ops::Range;
+
 use crate::cell::{BLOCK, COUNTERS};
 use crate::storage::{Refused, Zeroed};
 use crate::sync::{AtomicU64, Ordering};
@@ -64,10 +66,24 @@ impl Presence {
         self.word(counter, region).load(Ordering::Relaxed) >> (region % 64) & 1 != 0
     }
 
-    /// The first region from `from` on where the counter's bit is set.
-    pub(crate) fn next(&self, counter: usize, from: usize) -> Option<usize> {
+    /// The first of `regions` where the counter's bit is set. There may be no such regions.
+    pub(crate) fn next(&self, counter: usize, regions: Range<usize>) -> Option<usize> {
         let row = self.row(counter);
-        next_bit(self.stride, from, |word| row[word].load(Ordering::Relaxed))
+        let words = regions.end.div_ceil(64).min(row.len());
+        next_bit(words, regions.start, |word| {
+            row[word].load(Ordering::Relaxed)
+        })
+        .filter(|&region| region < regions.end)
+    }
+
+    /// In how many of `regions`, and of those that share a word with them, the counter's bit is set.
+    #[cfg(feature = "std")]
+    pub(crate) fn about(&self, counter: usize, regions: Range<usize>) -> usize {
+        let words = regions.start / 64..regions.end.div_ceil(64);
+        let row = self.row(counter).get(words).unwrap_or_default();
+        row.iter()
+            .map(|word| word.load(Ordering::Relaxed).count_ones() as usize)
+            .sum()
     }
 
     /// The first region from `from` on where the bit of any counter is set.
@@ -122,7 +138,7 @@ mod tests {
     fn regions(presence: &Presence, counter: usize) -> Vec<usize> {
         let mut from = 0;
         core::iter::from_fn(|| {
-            let region = presence.next(counter, from)?;
+            let region = presence.next(counter, from..200)?;
             from = region + 1;
             Some(region)
         })
@@ -139,9 +155,9 @@ mod tests {
         presence.set(COUNTERS - 1, 100);
         assert_eq!(regions(&presence, 5), [0, 63, 64, 199]);
         assert!(regions(&presence, 6).is_empty());
-        assert_eq!(presence.next(5, 65), Some(199));
-        assert_eq!(presence.next(5, 200), None);
-        assert_eq!(presence.next(5, 10_000), None);
+        assert_eq!(presence.next(5, 65..200), Some(199));
+        assert_eq!(presence.next(5, 65..199), None);
+        assert_eq!(presence.next(5, 10_000..10_001), None);
         assert_eq!(presence.next_of_any(65), Some(100));
         assert!(presence.is_set(5, 63) && !presence.is_set(5, 62));
         presence.clear(5, 63);
@@ -162,7 +178,7 @@ mod tests {
         presence.discard();
         assert_eq!(presence.counters_end(), 0);
         assert_eq!(
-            (presence.next(1, 0), presence.next(2 * BLOCK, 0)),
+            (presence.next(1, 0..64), presence.next(2 * BLOCK, 0..64)),
             (None, None)
         );
     }

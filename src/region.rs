@@ -193,7 +193,7 @@ impl<L: RawMutex> Regions<L> {
     pub(crate) fn counted(&self, counter: usize) -> u64 {
         let mut sum = 0;
         let mut from = 0;
-        while let Some(region) = self.presence.next(counter, from) {
+        while let Some(region) = self.presence.next(counter, from..self.len()) {
             let cell = Cell(self.cell(region, counter).load(Ordering::Relaxed));
             sum += u64::from(cell.tally().count);
             from = region + 1;

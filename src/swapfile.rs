@@ -32,6 +32,7 @@
 //! type that is on at that moment, or 0.
 
 use core::marker::PhantomData;
+use core::ops::Range;
 use core::{fmt, ptr};
 
 use alloc::boxed::Box;
@@ -315,12 +316,18 @@ impl<'a, L: RawMutex> On<'a, L> {
 
     /// The first region from `from` on that may hold a record of this id, or any where it is `None`.
     pub(crate) fn next_region(&self, id: Option<MemcgId>, from: usize) -> Option<usize> {
-        let presence = self.index().presence();
-        let next = match id {
-            Some(id) => presence.next(counter(id.get()), from),
-            None => presence.next_of_any(from),
-        };
-        next.filter(|&region| region < self.regions())
+        match id {
+            Some(id) => self.next_region_in(id, from..self.regions()),
+            None => {
+                let next = self.index().presence().next_of_any(from);
+                next.filter(|&region| region < self.regions())
+            }
+        }
+    }
+
+    /// The first of `regions` that may hold a record of this id.
+    pub(crate) fn next_region_in(&self, id: MemcgId, regions: Range<usize>) -> Option<usize> {
+        self.index().presence().next(counter(id.get()), regions)
     }
 
     /// Asks for the only entry of this id in a region, where it is the only one.

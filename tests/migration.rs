@@ -264,3 +264,129 @@ fn a_record_ahead_of_the_point_between_steps_is_seen() {
     assert_eq!((migrated.moved, migrated.left_at_most), (21, 0));
     assert_eq!(table.count(id(2)), 0);
 }
+
+/// Enough regions for several threads to be worth it, two types, and ids that are everywhere, here and
+/// there, and in two regions only.
+#[cfg(feature = "std")]
+fn for_threads() -> SwapRecords {
+    let regions = if cfg!(miri) { 9 } else { 600 };
+    let table = table(regions);
+    table
+        .swapon(SwapType::new(3).unwrap(), 2 * REGION + 5)
+        .unwrap();
+    for region in 0..regions {
+        let start = entry(0, region * REGION + region % 7);
+        table.record_range(start, 3 + region % 5, id(2)).unwrap();
+        if region % 3 == 0 {
+            table
+                .record(entry(0, (region + 1) * REGION - 1), id(2))
+                .unwrap();
+        }
+    }
+    table.record(entry(3, 2 * REGION + 4), id(2)).unwrap();
+    table
+}
+
+#[test]
+#[cfg(feature = "std")]
+fn any_number_of_threads_does_what_one_does() {
+    let alone = for_threads();
+    let expected = alone.migration(id(2), id(3)).run();
+    assert!(expected.moved > 0 && expected.left_at_most == 0);
+    for threads in [0, 1, 2, 3, 8, 100] {
+        let table = for_threads();
+        let migrated = table.migration(id(2), id(3)).threads(threads).run();
+        assert_eq!(migrated, expected, "{threads} threads");
+        assert!(
+            SwapType::all().all(|ty| table.runs(ty).eq(alone.runs(ty))),
+            "{threads} threads"
+        );
+        table.validate().unwrap();
+    }
+}
+
+#[test]
+#[cfg(feature = "std")]
+fn threads_go_on_where_a_step_ended() {
+    let table = for_threads();
+    let all = table.count(id(2));
+    let mut migration = table.migration(id(2), id(3)).threads(2);
+    assert_eq!(migration.step(1), Step::More);
+    let before = migration.so_far();
+    assert!(before.moved > 0 && before.moved < all);
+    let migrated = migration.run();
+    assert_eq!((migrated.moved, migrated.left_at_most), (all, 0));
+    assert_eq!(table.count(id(3)), all);
+
+    // Done before it began.
+    let mut migration = table.migration(id(3), id(2)).threads(2);
+    while migration.step(u64::MAX) == Step::More {}
+    assert_eq!(migration.run().moved, all);
+}
+
+#[test]
+#[cfg(feature = "std")]
+fn a_hint_stops_all_threads() {
+    let table = for_threads();
+    let all = table.count(id(2));
+    let migrated = table
+        .migration(id(2), id(3))
+        .threads(4)
+        .memsw_hint(&0u64)
+        .run();
+    assert!(migrated.stopped_by_hint);
+    assert_eq!((migrated.moved, migrated.chunks_scanned), (0, 0));
+    assert_eq!(migrated.left_at_most, all);
+
+    // Each thread may be in a region when the last record of the hint is moved, and no region has more than 8.
+    let half = all / 2;
+    let migrated = table
+        .migration(id(2), id(3))
+        .threads(4)
+        .memsw_hint(&half)
+        .run();
+    assert!(migrated.stopped_by_hint);
+    assert!(migrated.moved >= half && migrated.moved <= half + 4 * 8);
+    assert_eq!(migrated.left_at_most, all - migrated.moved);
+
+    let migrated = table
+        .migration(id(2), id(3))
+        .threads(4)
+        .memsw_hint(&u64::MAX)
+        .run();
+    assert!(!migrated.stopped_by_hint);
+    assert_eq!(table.count(id(3)), all);
+}
+
+#[test]
+#[cfg(feature = "std")]
+fn a_hint_that_panics_does_so_for_the_caller_and_breaks_nothing() {
+    let table = for_threads();
+    let all = table.count(id(2));
+    let asked = AtomicUsize::new(0);
+    let hint = || {
+        assert!(asked.fetch_add(1, Ordering::Relaxed) < 40, "no hint");
+        u64::MAX
+    };
+    let run = || {
+        table
+            .migration(id(2), id(3))
+            .threads(3)
+            .memsw_hint(&hint)
+            .run()
+    };
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+    table.validate().unwrap();
+    assert_eq!(table.count(id(2)) + table.count(id(3)), all);
+    table.migrate(id(2), id(3));
+    assert_eq!(table.count(id(3)), all);
+}
+
+#[test]
+fn no_hold_looks_at_more_than_a_region() {
+    let table = table(3);
+    table.record_range(entry(0, 0), 3 * REGION, id(1)).unwrap();
+    let migrated = table.migration(id(1), id(2)).run();
+    assert_eq!(migrated.longest_hold, REGION);
+    assert_eq!(table.migration(id(1), id(2)).run().longest_hold, 0);
+}

@@ -1,12 +1,13 @@
 //! Several threads at once, and operations beside a hand-over.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use fastrand::Rng;
 use hdrhistogram::Histogram;
 
 use crate::maps::{Maps, TAILS};
-use crate::measure::{Shuttle, pairs};
+use crate::measure::{Shuttle, pairs, timed_pairs};
 use crate::report::{Amount, Report};
 use crate::support::latency::{Latencies, QUANTILES, beside_hand_overs, histogram};
 use crate::support::ours::Ours;
@@ -60,10 +61,30 @@ pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) {
     );
     let (ours_8, ours_2) = (throughput(crowd.ours), throughput(crowd.theirs));
     report.ratio("record_8_on_2_cores", crowd.faster, ours_8, ours_2);
-    report.skip(
-        "migrate_2_threads_scaling",
-        "the migration has no threads yet",
+}
+
+/// The full scan on two threads against one. They share one id, so that each scan finds all of them.
+pub(crate) fn full_scan_scaling(report: &mut Report, ours: &Ours, in_tails: u64, nr: usize) {
+    if synthetic::threads() < 2 {
+        report.skip("migrate_2_threads_scaling", "there is one core");
+        return;
+    }
+    let there = Cell::new(Shuttle(TAILS.0, TAILS.1));
+    let hand_over = |threads| {
+        let mut shuttle = there.get();
+        let moved = shuttle.go(|old, new| ours.hand_over_with(old, new, threads));
+        there.set(shuttle);
+        assert_eq!(moved, in_tails, "records moved by {threads} threads");
+        moved
+    };
+    let two = timed_pairs(
+        "full scan on two threads",
+        nr,
+        |_| hand_over(2),
+        |_| hand_over(1),
     );
+    let (two_s, one_s) = (Amount::Seconds(two.ours), Amount::Seconds(two.theirs));
+    report.ratio("migrate_2_threads_scaling", two.faster, two_s, one_s);
 }
 
 /// Records at a steady rate while all of the map is handed over again and again.

@@ -176,6 +176,7 @@ fn measure_all(report: &mut Report, slots: usize, effort: Effort) -> Result<(), 
     let (ours, in_tails) = (maps.ours, maps.in_tails);
     let ids = maps.of_2014.into_ids();
     let ids = scans::against_memory(report, &ours, in_tails, ids, nr);
+    concurrent::full_scan_scaling(report, &ours, in_tails, nr);
     let ids = scans::against_roaring(report, &ours, ids, nr);
     // From here on records are overwritten.
     let ids = operations::large(report, &ours, ids, nr);

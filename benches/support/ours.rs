@@ -62,6 +62,13 @@ impl<L: RawMutex> Ours<L> {
 }
 
 impl<L: RawMutex + Send + Sync> Ours<L> {
+    /// [`hand_over`](Self::hand_over) on this many threads.
+    #[allow(dead_code, reason = "for some of the benches")]
+    pub fn hand_over_with(&self, old: u16, new: u16, threads: usize) -> u64 {
+        let migration = self.0.migration(id(old), id(new));
+        migration.threads(threads).run().moved
+    }
+
     /// A swapfile with this map.
     pub fn with_map(map: &Map) -> io::Result<Self> {
         let ours = Self::with_slots(index(map.slots()))?;

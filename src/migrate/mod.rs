@@ -8,10 +8,17 @@ use lock_api::RawMutex;
 
 use crate::entry::{MAX_SWAPFILES, SwapType};
 use crate::id::MemcgId;
+use crate::region::Sweep;
 use crate::scan::Backend;
 use crate::swapfile::On;
 use crate::sync::{AtomicU64, Ordering, RawSpinLock};
 use crate::table::SwapRecords;
+
+mod ahead;
+#[cfg(feature = "std")]
+mod parallel;
+
+use ahead::Ahead;
 
 impl<L: RawMutex> SwapRecords<L> {
     /// Hands every record of `old` to `new`, on all types. Gives the number of records moved.
@@ -82,12 +89,24 @@ pub struct Migrated {
     pub chunks_scanned: u64,
     /// Chunks that the index, or the number of records in it, kept it from looking at.
     pub chunks_skipped: u64,
+    /// The most entries that were looked at under one hold of a lock: at most
+    /// [`REGION_ENTRIES`](crate::REGION_ENTRIES), rounded up to what the scan takes at once.
+    pub longest_hold: u64,
     /// Whether the hint ended it, and not the end of the table.
     pub stopped_by_hint: bool,
     /// [`count_at_most`](SwapRecords::count_at_most) of the old id at the end: 0 if the migration got to
     /// the end of the table and nobody recorded the old id meanwhile, unless another id shares its counter
     /// (then [`count`](SwapRecords::count) knows).
     pub left_at_most: u64,
+}
+
+impl Migrated {
+    /// One more region was looked at.
+    fn add(&mut self, sweep: &Sweep) {
+        self.moved += u64::from(sweep.found.count);
+        self.chunks_scanned += u64::from(sweep.chunks);
+        self.longest_hold = self.longest_hold.max(u64::from(sweep.entries));
+    }
 }
 
 /// Where a [`Migration`] stands after a [`step`](Migration::step).
@@ -128,18 +147,43 @@ pub enum Step {
 #[must_use = "a migration does nothing before `run` or `step`"]
 pub struct Migration<'t, L = RawSpinLock> {
     table: &'t SwapRecords<L>,
-    old: MemcgId,
-    new: MemcgId,
-    backend: Backend,
-    hint: Option<&'t dyn MemswHint>,
+    job: Job<'t>,
     /// The types that are still to be begun.
     types: core::ops::Range<u8>,
     /// The type that is being migrated, and the regions of it that are next.
     on: Option<(On<'t, L>, Ahead)>,
     so_far: Migrated,
+    /// Chunks of the types that it has come to, or passed over.
+    chunks: u64,
     done: bool,
     /// Whether `left_at_most` has been found out, once `done`.
     reported: bool,
+    /// What `run` does instead, where it was told to use threads.
+    #[cfg(feature = "std")]
+    parallel: Option<fn(&mut Self)>,
+    threads: usize,
+}
+
+/// What is to be done in each region, and until when.
+#[derive(Clone, Copy)]
+struct Job<'t> {
+    old: MemcgId,
+    new: MemcgId,
+    backend: Backend,
+    hint: Option<&'t dyn MemswHint>,
+}
+
+impl Job<'_> {
+    /// Whether the hint says that `moved` records are all that there are.
+    fn is_done(&self, moved: u64) -> bool {
+        self.hint.is_some_and(|hint| moved >= hint.charged())
+    }
+
+    /// Migrates one region. `None` where the swapfile has been turned off.
+    fn migrate<L: RawMutex>(&self, on: &On<'_, L>, region: usize) -> Option<Sweep> {
+        let region = on.lock(region)?;
+        Some(region.migrate(self.backend, self.old.get(), self.new.get()))
+    }
 }
 
 /// What a region costs at least, in entries: a lock and some cache misses take as long as this many
@@ -152,27 +196,37 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         let types = 0..MAX_SWAPFILES as u8;
         Self {
             table,
-            old,
-            new,
-            backend: table.backend(),
-            hint: None,
+            job: Job {
+                old,
+                new,
+                backend: table.backend(),
+                hint: None,
+            },
             types,
             on: None,
             so_far: Migrated::default(),
+            chunks: 0,
             done: old == new,
             reported: false,
+            #[cfg(feature = "std")]
+            parallel: None,
+            threads: 1,
         }
     }
 
     /// Stops early, as soon as at least as many records are moved as the hint says are charged. It is
     /// asked anew before each region, and first before anything is looked at.
     pub fn memsw_hint(mut self, hint: &'t impl MemswHint) -> Self {
-        self.hint = Some(hint);
+        self.job.hint = Some(hint);
         self
     }
 
     /// Migrates all that is left to migrate.
     pub fn run(mut self) -> Migrated {
+        #[cfg(feature = "std")]
+        if let Some(parallel) = self.parallel {
+            parallel(&mut self);
+        }
         loop {
             if let Step::Done(migrated) = self.step(u64::MAX) {
                 return migrated;
@@ -208,7 +262,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
             spent += self.next_region();
         }
         if !self.reported {
-            self.so_far.left_at_most = self.table.count_at_most(self.old);
+            self.so_far = self.so_far();
             self.reported = true;
         }
         Step::Done(self.so_far)
@@ -216,21 +270,19 @@ impl<'t, L: RawMutex> Migration<'t, L> {
 
     /// What is done by now; `left_at_most` is what the index says is left.
     pub fn so_far(&self) -> Migrated {
+        if self.reported {
+            return self.so_far;
+        }
         Migrated {
-            left_at_most: if self.reported {
-                self.so_far.left_at_most
-            } else {
-                self.table.count_at_most(self.old)
-            },
+            chunks_skipped: self.chunks - self.so_far.chunks_scanned,
+            left_at_most: self.table.count_at_most(self.job.old),
             ..self.so_far
         }
     }
 
     /// Migrates the next region that may hold a record, or finds out that there is none. Gives its cost.
     fn next_region(&mut self) -> u64 {
-        if let Some(hint) = self.hint
-            && self.so_far.moved >= hint.charged()
-        {
+        if self.job.is_done(self.so_far.moved) {
             self.stop_by_hint();
             return 0;
         }
@@ -238,19 +290,14 @@ impl<'t, L: RawMutex> Migration<'t, L> {
             self.next_type();
             return 0;
         };
-        let Some(index) = ahead.next(on, self.old, self.new) else {
+        let sweep = ahead
+            .next(on, self.job.old, self.job.new)
+            .and_then(|region| self.job.migrate(on, region));
+        let Some(sweep) = sweep else {
             self.on = None;
             return 0;
         };
-        let Some(region) = on.lock(index) else {
-            self.on = None;
-            return 0;
-        };
-        let sweep = region.migrate(self.backend, self.old.get(), self.new.get());
-        drop(region);
-        self.so_far.moved += u64::from(sweep.found.count);
-        self.so_far.chunks_scanned += u64::from(sweep.chunks);
-        self.so_far.chunks_skipped -= u64::from(sweep.chunks);
+        self.so_far.add(&sweep);
         u64::from(sweep.entries).max(REGION_COST)
     }
 
@@ -261,8 +308,8 @@ impl<'t, L: RawMutex> Migration<'t, L> {
             return;
         };
         if let Some(on) = self.table.file(ty).on() {
-            self.so_far.chunks_skipped += on.chunks();
-            self.on = Some((on, Ahead::new()));
+            self.chunks += on.chunks();
+            self.on = Some((on, Ahead::new(0..on.regions())));
         }
     }
 
@@ -272,67 +319,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         // The types that it did not come to.
         for ty in self.types.clone().filter_map(SwapType::new) {
             let on = self.table.file(ty).on();
-            self.so_far.chunks_skipped += on.map_or(0, |on| on.chunks());
-        }
-    }
-}
-
-/// The regions that are next, found some at a time, so that what all of them need comes from memory
-/// side by side: first their cells and locks, then the entries that the cells point to.
-///
-/// Nothing is locked while it is asked for. A locked instruction waits for the page walk of a
-/// prefetch before it; asked for one by one between the regions' locks, each would be waited for.
-struct Ahead {
-    regions: [usize; Self::BATCH],
-    /// Those that have not had their turn.
-    left: core::ops::Range<usize>,
-    /// Where the bitmap goes on.
-    from: usize,
-}
-
-impl Ahead {
-    /// Enough for all that the memory does side by side; measured, and flat around here.
-    const BATCH: usize = 32;
-
-    fn new() -> Self {
-        Self {
-            regions: [0; Self::BATCH],
-            left: 0..0,
-            from: 0,
-        }
-    }
-
-    /// Goes back to the first region that has not had its turn.
-    fn forget(&mut self) {
-        if let Some(next) = self.left.next() {
-            self.from = self.regions[next];
-            self.left = 0..0;
-        }
-    }
-
-    /// The next region that may hold a record of `old`.
-    #[inline]
-    fn next<L: RawMutex>(&mut self, on: &On<'_, L>, old: MemcgId, new: MemcgId) -> Option<usize> {
-        if self.left.is_empty() {
-            self.look(on, old, new);
-        }
-        self.left.next().map(|next| self.regions[next])
-    }
-
-    /// Finds the next regions, and asks for what they need.
-    fn look<L: RawMutex>(&mut self, on: &On<'_, L>, old: MemcgId, new: MemcgId) {
-        let mut len = 0;
-        while len < Self::BATCH
-            && let Some(region) = on.next_region(Some(old), self.from)
-        {
-            on.index().prefetch(region, old.get(), new.get());
-            self.regions[len] = region;
-            self.from = region + 1;
-            len += 1;
-        }
-        self.left = 0..len;
-        for &region in &self.regions[..len] {
-            on.prefetch_only(region, old);
+            self.chunks += on.map_or(0, |on| on.chunks());
         }
     }
 }
@@ -340,8 +327,9 @@ impl Ahead {
 impl<L> fmt::Debug for Migration<'_, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Migration")
-            .field("old", &self.old)
-            .field("new", &self.new)
+            .field("old", &self.job.old)
+            .field("new", &self.job.new)
+            .field("threads", &self.threads)
             .field("so_far", &self.so_far)
             .field("done", &self.done)
             .finish_non_exhaustive()

@@ -1,0 +1,81 @@
+//! [`Ahead`]: the regions that a migration comes to next, and what is asked of the memory for them.
+
+use core::ops::Range;
+
+use lock_api::RawMutex;
+
+use crate::id::MemcgId;
+use crate::swapfile::On;
+
+/// The regions that are next, found some at a time, so that what all of them need comes from memory
+/// side by side: first their cells and locks, then the entries that the cells point to.
+///
+/// Nothing is locked while it is asked for. A locked instruction waits for the page walk of a
+/// prefetch before it; asked for one by one between the regions' locks, each would be waited for.
+pub(super) struct Ahead {
+    regions: [usize; Self::BATCH],
+    /// Those that have not had their turn.
+    left: Range<usize>,
+    /// Where the bitmap goes on, and where it ends for this.
+    rest: Range<usize>,
+}
+
+impl Ahead {
+    /// Enough for all that the memory does side by side; measured, and flat around here.
+    const BATCH: usize = 32;
+
+    /// For the regions in `rest`.
+    pub(super) fn new(rest: Range<usize>) -> Self {
+        Self {
+            regions: [0; Self::BATCH],
+            left: 0..0,
+            rest,
+        }
+    }
+
+    /// Goes back to the first region that has not had its turn.
+    pub(super) fn forget(&mut self) {
+        if let Some(next) = self.left.next() {
+            self.rest.start = self.regions[next];
+            self.left = 0..0;
+        }
+    }
+
+    /// The next region that may hold a record of `old`.
+    #[inline]
+    pub(super) fn next<L: RawMutex>(
+        &mut self,
+        on: &On<'_, L>,
+        old: MemcgId,
+        new: MemcgId,
+    ) -> Option<usize> {
+        if self.left.is_empty() {
+            self.look(on, old, new);
+        }
+        self.left.next().map(|next| self.regions[next])
+    }
+
+    /// Finds the next regions, and asks for what they need.
+    fn look<L: RawMutex>(&mut self, on: &On<'_, L>, old: MemcgId, new: MemcgId) {
+        let mut len = 0;
+        while len < Self::BATCH
+            && let Some(region) = on.next_region_in(old, self.rest.clone())
+        {
+            on.index().prefetch(region, old.get(), new.get());
+            self.regions[len] = region;
+            self.rest.start = region + 1;
+            len += 1;
+        }
+        self.left = 0..len;
+        for &region in &self.regions[..len] {
+            on.prefetch_only(region, old);
+        }
+    }
+
+    /// The regions that have not had their turn, as one range.
+    #[cfg(feature = "std")]
+    pub(super) fn into_rest(mut self) -> Range<usize> {
+        self.forget();
+        self.rest
+    }
+}
