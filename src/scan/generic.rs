@@ -134,29 +134,35 @@ pub(super) unsafe fn scan<
     let part = PART * V::ENTRIES;
     let block = N * V::ENTRIES;
 
+    // Whether the last piece matched all over.
+    let mut dense = false;
     while !seen.enough() && entries.len() - at >= part {
         // SAFETY: a block fits from `at` on, at a boundary; nobody writes (invariant 3).
         while entries.len() - at >= block && unsafe { seen.none_in::<N>(entries, at) } {
             at += block;
         }
-        if seen.many_left() && entries.len() - at >= PIECE {
+        // All masks of a block, kept for this case, would not fit in the registers. So they are
+        // made again, from entries that the compiler cannot know to be the same.
+        let entries = black_box(entries);
+        if !dense && seen.many_left() && entries.len() - at >= PIECE {
             // SAFETY: a piece fits from `at` on, at a boundary; nobody else writes (invariant 3).
-            unsafe { seen.look_through::<LINE_VECTORS>(black_box(entries), at) };
+            dense = unsafe { seen.look_through::<LINE_VECTORS>(entries, at) };
             at += PIECE;
             continue;
         }
-        // All masks of a block, kept for this case, would not fit in the registers. So they are
-        // made again part by part, from entries that the compiler cannot know to be the same; and
-        // part by part it goes on, until there was no match for as long as a block.
-        let entries = black_box(entries);
+        // Part by part, until there was no match for as long as a block; where it is dense, which is
+        // easy to predict, for a piece.
+        let piece = at + PIECE;
         let mut until = at + block;
-        while at < until && entries.len() - at >= part && !seen.enough() {
+        dense = true;
+        while at < until.min(piece) && entries.len() - at >= part && !seen.enough() {
             // SAFETY: a part fits from `at` on, at a boundary; nobody else writes (invariant 3).
             let any = unsafe { seen.look::<PART>(entries, at) };
             at += part;
             if any {
                 until = at + block;
             }
+            dense &= any;
         }
     }
     while !seen.enough() && entries.len() - at >= V::ENTRIES {
@@ -272,13 +278,14 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
     }
 
     /// Looks at the [`PIECE`] of `entries` that begins at entry `at`, without a branch that depends on where
-    /// the matches are: it writes down the lines that hold one, and goes back to those.
+    /// the matches are: it writes down the lines that hold one, and goes back to those. Says whether
+    /// nearly all did.
     ///
     /// # Safety
     ///
     /// As for [`look`](Self::look).
     #[inline(always)]
-    unsafe fn look_through<const N: usize>(&mut self, entries: &[AtomicU16], at: usize) {
+    unsafe fn look_through<const N: usize>(&mut self, entries: &[AtomicU16], at: usize) -> bool {
         const LINE_ENTRIES: usize = LINE / size_of::<AtomicU16>();
         const LINES: usize = PIECE / LINE_ENTRIES;
         const { assert!(N * V::ENTRIES == LINE_ENTRIES) };
@@ -296,12 +303,11 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
                 self.positions = self.positions.xor_where(mask, here);
                 here = here.plus(self.step);
             }
-            if WRITE {
-                matched[len % LINES] = line;
-                len += usize::from(V::any(masks));
-            }
+            matched[len % LINES] = line;
+            len += usize::from(V::any(masks));
         }
-        for &line in &matched[..len.min(LINES)] {
+        let written = if WRITE { len.min(LINES) } else { 0 };
+        for &line in &matched[..written] {
             let first = at + line * LINE_ENTRIES;
             // SAFETY: as the caller promises (invariant 3).
             let masks = unsafe { self.masks::<N>(entries, first) };
@@ -311,6 +317,7 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
             unsafe { self.new.store_where(masks, first) };
         }
         self.add_at_most(PIECE);
+        len > LINES / 8 * 7
     }
 
     /// So many entries were looked at.
@@ -369,6 +376,13 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
         let masks = unsafe { self.masks::<N>(entries, at) };
         if !V::any(masks) {
             return false;
+        }
+
+        if WRITE {
+            for line in 0..(N * size_of::<V>()).div_ceil(LINE) {
+                let ahead = at * size_of::<AtomicU16>() + line * LINE + PREFETCH;
+                prefetch(entries.as_ptr().wrapping_byte_add(ahead));
+            }
         }
 
         let mut here = self.old.ramp(at);
