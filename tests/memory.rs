@@ -2,7 +2,9 @@
 //! process's memory at that moment, so they hold one lock.
 #![cfg(all(target_os = "linux", feature = "std"))]
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use swap_records::{MemcgId, REGION_ENTRIES, SwapEntry, SwapRecords, SwapType};
 
@@ -98,4 +100,63 @@ fn swapoff_gives_the_memory_back_and_swapon_takes_the_same_addresses() {
         after.1 < before.1 + (1 << 20),
         "mapped: {before:?} to {after:?}"
     );
+}
+
+/// Swapoffs and swapons of mixed sizes while others record, look up, migrate and walk. What is late writes
+/// nowhere, so that nothing is resident afterwards that was not before, and nothing is mapped twice.
+#[test]
+fn a_hundred_thousand_cycles_under_load_leave_memory_where_it_was() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    const CYCLES: u64 = 100_000;
+    const REGION: u64 = REGION_ENTRIES as u64;
+    let table = SwapRecords::new();
+    let sizes = [1, 100, REGION + 1, 3 * REGION, 5 * REGION - 7];
+    let run = |cycles: u64| {
+        let done = AtomicBool::new(false);
+        let late = AtomicU64::new(0);
+        thread::scope(|s| {
+            for lane in 0..2_u64 {
+                let (table, done, late) = (&table, &done, &late);
+                s.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(lane);
+                    while !done.load(Ordering::Relaxed) {
+                        let ent = SwapEntry::new(type_0(), random.u64(0..5 * REGION)).unwrap();
+                        let owner = id(random.u16(1..300));
+                        let written = match random.u8(0..40) {
+                            0 => table.record_range(ent, 64, owner).is_ok(),
+                            1 => table.cmpxchg(ent, None, Some(owner)).is_ok(),
+                            2 => table.migrate(owner, id(500)) < 1 << 40,
+                            3 => table.runs_of(owner).count() < 1 << 40,
+                            4 => table.lookup(ent) != Some(id(401)),
+                            _ => table.record(ent, owner).is_ok(),
+                        };
+                        late.fetch_add(u64::from(!written), Ordering::Relaxed);
+                    }
+                });
+            }
+            for (cycle, pages) in (0..cycles).zip(sizes.into_iter().cycle()) {
+                table.swapon(type_0(), pages).unwrap();
+                let ent = SwapEntry::new(type_0(), cycle % pages).unwrap();
+                table.record(ent, id(400)).unwrap();
+                table.swapoff(type_0()).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert!(late.into_inner() > 0, "nobody was ever late");
+    };
+    run(1000);
+    let before = memory();
+    run(CYCLES);
+    let after = memory();
+    assert!(
+        after.0 < before.0 + (1 << 20),
+        "resident: {before:?} to {after:?}"
+    );
+    assert!(
+        after.1 < before.1 + (1 << 20),
+        "mapped: {before:?} to {after:?}"
+    );
+    table.swapon(type_0(), 5 * REGION).unwrap();
+    assert_eq!(table.runs(type_0()).count(), 0);
+    table.validate().unwrap();
 }

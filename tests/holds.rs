@@ -1,0 +1,181 @@
+//! How long locks are held, and who waits: with a lock that writes down what happens to it.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use lock_api::RawMutex;
+use swap_records::{MemcgId, REGION_ENTRIES, RawSpinLock, Step, SwapEntry, SwapRecords, SwapType};
+
+const REGION: u64 = REGION_ENTRIES as u64;
+
+thread_local! {
+    /// How many locks this thread holds.
+    static HELD: Cell<u32> = const { Cell::new(0) };
+    /// How many it has taken.
+    static TAKEN: Cell<u64> = const { Cell::new(0) };
+    /// Called, once, with the next lock that this thread takes held.
+    static NEXT: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+}
+
+/// Locks that somebody had to wait for.
+static WAITED: AtomicU64 = AtomicU64::new(0);
+
+/// The tests share `WAITED`.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// [`RawSpinLock`], watched.
+struct Watched(RawSpinLock);
+
+impl Watched {
+    fn taken() {
+        assert_eq!(HELD.replace(1), 0, "a second lock is taken under a first");
+        TAKEN.set(TAKEN.get() + 1);
+        if let Some(then) = NEXT.take() {
+            then();
+        }
+    }
+}
+
+// SAFETY: the inner lock is one, and is taken and freed whenever this is.
+unsafe impl RawMutex for Watched {
+    const INIT: Self = Self(RawSpinLock::INIT);
+    type Guard = <RawSpinLock as RawMutex>::Guard;
+
+    fn lock(&self) {
+        if self.0.try_lock().is_none() {
+            WAITED.fetch_add(1, Ordering::Relaxed);
+            self.0.lock();
+        }
+        Self::taken();
+    }
+
+    fn try_lock(&self) -> Option<()> {
+        self.0.try_lock()?;
+        Self::taken();
+        Some(())
+    }
+
+    unsafe fn unlock(&self, (): ()) {
+        HELD.set(0);
+        // SAFETY: the caller holds it.
+        unsafe { self.0.unlock(()) };
+    }
+
+    fn is_locked(&self) -> bool {
+        self.0.is_locked()
+    }
+}
+
+fn id(id: u16) -> MemcgId {
+    MemcgId::new(id).unwrap()
+}
+
+fn entry(offset: u64) -> SwapEntry {
+    SwapEntry::new(SwapType::new(0).unwrap(), offset).unwrap()
+}
+
+fn table(regions: u64) -> SwapRecords<Watched> {
+    let table = SwapRecords::with_lock();
+    let ty = SwapType::new(0).unwrap();
+    table.swapon(ty, regions * REGION).unwrap();
+    table
+}
+
+fn taken_by<R>(what: impl FnOnce() -> R) -> u64 {
+    let before = TAKEN.get();
+    what();
+    assert_eq!(HELD.get(), 0, "a lock is still held");
+    TAKEN.get() - before
+}
+
+/// Invariant 5. `Watched` itself asserts that no lock is taken under another.
+#[test]
+fn no_operation_holds_two_locks_or_takes_more_than_one_a_region() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let table = table(8);
+    let start = entry(REGION / 2);
+    let all = taken_by(|| table.record_range(start, 6 * REGION, id(1)).unwrap());
+    assert_eq!(all, 7, "one a region that it reaches into");
+
+    // A presence bit changes: once to see it, once to do it.
+    assert!(taken_by(|| table.record(entry(3), id(2)).unwrap()) <= 2);
+    assert!(taken_by(|| table.cmpxchg(entry(3), Some(id(2)), None).unwrap()) <= 2);
+    assert_eq!(taken_by(|| table.lookup(start)), 0);
+    assert_eq!(taken_by(|| table.count_at_most(id(1))), 0);
+    assert_eq!(taken_by(|| table.count(id(1))), 7);
+
+    assert_eq!(taken_by(|| table.migrate(id(3), id(4))), 0);
+    assert_eq!(taken_by(|| table.migrate(id(1), id(2))), 7);
+    let steps = taken_by(|| {
+        let mut migration = table.migration(id(2), id(1));
+        while migration.step(1) == Step::More {}
+        let longest = migration.so_far().longest_hold;
+        assert_eq!(longest, REGION, "entries in one hold");
+    });
+    assert_eq!(steps, 7);
+    taken_by(|| {
+        assert_eq!(table.runs(entry(0).swap_type()).count(), 1);
+        assert_eq!(table.runs_of(id(1)).count(), 1);
+        table.clear_range(start, 6 * REGION).unwrap();
+        table.swapoff(entry(0).swap_type()).unwrap();
+    });
+}
+
+/// A migration that is stopped in the middle of a region, by force, keeps nobody from the other regions, and
+/// nobody at all from reading.
+#[test]
+fn writers_of_other_regions_never_wait_for_a_migration() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let table = table(4);
+    for region in 0..4 {
+        table
+            .record_range(entry(region * REGION), 100, id(1))
+            .unwrap();
+    }
+    let (stopped, is_stopped) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    let written = AtomicBool::new(false);
+    thread::scope(|s| {
+        let (table, written) = (&table, &written);
+        let migration = s.spawn(move || {
+            // It has locked the first region, and then no time is given to it any more.
+            NEXT.set(Some(Box::new(move || {
+                stopped.send(()).unwrap();
+                goes_on.recv().unwrap();
+            })));
+            table.migrate(id(1), id(2))
+        });
+        is_stopped.recv().unwrap();
+        let waited = WAITED.load(Ordering::Relaxed);
+        for region in 1..4 {
+            let ent = entry(region * REGION + 7);
+            assert_eq!(table.record(ent, id(3)), Ok(Some(id(1))));
+            assert_eq!(table.record_range(ent, 60, id(3)).unwrap().len(), 2);
+            assert_eq!(table.clear(ent), Ok(Some(id(3))));
+        }
+        assert_eq!(table.lookup(entry(5)), Some(id(1)), "read under its lock");
+        assert_eq!(WAITED.load(Ordering::Relaxed), waited, "somebody waited");
+
+        // Who writes to the region itself does wait: the test can tell the two apart.
+        let writer = s.spawn(move || {
+            table.record(entry(5), id(3)).unwrap();
+            written.store(true, Ordering::Relaxed);
+        });
+        while WAITED.load(Ordering::Relaxed) == waited {
+            thread::yield_now();
+        }
+        thread::sleep(Duration::from_millis(5));
+        assert!(
+            !written.load(Ordering::Relaxed),
+            "written under another's lock"
+        );
+        go_on.send(()).unwrap();
+        writer.join().unwrap();
+        assert_eq!(migration.join().unwrap(), 400 - 3 * 60);
+    });
+    assert_eq!(table.lookup(entry(5)), Some(id(3)));
+    table.validate().unwrap();
+}
