@@ -51,7 +51,7 @@
 
 extern crate alloc;
 // The tests have it in any case.
-#[cfg(any(feature = "std", test))]
+#[cfg(any(feature = "std", test, loom))]
 extern crate std;
 
 mod cell;
@@ -60,10 +60,13 @@ mod error;
 mod id;
 mod iter;
 mod migrate;
+#[cfg(loom)]
+mod model;
 mod presence;
 mod region;
 mod runs;
 mod scan;
+#[cfg_attr(loom, path = "model/storage.rs")]
 mod storage;
 mod swapfile;
 mod sync;

@@ -25,7 +25,9 @@ use crate::storage::{Refused, Zeroed};
 use crate::sync::{AtomicU16, AtomicU32, Ordering, prefetch};
 
 /// Entries in a chunk: a page of 16-bit ids.
-pub const CHUNK_ENTRIES: usize = if cfg!(miri) {
+pub const CHUNK_ENTRIES: usize = if cfg!(loom) {
+    2
+} else if cfg!(miri) {
     64
 } else {
     4096 / size_of::<u16>()
@@ -33,13 +35,13 @@ pub const CHUNK_ENTRIES: usize = if cfg!(miri) {
 
 /// Entries under one lock: 16 chunks. What a position in a cell can address, and the most work that is
 /// ever done in one hold of a lock.
-pub const REGION_ENTRIES: usize = 16 * CHUNK_ENTRIES;
+pub const REGION_ENTRIES: usize = if cfg!(loom) { 2 } else { 16 } * CHUNK_ENTRIES;
 
 /// The entries of a region. Those at and past `max_pages` are there too, and stay 0.
 pub(crate) type Entries = [AtomicU16; REGION_ENTRIES];
 
 /// How far apart the locks of neighbouring regions are: a cache line of one-byte locks.
-const LOCK_SPREAD: usize = 64;
+const LOCK_SPREAD: usize = if cfg!(loom) { 2 } else { 64 };
 
 const _: () = assert!(REGION_ENTRIES.is_power_of_two());
 // The number may be that of a whole region, and a position less: they fit into their halves.
@@ -74,6 +76,9 @@ impl<L: RawMutex> Regions<L> {
             bytes: nr_locks.saturating_mul(size_of::<Mutex<L, ()>>()),
         })?;
         locks.resize_with(nr_locks, || Mutex::new(()));
+        // Loom's atomics are made at their first access, which must be before they are shared.
+        #[cfg(loom)]
+        locks.iter().for_each(|lock| assert!(!lock.is_locked()));
         Ok(Self {
             locks: locks.into_boxed_slice(),
             cells,

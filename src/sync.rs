@@ -1,9 +1,14 @@
 //! Atomics, and [`RawSpinLock`], the lock of a region.
 
-pub(crate) use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence,
-};
-
+#[cfg(loom)]
+use crate::model::{AtomicBool, Backoff};
+#[cfg(loom)]
+pub(crate) use crate::model::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+use core::sync::atomic::AtomicBool;
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
 use crossbeam_utils::Backoff;
 
 /// Asks for the cache line at `wanted`, which is going to be used. Any address will do: it is a hint,

@@ -1,0 +1,106 @@
+//! What the crate is built of under `--cfg loom`, where a model checker runs it in every order of
+//! threads: loom's atomics, and its yield in place of spinning. `tests/loom.rs` has the models.
+//!
+//! Loom counts an atomic among those of the model that is being run, so it cannot make one in a
+//! constant. An atomic of this module is made from its first value at the first access instead. For
+//! loom that is a plain write, which has to happen before every other access: the first access must
+//! come before threads share it, or the model fails.
+
+use std::sync::OnceLock;
+
+pub(crate) use ::loom::sync::atomic::{Ordering, fence};
+
+macro_rules! atomics {
+    ($($atomic:ident$(<$t:ident>)?, $value:ty;)*) => {$(
+        #[derive(Debug)]
+        pub(crate) struct $atomic$(<$t>)? {
+            first: $value,
+            made: OnceLock<::loom::sync::atomic::$atomic$(<$t>)?>,
+        }
+
+        #[allow(dead_code, reason = "the methods are those of all atomics")]
+        impl$(<$t>)? $atomic$(<$t>)? {
+            pub(crate) const fn new(first: $value) -> Self {
+                Self { first, made: OnceLock::new() }
+            }
+
+            #[track_caller]
+            fn made(&self) -> &::loom::sync::atomic::$atomic$(<$t>)? {
+                self.made.get_or_init(|| ::loom::sync::atomic::$atomic::new(self.first))
+            }
+
+            #[track_caller]
+            pub(crate) fn load(&self, order: Ordering) -> $value {
+                self.made().load(order)
+            }
+
+            #[track_caller]
+            pub(crate) fn store(&self, value: $value, order: Ordering) {
+                self.made().store(value, order);
+            }
+
+            #[track_caller]
+            pub(crate) fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                self.made().compare_exchange(current, new, success, failure)
+            }
+
+            /// The value is written back by making the atomic anew.
+            #[track_caller]
+            pub(crate) fn get_mut(&mut self) -> &mut $value {
+                if let Some(made) = self.made.take() {
+                    self.first = made.load(Ordering::Relaxed);
+                }
+                &mut self.first
+            }
+        }
+    )*};
+}
+
+atomics! {
+    AtomicBool, bool;
+    AtomicU16, u16;
+    AtomicU32, u32;
+    AtomicU64, u64;
+    AtomicPtr<T>, *mut T;
+}
+
+// SAFETY: as the pointer atomic of `core`; `first` is only read, but through `&mut`.
+unsafe impl<T> Send for AtomicPtr<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for AtomicPtr<T> {}
+
+macro_rules! integers {
+    ($($atomic:ident, $value:ty, $($method:ident),*;)*) => {$(
+        impl $atomic {
+            $(
+                #[track_caller]
+                pub(crate) fn $method(&self, value: $value, order: Ordering) -> $value {
+                    self.made().$method(value, order)
+                }
+            )*
+        }
+    )*};
+}
+
+integers! {
+    AtomicU64, u64, fetch_or, fetch_and;
+}
+
+/// `crossbeam_utils::Backoff` as far as it is used: who snoozes goes on when another thread has.
+pub(crate) struct Backoff;
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+
+    pub(crate) fn snooze(&self) {
+        ::loom::thread::yield_now();
+    }
+}

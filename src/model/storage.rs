@@ -1,0 +1,81 @@
+//! [`Zeroed`] for loom, whose atomics are objects of the model and no plain memory: a box of them.
+//! To give memory back is to clear it, as on systems without `MADV_DONTNEED`.
+
+use core::fmt;
+use core::ops::Deref;
+
+use alloc::boxed::Box;
+
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// What the memory holds.
+pub(crate) trait Slot {
+    fn zero() -> Self;
+
+    /// Back to 0, with a relaxed store.
+    fn clear(&self);
+}
+
+macro_rules! slots {
+    ($($atomic:ty),*) => {
+        $(impl Slot for $atomic {
+            /// Made at once, by the thread that will publish it: see `model`.
+            fn zero() -> Self {
+                let zero = Self::new(0);
+                zero.load(Ordering::Relaxed);
+                zero
+            }
+
+            fn clear(&self) {
+                self.store(0, Ordering::Relaxed);
+            }
+        })*
+    };
+}
+slots!(AtomicU16, AtomicU32, AtomicU64);
+
+impl<T: Slot, const N: usize> Slot for [T; N] {
+    fn zero() -> Self {
+        core::array::from_fn(|_| T::zero())
+    }
+
+    fn clear(&self) {
+        self.iter().for_each(Slot::clear);
+    }
+}
+
+/// Never the answer here; the type is what the other storage refuses with.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) bytes: usize,
+}
+
+/// A slice of zeroes at its start, of a fixed length, shared by reference until it is dropped.
+pub(crate) struct Zeroed<T>(Box<[T]>);
+
+impl<T: Slot> Zeroed<T> {
+    pub(crate) fn new(len: usize, _huge: bool) -> Result<Self, Refused> {
+        Ok(Self((0..len).map(|_| T::zero()).collect()))
+    }
+
+    /// Back to zero, by a relaxed store to each of the first `used` values.
+    pub(crate) fn discard(&self, used: usize) {
+        self[..used].iter().for_each(Slot::clear);
+    }
+}
+
+impl<T> Deref for Zeroed<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Zeroed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Zeroed")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}

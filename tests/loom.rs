@@ -1,0 +1,465 @@
+//! Models: small programs of two or three threads, run by loom in every order of their atomic
+//! accesses (up to a number of preemptions), with every value that a relaxed load may give.
+//! `ci/loom.sh` builds and runs them; in a build without `--cfg loom` there is nothing here.
+//!
+//! Under loom a chunk has 2 entries, a region 4 and a table one type; a swapfile of two regions has
+//! all that a larger one has: neighbours that share words of the presence bitmap.
+#![cfg(loom)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use loom::thread;
+use swap_records::{
+    EntryError, Exchange, MemcgId, REGION_ENTRIES, RawSpinLock, SwapEntry, SwapRecords, SwapType,
+};
+
+const REGION: u64 = REGION_ENTRIES as u64;
+const A: MemcgId = MemcgId::new(1).unwrap();
+const B: MemcgId = MemcgId::new(2).unwrap();
+const C: MemcgId = MemcgId::new(3).unwrap();
+const TYPE: SwapType = SwapType::new(0).unwrap();
+
+fn entry(offset: u64) -> SwapEntry {
+    SwapEntry::new(TYPE, offset).unwrap()
+}
+
+/// Runs `model` in every order, with at most `LOOM_MAX_PREEMPTIONS` preemptions, or `most` where that is not
+/// set (`None`: any number), and says how many orders there were.
+fn explore(name: &str, most: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
+    let orders = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&orders);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(most);
+    builder.max_branches = builder.max_branches.max(20_000);
+    let start = Instant::now();
+    builder.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    let orders = orders.load(Ordering::Relaxed);
+    let bound = match builder.preemption_bound {
+        Some(most) => format!("at most {most} preemptions"),
+        None => String::from("any preemptions"),
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!("{name}: {orders} orders, {bound}, {seconds:.1} s");
+    assert!(orders > 1, "threads that never meet prove nothing");
+}
+
+/// A table of one type of two regions, with these records.
+fn table(records: &[(u64, MemcgId)]) -> Arc<SwapRecords> {
+    let table = SwapRecords::new();
+    table.swapon(TYPE, 2 * REGION).unwrap();
+    for &(offset, owner) in records {
+        assert_eq!(table.record(entry(offset), owner), Ok(None));
+    }
+    Arc::new(table)
+}
+
+/// Starts a thread that shares the table.
+fn spawn<T: 'static>(
+    table: &Arc<SwapRecords>,
+    work: impl FnOnce(&SwapRecords) -> T + 'static,
+) -> thread::JoinHandle<T> {
+    let table = Arc::clone(table);
+    thread::spawn(move || work(&table))
+}
+
+/// What the entry holds, seen when all threads have ended.
+fn owner(table: &SwapRecords, offset: u64) -> Option<MemcgId> {
+    table.lookup(entry(offset))
+}
+
+/// The lock orders plain accesses to what it guards: on that rest the plain loads of the vector scans.
+#[test]
+fn lock() {
+    explore("lock", None, || {
+        let counter = loom::cell::UnsafeCell::new(0);
+        let counter = Arc::new(lock_api::Mutex::<RawSpinLock, _>::new(counter));
+        assert!(!counter.is_locked());
+        let add = |counter: &lock_api::Mutex<RawSpinLock, loom::cell::UnsafeCell<u32>>| {
+            let held = counter.lock();
+            // SAFETY: the lock is held; loom checks that this is enough.
+            held.with_mut(|counter| unsafe { *counter += 1 });
+        };
+        let theirs = Arc::clone(&counter);
+        let thread = thread::spawn(move || add(&theirs));
+        add(&counter);
+        thread.join().unwrap();
+        let held = counter.lock();
+        // SAFETY: the lock is held.
+        assert_eq!(held.with(|counter| unsafe { *counter }), 2);
+    });
+}
+
+/// Of two records of one slot, each is told of the owner before it, and the index counts the last one.
+#[test]
+fn record_vs_record() {
+    explore("record_vs_record", None, || {
+        let table = table(&[]);
+        let other = spawn(&table, |table| table.record(entry(1), A).unwrap());
+        let had_b = table.record(entry(1), B).unwrap();
+        let had_a = other.join().unwrap();
+        let last = match (had_a, had_b) {
+            (None, Some(A)) => B,
+            (Some(B), None) => A,
+            impossible => panic!("{impossible:?}"),
+        };
+        assert_eq!(owner(&table, 1), Some(last));
+        table.validate().unwrap();
+    });
+}
+
+/// Two records of one id in one region are both counted: no update of a cell is lost.
+#[test]
+fn record_vs_record_of_one_cell() {
+    explore("record_vs_record_of_one_cell", None, || {
+        let table = table(&[]);
+        let other = spawn(&table, |table| table.record(entry(1), A).unwrap());
+        assert_eq!(table.record(entry(2), A), Ok(None));
+        assert_eq!(other.join().unwrap(), None);
+        assert_eq!(table.count_at_most(A), 2);
+        table.validate().unwrap();
+    });
+}
+
+/// A record of a third id is kept, whenever it comes; the old id's other records are all moved.
+#[test]
+fn record_vs_migrate() {
+    explore("record_vs_migrate", None, || {
+        let table = table(&[(0, A), (1, A), (REGION, A)]);
+        let writer = spawn(&table, |table| table.record(entry(1), C).unwrap().unwrap());
+        let moved = table.migrate(A, B);
+        let had = writer.join().unwrap();
+        assert_eq!((had, moved), if moved == 3 { (B, 3) } else { (A, 2) });
+        assert_eq!(owner(&table, 0), Some(B));
+        assert_eq!(owner(&table, 1), Some(C));
+        assert_eq!(owner(&table, REGION), Some(B));
+        table.validate().unwrap();
+    });
+}
+
+/// A record of the old id that comes meanwhile is moved or stays; neither it nor another one is lost.
+#[test]
+fn record_of_old_vs_migrate() {
+    explore("record_of_old_vs_migrate", None, || {
+        let table = table(&[(0, A)]);
+        let writer = spawn(&table, |table| table.record(entry(REGION), A).unwrap());
+        let moved = table.migrate(A, B);
+        assert_eq!(writer.join().unwrap(), None);
+        assert_eq!(owner(&table, 0), Some(B));
+        let late = owner(&table, REGION);
+        assert_eq!(late, Some(if moved == 2 { B } else { A }));
+        table.validate().unwrap();
+        // Nobody records it any more.
+        assert_eq!(table.migrate(A, B), 2 - moved);
+        assert_eq!(table.count_at_most(A), 0);
+    });
+}
+
+/// A cmpxchg from the old id comes before the migration of its slot or after it, and is told which.
+#[test]
+fn cmpxchg_vs_migrate() {
+    explore("cmpxchg_vs_migrate", None, || {
+        let table = table(&[(1, A), (2, A)]);
+        let writer = spawn(&table, |table| table.cmpxchg(entry(1), A, C).unwrap());
+        let moved = table.migrate(A, B);
+        match writer.join().unwrap() {
+            Exchange::Stored => assert_eq!((moved, owner(&table, 1)), (1, Some(C))),
+            Exchange::Mismatch(other) => {
+                assert_eq!((other, moved), (Some(B), 2));
+                assert_eq!(owner(&table, 1), Some(B));
+            }
+        }
+        assert_eq!(owner(&table, 2), Some(B));
+        table.validate().unwrap();
+    });
+}
+
+/// A lookup beside a migration sees the old id or the new one, never another value, and never the old
+/// one again once it saw the new one.
+#[test]
+fn lookup_vs_migrate() {
+    explore("lookup_vs_migrate", None, || {
+        let table = table(&[(0, A), (1, A), (3, A)]);
+        let reader = spawn(&table, |table| {
+            let slots = [0, 1, 3];
+            let before = slots.map(|at| owner(table, at).unwrap());
+            let after = slots.map(|at| owner(table, at).unwrap());
+            for (before, after) in before.into_iter().zip(after) {
+                assert!([(A, A), (A, B), (B, B)].contains(&(before, after)));
+            }
+        });
+        assert_eq!(table.migrate(A, B), 3);
+        reader.join().unwrap();
+    });
+}
+
+/// A record is dropped by the swapoff, and counted, or refused; and nothing of it is left.
+#[test]
+fn swapoff_vs_record() {
+    explore("swapoff_vs_record", None, || {
+        let table = table(&[(0, A)]);
+        let writer = spawn(&table, |table| table.record(entry(1), B));
+        let dropped = table.swapoff(TYPE).unwrap();
+        match writer.join().unwrap() {
+            Ok(had) => assert_eq!((had, dropped), (None, 2)),
+            Err(EntryError::TypeOff { .. }) => assert_eq!(dropped, 1),
+            Err(error) => panic!("{error}"),
+        }
+        table.swapon(TYPE, 2 * REGION).unwrap();
+        assert_eq!((owner(&table, 0), owner(&table, 1)), (None, None));
+        table.validate().unwrap();
+    });
+}
+
+/// A lookup beside a swapoff sees the record or nothing, and nothing ever after.
+#[test]
+fn swapoff_vs_lookup() {
+    explore("swapoff_vs_lookup", None, || {
+        let table = table(&[(1, A)]);
+        let reader = spawn(&table, |table| {
+            let seen = [owner(table, 1), owner(table, 1)];
+            assert!(seen.iter().flatten().all(|&owner| owner == A));
+            assert!(seen[0].is_some() || seen[1].is_none());
+        });
+        assert_eq!(table.swapoff(TYPE), Ok(1));
+        assert_eq!(owner(&table, 1), None);
+        reader.join().unwrap();
+    });
+}
+
+/// A lookup that overlaps swapoff and the next swapon sees no record of the first swapfile any more once
+/// it saw that it was gone: neither as nothing nor as a record of the second one.
+#[test]
+fn swapoff_and_swapon_vs_lookup() {
+    explore("swapoff_and_swapon_vs_lookup", None, || {
+        let table = table(&[(1, A)]);
+        let reader = spawn(&table, |table| {
+            let seen = [(); 3].map(|()| owner(table, 1));
+            assert!(seen.iter().flatten().all(|&owner| owner == A || owner == B));
+            let gone = seen.iter().skip_while(|&&owner| owner == Some(A));
+            assert!(gone.flatten().all(|&owner| owner == B), "{seen:?}");
+        });
+        assert_eq!(table.swapoff(TYPE), Ok(1));
+        table.swapon(TYPE, REGION + 1).unwrap();
+        table.record(entry(1), B).unwrap();
+        reader.join().unwrap();
+    });
+}
+
+/// A migration beside a swapoff moves what it still finds; the swapoff drops each record once.
+#[test]
+fn swapoff_vs_migrate() {
+    explore("swapoff_vs_migrate", None, || {
+        let table = table(&[(0, A), (1, A), (REGION, A)]);
+        let migration = spawn(&table, |table| table.migrate(A, B));
+        assert_eq!(table.swapoff(TYPE), Ok(3));
+        assert!([0, 2, 3].contains(&migration.join().unwrap()));
+        table.swapon(TYPE, 2 * REGION).unwrap();
+        assert_eq!(table.count_at_most(A) + table.count_at_most(B), 0);
+        assert_eq!(table.runs(TYPE).count(), 0);
+        table.validate().unwrap();
+    });
+}
+
+/// A writer that began before a swapoff writes nothing to the next swapfile of the type: a record of a
+/// slot that only the first one has is dropped with it, or refused.
+#[test]
+fn swapoff_and_swapon_vs_stale_record() {
+    explore("swapoff_and_swapon_vs_stale_record", Some(5), || {
+        let table = table(&[]);
+        let writer = spawn(&table, |table| table.record(entry(REGION + 2), A));
+        let dropped = table.swapoff(TYPE).unwrap();
+        // The same area, of other use.
+        table.swapon(TYPE, REGION + 1).unwrap();
+        match writer.join().unwrap() {
+            Ok(had) => assert_eq!((had, dropped), (None, 1)),
+            Err(_) => assert_eq!(dropped, 0),
+        }
+        assert_eq!(owner(&table, REGION + 2), None);
+        table.validate().unwrap();
+    });
+}
+
+/// The same for a migration: what the next swapfile holds of the old id is moved only by one that began
+/// after its swapon, and the index agrees in each case.
+#[test]
+fn swapoff_and_swapon_vs_stale_migrate() {
+    explore("swapoff_and_swapon_vs_stale_migrate", Some(4), || {
+        let table = table(&[(0, A), (REGION, A)]);
+        let migration = spawn(&table, |table| table.migrate(A, B));
+        assert_eq!(table.swapoff(TYPE), Ok(2));
+        table.swapon(TYPE, REGION + 1).unwrap();
+        table.record(entry(REGION), A).unwrap();
+        let moved = migration.join().unwrap();
+        let now = owner(&table, REGION);
+        // It was there for the first swapfile, for the second one, or for neither.
+        match moved {
+            0 => assert_eq!(now, Some(A)),
+            1 => assert!(now == Some(A) || now == Some(B)),
+            2 => assert_eq!(now, Some(A)),
+            more => panic!("{more} moved"),
+        }
+        table.validate().unwrap();
+    });
+}
+
+/// Of two swapoffs one wins, and of two swapons; the others are refused and change nothing.
+#[test]
+fn swapoff_vs_swapoff_and_swapon_vs_swapon() {
+    explore("swapoff_vs_swapoff", None, || {
+        let table = table(&[(0, A)]);
+        let other = spawn(&table, |table| table.swapoff(TYPE));
+        let mine = table.swapoff(TYPE);
+        let theirs = other.join().unwrap();
+        assert_ne!(mine.is_ok(), theirs.is_ok());
+        assert_eq!(mine.or(theirs), Ok(1));
+    });
+    explore("swapon_vs_swapon", None, || {
+        let table = table(&[]);
+        table.swapoff(TYPE).unwrap();
+        let other = spawn(&table, |table| table.swapon(TYPE, REGION).is_ok());
+        let mine = table.swapon(TYPE, 2 * REGION).is_ok();
+        assert_ne!(mine, other.join().unwrap());
+        let pages = if mine { 2 * REGION } else { REGION };
+        assert_eq!(table.max_pages(TYPE), Some(pages));
+        table.validate().unwrap();
+    });
+}
+
+/// The presence bits of neighbouring regions lie in one word; one is set while the other is cleared, and
+/// both changes last.
+#[test]
+fn presence_set_vs_clear() {
+    explore("presence_set_vs_clear", None, || {
+        let table = table(&[(0, A)]);
+        let clears = spawn(&table, |table| table.clear(entry(0)).unwrap());
+        assert_eq!(table.record(entry(REGION), A), Ok(None));
+        assert_eq!(clears.join().unwrap(), Some(A));
+        table.validate().unwrap();
+        assert_eq!(table.migrate(A, B), 1);
+        assert_eq!(owner(&table, REGION), Some(B));
+    });
+}
+
+/// Migrations of `a` to `b` and of `b` to `c` beside each other: what was `b` is `c`, what was `a` is `b`
+/// or `c`, and nothing is lost.
+#[test]
+fn migrate_a_to_b_vs_b_to_c() {
+    explore("migrate_a_to_b_vs_b_to_c", None, || {
+        let table = table(&[(0, A), (1, B), (REGION, A)]);
+        let other = spawn(&table, |table| table.migrate(A, B));
+        let to_c = table.migrate(B, C);
+        assert_eq!(other.join().unwrap(), 2);
+        assert_eq!(owner(&table, 1), Some(C));
+        let were_a = [owner(&table, 0), owner(&table, REGION)];
+        let now_c = were_a.iter().filter(|&&owner| owner == Some(C)).count() as u64;
+        assert!(
+            were_a
+                .iter()
+                .flatten()
+                .all(|&owner| owner == B || owner == C)
+        );
+        assert_eq!(to_c, 1 + now_c);
+        table.validate().unwrap();
+    });
+}
+
+/// Migrations of `a` to `b` and of `b` to `a` beside each other end, and every record has one of the two.
+#[test]
+fn migrate_a_to_b_vs_b_to_a() {
+    explore("migrate_a_to_b_vs_b_to_a", None, || {
+        let table = table(&[(0, A), (1, B), (REGION, A)]);
+        let other = spawn(&table, |table| table.migrate(A, B));
+        let to_a = table.migrate(B, A);
+        let to_b = other.join().unwrap();
+        let owners = [0, 1, REGION].map(|offset| owner(&table, offset).unwrap());
+        let are_a = owners.iter().filter(|&&owner| owner == A).count() as u64;
+        assert!(owners.iter().all(|&owner| owner == A || owner == B));
+        // Two were `a` at first.
+        assert_eq!(are_a + to_b, 2 + to_a);
+        table.validate().unwrap();
+    });
+}
+
+/// A range over two regions beside a migration: each of its slots goes over as it was or as it became.
+#[test]
+fn range_vs_migrate() {
+    explore("range_vs_migrate", None, || {
+        let table = table(&[(3, A), (REGION, A)]);
+        let writer = spawn(&table, |table| {
+            let had = table.record_range(entry(3), 2, C).unwrap();
+            let slots = had.iter().map(|run| run.len).sum::<u64>();
+            assert_eq!(slots, 2);
+            let were_b = had.iter().filter(|run| run.id == B).map(|run| run.len);
+            were_b.sum::<u64>()
+        });
+        let moved = table.migrate(A, B);
+        // What was moved before the range came was `b` when it came.
+        assert_eq!(writer.join().unwrap(), moved);
+        assert_eq!(
+            (owner(&table, 3), owner(&table, REGION)),
+            (Some(C), Some(C))
+        );
+        table.validate().unwrap();
+    });
+}
+
+/// An iteration beside a migration gives every record that nobody changes once, and those beside it with
+/// the owner before or after.
+#[test]
+fn runs_vs_migrate() {
+    explore("runs_vs_migrate", None, || {
+        let table = table(&[(0, A), (1, C), (REGION, C)]);
+        let reader = spawn(&table, |table| {
+            let runs: Vec<_> = table.runs(TYPE).collect();
+            let starts: Vec<_> = runs.iter().map(|run| run.start.offset()).collect();
+            assert_eq!(starts, [0, 1, REGION]);
+            assert!(runs[0].id == A || runs[0].id == B);
+            assert_eq!((runs[1].id, runs[2].id), (C, C));
+        });
+        assert_eq!(table.migrate(A, B), 1);
+        reader.join().unwrap();
+    });
+}
+
+/// Three threads in one region: a slot that one records while another one migrates what it had, beside a
+/// lookup that sees what the slot held in its order.
+#[test]
+fn record_vs_migrate_vs_lookup() {
+    explore("record_vs_migrate_vs_lookup", None, || {
+        let table = table(&[(0, A), (1, A)]);
+        let writer = spawn(&table, |table| table.record(entry(1), C).unwrap());
+        let reader = spawn(&table, |table| {
+            let seen = [(); 2].map(|()| owner(table, 1).unwrap());
+            let held = [[A, A], [A, B], [A, C], [B, B], [B, C], [C, C]];
+            assert!(held.contains(&seen), "{seen:?}");
+        });
+        let moved = table.migrate(A, B);
+        reader.join().unwrap();
+        let had = writer.join().unwrap();
+        assert_eq!(had, Some(if moved == 2 { B } else { A }));
+        assert_eq!((owner(&table, 0), owner(&table, 1)), (Some(B), Some(C)));
+        table.validate().unwrap();
+    });
+}
+
+/// Three threads: what is recorded and migrated while the type goes off is dropped, and counted once.
+#[test]
+fn swapoff_vs_record_vs_migrate() {
+    explore("swapoff_vs_record_vs_migrate", Some(2), || {
+        let table = table(&[(0, A)]);
+        let writer = spawn(&table, |table| table.record(entry(REGION), A).is_ok());
+        let migration = spawn(&table, |table| table.migrate(A, B));
+        let dropped = table.swapoff(TYPE).unwrap();
+        let recorded = u64::from(writer.join().unwrap());
+        assert_eq!(dropped, 1 + recorded);
+        assert!(migration.join().unwrap() <= dropped);
+        table.swapon(TYPE, 2 * REGION).unwrap();
+        assert_eq!(table.runs(TYPE).count(), 0);
+        table.validate().unwrap();
+    });
+}
