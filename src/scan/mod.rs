@@ -91,6 +91,27 @@ impl Backend {
             Self::Wide
         }
     }
+
+    /// The scan by itself, for fuzzing: turns every `old` of `entries`, at most 65536 of them, into `new`
+    /// (`write`) or counts them, from the front, until it found `stop_at` or a few more. Gives how many it
+    /// found, the exclusive-or of their positions, and how many entries it looked at.
+    #[doc(hidden)]
+    pub fn scan(
+        self,
+        entries: &mut [AtomicU16],
+        write: bool,
+        (old, new): (u16, u16),
+        stop_at: u32,
+    ) -> (u32, u32, usize) {
+        let found = if write {
+            // SAFETY: they are borrowed for this call alone, so nobody else writes them (invariant 3).
+            unsafe { replace(self, entries, old, new, stop_at) }
+        } else {
+            // SAFETY: as above.
+            unsafe { count(self, entries, old, stop_at) }
+        };
+        (found.tally.count, found.tally.xor, found.end)
+    }
 }
 
 impl fmt::Display for Backend {

@@ -1,0 +1,20 @@
+//! `record`, `clear`, `cmpxchg` and `lookup` on few slots and few ids, beside a map.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use swap_records::SwapRecords;
+use swap_records_fuzz::CmpxchgOps;
+use swap_records_fuzz::oracle::{Both, CMPXCHG_PAGES, Op};
+
+fuzz_target!(|ops: CmpxchgOps| {
+    let table = SwapRecords::new();
+    let mut both = Both::new(&table);
+    both.apply(&Op::Swapon(0, CMPXCHG_PAGES));
+    for (done, op) in ops.0.iter().enumerate() {
+        both.apply(op);
+        if done % 16 == 15 {
+            both.check();
+        }
+    }
+    both.finish();
+});

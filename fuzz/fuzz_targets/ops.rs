@@ -1,0 +1,28 @@
+//! All operations of a table over several types, beside a map.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use lock_api::RawMutex;
+use swap_records::{RawSpinLock, SwapRecords, parking_lot};
+use swap_records_fuzz::TableOps;
+use swap_records_fuzz::oracle::{AT_FIRST, Both};
+
+fn agrees<L: RawMutex>(input: &TableOps) {
+    let table = SwapRecords::<L>::with_lock().with_backend(input.table.backend);
+    let mut both = Both::new(&table);
+    for (done, op) in AT_FIRST.iter().chain(&input.ops).enumerate() {
+        both.apply(op);
+        if done % 16 == 15 {
+            both.check();
+        }
+    }
+    both.finish();
+}
+
+fuzz_target!(|input: TableOps| {
+    if input.table.parking_lot {
+        agrees::<parking_lot::RawMutex>(&input);
+    } else {
+        agrees::<RawSpinLock>(&input);
+    }
+});

@@ -1,0 +1,62 @@
+//! Every backend that this machine can run, beside the scalar one and the contract.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use swap_records::Backend;
+use swap_records_fuzz::{Content, oracle::backends};
+
+/// A scan looks at how many it found once in at most this many entries.
+const BLOCK: usize = 128;
+
+fuzz_target!(|content: Content| {
+    let places: Vec<_> = (0..content.ids.len())
+        .filter(|&at| content.ids[at] == content.old)
+        .collect();
+    for backend in backends() {
+        for write in [false, true] {
+            check(backend, write, &content, &places);
+        }
+    }
+});
+
+fn check(backend: Backend, write: bool, content: &Content, places: &[usize]) {
+    let Content { old, new, .. } = *content;
+    let stop_at = content.stop_at as usize;
+    let mut guarded = content.entries();
+    let (count, xor, end) = backend.scan(guarded.entries(), write, (old, new), content.stop_at);
+    let count = count as usize;
+    let enough = places.len().min(stop_at);
+    assert!(
+        count >= enough && count <= places.len(),
+        "{backend}: {count} of {enough}"
+    );
+    assert!(
+        count < enough + BLOCK,
+        "{backend}: {count}, to stop at {stop_at}"
+    );
+    if backend == Backend::Scalar {
+        assert_eq!(count, enough, "one at a time, it stops where it should");
+    }
+    // The first of them, and no other.
+    let found = &places[..count];
+    let all = found.iter().fold(0, |all, &place| all ^ place);
+    assert_eq!(xor as usize, all, "{backend}");
+    // It looked past what it found, not past what it left, and not much further than it had to.
+    let seen = found.last().map_or(0, |&last| last + 1);
+    let len = content.ids.len();
+    let left = places.get(count).copied().unwrap_or(len);
+    assert!(
+        seen <= end && end <= left,
+        "{backend}: {seen} <= {end} <= {left}"
+    );
+    assert!(
+        count < stop_at || end <= seen + BLOCK,
+        "{backend}: {end} after {seen}"
+    );
+    assert!(count >= stop_at || end == len, "{backend}: {end} of {len}");
+    let mut expected = content.ids.clone();
+    if write {
+        found.iter().for_each(|&place| expected[place] = new);
+    }
+    assert!(guarded.into_ids(old) == expected, "{backend}: {found:?}");
+}

@@ -1,0 +1,15 @@
+//! Two or three threads on a handful of slots: some order explains what each was told.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use swap_records::{RawSpinLock, parking_lot};
+use swap_records_fuzz::ThreadOps;
+use swap_records_fuzz::oracle::history::explains_all;
+
+fuzz_target!(|input: ThreadOps| {
+    if input.parking_lot {
+        explains_all::<parking_lot::RawMutex>(&input.lists);
+    } else {
+        explains_all::<RawSpinLock>(&input.lists);
+    }
+});

@@ -1,0 +1,225 @@
+//! Operations from bytes. Each takes a few, of fixed meaning: a changed byte is a changed operation,
+//! and those behind it stay what they were.
+
+use arbitrary::{Arbitrary, Result, Unstructured};
+use swap_records::{Backend, SwapEntry};
+
+use crate::oracle::history::MOST_THREADS;
+use crate::oracle::{
+    BORDERS, CMPXCHG_OWNERS, CMPXCHG_SLOTS, Hint, IDS, MOST_PAGES, Op, SHARED_SLOTS, SIZES, Slot,
+    TYPES, backends,
+};
+
+/// One of these, by one byte.
+fn pick<T: Copy>(u: &mut Unstructured, of: &[T]) -> Result<T> {
+    Ok(of[usize::from(u8::arbitrary(u)?) % of.len()])
+}
+
+fn until_empty<T>(
+    u: &mut Unstructured,
+    most: usize,
+    mut next: impl FnMut(&mut Unstructured) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    while !u.is_empty() && all.len() < most {
+        all.push(next(u)?);
+    }
+    Ok(all)
+}
+
+/// Operations on the few slots of `cmpxchg`.
+#[derive(Debug)]
+pub struct CmpxchgOps(pub Vec<Op>);
+
+impl<'a> Arbitrary<'a> for CmpxchgOps {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        until_empty(u, 96, |u| {
+            // Two bytes: what and where, and the owners.
+            let [what, owners] = <[u8; 2]>::arbitrary(u)?;
+            let slot = CMPXCHG_SLOTS[usize::from(what >> 4) % CMPXCHG_SLOTS.len()];
+            let [old, new] = [owners, owners >> 4].map(|n| CMPXCHG_OWNERS[usize::from(n) % 4]);
+            Ok(match what % 16 {
+                0..5 if new > 0 => Op::Record(slot, new),
+                0..7 => Op::Clear(slot),
+                7..14 => Op::Cmpxchg(slot, old, new),
+                _ => Op::Lookup(slot),
+            })
+        })
+        .map(Self)
+    }
+}
+
+/// Which lock and which backend a table is to have.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    pub parking_lot: bool,
+    pub backend: Backend,
+}
+
+impl<'a> Arbitrary<'a> for Table {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let byte = u8::arbitrary(u)?;
+        let backends: Vec<_> = backends().collect();
+        Ok(Self {
+            parking_lot: byte & 0x80 != 0,
+            backend: backends[usize::from(byte & 0x7f) % backends.len()],
+        })
+    }
+}
+
+/// Operations of all kinds over several types.
+#[derive(Debug)]
+pub struct TableOps {
+    pub table: Table,
+    pub ops: Vec<Op>,
+}
+
+impl<'a> Arbitrary<'a> for TableOps {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let table = Table::arbitrary(u)?;
+        // The oracle takes each slot of a range by itself.
+        let mut slots_left = MOST_PAGES;
+        let ops = until_empty(u, 64, |u| {
+            let mut op = table_op(u)?;
+            if let Op::RecordRange(_, nr, _) | Op::ClearRange(_, nr) = &mut op
+                && *nr <= MOST_PAGES
+            {
+                *nr = (*nr).min(slots_left.max(64));
+                slots_left = slots_left.saturating_sub(*nr);
+            }
+            Ok(op)
+        })?;
+        Ok(Self { table, ops })
+    }
+}
+
+fn table_op(u: &mut Unstructured) -> Result<Op> {
+    Ok(match u8::arbitrary(u)? % 64 {
+        0..2 => Op::Swapon(pick(u, &TYPES)?, size(u)?),
+        2 => Op::Swapoff(pick(u, &TYPES)?),
+        3..13 => Op::Record(slot(u)?, pick(u, &IDS)?),
+        13..16 => Op::Clear(slot(u)?),
+        16..22 => Op::Cmpxchg(slot(u)?, owner(u)?, owner(u)?),
+        22..24 => Op::Lookup(slot(u)?),
+        24..32 => Op::RecordRange(slot(u)?, length(u)?, pick(u, &IDS)?),
+        32..36 => Op::ClearRange(slot(u)?, length(u)?),
+        36..38 => Op::Count(pick(u, &IDS)?),
+        38 => Op::Runs(pick(u, &TYPES)?),
+        39 => Op::RunsOf(pick(u, &IDS)?),
+        40..44 => Op::Migrate(pick(u, &IDS)?, pick(u, &IDS)?),
+        44..46 => Op::MigrateInSteps(pick(u, &IDS)?, pick(u, &IDS)?, budget(u)?),
+        46..50 => Op::MigrateWithHint(pick(u, &IDS)?, pick(u, &IDS)?, hint(u)?),
+        50..52 => Op::Begin(pick(u, &IDS)?, pick(u, &IDS)?),
+        52..56 => Op::Step(budget(u)?),
+        56 => Op::Walk(pick(u, &TYPES)?),
+        57..59 => Op::WalkOf(pick(u, &IDS)?),
+        _ => Op::Next(u8::arbitrary(u)? % 8),
+    })
+}
+
+/// No owner in one of eight.
+fn owner(u: &mut Unstructured) -> Result<u16> {
+    let byte = u8::arbitrary(u)?;
+    Ok(if byte < 32 {
+        0
+    } else {
+        IDS[usize::from(byte) % IDS.len()]
+    })
+}
+
+/// Mostly near a border.
+fn slot(u: &mut Unstructured) -> Result<Slot> {
+    let [how, by] = <[u8; 2]>::arbitrary(u)?;
+    let ty = TYPES[usize::from(how >> 6) % TYPES.len()];
+    let near = |border: u64| (border + u64::from(by % 16)).saturating_sub(8);
+    let offset = match how & 0x3f {
+        how @ 0..56 => near(BORDERS[usize::from(how) % BORDERS.len()]),
+        56..63 => u64::from(by) * MOST_PAGES / 255,
+        _ => SwapEntry::MAX_OFFSET - u64::from(by % 2),
+    };
+    Ok((ty, offset))
+}
+
+fn length(u: &mut Unstructured) -> Result<u64> {
+    let [how, by] = <[u8; 2]>::arbitrary(u)?;
+    let by = u64::from(by);
+    Ok(match how {
+        0..192 => by % 20,
+        192..224 => by * 32,
+        // From near one border to near another.
+        224..254 => (BORDERS[usize::from(how) % BORDERS.len()] + by % 16).saturating_sub(8),
+        _ => u64::MAX - by,
+    })
+}
+
+fn size(u: &mut Unstructured) -> Result<u64> {
+    let [how, by] = <[u8; 2]>::arbitrary(u)?;
+    let by = u64::from(by);
+    Ok(match how {
+        0..128 => MOST_PAGES - by % 8,
+        128..192 => 1 + by * 9,
+        _ => SIZES[usize::from(how) % SIZES.len()],
+    })
+}
+
+/// In entries: none, odd ones, and all.
+fn budget(u: &mut Unstructured) -> Result<u64> {
+    let byte = u8::arbitrary(u)?;
+    Ok(match byte {
+        0 => 0,
+        255 => u64::MAX,
+        _ => u64::from(byte) * 777 - 776,
+    })
+}
+
+fn hint(u: &mut Unstructured) -> Result<Hint> {
+    let [how, by] = <[u8; 2]>::arbitrary(u)?;
+    let by = u64::from(by);
+    Ok(match how % 4 {
+        0 => Hint::Right,
+        1 => Hint::TooHigh(if by == 255 { u64::MAX } else { by }),
+        2 => Hint::TooLow(if by == 255 { u64::MAX } else { by }),
+        _ => Hint::Falling(by, u64::from(how >> 2)),
+    })
+}
+
+/// A list of operations on the shared slots for each of two or three threads.
+#[derive(Debug)]
+pub struct ThreadOps {
+    pub parking_lot: bool,
+    pub lists: Vec<Vec<Op>>,
+}
+
+impl<'a> Arbitrary<'a> for ThreadOps {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let byte = u8::arbitrary(u)?;
+        let threads = MOST_THREADS - usize::from(byte & 1);
+        let all = until_empty(u, 12 * threads, thread_op)?;
+        // In turn, so that one more byte at the end is one more operation for one thread.
+        let list = |thread| all.iter().skip(thread).step_by(threads).cloned();
+        Ok(Self {
+            parking_lot: byte & 0x80 != 0,
+            lists: (0..threads).map(|thread| list(thread).collect()).collect(),
+        })
+    }
+}
+
+fn thread_op(u: &mut Unstructured) -> Result<Op> {
+    let [what, place, owners] = <[u8; 3]>::arbitrary(u)?;
+    let offset = SHARED_SLOTS.start + u64::from(place) % 6;
+    let nr = 1 + u64::from(place >> 4) % (SHARED_SLOTS.end - offset);
+    let slot = (0, offset);
+    // Three ids and no owner; ids 1 and 4097 share a counter.
+    let [old, new] = [owners, owners >> 4].map(|n| CMPXCHG_OWNERS[usize::from(n) % 4]);
+    Ok(match what % 32 {
+        0..6 if new > 0 => Op::Record(slot, new),
+        0..8 => Op::Clear(slot),
+        8..17 => Op::Cmpxchg(slot, old, new),
+        17..20 => Op::Lookup(slot),
+        20..24 if new > 0 => Op::RecordRange(slot, nr, new),
+        20..26 => Op::ClearRange(slot, nr),
+        26..29 if old > 0 && new > 0 => Op::Migrate(old, new),
+        29 if old > 0 => Op::Count(old),
+        _ => Op::Runs(0),
+    })
+}

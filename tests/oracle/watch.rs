@@ -1,0 +1,50 @@
+//! What must hold for an operation that is not over yet, while others change the table.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use swap_records::{MemcgId, Run};
+
+use super::Slot;
+
+/// The slots that nobody has changed since the watch began, and all that the others have been.
+#[derive(Debug)]
+pub(super) struct Watch {
+    unchanged: BTreeMap<Slot, MemcgId>,
+    meanwhile: BTreeMap<Slot, BTreeSet<Option<MemcgId>>>,
+}
+
+impl Watch {
+    pub(super) fn new(records: impl Iterator<Item = (Slot, MemcgId)>) -> Self {
+        Self {
+            unchanged: records.collect(),
+            meanwhile: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn changed(&mut self, slot: Slot, from: Option<MemcgId>, to: Option<MemcgId>) {
+        self.unchanged.remove(&slot);
+        self.meanwhile.entry(slot).or_default().extend([from, to]);
+    }
+
+    /// The slots that have been as they are all the time.
+    pub(super) fn unchanged(&self) -> impl Iterator<Item = (&Slot, &MemcgId)> {
+        self.unchanged.iter()
+    }
+
+    /// An iterator gave this run: each slot of it has had that owner since the watch began.
+    pub(super) fn saw(&mut self, run: Run) {
+        let start = run.start.offset();
+        for offset in start..start + run.len {
+            let slot = (run.start.swap_type().get(), offset);
+            match self.unchanged.remove(&slot) {
+                Some(owner) => assert_eq!(owner, run.id, "{slot:?} in {run:?}"),
+                None => assert!(
+                    self.meanwhile
+                        .get(&slot)
+                        .is_some_and(|owners| owners.contains(&Some(run.id))),
+                    "{slot:?} never had the owner of {run:?}"
+                ),
+            }
+        }
+    }
+}
