@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Each fuzz target for a bounded time, from the committed seeds and what earlier runs left in
-# fuzz/corpus. Prints how often each was executed. Needs the nightly toolchain and cargo-fuzz, and gets
+# Each fuzz target for a bounded time, from the committed inputs (seed-*) and what earlier runs left beside
+# them in fuzz/corpus. Prints how often each was executed. Needs the nightly toolchain and cargo-fuzz, and gets
 # them where they are missing. What a crash is turned into: docs/testing.md.
 #
 #   FUZZ_SECONDS   for each target                (60)
@@ -25,11 +25,7 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
 fuzz() {
-    local target=$1 seeds=()
-    mkdir -p "fuzz/corpus/$target"
-    [ -d "fuzz/seeds/$target" ] && seeds=("fuzz/seeds/$target")
-    cargo +nightly fuzz run "${flags[@]}" "$target" "fuzz/corpus/$target" "${seeds[@]}" -- \
-        -max_total_time="$seconds" -rss_limit_mb=4096 >"$logs/$target" 2>&1
+    cargo +nightly fuzz run "${flags[@]}" "$1" -- -max_total_time="$seconds" >"$logs/$1" 2>&1
 }
 
 # A run counts if libFuzzer says how often it executed the target.
