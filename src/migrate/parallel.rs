@@ -6,7 +6,7 @@
 //! only grows, by compare-exchange, up to the number of regions.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::vec::Vec;
 
@@ -17,7 +17,6 @@ use super::{Job, Migrated, Migration};
 use crate::cell::counter;
 use crate::entry::SwapType;
 use crate::swapfile::On;
-use crate::sync::{AtomicU64, Ordering};
 
 /// How many regions must be visited for one more thread to be worth its start: a thread takes as long to start as
 /// some ten regions to scan, or some hundred to be told that they have one record.
