@@ -39,7 +39,8 @@ fn a_table_is_shared_between_threads_if_its_lock_is() {
     fn shared<T: Send + Sync>() {}
     shared::<SwapRecords>();
     shared::<SwapRecords<parking_lot::RawMutex>>();
-    assert!(size_of::<SwapRecords>() <= 33 * 128);
+    // A line or two for each type; those of s390x have 256 bytes.
+    assert!(size_of::<SwapRecords>() <= 33 * align_of::<SwapRecords>().max(128));
 }
 
 #[test]

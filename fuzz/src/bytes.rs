@@ -6,8 +6,8 @@ use swap_records::{Backend, SwapEntry};
 
 use crate::oracle::history::MOST_THREADS;
 use crate::oracle::{
-    BORDERS, CMPXCHG_OWNERS, CMPXCHG_SLOTS, Hint, IDS, MOST_PAGES, Op, SHARED_SLOTS, SIZES, Slot,
-    TYPES, backends,
+    BORDERS, CHUNK, CMPXCHG_OWNERS, CMPXCHG_SLOTS, Hint, IDS, MOST_PAGES, Op, REGION, SHARED_SLOTS,
+    SIZES, Slot, TYPES, backends,
 };
 
 /// One of these, by one byte.
@@ -77,8 +77,8 @@ pub struct TableOps {
 impl<'a> Arbitrary<'a> for TableOps {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         let table = Table::arbitrary(u)?;
-        // The oracle takes each slot of a range by itself.
-        let mut slots_left = MOST_PAGES;
+        // The oracle takes each slot of a range by itself: one range over a region, and little more.
+        let mut slots_left = REGION + 2 * CHUNK;
         let ops = until_empty(u, 64, |u| {
             let mut op = table_op(u)?;
             if let Op::RecordRange(_, nr, _) | Op::ClearRange(_, nr) = &mut op
