@@ -106,3 +106,71 @@ fn validate_end<L: RawMutex>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::SwapEntry;
+    use crate::id::MemcgId;
+    use crate::sync::AtomicU16;
+
+    /// A table with records of ids 1 and 2 in its only region.
+    fn table() -> SwapRecords {
+        let table = SwapRecords::new();
+        let ty = SwapType::new(4).unwrap();
+        table.swapon(ty, 100).unwrap();
+        for (offset, id) in [(3, 1), (9, 1), (10, 2)] {
+            let entry = SwapEntry::new(ty, offset).unwrap();
+            table.record(entry, MemcgId::new(id).unwrap()).unwrap();
+        }
+        table.validate().unwrap();
+        table
+    }
+
+    fn on(table: &SwapRecords) -> On<'_, crate::RawSpinLock> {
+        table.file(SwapType::new(4).unwrap()).on().unwrap()
+    }
+
+    #[test]
+    fn a_cell_that_disagrees_with_the_entries_is_found() {
+        let table = table();
+        // An entry that is none of the table's goes from id 1 to id 2 in the cells alone.
+        let elsewhere = AtomicU16::new(1);
+        let had = on(&table)
+            .index()
+            .try_set(0, (&elsewhere, 9), 2, |_| true, || true);
+        assert_eq!(had, Some(1));
+        let what = table.validate().unwrap_err();
+        assert!(
+            what.starts_with("type 4, region 0: counter 1: the cell says"),
+            "{what}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_presence_bit_is_found() {
+        for (counter, set) in [(1, false), (5, true)] {
+            let table = table();
+            let presence = on(&table).index().presence();
+            if set {
+                presence.set(counter, 0);
+            } else {
+                presence.clear(counter, 0);
+            }
+            let what = table.validate().unwrap_err();
+            let wrong = format!("type 4, region 0: counter {counter}: wrong presence bit");
+            assert!(what.starts_with(&wrong), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_counter_that_nobody_knows_of_is_found() {
+        let table = table();
+        on(&table).index().presence().discard();
+        let what = table.validate().unwrap_err();
+        assert!(
+            what.starts_with("type 4, region 0: counter 1: no block for"),
+            "{what}"
+        );
+    }
+}

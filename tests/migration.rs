@@ -167,6 +167,51 @@ fn a_hint_that_is_too_high_costs_time_only() {
 }
 
 #[test]
+fn every_kind_of_hint_is_taken_at_its_word() {
+    for charged in 0..9 {
+        let table = table(8);
+        for region in 0..8 {
+            table.record(entry(0, region * REGION), id(2)).unwrap();
+        }
+        let (word, size) = (
+            AtomicU64::new(charged),
+            AtomicUsize::new(usize::try_from(charged).unwrap()),
+        );
+        let closure = || charged;
+        let migration = || table.migration(id(2), id(3));
+        for migration in [
+            migration().memsw_hint(&charged),
+            migration().memsw_hint(&word),
+            migration().memsw_hint(&size),
+            migration().memsw_hint(&closure),
+        ] {
+            let migrated = migration.run();
+            let (moved, left) = (migrated.moved, migrated.left_at_most);
+            assert_eq!((moved, left), (charged, 8 - charged));
+            assert!(migrated.stopped_by_hint);
+            assert_eq!(table.migrate(id(3), id(2)), charged);
+        }
+    }
+}
+
+#[test]
+fn a_budget_is_spent_by_entries_that_are_looked_at() {
+    // One record a region costs 2048 entries each, a scan to the last of its entries all of them.
+    let table = table(8);
+    for region in 0..8 {
+        table.record(entry(0, region * REGION), id(2)).unwrap();
+    }
+    let least = CHUNK_ENTRIES.max(2048) as u64;
+    for (budget, regions) in [(0, 1), (1, 1), (least, 1), (least + 1, 2), (3 * least, 3)] {
+        let mut migration = table.migration(id(2), id(3));
+        assert_eq!(migration.step(budget), Step::More);
+        assert_eq!(migration.so_far().moved, regions);
+        drop(migration);
+        assert_eq!(table.migrate(id(3), id(2)), regions);
+    }
+}
+
+#[test]
 fn a_hint_may_change_while_the_migration_runs() {
     let table = table(8);
     for region in 0..8 {
