@@ -379,6 +379,21 @@ fn skip(backend: Backend, test: &str) {
 }
 
 #[test]
+fn the_scan_that_a_fuzzer_calls_is_the_scan() {
+    for &backend in Backend::ALL {
+        let mut entries: Vec<_> = [5, 0, 5, 7, 5].map(AtomicU16::new).into();
+        let found = backend.scan(&mut entries, false, (5, 9), u32::MAX);
+        assert_eq!(found, (3, 2 ^ 4, 5));
+        let found = backend.scan(&mut entries, true, (5, 9), 2);
+        // It may take the last one as well.
+        assert!(found == (2, 2, 3) || found == (3, 2 ^ 4, 5), "{found:?}");
+        let last = if found.0 == 2 { 5 } else { 9 };
+        let ids: Vec<_> = entries.iter().map(|entry| entry.load(Relaxed)).collect();
+        assert_eq!(ids, [9, 0, 9, 7, last]);
+    }
+}
+
+#[test]
 fn a_backend_that_is_not_available_falls_back_and_finds_the_same() {
     for &backend in Backend::ALL {
         check_stops(backend, &ids(290, 2, |at| at % 40 == 0), 3, 2, 8);
