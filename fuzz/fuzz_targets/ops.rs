@@ -8,7 +8,7 @@ use swap_records_fuzz::TableOps;
 use swap_records_fuzz::oracle::{AT_FIRST, Both};
 
 fn agrees<L: RawMutex>(input: &TableOps) {
-    let table = SwapRecords::<L>::with_lock().with_backend(input.table.backend);
+    let table = SwapRecords::<L>::with_lock().with_backend(input.backend);
     let mut both = Both::new(&table);
     for (done, op) in AT_FIRST.iter().chain(&input.ops).enumerate() {
         both.apply(op);
@@ -20,7 +20,7 @@ fn agrees<L: RawMutex>(input: &TableOps) {
 }
 
 fuzz_target!(|input: TableOps| {
-    if input.table.parking_lot {
+    if input.parking_lot {
         agrees::<parking_lot::RawMutex>(&input);
     } else {
         agrees::<RawSpinLock>(&input);

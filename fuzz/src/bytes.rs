@@ -49,47 +49,38 @@ impl<'a> Arbitrary<'a> for CmpxchgOps {
     }
 }
 
-/// Which lock and which backend a table is to have.
-#[derive(Clone, Copy, Debug)]
-pub struct Table {
-    pub parking_lot: bool,
-    pub backend: Backend,
-}
-
-impl<'a> Arbitrary<'a> for Table {
-    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let byte = u8::arbitrary(u)?;
-        let backends: Vec<_> = backends().collect();
-        Ok(Self {
-            parking_lot: byte & 0x80 != 0,
-            backend: backends[usize::from(byte & 0x7f) % backends.len()],
-        })
-    }
-}
-
-/// Operations of all kinds over several types.
+/// Operations of all kinds over several types, and the lock and the backend of the table.
 #[derive(Debug)]
 pub struct TableOps {
-    pub table: Table,
+    pub parking_lot: bool,
+    pub backend: Backend,
     pub ops: Vec<Op>,
 }
 
 impl<'a> Arbitrary<'a> for TableOps {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let table = Table::arbitrary(u)?;
-        // The oracle takes each slot of a range by itself: one range over a region, and little more.
-        let mut slots_left = REGION + 2 * CHUNK;
-        let ops = until_empty(u, 64, |u| {
+        let byte = u8::arbitrary(u)?;
+        let backends: Vec<_> = backends().collect();
+        // The oracle takes each slot of a range by itself. In one input of four, a range may go over a region.
+        let mut slots_left = match byte >> 5 & 3 {
+            0 => REGION + CHUNK,
+            _ => CHUNK / 4,
+        };
+        let ops = until_empty(u, 48, |u| {
             let mut op = table_op(u)?;
             if let Op::RecordRange(_, nr, _) | Op::ClearRange(_, nr) = &mut op
                 && *nr <= MOST_PAGES
             {
-                *nr = (*nr).min(slots_left.max(64));
+                *nr = (*nr).min(slots_left.max(20));
                 slots_left = slots_left.saturating_sub(*nr);
             }
             Ok(op)
         })?;
-        Ok(Self { table, ops })
+        Ok(Self {
+            parking_lot: byte & 0x80 != 0,
+            backend: backends[usize::from(byte & 0x1f) % backends.len()],
+            ops,
+        })
     }
 }
 
