@@ -60,31 +60,32 @@ fn op() -> impl Strategy<Value = Op> {
     let pages =
         prop_oneof![4 => MOST_PAGES - 20..=MOST_PAGES, 1 => 1..100_u64, 3 => select(&SIZES)];
     prop_oneof![
-        2 => (ty(), pages).prop_map(|(ty, pages)| Op::Swapon(ty, pages)),
-        1 => ty().prop_map(Op::Swapoff),
-        12 => (slot(), id()).prop_map(|(slot, id)| Op::Record(slot, id)),
-        4 => slot().prop_map(Op::Clear),
-        6 => (slot(), owner(), owner()).prop_map(|(slot, old, new)| Op::Cmpxchg(slot, old, new)),
-        3 => slot().prop_map(Op::Lookup),
-        6 => (slot(), nr(), id()).prop_map(|(slot, nr, id)| Op::RecordRange(slot, nr, id)),
-        3 => (slot(), nr()).prop_map(|(slot, nr)| Op::ClearRange(slot, nr)),
-        2 => id().prop_map(Op::Count),
-        1 => ty().prop_map(Op::Runs),
-        1 => id().prop_map(Op::RunsOf),
-        4 => (id(), id()).prop_map(|(old, new)| Op::Migrate(old, new)),
-        2 => (id(), id(), budget())
-            .prop_map(|(old, new, budget)| Op::MigrateInSteps(old, new, budget)),
-        3 => (id(), id(), hint()).prop_map(|(old, new, hint)| Op::MigrateWithHint(old, new, hint)),
-        2 => (id(), id()).prop_map(|(old, new)| Op::Begin(old, new)),
-        3 => budget().prop_map(Op::Step),
-        1 => ty().prop_map(Op::Walk),
-        1 => id().prop_map(Op::WalkOf),
-        4 => (0..6_u8).prop_map(Op::Next),
-    ]
+            2 => (ty(), pages).prop_map(|(ty, pages)| Op::Swapon(ty, pages)),
+            1 => ty().prop_map(Op::Swapoff),
+            12 => (slot(), id()).prop_map(|(slot, id)| Op::Record(slot, id)),
+            4 => slot().prop_map(Op::Clear),
+            6 => (slot(), owner(), owner()).prop_map(|(slot, old, new)| Op::Cmpxchg(slot, old, new)),
+            3 => slot().prop_map(Op::Lookup),
+            6 => (slot(), nr(), id()).prop_map(|(slot, nr, id)| Op::RecordRange(slot, nr, id)),
+            3 => (slot(), nr()).prop_map(|(slot, nr)| Op::ClearRange(slot, nr)),
+            2 => id().prop_map(Op::Count),
+            1 => ty().prop_map(Op::Runs),
+            1 => id().prop_map(Op::RunsOf),
+            4 => (id(), id()).prop_map(|(old, new)| Op::Migrate(old, new)),
+            2 => (id(), id(), budget())
+                .prop_map(|(old, new, budget)| Op::MigrateInSteps(old, new, budget)),
+            3 => (id(), id(), hint(), 0..4_u8)
+    .prop_map(|(old, new, hint, threads)| Op::MigrateWithHint(old, new, hint, threads)),
+            2 => (id(), id()).prop_map(|(old, new)| Op::Begin(old, new)),
+            3 => budget().prop_map(Op::Step),
+            1 => ty().prop_map(Op::Walk),
+            1 => id().prop_map(Op::WalkOf),
+            4 => (0..6_u8).prop_map(Op::Next),
+        ]
 }
 
 /// Does the operations on a table with types 0 and 1 on, and on a map.
-fn agrees<L: RawMutex>(table: &SwapRecords<L>, ops: &[Op]) {
+fn agrees<L: RawMutex + Send + Sync>(table: &SwapRecords<L>, ops: &[Op]) {
     let mut both = Both::new(table);
     for op in AT_FIRST.iter().chain(ops) {
         both.apply(op);

@@ -195,6 +195,22 @@ fn every_kind_of_hint_is_taken_at_its_word() {
 }
 
 #[test]
+fn a_scan_ends_with_the_swapfile_and_not_with_its_region() {
+    let table = SwapRecords::new();
+    let chunk = CHUNK_ENTRIES as u64;
+    // Two chunks in the last region, the second with one entry.
+    let pages = REGION + chunk + 1;
+    table.swapon(SwapType::new(0).unwrap(), pages).unwrap();
+    // Of the three that share a counter one is asked for, so it looks for another up to the end.
+    for (offset, owner) in [(1, 5), (2, 5 + 4096), (3, 5 + 4096)] {
+        table.record(entry(0, REGION + offset), id(owner)).unwrap();
+    }
+    let migrated = table.migration(id(5), id(6)).run();
+    assert_eq!((migrated.moved, migrated.chunks_scanned), (1, 2));
+    assert_eq!(migrated.chunks_skipped, CHUNKS);
+}
+
+#[test]
 fn a_budget_is_spent_by_entries_that_are_looked_at() {
     // One record a region costs 2048 entries each, a scan to the last of its entries all of them.
     let table = table(8);

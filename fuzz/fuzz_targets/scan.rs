@@ -5,8 +5,10 @@ use libfuzzer_sys::fuzz_target;
 use swap_records::Backend;
 use swap_records_fuzz::{Content, oracle::backends};
 
-/// A scan looks at how many it found once in at most this many entries.
-const BLOCK: usize = 128;
+/// How many entries a scan looks at, at most, between two looks at how many it found.
+fn at_once(stop_at: usize) -> usize {
+    if stop_at <= 7 { 128 } else { 2048 }
+}
 
 fuzz_target!(|content: Content| {
     let places: Vec<_> = (0..content.ids.len())
@@ -16,6 +18,7 @@ fuzz_target!(|content: Content| {
         for write in [false, true] {
             check(backend, write, &content, &places);
         }
+        check_all(backend, &content);
     }
 });
 
@@ -31,7 +34,7 @@ fn check(backend: Backend, write: bool, content: &Content, places: &[usize]) {
         "{backend}: {count} of {enough}"
     );
     assert!(
-        count < enough + BLOCK,
+        count < enough + at_once(stop_at),
         "{backend}: {count}, to stop at {stop_at}"
     );
     if backend == Backend::Scalar {
@@ -50,7 +53,7 @@ fn check(backend: Backend, write: bool, content: &Content, places: &[usize]) {
         "{backend}: {seen} <= {end} <= {left}"
     );
     assert!(
-        count < stop_at || end <= seen + BLOCK,
+        count < stop_at || end <= seen + at_once(stop_at),
         "{backend}: {end} after {seen}"
     );
     assert!(count >= stop_at || end == len, "{backend}: {end} of {len}");
@@ -59,4 +62,21 @@ fn check(backend: Backend, write: bool, content: &Content, places: &[usize]) {
         found.iter().for_each(|&place| expected[place] = new);
     }
     assert!(guarded.into_ids(old) == expected, "{backend}: {found:?}");
+}
+
+/// A slice that is `old` all over, or but for one entry: all of it is replaced, or nothing.
+fn check_all(backend: Backend, content: &Content) {
+    let (len, old, new) = (content.ids.len(), content.old, content.new);
+    let other = content.stop_at as usize;
+    let ids = (0..len).map(|at| if at == other { !old } else { old });
+    let content = Content {
+        ids: ids.collect(),
+        shift: content.shift,
+        ..*content
+    };
+    let mut guarded = content.entries();
+    let all = backend.replace_all(guarded.entries(), old, new);
+    assert_eq!(all, other >= len, "{backend}: {other} of {len}");
+    let expected = if all { vec![new; len] } else { content.ids };
+    assert!(guarded.into_ids(old) == expected, "{backend}");
 }

@@ -99,7 +99,11 @@ fn table_op(u: &mut Unstructured) -> Result<Op> {
         39 => Op::RunsOf(pick(u, &IDS)?),
         40..44 => Op::Migrate(pick(u, &IDS)?, pick(u, &IDS)?),
         44..46 => Op::MigrateInSteps(pick(u, &IDS)?, pick(u, &IDS)?, budget(u)?),
-        46..50 => Op::MigrateWithHint(pick(u, &IDS)?, pick(u, &IDS)?, hint(u)?),
+        46..50 => {
+            let [old, new] = [pick(u, &IDS)?, pick(u, &IDS)?];
+            let (hint, threads) = hint(u)?;
+            Op::MigrateWithHint(old, new, hint, threads)
+        }
         50..52 => Op::Begin(pick(u, &IDS)?, pick(u, &IDS)?),
         52..56 => Op::Step(budget(u)?),
         56 => Op::Walk(pick(u, &TYPES)?),
@@ -163,15 +167,17 @@ fn budget(u: &mut Unstructured) -> Result<u64> {
     })
 }
 
-fn hint(u: &mut Unstructured) -> Result<Hint> {
+/// A hint, and how many threads are to ask it.
+fn hint(u: &mut Unstructured) -> Result<(Hint, u8)> {
     let [how, by] = <[u8; 2]>::arbitrary(u)?;
     let by = u64::from(by);
-    Ok(match how % 4 {
+    let hint = match how % 4 {
         0 => Hint::Right,
         1 => Hint::TooHigh(if by == 255 { u64::MAX } else { by }),
         2 => Hint::TooLow(if by == 255 { u64::MAX } else { by }),
-        _ => Hint::Falling(by, u64::from(how >> 2)),
-    })
+        _ => Hint::Falling(by, u64::from(how >> 2 & 15)),
+    };
+    Ok((hint, how >> 6))
 }
 
 /// A list of operations on the shared slots for each of two or three threads.

@@ -112,6 +112,14 @@ impl Backend {
         };
         (found.tally.count, found.tally.xor, found.end)
     }
+
+    /// The same for ranges: turns all `entries` into `new` if each of them is `old`, and says whether
+    /// they were; otherwise it writes nothing.
+    #[doc(hidden)]
+    pub fn replace_all(self, entries: &mut [AtomicU16], old: u16, new: u16) -> bool {
+        // SAFETY: they are borrowed for this call alone, so nobody else writes them (invariant 3).
+        unsafe { replace_all(self, entries, old, new) }
+    }
 }
 
 impl fmt::Display for Backend {

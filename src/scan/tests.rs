@@ -390,6 +390,9 @@ fn the_scan_that_a_fuzzer_calls_is_the_scan() {
         let last = if found.0 == 2 { 5 } else { 9 };
         let ids: Vec<_> = entries.iter().map(|entry| entry.load(Relaxed)).collect();
         assert_eq!(ids, [9, 0, 9, 7, last]);
+        assert!(!backend.replace_all(&mut entries[..2], 9, 3));
+        assert!(backend.replace_all(&mut entries[2..3], 9, 3));
+        assert_eq!([0, 1, 2].map(|at| entries[at].load(Relaxed)), [9, 0, 3]);
     }
 }
 

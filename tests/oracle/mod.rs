@@ -48,7 +48,8 @@ pub enum Op {
     Migrate(u16, u16),
     /// With a budget for each step.
     MigrateInSteps(u16, u16, u64),
-    MigrateWithHint(u16, u16, Hint),
+    /// On up to so many threads.
+    MigrateWithHint(u16, u16, Hint, u8),
     /// Opens a migration, in the place of the last one.
     Begin(u16, u16),
     /// A step of the open migration, with this budget.
@@ -204,7 +205,7 @@ pub struct Both<'t, L> {
     walk: Option<Walk<'t>>,
 }
 
-impl<'t, L: RawMutex> Both<'t, L> {
+impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
     /// A table with all types off.
     pub fn new(table: &'t SwapRecords<L>) -> Self {
         Self {
@@ -283,7 +284,9 @@ impl<'t, L: RawMutex> Both<'t, L> {
                 }
                 self.step(budget);
             }
-            Op::MigrateWithHint(old, new, hint) => self.migrate_with_hint(id(old), id(new), hint),
+            Op::MigrateWithHint(old, new, hint, threads) => {
+                self.migrate_with_hint(id(old), id(new), hint, threads);
+            }
             Op::Begin(old, new) => self.begin(id(old), id(new)),
             Op::Step(budget) => self.step(budget),
             Op::Walk(of) => self.walk(Of::Type(of)),
@@ -351,7 +354,7 @@ impl<'t, L: RawMutex> Both<'t, L> {
         self.map.watches[MIGRATION] = watch;
     }
 
-    fn migrate_with_hint(&mut self, old: MemcgId, new: MemcgId, hint: Hint) {
+    fn migrate_with_hint(&mut self, old: MemcgId, new: MemcgId, hint: Hint, threads: u8) {
         let table = self.table;
         let before = self.map.count(old);
         let (first, by) = match hint {
@@ -368,7 +371,8 @@ impl<'t, L: RawMutex> Both<'t, L> {
             *says = (now.saturating_sub(by), Some(now));
             now
         };
-        let migrated = table.migration(old, new).memsw_hint(&charged).run();
+        let migration = table.migration(old, new).memsw_hint(&charged);
+        let migrated = on_threads(migration, threads).run();
         let left_at_most = self.map.count_of_counter(old);
         let most_in_a_region = self.map.most_in_a_region(old);
         if old == new {
@@ -432,6 +436,17 @@ impl<'t, L: RawMutex> Both<'t, L> {
         }
         walk.last = Some(run);
         watch.saw(run);
+    }
+}
+
+/// Without `std` there is one thread.
+fn on_threads<L: RawMutex + Send + Sync>(migration: Migration<'_, L>, n: u8) -> Migration<'_, L> {
+    #[cfg(feature = "std")]
+    return migration.threads(n.into());
+    #[cfg(not(feature = "std"))]
+    {
+        let _ = n;
+        migration
     }
 }
 
