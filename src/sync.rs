@@ -1,13 +1,15 @@
 //! Atomics, and [`RawSpinLock`], the lock of a region.
 
 #[cfg(loom)]
-use crate::model::{AtomicBool, Backoff};
+use crate::model::Backoff;
 #[cfg(loom)]
-pub(crate) use crate::model::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use crate::model::{
+    AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence,
+};
 #[cfg(not(loom))]
-use core::sync::atomic::AtomicBool;
-#[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence,
+};
 #[cfg(not(loom))]
 use crossbeam_utils::Backoff;
 
