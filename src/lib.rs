@@ -59,6 +59,7 @@ mod entry;
 mod error;
 mod id;
 mod iter;
+pub mod memcg;
 mod migrate;
 #[cfg(loom)]
 mod model;

@@ -1,0 +1,150 @@
+//! Accounts: from a shard's stock to the slot of a cgroup, and up the path to the root.
+
+use lock_api::RawMutex;
+
+use super::Memcgs;
+use super::error::{MemcgError, Resource};
+use super::shard::{BATCH, Shard, Stock};
+use super::slot::{Slot, State};
+use crate::id::MemcgId;
+
+impl<L: RawMutex> Memcgs<L> {
+    /// Adds to what is the cgroup's own. In a section, or the cgroup could be gone.
+    pub(super) fn put(&self, id: MemcgId, part: Stock) {
+        let mut shard = self.shards.here();
+        let online = self
+            .slots
+            .get(id)
+            .is_some_and(|slot| slot.state() == State::Online);
+        if online {
+            let stock = shard.stock(id, |id, stock| self.settle(id, stock));
+            stock.add(part);
+            self.trim(id, stock);
+        } else {
+            self.settle(id, part);
+        }
+    }
+
+    /// Leaves no more in a stock than is of use there.
+    #[inline]
+    pub(super) fn trim(&self, id: MemcgId, stock: &mut Stock) {
+        if stock.used.max(stock.memory).max(stock.memsw) > 2 * BATCH {
+            self.trim_slow(id, stock);
+        }
+    }
+
+    #[cold]
+    fn trim_slow(&self, id: MemcgId, stock: &mut Stock) {
+        let take = |pages: &mut u64| {
+            let surplus = if *pages > 2 * BATCH {
+                *pages - BATCH
+            } else {
+                0
+            };
+            *pages -= surplus;
+            surplus
+        };
+        let surplus = Stock {
+            used: take(&mut stock.used),
+            memory: take(&mut stock.memory),
+            memsw: take(&mut stock.memsw),
+            swap: 0,
+        };
+        self.settle(id, surplus);
+    }
+
+    /// Gives a stock to the cgroup's slot and the counters. Under the lock of a shard, or in a section.
+    pub(super) fn settle(&self, id: MemcgId, stock: Stock) {
+        if let Some(slot) = self.slots.get(id) {
+            slot.add_used(stock.used);
+            slot.add_swap(stock.swap);
+        }
+        self.uncharge_path(id, None, stock.memory, stock.memsw);
+    }
+
+    /// Settles the stock of `only`, or all where it is `None`.
+    pub(super) fn settle_all(&self, shard: &mut Shard, only: Option<MemcgId>) {
+        for (id, stock) in shard.take(only) {
+            self.settle(id, stock);
+        }
+    }
+
+    /// The cgroup and its ancestors below `end`.
+    #[inline]
+    fn path(&self, id: MemcgId, end: Option<MemcgId>) -> impl Iterator<Item = (MemcgId, &Slot)> {
+        let path = self.slots.up(id);
+        path.take_while(move |&(id, _)| Some(id) != end)
+    }
+
+    /// Charges all of the path, or nobody.
+    pub(super) fn try_charge_path(
+        &self,
+        id: MemcgId,
+        end: Option<MemcgId>,
+        memory: u64,
+        memsw: u64,
+    ) -> Result<(), MemcgError> {
+        for (at, slot) in self.path(id, end) {
+            let (counter, resource, nr) = if !slot.memory.try_charge(memory) {
+                (&slot.memory, Resource::Memory, memory)
+            } else if !slot.memsw.try_charge(memsw) {
+                slot.memory.uncharge(memory);
+                (&slot.memsw, Resource::Memsw, memsw)
+            } else {
+                continue;
+            };
+            let refused = MemcgError::OverLimit {
+                id: at,
+                resource,
+                nr,
+                usage: counter.usage(),
+                limit: counter.limit(),
+            };
+            self.uncharge_path(id, Some(at), memory, memsw);
+            return Err(refused);
+        }
+        Ok(())
+    }
+
+    /// [`try_charge_path`](Self::try_charge_path); with what the shards give back, if need be. In a section.
+    pub(super) fn charge_path(
+        &self,
+        id: MemcgId,
+        end: Option<MemcgId>,
+        memory: u64,
+        memsw: u64,
+    ) -> Result<(), MemcgError> {
+        self.try_charge_path(id, end, memory, memsw).or_else(|_| {
+            let mut all = self.shards.all();
+            for shard in &mut all {
+                self.settle_all(shard, None);
+            }
+            self.try_charge_path(id, end, memory, memsw)
+        })
+    }
+
+    pub(super) fn uncharge_path(&self, id: MemcgId, end: Option<MemcgId>, memory: u64, memsw: u64) {
+        if (memory, memsw) == (0, 0) {
+            return;
+        }
+        for (_, slot) in self.path(id, end) {
+            slot.memory.uncharge(memory);
+            slot.memsw.uncharge(memsw);
+        }
+    }
+
+    /// The nearest that both have, which may be one of the two.
+    pub(super) fn common_ancestor(&self, a: MemcgId, b: MemcgId) -> Option<MemcgId> {
+        let (mut of_a, mut of_b) = (self.slots.up(a), self.slots.up(b));
+        let (mut a, mut b) = (of_a.next()?, of_b.next()?);
+        while a.0 != b.0 {
+            // The root is nobody's descendant, so the deeper one has a parent.
+            if a.1.depth() >= b.1.depth() {
+                a = of_a.next()?;
+            } else {
+                b = of_b.next()?;
+            }
+        }
+        Some(a.0)
+    }
+}

@@ -1,0 +1,289 @@
+//! Charges: pages in memory, and the counters of a cgroup and its ancestors.
+
+use crossbeam_utils::Backoff;
+use lock_api::RawMutex;
+
+use super::Memcgs;
+use super::error::MemcgError;
+use super::handle::Memcg;
+use super::shard::{BATCH, Shard, Stock};
+use super::slot::{Slot, State};
+use crate::id::MemcgId;
+
+impl<L: RawMutex> Memcgs<L> {
+    /// Charges `nr` pages in memory to the cgroup and all its ancestors: memory and memsw.
+    ///
+    /// Most calls take a lock that few other threads use, and no other shared memory. One in 64 walks
+    /// up to the root. One that finds a limit in the way takes back what the shards keep
+    /// before it is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`OverLimit`](MemcgError::OverLimit), and then nobody is charged;
+    /// [`Offline`](MemcgError::Offline), [`Gone`](MemcgError::Gone).
+    #[inline]
+    pub fn charge(&self, memcg: Memcg, nr: u64) -> Result<(), MemcgError> {
+        self.charge_to(nr, || {
+            let slot = self.slot(memcg)?;
+            match slot.state_of(memcg) {
+                State::Online => Ok((memcg.id(), slot)),
+                State::Offline | State::Freeing => Err(MemcgError::Offline { id: memcg.id() }),
+                State::Free => Err(MemcgError::Gone { memcg }),
+            }
+        })
+        .map(|_| ())
+    }
+
+    /// Takes the charge of `nr` pages in memory back: memory and memsw, of the cgroup and all its
+    /// ancestors. Offline, too. Costs what [`charge`](Self::charge) does.
+    ///
+    /// # Errors
+    ///
+    /// [`NotCharged`](MemcgError::NotCharged) where the cgroup itself, without its children, has fewer
+    /// pages in memory; [`Gone`](MemcgError::Gone).
+    #[inline]
+    pub fn uncharge(&self, memcg: Memcg, nr: u64) -> Result<(), MemcgError> {
+        let freed = Stock {
+            memory: nr,
+            memsw: nr,
+            ..Stock::default()
+        };
+        self.wait_while_freeing(memcg, |slot| {
+            self.take(memcg, slot, nr, freed, true).transpose()
+        })
+    }
+
+    /// Makes `nr` pages in memory that are charged to `from` charges of `to`, which is online: what
+    /// a caller does who hands the pages of a dying cgroup to its parent.
+    ///
+    /// Ancestors that both have in common see nothing of it, so that moving to an ancestor exceeds
+    /// no limit.
+    ///
+    /// # Errors
+    ///
+    /// [`NotCharged`](MemcgError::NotCharged) where `from` has fewer pages in memory;
+    /// [`OverLimit`](MemcgError::OverLimit); [`Offline`](MemcgError::Offline) where `to` is;
+    /// [`Gone`](MemcgError::Gone).
+    pub fn move_account(&self, from: Memcg, to: Memcg, nr: u64) -> Result<(), MemcgError> {
+        self.section_while_live(from, |slot| {
+            self.online(to)?;
+            self.take(from, slot, nr, Stock::default(), false)?;
+            let common = self.common_ancestor(from.id(), to.id());
+            if let Err(refused) = self.charge_path(to.id(), common, nr, nr) {
+                self.put(
+                    from.id(),
+                    Stock {
+                        used: nr,
+                        ..Stock::default()
+                    },
+                );
+                return Err(refused);
+            }
+            self.uncharge_path(from.id(), common, nr, nr);
+            self.put(
+                to.id(),
+                Stock {
+                    used: nr,
+                    ..Stock::default()
+                },
+            );
+            Ok(())
+        })
+    }
+
+    /// The slot of a cgroup that is there, or was.
+    #[inline]
+    pub(super) fn slot(&self, memcg: Memcg) -> Result<&Slot, MemcgError> {
+        self.slots.get(memcg.id()).ok_or(MemcgError::Gone { memcg })
+    }
+
+    /// The slot of a cgroup that takes charges.
+    pub(super) fn online(&self, memcg: Memcg) -> Result<&Slot, MemcgError> {
+        let slot = self.slot(memcg)?;
+        match slot.state_of(memcg) {
+            State::Online => Ok(slot),
+            State::Offline | State::Freeing => Err(MemcgError::Offline { id: memcg.id() }),
+            State::Free => Err(MemcgError::Gone { memcg }),
+        }
+    }
+
+    /// Does `work` on the cgroup until it gives an answer; it gives `None` where it found that the cgroup is
+    /// being freed. No lock is held and no section is open between two attempts.
+    #[inline]
+    fn wait_while_freeing<R>(
+        &self,
+        memcg: Memcg,
+        work: impl Fn(&Slot) -> Option<Result<R, MemcgError>>,
+    ) -> Result<R, MemcgError> {
+        let slot = self.slot(memcg)?;
+        let backoff = Backoff::new();
+        loop {
+            if let Some(done) = work(slot) {
+                return done;
+            }
+            backoff.snooze();
+        }
+    }
+
+    /// Does `work` in a section that began when the cgroup was there: so it is until `work` is done.
+    pub(super) fn section_while_live<R>(
+        &self,
+        memcg: Memcg,
+        work: impl Fn(&Slot) -> Result<R, MemcgError>,
+    ) -> Result<R, MemcgError> {
+        self.wait_while_freeing(memcg, |slot| {
+            let _section = self.grace.section();
+            match slot.state_of(memcg) {
+                State::Online | State::Offline => Some(work(slot)),
+                State::Freeing => None,
+                State::Free => Some(Err(MemcgError::Gone { memcg })),
+            }
+        })
+    }
+
+    /// Charges `nr` pages to the cgroup that `target` gives under a lock, which is online.
+    #[inline]
+    pub(super) fn charge_to<'a>(
+        &'a self,
+        nr: u64,
+        target: impl Fn() -> Result<(MemcgId, &'a Slot), MemcgError>,
+    ) -> Result<MemcgId, MemcgError> {
+        {
+            let mut shard = self.shards.here();
+            let (id, _) = target()?;
+            if self.charge_from_stock(&mut shard, id, nr) {
+                return Ok(id);
+            }
+        }
+        self.charge_exactly(nr, target)
+    }
+
+    #[inline]
+    fn charge_from_stock(&self, shard: &mut Shard, id: MemcgId, nr: u64) -> bool {
+        let stock = shard.stock(id, |id, stock| self.settle(id, stock));
+        if (stock.memory < nr || stock.memsw < nr) && !self.refill(id, stock, nr) {
+            return false;
+        }
+        stock.memory -= nr;
+        stock.memsw -= nr;
+        stock.used += nr;
+        self.trim(id, stock);
+        true
+    }
+
+    /// Charges as much as the stock lacks for `nr` pages, and some more.
+    #[cold]
+    fn refill(&self, id: MemcgId, stock: &mut Stock, nr: u64) -> bool {
+        let ahead = if nr <= BATCH { BATCH } else { 0 };
+        let lacks = |has: u64| {
+            if has < nr { nr - has + ahead } else { 0 }
+        };
+        let (memory, memsw) = (lacks(stock.memory), lacks(stock.memsw));
+        let charged = self.try_charge_path(id, None, memory, memsw).is_ok();
+        if charged {
+            stock.memory += memory;
+            stock.memsw += memsw;
+        }
+        charged
+    }
+
+    /// With what all shards have given back, and while they have nothing.
+    #[cold]
+    fn charge_exactly<'a>(
+        &'a self,
+        nr: u64,
+        target: impl Fn() -> Result<(MemcgId, &'a Slot), MemcgError>,
+    ) -> Result<MemcgId, MemcgError> {
+        let mut all = self.shards.all();
+        let (id, slot) = target()?;
+        for shard in &mut all {
+            self.settle_all(shard, None);
+        }
+        self.try_charge_path(id, None, nr, nr)?;
+        slot.add_used(nr);
+        Ok(id)
+    }
+
+    /// Takes `nr` pages from those that the cgroup has in memory, and adds `then` to what is its own.
+    /// `None`, with nothing done, where it is being freed and the caller can `wait`; who is in a
+    /// section that began before that need not.
+    #[inline]
+    pub(super) fn take(
+        &self,
+        memcg: Memcg,
+        slot: &Slot,
+        nr: u64,
+        then: Stock,
+        wait: bool,
+    ) -> Result<Option<()>, MemcgError> {
+        {
+            let mut shard = self.shards.here();
+            match slot.state_of(memcg) {
+                State::Online => {
+                    if self.take_from_stock(&mut shard, memcg.id(), slot, nr, then) {
+                        return Ok(Some(()));
+                    }
+                }
+                State::Freeing if wait => return Ok(None),
+                State::Offline | State::Freeing => {
+                    if slot.take_used(nr, nr).is_some() {
+                        self.settle(memcg.id(), then);
+                        return Ok(Some(()));
+                    }
+                }
+                State::Free => return Err(MemcgError::Gone { memcg }),
+            }
+        }
+        self.take_exactly(memcg, slot, nr, then, wait)
+    }
+
+    #[inline]
+    fn take_from_stock(
+        &self,
+        shard: &mut Shard,
+        id: MemcgId,
+        slot: &Slot,
+        nr: u64,
+        then: Stock,
+    ) -> bool {
+        let stock = shard.stock(id, |id, stock| self.settle(id, stock));
+        if stock.used < nr {
+            let lacks = nr - stock.used;
+            let Some(taken) = slot.take_used(lacks, lacks.saturating_add(BATCH)) else {
+                return false;
+            };
+            stock.used += taken;
+        }
+        stock.used -= nr;
+        stock.add(then);
+        self.trim(id, stock);
+        true
+    }
+
+    #[cold]
+    fn take_exactly(
+        &self,
+        memcg: Memcg,
+        slot: &Slot,
+        nr: u64,
+        then: Stock,
+        wait: bool,
+    ) -> Result<Option<()>, MemcgError> {
+        let mut all = self.shards.all();
+        match slot.state_of(memcg) {
+            State::Free => return Err(MemcgError::Gone { memcg }),
+            State::Freeing if wait => return Ok(None),
+            State::Online | State::Offline | State::Freeing => {}
+        }
+        let id = memcg.id();
+        for shard in &mut all {
+            self.settle_all(shard, Some(id));
+        }
+        if slot.take_used(nr, nr).is_none() {
+            let charged = slot.used();
+            return Err(MemcgError::NotCharged { id, nr, charged });
+        }
+        self.settle(id, then);
+        Ok(Some(()))
+    }
+}

@@ -1,0 +1,214 @@
+//! [`MemcgError`]: what an operation on cgroups refuses.
+
+use core::fmt;
+
+use super::handle::Memcg;
+use crate::entry::SwapEntry;
+use crate::error::EntryError;
+use crate::id::MemcgId;
+
+/// One of the two counters that have a limit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Resource {
+    /// Pages in memory.
+    Memory,
+    /// Pages in memory and pages in swap.
+    Memsw,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Memory => "memory",
+            Self::Memsw => "memory and swap",
+        })
+    }
+}
+
+/// Why an operation on cgroups was refused. Nothing has changed, unless the variant says otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum MemcgError {
+    /// The cgroup was freed; its id may have another one by now.
+    Gone {
+        /// The handle that names it.
+        memcg: Memcg,
+    },
+    /// All 65,535 ids are in use (the kernel's `ENOSPC`).
+    NoId,
+    /// No memory for the counters of one more cgroup.
+    OutOfMemory {
+        /// The bytes that were refused.
+        bytes: usize,
+    },
+    /// The root of the tree goes neither offline nor away.
+    IsRoot,
+    /// The cgroup is offline: it takes no charges and no children.
+    Offline {
+        /// The cgroup.
+        id: MemcgId,
+    },
+    /// The cgroup is online: it must go offline before it is freed.
+    Online {
+        /// The cgroup.
+        id: MemcgId,
+    },
+    /// The cgroup has children: online ones before it goes offline, any before it is freed.
+    HasChildren {
+        /// The cgroup.
+        id: MemcgId,
+        /// How many of those children there are.
+        children: u32,
+    },
+    /// Another thread is in `css_offline` or `css_free` of the cgroup.
+    Dying {
+        /// The cgroup.
+        id: MemcgId,
+    },
+    /// Pages in memory are still charged to the cgroup. Its records may belong to its parent by now.
+    Busy {
+        /// The cgroup.
+        id: MemcgId,
+        /// Its own pages in memory.
+        pages: u64,
+    },
+    /// The charge would exceed a limit, of the cgroup or of an ancestor.
+    OverLimit {
+        /// Whose limit.
+        id: MemcgId,
+        /// Of which counter.
+        resource: Resource,
+        /// The pages that were to be charged.
+        nr: u64,
+        /// The pages that were charged to `id`.
+        usage: u64,
+        /// The limit in pages.
+        limit: u64,
+    },
+    /// A limit below what is charged was to be set (the kernel's `EBUSY`).
+    LimitBelowUsage {
+        /// The cgroup.
+        id: MemcgId,
+        /// Of which counter.
+        resource: Resource,
+        /// The limit in pages that was asked for.
+        limit: u64,
+        /// The pages that are charged.
+        usage: u64,
+    },
+    /// More pages were to be uncharged, moved or swapped out than the cgroup has in memory.
+    NotCharged {
+        /// The cgroup.
+        id: MemcgId,
+        /// The pages that were asked for.
+        nr: u64,
+        /// Its own pages in memory.
+        charged: u64,
+    },
+    /// The slot has no record.
+    NoRecord {
+        /// The first such slot.
+        entry: SwapEntry,
+    },
+    /// A page was to be swapped out to a slot that has an owner.
+    Occupied {
+        /// The first such slot.
+        entry: SwapEntry,
+        /// Its owner.
+        owner: MemcgId,
+    },
+    /// What the table of records refused.
+    Entry(EntryError),
+}
+
+impl From<EntryError> for MemcgError {
+    fn from(error: EntryError) -> Self {
+        Self::Entry(error)
+    }
+}
+
+impl fmt::Display for MemcgError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Gone { memcg } => write!(
+                f,
+                "{memcg} was freed: its records and charges are its parent's; use a handle of a cgroup \
+                 that is there"
+            ),
+            Self::NoId => f.write_str(
+                "all 65535 ids are in use: free a cgroup with css_free before another is created",
+            ),
+            Self::OutOfMemory { bytes } => write!(
+                f,
+                "no memory for one more cgroup: {bytes} bytes were refused; free some"
+            ),
+            Self::IsRoot => f.write_str(
+                "the root has no parent to inherit from it: it goes neither offline nor away",
+            ),
+            Self::Offline { id } => write!(
+                f,
+                "cgroup {id} is offline: charge, or create under, an ancestor that is online"
+            ),
+            Self::Online { id } => write!(
+                f,
+                "cgroup {id} is online: take it offline with css_offline first"
+            ),
+            Self::HasChildren { id, children } => write!(
+                f,
+                "cgroup {id} has {children} children in the way: let them go first"
+            ),
+            Self::Dying { id } => write!(
+                f,
+                "another thread is in css_offline or css_free of cgroup {id}: wait until it is done"
+            ),
+            Self::Busy { id, pages } => write!(
+                f,
+                "{pages} pages in memory are charged to cgroup {id}: uncharge them, or move them to \
+                 its parent with move_account, before it is freed"
+            ),
+            Self::OverLimit {
+                id,
+                resource,
+                nr,
+                usage,
+                limit,
+            } => write!(
+                f,
+                "{nr} pages more would exceed the limit of cgroup {id} for {resource}, {limit} pages, of \
+                 which {usage} are charged: free some, or raise it"
+            ),
+            Self::LimitBelowUsage {
+                id,
+                resource,
+                limit,
+                usage,
+            } => write!(
+                f,
+                "the limit of cgroup {id} for {resource} cannot be {limit} pages, as {usage} are charged: \
+                 free some, or ask for that many"
+            ),
+            Self::NotCharged { id, nr, charged } => write!(
+                f,
+                "{nr} pages are not charged to cgroup {id} as pages in memory: {charged} are"
+            ),
+            Self::NoRecord { entry } => write!(
+                f,
+                "swap entry {entry} has no record: swap a page out to it first"
+            ),
+            Self::Occupied { entry, owner } => write!(
+                f,
+                "swap entry {entry} has an owner, cgroup {owner}: free it first, or use another"
+            ),
+            Self::Entry(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for MemcgError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Entry(error) => Some(error),
+            _ => None,
+        }
+    }
+}

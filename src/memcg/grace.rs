@@ -1,0 +1,151 @@
+//! [`Grace`]: waiting for whoever may still have an old owner in hand.
+//!
+//! An operation that reads an owner from the table and then does something for that owner is a
+//! *section*. [`Grace::synchronize`] returns when every section that was under way has ended. (Sleepable
+//! read-copy-update: McKenney, "Sleepable RCU", 2006.)
+//!
+//! A section adds one to a count of its shard, one of two by the parity of `phase`, and takes it away
+//! from the same count. `synchronize` waits for the other parity, changes `phase`, and waits for the
+//! parity that it was: sections that begin meanwhile are counted with the new one, so they do
+//! not keep it waiting. One that read `phase` before the change and counts itself after it was waited
+//! for is waited for by the next `synchronize`, and need not be by this one: by the fences, it sees
+//! everything that was written before `synchronize` began.
+
+use core::fmt;
+
+use crossbeam_utils::{Backoff, CachePadded};
+use lock_api::{Mutex, RawMutex};
+
+use super::shard::{SHARDS, here};
+use crate::sync::{AtomicU64, Ordering, fence};
+
+pub(super) struct Grace<L> {
+    sections: [CachePadded<[AtomicU64; 2]>; SHARDS],
+    phase: AtomicU64,
+    /// One at a time changes `phase`.
+    turn: Mutex<L, ()>,
+}
+
+/// Ends the section when it is dropped.
+#[must_use]
+pub(super) struct Section<'a>(&'a AtomicU64);
+
+impl<L: RawMutex> Grace<L> {
+    pub(super) const fn new() -> Self {
+        Self {
+            sections: [const { CachePadded::new([AtomicU64::new(0), AtomicU64::new(0)]) }; SHARDS],
+            phase: AtomicU64::new(0),
+            turn: Mutex::new(()),
+        }
+    }
+
+    #[inline]
+    pub(super) fn section(&self) -> Section<'_> {
+        let parity = self.phase.load(Ordering::Relaxed) % 2;
+        let count = &self.sections[here()][usize::from(parity == 1)];
+        count.fetch_add(1, Ordering::Relaxed);
+        // With the one in `synchronize`: either it sees the count, or this section sees what was written
+        // before.
+        fence(Ordering::SeqCst);
+        Section(count)
+    }
+
+    /// Waits until every section that was under way has ended.
+    pub(super) fn synchronize(&self) {
+        let _turn = self.turn.lock();
+        let phase = self.phase.load(Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.wait(phase + 1);
+        self.phase.store(phase + 1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.wait(phase);
+        // What the sections did happened before; see `Section::drop`.
+        fence(Ordering::SeqCst);
+    }
+
+    fn wait(&self, phase: u64) {
+        for counts in &self.sections {
+            let backoff = Backoff::new();
+            while counts[usize::from(phase % 2 == 1)].load(Ordering::Acquire) != 0 {
+                backoff.snooze();
+            }
+        }
+    }
+}
+
+impl Drop for Section<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl<L> fmt::Debug for Grace<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grace")
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+    use crate::sync::RawSpinLock;
+    use core::sync::atomic::AtomicBool;
+    use std::thread;
+
+    #[test]
+    fn synchronize_waits_for_sections_and_for_none_that_began_later() {
+        let grace = Grace::<RawSpinLock>::new();
+        let ended = AtomicBool::new(false);
+        let section = grace.section();
+        thread::scope(|s| {
+            let waits = s.spawn(|| {
+                grace.synchronize();
+                assert!(ended.load(Ordering::Relaxed));
+            });
+            for _ in 0..50 {
+                drop(grace.section());
+                thread::yield_now();
+            }
+            assert!(!waits.is_finished());
+            ended.store(true, Ordering::Relaxed);
+            drop(section);
+        });
+        // No section at all: it returns, in both phases.
+        grace.synchronize();
+        grace.synchronize();
+    }
+
+    #[test]
+    fn what_a_section_reads_stays_until_it_ends() {
+        const TIMES: u64 = if cfg!(miri) { 20 } else { 20_000 };
+        let grace = Grace::<RawSpinLock>::new();
+        // An owner, and for each of two owners whether it is there.
+        let owner = AtomicU64::new(0);
+        let there = [AtomicBool::new(true), AtomicBool::new(false)];
+        let done = AtomicBool::new(false);
+        thread::scope(|s| {
+            for _ in 0..2 {
+                s.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let _section = grace.section();
+                        let found = owner.load(Ordering::Relaxed);
+                        for _ in 0..3 {
+                            assert!(there[usize::from(found == 1)].load(Ordering::Relaxed));
+                        }
+                    }
+                });
+            }
+            for time in 0..TIMES {
+                let (old, new) = (time % 2, (time + 1) % 2);
+                there[usize::from(new == 1)].store(true, Ordering::Relaxed);
+                owner.store(new, Ordering::Release);
+                grace.synchronize();
+                there[usize::from(old == 1)].store(false, Ordering::Relaxed);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+}

@@ -1,0 +1,69 @@
+//! [`Records`]: the table of a tree, to be read.
+
+use core::fmt;
+
+use lock_api::RawMutex;
+
+use super::Memcgs;
+use crate::entry::{Run, SwapEntry, SwapType};
+use crate::id::MemcgId;
+use crate::sync::RawSpinLock;
+use crate::table::SwapRecords;
+
+/// The swap records of a [`Memcgs`], to be read: a record that is written is one that is charged, so
+/// only the operations on pages write.
+pub struct Records<'a, L = RawSpinLock>(&'a SwapRecords<L>);
+
+impl<L> Clone for Records<'_, L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for Records<'_, L> {}
+
+impl<L: RawMutex> Memcgs<L> {
+    /// The swap records, to be read.
+    pub fn records(&self) -> Records<'_, L> {
+        Records(&self.records)
+    }
+}
+
+impl<'a, L: RawMutex> Records<'a, L> {
+    /// [`SwapRecords::max_pages`].
+    pub fn max_pages(self, ty: SwapType) -> Option<u64> {
+        self.0.max_pages(ty)
+    }
+
+    /// [`SwapRecords::lookup`].
+    #[inline]
+    pub fn lookup(self, ent: SwapEntry) -> Option<MemcgId> {
+        self.0.lookup(ent)
+    }
+
+    /// [`SwapRecords::count`].
+    pub fn count(self, id: MemcgId) -> u64 {
+        self.0.count(id)
+    }
+
+    /// [`SwapRecords::count_at_most`].
+    pub fn count_at_most(self, id: MemcgId) -> u64 {
+        self.0.count_at_most(id)
+    }
+
+    /// [`SwapRecords::runs`].
+    pub fn runs(self, ty: SwapType) -> impl Iterator<Item = Run> + use<'a, L> {
+        self.0.runs(ty)
+    }
+
+    /// [`SwapRecords::runs_of`].
+    pub fn runs_of(self, id: MemcgId) -> impl Iterator<Item = Run> + use<'a, L> {
+        self.0.runs_of(id)
+    }
+}
+
+impl<L> fmt::Debug for Records<'_, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,226 @@
+//! [`Shard`]: charges that some threads hold ready, so that most of them touch no counter that others
+//! touch.
+//!
+//! A thread works on one shard, under its lock: a few [`Stock`]s, each of one cgroup. A stock holds pages
+//! that are charged to the counters of the cgroup and all its ancestors, but to nobody's use yet, and
+//! changes of the statistics that the cgroup's slot does not know yet. (The kernel's per-cpu
+//! stocks of charges, and its page counter.)
+//!
+//! Who needs exact numbers takes the locks of all shards, in their order. A cgroup that is not online
+//! has no stock: whoever made one before it went offline had the lock, and `css_offline` empties
+//! each shard after that.
+
+use core::fmt;
+
+use crossbeam_utils::CachePadded;
+use lock_api::{Mutex, MutexGuard, RawMutex};
+
+use crate::id::MemcgId;
+
+/// A power of two, as few as serve a large machine: `css_free` looks at each.
+pub(super) const SHARDS: usize = if cfg!(any(loom, miri)) { 2 } else { 16 };
+/// Cgroups that a shard has in hand.
+const STOCKS: usize = if cfg!(any(loom, miri)) { 2 } else { 4 };
+/// Pages that are charged ahead (the kernel's `MEMCG_CHARGE_BATCH`).
+pub(super) const BATCH: u64 = 64;
+
+/// What a shard has of one cgroup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Stock {
+    /// Pages in memory that were charged here and not uncharged yet.
+    pub(super) used: u64,
+    /// Pages that are charged to the counter and not used.
+    pub(super) memory: u64,
+    pub(super) memsw: u64,
+    /// Records that came, less those that went.
+    pub(super) swap: i64,
+}
+
+impl Stock {
+    pub(super) fn add(&mut self, more: Self) {
+        self.used += more.used;
+        self.memory += more.memory;
+        self.memsw += more.memsw;
+        self.swap += more.swap;
+    }
+}
+
+/// The stocks of some threads.
+#[derive(Debug)]
+pub(super) struct Shard {
+    stocks: [(Option<MemcgId>, Stock); STOCKS],
+    /// Whose place the next cgroup takes.
+    next: usize,
+}
+
+impl Shard {
+    const fn new() -> Self {
+        const NONE: (Option<MemcgId>, Stock) = (
+            None,
+            Stock {
+                used: 0,
+                memory: 0,
+                memsw: 0,
+                swap: 0,
+            },
+        );
+        Self {
+            stocks: [NONE; STOCKS],
+            next: 0,
+        }
+    }
+
+    /// The stock of this cgroup, a new one if need be. What was in its place goes to `evicted`.
+    #[inline]
+    pub(super) fn stock(
+        &mut self,
+        id: MemcgId,
+        evicted: impl FnOnce(MemcgId, Stock),
+    ) -> &mut Stock {
+        let place = match self.stocks.iter().position(|&(of, _)| of == Some(id)) {
+            Some(place) => place,
+            None => self.make_room(id, evicted),
+        };
+        &mut self.stocks[place].1
+    }
+
+    #[cold]
+    fn make_room(&mut self, id: MemcgId, evicted: impl FnOnce(MemcgId, Stock)) -> usize {
+        let free = self.stocks.iter().position(|&(of, _)| of.is_none());
+        let place = free.unwrap_or(self.next);
+        self.next = (place + 1) % STOCKS;
+        let (of, stock) = core::mem::replace(&mut self.stocks[place], (Some(id), Stock::default()));
+        if let Some(of) = of {
+            evicted(of, stock);
+        }
+        place
+    }
+
+    /// The stocks that are there.
+    pub(super) fn stocks(&self) -> impl Iterator<Item = (MemcgId, Stock)> {
+        self.stocks
+            .iter()
+            .filter_map(|&(of, stock)| Some((of?, stock)))
+    }
+
+    /// Takes out the stock of `only`, or all where it is `None`.
+    pub(super) fn take(&mut self, only: Option<MemcgId>) -> impl Iterator<Item = (MemcgId, Stock)> {
+        self.stocks.iter_mut().filter_map(move |(of, stock)| {
+            let id = (*of)?;
+            if only.is_some_and(|only| only != id) {
+                return None;
+            }
+            *of = None;
+            Some((id, core::mem::take(stock)))
+        })
+    }
+}
+
+/// All of them.
+pub(super) struct Shards<L>([CachePadded<Mutex<L, Shard>>; SHARDS]);
+
+impl<L: RawMutex> Shards<L> {
+    pub(super) const fn new() -> Self {
+        Self([const { CachePadded::new(Mutex::new(Shard::new())) }; SHARDS])
+    }
+
+    /// The shard of the calling thread.
+    #[inline]
+    pub(super) fn here(&self) -> MutexGuard<'_, L, Shard> {
+        self.0[here()].lock()
+    }
+
+    /// One after the other.
+    pub(super) fn each(&self) -> impl Iterator<Item = MutexGuard<'_, L, Shard>> {
+        self.0.iter().map(|shard| shard.lock())
+    }
+
+    /// All at once. Always in this order, and no lock is waited for by who holds a later one.
+    pub(super) fn all(&self) -> [MutexGuard<'_, L, Shard>; SHARDS] {
+        core::array::from_fn(|i| self.0[i].lock())
+    }
+}
+
+impl<L> fmt::Debug for Shards<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shards").finish_non_exhaustive()
+    }
+}
+
+/// The number of the shard of the calling thread: threads take turns.
+#[cfg(all(feature = "std", not(loom)))]
+#[inline]
+pub(super) fn here() -> usize {
+    use core::cell::Cell;
+    use core::sync::atomic::{AtomicUsize, Ordering};
+
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    std::thread_local! {
+        static HERE: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+
+    #[cold]
+    fn first(here: &Cell<usize>) -> usize {
+        here.set(THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS);
+        here.get()
+    }
+
+    // A thread that is ending may have no locals any more. Any shard will do.
+    HERE.try_with(|here| match here.get() {
+        usize::MAX => first(here),
+        shard => shard,
+    })
+    .unwrap_or(0)
+        % SHARDS
+}
+
+/// The number of the shard of the calling thread: by where its stack is, as stacks are some pages apart.
+#[cfg(any(not(feature = "std"), loom))]
+#[inline]
+pub(super) fn here() -> usize {
+    /// Of a stack at least.
+    const STACK_BITS: u32 = 14;
+    if cfg!(loom) {
+        // A model is to be the same whenever it runs.
+        return 0;
+    }
+    let on_the_stack = 0_u8;
+    let stack = core::ptr::from_ref(&on_the_stack).addr() >> STACK_BITS;
+    // Fibonacci hashing: 2^32 over the golden ratio.
+    #[expect(clippy::cast_possible_truncation, reason = "a hash")]
+    let hash = (stack as u32).wrapping_mul(0x9e37_79b9);
+    hash as usize >> (u32::BITS - SHARDS.ilog2())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn a_shard_evicts_in_turn_and_loses_nothing() {
+        let mut shard = Shard::new();
+        let id = |n: usize| MemcgId::new(u16::try_from(n + 1).unwrap()).unwrap();
+        let mut evicted = Vec::new();
+        for n in 0..STOCKS + 2 {
+            let stock = shard.stock(id(n), |id, stock| evicted.push((id, stock.used)));
+            stock.used += n as u64;
+        }
+        assert_eq!(evicted, [(id(0), 0), (id(1), 1)]);
+        // What is there stays there.
+        let last = STOCKS + 1;
+        let stock = shard.stock(id(last), |_, _| unreachable!());
+        assert_eq!(stock.used, last as u64);
+        assert_eq!(shard.take(Some(id(last))).count(), 1);
+        assert_eq!(shard.stocks().count(), STOCKS - 1);
+        assert_eq!(shard.take(None).count(), STOCKS - 1);
+        assert_eq!(shard.stocks().count(), 0);
+    }
+
+    #[test]
+    fn a_thread_stays_with_its_shard() {
+        let first = here();
+        assert!(first < SHARDS);
+        assert_eq!(here(), first);
+    }
+}
