@@ -1,0 +1,122 @@
+//! Cgroups that live and die: what a thread does with them, on either machine.
+
+use std::collections::VecDeque;
+
+use fastrand::Rng;
+
+use crate::machine::Machine;
+use crate::plot::Curve;
+
+/// Of the swapfile: 256 GiB of swap.
+pub(crate) const SLOTS: u64 = 1 << 26;
+/// Cgroups that a thread keeps alive.
+pub(crate) const ALIVE: usize = 150;
+/// Parents, which stay.
+pub(crate) const SLICES: usize = 10;
+/// Slots that are left behind and still in use, of each thread.
+const REMAINS: usize = 500_000;
+/// Slots that are taken from the swapfile together, and the largest folio.
+const BLOCK: u64 = 8;
+/// Pages of a cgroup, and how many of them go to swap, by folios.
+const PAGES: u64 = 64;
+const SWAPPED: u64 = 48;
+/// A cgroup leaves fewer slots than this.
+const LEFT: u64 = 8;
+
+struct Alive<C> {
+    cgroup: C,
+    /// First slots of folios, and their sizes.
+    folios: Vec<(u64, u64)>,
+}
+
+/// What one thread keeps in mind.
+pub(crate) struct Work<M: Machine> {
+    rng: Rng,
+    alive: VecDeque<Alive<M::Cgroup>>,
+    /// Blocks of slots that are free; the longest free is the next.
+    free: VecDeque<u64>,
+    /// Slots of dead cgroups: tmpfs, shared memory. They stay for long.
+    remains: VecDeque<u64>,
+}
+
+impl<M: Machine> Work<M> {
+    pub(crate) fn new(_: &M, thread: usize, threads: usize) -> Self {
+        let thread = thread as u64;
+        Self {
+            rng: Rng::with_seed(thread),
+            alive: VecDeque::new(),
+            free: (thread..SLOTS / BLOCK)
+                .step_by(threads)
+                .map(|block| block * BLOCK)
+                .collect(),
+            remains: VecDeque::new(),
+        }
+    }
+
+    /// A cgroup comes; if there are enough, the oldest one goes. `false` where none can come any more.
+    pub(crate) fn step(&mut self, machine: &M, curve: &Curve) -> Result<bool, String> {
+        let slice = self.rng.usize(..SLICES);
+        let Some(cgroup) = machine.create(slice, PAGES)? else {
+            return Ok(false);
+        };
+        let created = machine.created();
+        if curve.wants(created) {
+            curve.add(created, machine.ids());
+        }
+        let mut folios = Vec::new();
+        let mut left = SWAPPED;
+        while left > 0 {
+            let nr = self.rng.u64(1..=BLOCK.min(left));
+            let slot = self.free.pop_front().ok_or("the swapfile is full")?;
+            machine.swap_out(cgroup, slot, nr)?;
+            folios.push((slot, nr));
+            left -= nr;
+        }
+        self.alive.push_back(Alive { cgroup, folios });
+        if self.alive.len() > ALIVE
+            && let Some(oldest) = self.alive.pop_front()
+        {
+            self.die(machine, oldest)?;
+        }
+        Ok(true)
+    }
+
+    /// Most of its swap goes with the cgroup's processes. What is left is less than a folio here and there.
+    fn die(&mut self, machine: &M, dying: Alive<M::Cgroup>) -> Result<(), String> {
+        let mut leaves = self.rng.u64(..LEFT);
+        for (slot, nr) in dying.folios {
+            if leaves > 0 {
+                leaves -= 1;
+                machine.free_swap(slot + 1, nr - 1)?;
+                self.remains.push_back(slot);
+            } else {
+                machine.free_swap(slot, nr)?;
+                self.free.push_back(slot);
+            }
+        }
+        machine.remove(dying.cgroup, PAGES - SWAPPED)?;
+        while self.remains.len() > REMAINS {
+            self.free_oldest(machine)?;
+        }
+        Ok(())
+    }
+
+    fn free_oldest(&mut self, machine: &M) -> Result<(), String> {
+        if let Some(slot) = self.remains.pop_front() {
+            machine.free_swap(slot, 1)?;
+            self.free.push_back(slot);
+        }
+        Ok(())
+    }
+
+    /// Everybody dies, and everything is freed.
+    pub(crate) fn end(&mut self, machine: &M) -> Result<(), String> {
+        while let Some(oldest) = self.alive.pop_front() {
+            self.die(machine, oldest)?;
+        }
+        while !self.remains.is_empty() {
+            self.free_oldest(machine)?;
+        }
+        Ok(())
+    }
+}

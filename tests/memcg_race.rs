@@ -1,0 +1,178 @@
+//! The race that the proposal of 2014 was about: a swap-in finds the id of a dying cgroup in a record,
+//! and charges it while it goes offline, is reparented and is freed.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource};
+use swap_records::{SwapEntry, SwapType};
+
+const ROUNDS: u64 = if cfg!(miri) { 15 } else { 20_000 };
+
+fn entry(offset: u64) -> SwapEntry {
+    SwapEntry::new(SwapType::new(0).unwrap(), offset).unwrap()
+}
+
+/// Frees it as soon as no page of it is in memory.
+fn die(memcgs: &Memcgs, dying: Memcg) {
+    memcgs.css_offline(dying, 0).unwrap();
+    loop {
+        match memcgs.css_free(dying) {
+            Ok(_) => return,
+            Err(MemcgError::Busy { pages, .. }) => assert_eq!(pages, 1),
+            Err(error) => panic!("{error}"),
+        }
+        thread::yield_now();
+    }
+}
+
+/// The page of slot 0 comes back while its cgroup dies. It is charged to the cgroup, which then waits for
+/// it, or to its parent; to nobody who is gone, and no charge is left.
+#[test]
+fn a_swap_in_charges_the_dying_cgroup_or_its_parent_and_nobody_who_is_gone() {
+    let memcgs = Memcgs::new();
+    memcgs.swapon(entry(0).swap_type(), 100).unwrap();
+    let parent = memcgs.create(memcgs.root()).unwrap();
+    let (to_dying, to_parent) = (AtomicU64::new(0), AtomicU64::new(0));
+    let barrier = Barrier::new(2);
+    let dying = AtomicU64::new(0);
+    thread::scope(|s| {
+        s.spawn(|| {
+            for _ in 0..ROUNDS {
+                let child = memcgs.create(parent).unwrap();
+                memcgs.charge(child, 2).unwrap();
+                memcgs.swap_out(child, entry(0), 2).unwrap();
+                dying.store(child.id().get().into(), Ordering::Relaxed);
+                barrier.wait();
+                die(&memcgs, child);
+                // The id is another's at once.
+                let next = memcgs.create(memcgs.root()).unwrap();
+                assert_eq!(next.id(), child.id());
+                assert_eq!(memcgs.usage(next).unwrap().memsw, 0);
+                barrier.wait();
+                assert_eq!(memcgs.usage(next).unwrap().memsw, 0);
+                assert_eq!(memcgs.usage(parent).unwrap().memsw, 0);
+                die(&memcgs, next);
+            }
+        });
+        for round in 0..ROUNDS {
+            barrier.wait();
+            for _ in 0..round % 200 {
+                std::hint::spin_loop();
+            }
+            let charged = memcgs.swap_in(entry(0), 1).unwrap();
+            let by_parent = charged == parent;
+            assert!(by_parent || u64::from(charged.id().get()) == dying.load(Ordering::Relaxed));
+            let count = if by_parent { &to_parent } else { &to_dying };
+            count.fetch_add(1, Ordering::Relaxed);
+            // Whoever pays now, it is there.
+            assert!(memcgs.usage(charged).unwrap().own >= 1);
+            let freed = memcgs.free_swap(entry(0), 2).unwrap();
+            assert_eq!(freed.iter().map(|run| run.len).sum::<u64>(), 2);
+            memcgs.uncharge(charged, 1).unwrap();
+            barrier.wait();
+        }
+    });
+    memcgs.validate().unwrap();
+    let both = [to_dying, to_parent].map(AtomicU64::into_inner);
+    assert_eq!(both.iter().sum::<u64>(), ROUNDS);
+    println!(
+        "charged: the dying cgroup {}, its parent {}",
+        both[0], both[1]
+    );
+}
+
+/// A page goes to swap while its cgroup dies: no record of an id that is free, whoever gets it next.
+#[test]
+fn a_swap_out_of_a_dying_cgroup_leaves_no_record_of_it() {
+    let memcgs = Memcgs::new();
+    memcgs.swapon(entry(0).swap_type(), 100).unwrap();
+    let parent = memcgs.create(memcgs.root()).unwrap();
+    let barrier = Barrier::new(2);
+    let child = std::sync::Mutex::new(parent);
+    thread::scope(|s| {
+        s.spawn(|| {
+            for _ in 0..ROUNDS {
+                let dying = memcgs.create(parent).unwrap();
+                memcgs.charge(dying, 1).unwrap();
+                *child.lock().unwrap() = dying;
+                barrier.wait();
+                die(&memcgs, dying);
+                assert_eq!(memcgs.records().count(dying.id()), 0);
+                barrier.wait();
+            }
+        });
+        for round in 0..ROUNDS {
+            barrier.wait();
+            let dying = *child.lock().unwrap();
+            for _ in 0..round % 200 {
+                std::hint::spin_loop();
+            }
+            let owner = memcgs.swap_out(dying, entry(7), 1).unwrap();
+            assert!(owner == dying || owner == parent);
+            barrier.wait();
+            assert_eq!(memcgs.records().lookup(entry(7)), Some(parent.id()));
+            assert_eq!(memcgs.free_swap(entry(7), 1).unwrap()[0].id, parent.id());
+        }
+    });
+    assert_eq!(memcgs.usage(memcgs.root()).unwrap().memsw, 0);
+    memcgs.validate().unwrap();
+}
+
+/// Charges and uncharges with a limit that is always near: it is never exceeded, and a refusal names what
+/// was in the way. At the end the whole limit can be used, wherever batches were left.
+#[test]
+fn a_limit_that_is_near_is_kept_exactly() {
+    const THREADS: u64 = 4;
+    let memcgs = Memcgs::new();
+    let parent = memcgs.create(memcgs.root()).unwrap();
+    let children: Vec<_> = (0..2).map(|_| memcgs.create(parent).unwrap()).collect();
+    let limit = 10 * THREADS;
+    memcgs
+        .set_limit(parent, Resource::Memory, Some(limit))
+        .unwrap();
+    // Never more than what is charged: counted after the charge, and before the uncharge.
+    let held = AtomicU64::new(0);
+    thread::scope(|s| {
+        for thread in 0..THREADS {
+            let (memcgs, children, held) = (&memcgs, &children, &held);
+            s.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(thread);
+                let mut mine = vec![0; children.len()];
+                let give_back = |child: usize, nr: u64| {
+                    held.fetch_sub(nr, Ordering::SeqCst);
+                    memcgs.uncharge(children[child], nr).unwrap();
+                };
+                for _ in 0..ROUNDS {
+                    let (child, nr) = (rng.usize(..children.len()), rng.u64(1..=4));
+                    if rng.u8(..5) < 2 {
+                        let nr = nr.min(mine[child]);
+                        give_back(child, nr);
+                        mine[child] -= nr;
+                        continue;
+                    }
+                    match memcgs.charge(children[child], nr) {
+                        Ok(()) => {
+                            mine[child] += nr;
+                            let held = held.fetch_add(nr, Ordering::SeqCst) + nr;
+                            assert!(held <= limit, "{held} pages are charged");
+                        }
+                        Err(MemcgError::OverLimit { id, usage, .. }) => {
+                            assert_eq!(id, parent.id());
+                            assert!(usage + nr > limit && usage <= limit);
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                for (child, &nr) in mine.iter().enumerate() {
+                    give_back(child, nr);
+                }
+            });
+        }
+    });
+    assert_eq!(memcgs.usage(parent).unwrap().memory, 0);
+    memcgs.charge(children[0], limit).unwrap();
+    memcgs.uncharge(children[0], limit).unwrap();
+    memcgs.validate().unwrap();
+}

@@ -1,0 +1,206 @@
+//! What every cgroup must have, by what was done: sums over the logs, in whatever order.
+
+use std::collections::BTreeMap;
+
+use swap_records::memcg::{Memcg, Memcgs};
+
+use super::swap_type;
+
+/// Something that was done, with what came of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Created {
+        child: Memcg,
+        parent: Memcg,
+    },
+    Charged {
+        memcg: Memcg,
+        nr: u64,
+    },
+    Uncharged {
+        memcg: Memcg,
+        nr: u64,
+    },
+    Moved {
+        from: Memcg,
+        to: Memcg,
+        nr: u64,
+    },
+    SwappedOut {
+        memcg: Memcg,
+        owner: Memcg,
+        nr: u64,
+    },
+    /// A slot that was `owner`'s once, and `id`'s at last.
+    Freed {
+        owner: Memcg,
+        id: u16,
+    },
+    MovedSwap {
+        from: Memcg,
+        to: Memcg,
+        nr: u64,
+    },
+    /// By a css_offline or a css_free.
+    HandedOver {
+        from: Memcg,
+        nr: u64,
+    },
+    Gone {
+        memcg: Memcg,
+    },
+    /// By a swapoff, in sum.
+    Dropped {
+        nr: u64,
+    },
+    /// Slots that a thread had lost to a swapoff.
+    Lost {
+        nr: u64,
+    },
+}
+
+#[derive(Default, Debug)]
+struct Cgroup {
+    parent: Option<Memcg>,
+    /// Own pages in memory, and own records.
+    own: i64,
+    swap: i64,
+    gone: bool,
+}
+
+#[derive(Default, Debug)]
+pub(crate) struct Oracle {
+    cgroups: BTreeMap<Memcg, Cgroup>,
+    dropped: i64,
+    missing: i64,
+    lost: i64,
+}
+
+impl Oracle {
+    pub(crate) fn replay(&mut self, event: &Event) {
+        let signed = |nr: u64| i64::try_from(nr).unwrap();
+        match *event {
+            Event::Created { child, parent } => {
+                // Another thread made the parent, maybe, and its log comes later.
+                self.of(parent);
+                let before = self.of(child).parent.replace(parent);
+                assert_eq!(before, None, "{child} was made twice");
+            }
+            Event::Charged { memcg, nr } => self.of(memcg).own += signed(nr),
+            Event::Uncharged { memcg, nr } => self.of(memcg).own -= signed(nr),
+            Event::Moved { from, to, nr } => {
+                self.of(from).own -= signed(nr);
+                self.of(to).own += signed(nr);
+            }
+            Event::SwappedOut { memcg, owner, nr } => {
+                assert!(
+                    self.inherits(memcg, owner),
+                    "{memcg} swapped out as {owner}"
+                );
+                self.of(memcg).own -= signed(nr);
+                self.of(owner).swap += signed(nr);
+            }
+            Event::Freed { owner, id } => {
+                let owner = self.heir(owner, id);
+                self.of(owner).swap -= 1;
+            }
+            Event::MovedSwap { from, to, nr } => {
+                self.of(from).swap -= signed(nr);
+                self.of(to).swap += signed(nr);
+            }
+            Event::HandedOver { from, nr } => {
+                let parent = self.of(from).parent.unwrap();
+                self.of(from).swap -= signed(nr);
+                self.of(parent).swap += signed(nr);
+            }
+            Event::Gone { memcg } => self.of(memcg).gone = true,
+            Event::Dropped { nr } => self.dropped += signed(nr),
+            Event::Lost { nr } => self.lost += signed(nr),
+        }
+    }
+
+    fn of(&mut self, memcg: Memcg) -> &mut Cgroup {
+        self.cgroups.entry(memcg).or_default()
+    }
+
+    fn up(&self, memcg: Memcg) -> impl Iterator<Item = Memcg> {
+        std::iter::successors(Some(memcg), |memcg| self.cgroups.get(memcg)?.parent)
+    }
+
+    fn inherits(&self, from: Memcg, heir: Memcg) -> bool {
+        self.up(from).any(|memcg| memcg == heir)
+    }
+
+    /// The cgroup with this id that inherits from `owner`, or is it.
+    pub(crate) fn heir(&self, owner: Memcg, id: u16) -> Memcg {
+        let heir = self.up(owner).find(|memcg| memcg.id().get() == id);
+        heir.unwrap_or_else(|| {
+            panic!("id {id} has a record of {owner} and does not inherit from it")
+        })
+    }
+
+    /// Nobody has a slot any more, so nobody is missing one that it did not lose.
+    pub(crate) fn check_lost(&self) {
+        assert_eq!(self.lost, self.dropped, "lost, and dropped by swapoffs");
+    }
+
+    /// Compares with what each cgroup and the table say.
+    pub(crate) fn check(&mut self, memcgs: &Memcgs) {
+        let mut records = BTreeMap::<u16, i64>::new();
+        for run in (0..2).flat_map(|ty| memcgs.records().runs(swap_type(ty))) {
+            *records.entry(run.id.get()).or_default() += i64::try_from(run.len).unwrap();
+        }
+        // What a swapoff dropped is missing in the table. How much each lost is not in the logs, but it
+        // must add up.
+        let mut missing = 0;
+        for (memcg, cgroup) in &mut self.cgroups {
+            let in_table = if cgroup.gone {
+                0
+            } else {
+                records.remove(&memcg.id().get()).unwrap_or(0)
+            };
+            assert!(
+                cgroup.swap >= in_table,
+                "{memcg}: {} records by the logs, {in_table} in the table",
+                cgroup.swap
+            );
+            missing += cgroup.swap - in_table;
+            cgroup.swap = in_table;
+        }
+        assert!(records.is_empty(), "records of nobody: {records:?}");
+        self.missing += missing;
+        assert_eq!(self.missing, self.dropped, "records that swapoffs dropped");
+
+        let mut sums = BTreeMap::<Memcg, (i64, i64, u32)>::new();
+        for (&memcg, cgroup) in &self.cgroups {
+            assert!(
+                !cgroup.gone || (cgroup.own, cgroup.swap) == (0, 0),
+                "{memcg}: {cgroup:?}"
+            );
+            for ancestor in self.up(memcg) {
+                let (memory, memsw, _) = sums.entry(ancestor).or_default();
+                *memory += cgroup.own;
+                *memsw += cgroup.own + cgroup.swap;
+            }
+            if let Some(parent) = cgroup.parent
+                && !cgroup.gone
+            {
+                sums.entry(parent).or_default().2 += 1;
+            }
+        }
+        for (&memcg, cgroup) in &self.cgroups {
+            let usage = memcgs.usage(memcg);
+            assert_eq!(usage.is_err(), cgroup.gone, "{memcg}: {usage:?}");
+            let Ok(usage) = usage else { continue };
+            let has = [usage.memory, usage.memsw, usage.own, usage.swap];
+            let has = has.map(|pages| i64::try_from(pages).unwrap());
+            let (memory, memsw, children) = sums[&memcg];
+            assert_eq!(has, [memory, memsw, cgroup.own, cgroup.swap], "{memcg}");
+            assert_eq!(usage.children, children, "{memcg}");
+        }
+        assert_eq!(
+            memcgs.iter().count(),
+            self.cgroups.values().filter(|c| !c.gone).count()
+        );
+    }
+}
