@@ -1,9 +1,16 @@
 #!/usr/bin/env bash
-# Both examples run and check their own answers.
+# The examples run and check their own answers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo run --release --example reparent -- --gib 0.0625
+
+# The last line is the summary; a plot is a plot.
+svg=$(mktemp)
+trap 'rm -f "$svg"' EXIT
+cargo run --release --example css_free -- --seconds 4 --svg "$svg" | tee /dev/stderr | tail -n 1 |
+    grep -q 'everything balanced: no charge and no record is left, 1 id is in use.$'
+grep -q '</svg>' "$svg"
 
 # Without swap it says so and ends with 1, which is as it should be; anything else is a failure.
 status=0

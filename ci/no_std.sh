@@ -7,4 +7,5 @@ rustup target add x86_64-unknown-none
 
 cargo build --no-default-features --target x86_64-unknown-none
 cargo test --no-default-features --lib \
-    --test against_oracle --test cmpxchg --test linearizable --test migration --test operations --test threads --test values
+    --test against_oracle --test cmpxchg --test linearizable --test migration --test operations --test threads --test values \
+    --test memcg --test memcg_race --test memcg_stress

@@ -17,6 +17,8 @@
 //! # }
 //! ```
 //!
+//! [`memcg`] has the cgroups: charges, a hierarchy, and what becomes of a page and of a cgroup that dies.
+//!
 //! # Trade-offs
 //!
 //! [`SwapRecords`] pays a little at each [`record`](SwapRecords::record) so that

@@ -30,7 +30,7 @@ impl std::fmt::Display for Bar {
 use Bar::{AtLeast, AtMost};
 
 /// Name and bar of every row, in the order in which they are shown.
-pub(crate) const BARS: [(&str, Bar); 23] = [
+pub(crate) const BARS: [(&str, Bar); 26] = [
     ("full_scan_vs_read_bandwidth", AtLeast(0.9)),
     ("full_scan_l2_vs_vectorized_loop", AtLeast(0.8)),
     ("full_scan_vs_2014_loop", AtLeast(3.5)),
@@ -51,6 +51,10 @@ pub(crate) const BARS: [(&str, Bar); 23] = [
     ("record_8_on_2_cores", AtLeast(0.8)),
     ("migrate_2_threads_scaling", AtLeast(1.8)),
     ("record_p9999_during_migrate_vs_2014_loop", AtLeast(100.0)),
+    // In microseconds.
+    ("css_free_no_remains", AtMost(20.0)),
+    ("css_free_1000_vs_2014_loop", AtLeast(3_000.0)),
+    ("charge_uncharge_2_threads_scaling", AtLeast(1.6)),
     ("index_bytes_vs_table_bytes", AtMost(0.02)),
     ("index_bytes_vs_table_bytes_1000_ids", AtMost(0.08)),
     ("resident_bytes_after_swapon", AtMost(4_194_304.0)),

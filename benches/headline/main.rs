@@ -9,6 +9,7 @@ mod concurrent;
 mod machine;
 mod maps;
 mod measure;
+mod memcgs;
 mod memory;
 mod operations;
 mod read;
@@ -165,6 +166,7 @@ fn measure_all(report: &mut Report, slots: usize, effort: Effort) -> Result<(), 
     memory::swapon(report)?;
     scans::small(report, SMALL, nr)?;
     operations::hot(report, SMALL, nr)?;
+    memcgs::scaling(report, nr)?;
 
     let ids = Pages::zeroed(slots).map_err(memory::refused)?;
     let before = machine::resident()?;
@@ -172,6 +174,7 @@ fn measure_all(report: &mut Report, slots: usize, effort: Effort) -> Result<(), 
     let maps = Maps::new(ours, ids);
     memory::index(report, "index_bytes_vs_table_bytes", slots, before)?;
     scans::against_2014(report, &maps, nr);
+    let maps = memcgs::on_the_map(report, maps, nr)?;
 
     let (ours, in_tails) = (maps.ours, maps.in_tails);
     let ids = maps.of_2014.into_ids();

@@ -77,6 +77,13 @@ impl Report {
         self.push(name, bytes, Amount::Bytes(bytes), None);
     }
 
+    /// A row in microseconds.
+    pub(crate) fn time(&mut self, name: &'static str, seconds: f64) {
+        let micros = seconds * 1e6;
+        println!("value {name} {} us", plain(micros));
+        self.push(name, micros, Amount::Seconds(seconds), None);
+    }
+
     pub(crate) fn skip(&mut self, name: &'static str, why: &'static str) {
         println!("skipped {name}: {why}");
         self.skipped.push((name, why));

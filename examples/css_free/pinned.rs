@@ -72,7 +72,7 @@ impl Machine for Pinned {
     fn create(&self, _: usize, _: u64) -> Result<Option<MemcgId>, String> {
         let mut ids = self.lock();
         let Some(id) = ids.free.pop_first().and_then(MemcgId::new) else {
-            ids.failed_after.get_or_insert(ids.created);
+            ids.failed_after = ids.failed_after.or(Some(ids.created));
             return Ok(None);
         };
         ids.pins[usize::from(id.get())] = 1;

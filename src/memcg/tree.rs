@@ -1,5 +1,7 @@
 //! The tree: who there is, with which limits, and what is charged.
 
+use alloc::vec;
+
 use lock_api::RawMutex;
 
 use super::Memcgs;
@@ -53,18 +55,25 @@ impl<L: RawMutex> Memcgs<L> {
     pub fn with_records(records: SwapRecords<L>) -> Result<Self, MemcgError> {
         let memcgs = Self::over(records);
         let root = memcgs.root().id();
+        let mut counts = vec![0_u64; usize::from(u16::MAX) + 1];
         for run in SwapType::all().flat_map(|ty| memcgs.records.runs(ty)) {
-            let slot = match memcgs.slots.get(run.id) {
+            counts[usize::from(run.id.get())] += run.len;
+        }
+        let with_records = (0..=u16::MAX)
+            .zip(counts)
+            .filter(|&(_, count)| count > 0)
+            .filter_map(|(id, count)| Some((MemcgId::new(id)?, count)));
+        for (id, count) in with_records {
+            let slot = match memcgs.slots.get(id) {
                 Some(slot) => slot,
-                None => memcgs.allocate(run.id)?,
+                None => memcgs.allocate(id)?,
             };
             if slot.state() == State::Free {
-                let mut ids = memcgs.tree.lock();
-                memcgs.bring_online(&mut ids, run.id, slot, root);
+                memcgs.bring_online(&mut memcgs.tree.lock(), id, slot, root);
             }
-            slot.add_swap(run.len.cast_signed());
+            slot.add_swap(count.cast_signed());
             // Without limits, all of it is within them.
-            memcgs.charge_path(run.id, None, 0, run.len)?;
+            memcgs.charge_path(id, None, 0, count)?;
         }
         Ok(memcgs)
     }

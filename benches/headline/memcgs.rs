@@ -1,0 +1,163 @@
+//! Cgroups: how long it takes to free one, and how charges follow the number of threads.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use fastrand::Rng;
+use swap_records::SwapEntry;
+use swap_records::memcg::{Memcg, MemcgError, Memcgs};
+
+use crate::maps::{FEW, FEW_RECORDS, Maps};
+use crate::measure::{Shuttle, median, pairs};
+use crate::report::{Amount, Report};
+use crate::support::ours::{Ours, entry, id};
+use crate::support::{index, threads, timed};
+
+/// The table of the large map under a tree: each id of the map is a child of the root. One more is the
+/// parent of those that are freed.
+struct Tree {
+    memcgs: Memcgs,
+    parent: Memcg,
+    /// A thousand scattered slots, and who owns them in the map.
+    slots: Vec<SwapEntry>,
+    owner: Memcg,
+}
+
+fn text(error: MemcgError) -> String {
+    error.to_string()
+}
+
+impl Tree {
+    fn new(ours: Ours) -> Result<Self, String> {
+        let slots: Vec<_> = ours
+            .0
+            .runs_of(id(FEW.0))
+            .flat_map(|run| (0..run.len).map(move |skip| index(run.start.offset() + skip)))
+            .map(entry)
+            .collect();
+        let memcgs = Memcgs::with_records(ours.0).map_err(text)?;
+        let parent = memcgs.create(memcgs.root()).map_err(text)?;
+        let owner = memcgs.find(id(FEW.0)).ok_or("a map without its few")?;
+        Ok(Self {
+            memcgs,
+            parent,
+            slots,
+            owner,
+        })
+    }
+
+    fn give(&self, from: Memcg, to: Memcg, slots: &[SwapEntry]) -> Result<(), String> {
+        for &slot in slots {
+            let moved = self.memcgs.move_swap_account(slot, 1, from, to);
+            assert_eq!(moved.map_err(text)?, 1, "{slot} is another's");
+        }
+        Ok(())
+    }
+
+    /// A cgroup that has these slots of another, offline.
+    fn dying(&self, slots: &[SwapEntry], of: Memcg) -> Result<Memcg, String> {
+        let dying = self.memcgs.create(self.parent).map_err(text)?;
+        self.give(of, dying, slots)?;
+        self.memcgs.css_offline(dying, 0).map_err(text)?;
+        Ok(dying)
+    }
+
+    fn free(&self, dying: Memcg) -> (u64, Duration) {
+        let (freed, time) = timed(|| self.memcgs.css_free(dying));
+        (freed.expect("nothing keeps it").moved, time)
+    }
+}
+
+/// On the map of 150 ids, which is as it was afterwards.
+pub(crate) fn on_the_map(report: &mut Report, maps: Maps, nr: usize) -> Result<Maps, String> {
+    /// Short ones, so many.
+    const TIMES: usize = 501;
+    let Maps {
+        ours,
+        of_2014,
+        slots,
+        in_tails,
+    } = maps;
+    let tree = Tree::new(ours)?;
+    let (parent, owner) = (tree.parent, tree.owner);
+
+    let mut times = Vec::new();
+    for _ in 0..TIMES {
+        // It had some records, and has none any more.
+        let few = &tree.slots[..8];
+        let dying = tree.memcgs.create(parent).map_err(text)?;
+        tree.give(owner, dying, few)?;
+        tree.give(dying, owner, few)?;
+        tree.memcgs.css_offline(dying, 0).map_err(text)?;
+        let (moved, time) = tree.free(dying);
+        assert_eq!(moved, 0, "records that were given back");
+        times.push(time.as_secs_f64());
+    }
+    report.time("css_free_no_remains", median(times));
+
+    let dying = Cell::new(tree.dying(&tree.slots, owner)?);
+    let mut there = Shuttle(FEW.0, FEW.1);
+    let measured = pairs(
+        "css_free of a thousand remains",
+        nr,
+        |_| tree.free(dying.get()),
+        |_| {
+            // The next one gets them before the loop empties the caches.
+            let next = tree.dying(&tree.slots, parent);
+            dying.set(next.expect("there is no limit, and an id"));
+            let (moved, time) = timed(|| there.go(|old, new| of_2014.hand_over(old, new)));
+            assert_eq!(moved, FEW_RECORDS, "records moved");
+            (moved, time)
+        },
+    );
+    let (ours, theirs) = (
+        Amount::Seconds(measured.ours),
+        Amount::Seconds(measured.theirs),
+    );
+    report.ratio("css_free_1000_vs_2014_loop", measured.faster, ours, theirs);
+
+    tree.free(dying.get());
+    tree.give(parent, owner, &tree.slots)?;
+    tree.memcgs.css_offline(parent, 0).map_err(text)?;
+    assert_eq!(tree.free(parent).0, 0, "the map has its records again");
+    Ok(Maps {
+        ours: Ours(tree.memcgs.into_records()),
+        of_2014,
+        slots,
+        in_tails,
+    })
+}
+
+/// Charges and uncharges, each thread of a cgroup of its own, all of one parent.
+pub(crate) fn scaling(report: &mut Report, nr: usize) -> Result<(), String> {
+    /// Pages that are charged, all threads together.
+    const COUNT: u64 = 1 << 22;
+    /// More at a time than a thread has ready: some of it goes up to the root.
+    const BURST: usize = 256;
+    let memcgs = Memcgs::new();
+    let parent = memcgs.create(memcgs.root()).map_err(text)?;
+    let create = |_| memcgs.create(parent).map_err(text);
+    let children: Vec<_> = (0..2).map(create).collect::<Result<_, _>>()?;
+    let run = |nr: usize| {
+        let bursts = index(COUNT) / BURST / nr;
+        threads::together(nr, |thread| {
+            let mut rng = Rng::with_seed(thread as u64);
+            for _ in 0..bursts {
+                let sizes: [u64; BURST] = std::array::from_fn(|_| rng.u64(1..=8));
+                let charge = |&nr: &u64| memcgs.charge(children[thread], nr);
+                let uncharge = |&nr: &u64| memcgs.uncharge(children[thread], nr);
+                let done = sizes.iter().try_for_each(charge);
+                let done = done.and_then(|()| sizes.iter().try_for_each(uncharge));
+                done.expect("there is no limit, and it has what it charged");
+            }
+            (bursts * BURST) as u64
+        })
+    };
+    // Short, so more pairs.
+    let two = pairs("charges", nr * 3, |_| run(2), |_| run(1));
+    assert_eq!(memcgs.usage(parent).map_err(text)?.memsw, 0);
+    let rate = |seconds: f64| Amount::OperationsASecond(2.0 * COUNT as f64 / seconds);
+    let name = "charge_uncharge_2_threads_scaling";
+    report.ratio(name, two.faster, rate(two.ours), rate(two.theirs));
+    Ok(())
+}
