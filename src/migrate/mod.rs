@@ -23,8 +23,8 @@ use ahead::Ahead;
 impl<L: RawMutex> SwapRecords<L> {
     /// Hands every record of `old` to `new`, on all types. Gives the number of records moved.
     ///
-    /// Every record of `old` that was there when this began, and that nobody changed since, belongs to
-    /// `new` when it returns. If nobody records `old` any more, because its cgroup is dead, no record
+    /// Every record of `old` that was there when this began (the call that wrote it had returned: it does not do
+    /// that a lookup saw it), and that nobody changed since, belongs to `new` when it returns. If nobody records `old` any more, because its cgroup is dead, no record
     /// of `old` is left. `old == new` moves nothing and gives 0.
     ///
     /// The cost follows the records: where `old` has none, a bitmap of a bit a region is read; where a
