@@ -67,6 +67,7 @@ mod migrate;
 mod model;
 mod presence;
 mod region;
+mod regions;
 mod runs;
 mod scan;
 #[cfg_attr(loom, path = "model/storage.rs")]

@@ -1,4 +1,4 @@
-//! [`Regions`] and [`Region`]: the locks, the cells that they guard, and what is done under one.
+//! [`Region`]: what is done under one lock.
 //!
 //! A region is [`REGION_ENTRIES`] consecutive entries. It has one lock, and for each counter (an id,
 //! or several that share one) one cell: how many entries of the region hold such an id, and the
@@ -13,15 +13,13 @@
 
 use core::ops::Range;
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
-use lock_api::{Mutex, MutexGuard, RawMutex};
+use lock_api::{MutexGuard, RawMutex};
 use smallvec::SmallVec;
 
-use crate::cell::{BLOCK, COUNTERS, Cell, Tally, counter, narrow};
-use crate::presence::Presence;
+use crate::cell::{Cell, Tally, counter, narrow};
+use crate::regions::Regions;
 use crate::scan::{self, Backend, Found};
-use crate::storage::{Refused, Zeroed};
 use crate::sync::{AtomicU16, AtomicU32, Ordering, prefetch};
 
 /// Entries in a chunk: a page of 16-bit ids.
@@ -40,179 +38,9 @@ pub const REGION_ENTRIES: usize = if cfg!(loom) { 2 } else { 16 } * CHUNK_ENTRIE
 /// The entries of a region. Those at and past `max_pages` are there too, and stay 0.
 pub(crate) type Entries = [AtomicU16; REGION_ENTRIES];
 
-/// How far apart the locks of neighbouring regions are: a cache line of one-byte locks.
-const LOCK_SPREAD: usize = if cfg!(loom) { 2 } else { 64 };
-
 const _: () = assert!(REGION_ENTRIES.is_power_of_two());
 // The number may be that of a whole region, and a position less: they fit into their halves.
 const _: () = assert!(REGION_ENTRIES <= u16::MAX as usize);
-
-/// The locks and cells of one area, and where the cells are not zero.
-pub(crate) struct Regions<L> {
-    /// A power of two of them: see `lock_index`.
-    locks: Box<[Mutex<L, ()>]>,
-    /// There are `1 << shift` regions.
-    shift: u32,
-    /// `[block of counters][region][counter in the block]`.
-    cells: Zeroed<[AtomicU32; BLOCK]>,
-    presence: Presence,
-}
-
-impl<L: RawMutex> Regions<L> {
-    pub(crate) fn new(len: usize) -> Result<Self, Refused> {
-        const HUGE_PAGE: usize = 2 << 20;
-        debug_assert!(len.is_power_of_two());
-        let blocks = len
-            .checked_mul(COUNTERS / BLOCK)
-            .ok_or(Refused { bytes: usize::MAX })?;
-        // A huge page must not reach over blocks: an unused one would be paid for.
-        let cells = Zeroed::new(blocks, len * BLOCK * size_of::<AtomicU32>() >= HUGE_PAGE)?;
-        let presence = Presence::new(len)?;
-        // The locks come last: they alone are written, and a table that is refused must not pay for them.
-        // A line of locks for each region while there are few regions, then a lock.
-        let nr_locks = len.max(LOCK_SPREAD * len.min(LOCK_SPREAD));
-        let mut locks = Vec::new();
-        locks.try_reserve_exact(nr_locks).map_err(|_| Refused {
-            bytes: nr_locks.saturating_mul(size_of::<Mutex<L, ()>>()),
-        })?;
-        locks.resize_with(nr_locks, || Mutex::new(()));
-        // Loom's atomics are made at their first access, which must be before they are shared.
-        #[cfg(loom)]
-        locks.iter().for_each(|lock| assert!(!lock.is_locked()));
-        Ok(Self {
-            locks: locks.into_boxed_slice(),
-            cells,
-            shift: len.ilog2(),
-            presence,
-        })
-    }
-
-    /// Locks are dense, so that those of a large map stay in the cache while its entries do not, but
-    /// those of neighbours lie in different lines, so that neighbours do not slow each other down.
-    #[inline]
-    fn lock_index(&self, region: usize) -> usize {
-        region.wrapping_mul(LOCK_SPREAD + 1) & (self.locks.len() - 1)
-    }
-
-    /// Waits for the lock of region `index`. The first `len` of its `entries` are below `max_pages`.
-    #[inline]
-    pub(crate) fn lock<'a>(
-        &'a self,
-        index: usize,
-        entries: &'a Entries,
-        len: usize,
-    ) -> Region<'a, L> {
-        debug_assert!(index < self.len() && len <= REGION_ENTRIES);
-        Region {
-            _held: self.locks[self.lock_index(index)].lock(),
-            regions: self,
-            index,
-            entries,
-            len,
-        }
-    }
-
-    /// [`Region::set`] on the usual way: the lock is free and no presence bit changes. Stores `new` if
-    /// the lock is taken `in_time`, the owner is another id, and it is `wanted`; gives the owner.
-    /// `None`, and nothing is written, where this is not the usual way.
-    ///
-    /// No call and no panic between lock and unlock, so that little has to be kept on the stack: what is
-    /// stored there has to be written out before the next locked instruction can go on.
-    #[inline(always)]
-    pub(crate) fn try_set(
-        &self,
-        index: usize,
-        (entry, position): (&AtomicU16, usize),
-        new: u16,
-        wanted: impl FnOnce(u16) -> bool,
-        in_time: impl FnOnce() -> bool,
-    ) -> Option<u16> {
-        // The load of the entry comes after the lock; asked for now, it is on its way meanwhile. To ask for
-        // the cells as well was no gain (docs/design.md, Locks).
-        prefetch(entry);
-        let to = self.get_cell(index, counter(new))?;
-        let _held = self.locks.get(self.lock_index(index))?.try_lock()?;
-        if !in_time() {
-            return None;
-        }
-        let old = entry.load(Ordering::Relaxed);
-        let from = self.get_cell(index, counter(old))?;
-        if old == new || !wanted(old) {
-            return Some(old);
-        }
-        let one = Tally::at(position);
-        let left = |cell: &AtomicU32| Cell(cell.load(Ordering::Relaxed)).without(one);
-        if old != 0 && left(from).is_empty()
-            || new != 0 && Cell(to.load(Ordering::Relaxed)).is_empty()
-        {
-            return None;
-        }
-        entry.store(new, Ordering::Relaxed);
-        // One after the other: they may be the same cell.
-        if old != 0 {
-            from.store(left(from).0, Ordering::Relaxed);
-        }
-        if new != 0 {
-            let before = Cell(to.load(Ordering::Relaxed));
-            to.store(before.with(one).0, Ordering::Relaxed);
-        }
-        Some(old)
-    }
-
-    #[inline]
-    fn cell(&self, region: usize, counter: usize) -> &AtomicU32 {
-        &self.cells[((counter / BLOCK) << self.shift) + region][counter % BLOCK]
-    }
-
-    /// `cell`, for who has another way to go on than a panic. There always is one.
-    #[inline]
-    fn get_cell(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
-        let block = self.cells.get(((counter / BLOCK) << self.shift) + region)?;
-        Some(&block[counter % BLOCK])
-    }
-
-    /// Asks for what a migration of this region from `old` to `new` will need first.
-    #[inline]
-    pub(crate) fn prefetch(&self, region: usize, old: u16, new: u16) {
-        prefetch(&self.locks[self.lock_index(region)]);
-        prefetch(self.cell(region, counter(old)));
-        prefetch(self.cell(region, counter(new)));
-    }
-
-    /// The position of the counter's only entry in this region, as far as can be told without the lock.
-    #[inline]
-    pub(crate) fn only(&self, region: usize, counter: usize) -> Option<usize> {
-        let cell = Cell(self.cell(region, counter).load(Ordering::Relaxed));
-        cell.tally().last_without(Tally::default())
-    }
-
-    pub(crate) fn presence(&self) -> &Presence {
-        &self.presence
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        1 << self.shift
-    }
-
-    /// The sum of the counter's numbers: exact for the counter when nobody writes.
-    pub(crate) fn counted(&self, counter: usize) -> u64 {
-        let mut sum = 0;
-        let mut from = 0;
-        while let Some(region) = self.presence.next(counter, from..self.len()) {
-            let cell = Cell(self.cell(region, counter).load(Ordering::Relaxed));
-            sum += u64::from(cell.tally().count);
-            from = region + 1;
-        }
-        sum
-    }
-
-    /// All cells and bits zero. No region can be locked any more by who would write to it.
-    pub(crate) fn discard(&self) {
-        let blocks = self.presence.counters_end() / BLOCK;
-        self.cells.discard(blocks << self.shift);
-        self.presence.discard();
-    }
-}
 
 /// Runs of equal owners: position of the first, how many, and the id.
 pub(crate) type Owners = SmallVec<[(u32, u32, u16); 32]>;
@@ -238,7 +66,72 @@ pub(crate) struct Region<'a, L: RawMutex> {
     len: usize,
 }
 
-impl<L: RawMutex> Region<'_, L> {
+impl<'a, L: RawMutex> Region<'a, L> {
+    /// Waits for the lock of region `index`. The first `len` of its `entries` are below `max_pages`.
+    #[inline]
+    pub(crate) fn lock(
+        regions: &'a Regions<L>,
+        index: usize,
+        entries: &'a Entries,
+        len: usize,
+    ) -> Self {
+        debug_assert!(len <= REGION_ENTRIES);
+        Self {
+            _held: regions.hold(index),
+            regions,
+            index,
+            entries,
+            len,
+        }
+    }
+
+    /// [`set`](Self::set) on the usual way: the lock is free and no presence bit changes. Stores `new` if
+    /// the lock is taken `in_time`, the owner is another id, and it is `wanted`; gives the owner.
+    /// `None`, and nothing is written, where this is not the usual way.
+    ///
+    /// No call and no panic between lock and unlock, so that little has to be kept on the stack: what is
+    /// stored there has to be written out before the next locked instruction can go on.
+    #[inline(always)]
+    pub(crate) fn try_set(
+        regions: &Regions<L>,
+        index: usize,
+        (entry, position): (&AtomicU16, usize),
+        new: u16,
+        wanted: impl FnOnce(u16) -> bool,
+        in_time: impl FnOnce() -> bool,
+    ) -> Option<u16> {
+        // The load of the entry comes after the lock; asked for now, it is on its way meanwhile. To ask for
+        // the cells as well was no gain (docs/design.md, Locks).
+        prefetch(entry);
+        let to = regions.get_cell(index, counter(new))?;
+        let _held = regions.try_hold(index)?;
+        if !in_time() {
+            return None;
+        }
+        let old = entry.load(Ordering::Relaxed);
+        let from = regions.get_cell(index, counter(old))?;
+        if old == new || !wanted(old) {
+            return Some(old);
+        }
+        let one = Tally::at(position);
+        let left = |cell: &AtomicU32| Cell(cell.load(Ordering::Relaxed)).without(one);
+        if old != 0 && left(from).is_empty()
+            || new != 0 && Cell(to.load(Ordering::Relaxed)).is_empty()
+        {
+            return None;
+        }
+        entry.store(new, Ordering::Relaxed);
+        // One after the other: they may be the same cell.
+        if old != 0 {
+            from.store(left(from).0, Ordering::Relaxed);
+        }
+        if new != 0 {
+            let before = Cell(to.load(Ordering::Relaxed));
+            to.store(before.with(one).0, Ordering::Relaxed);
+        }
+        Some(old)
+    }
+
     /// The entries below `max_pages` (invariant 4).
     fn entries(&self) -> &[AtomicU16] {
         &self.entries[..self.len]
@@ -306,19 +199,7 @@ impl<L: RawMutex> Region<'_, L> {
 
     /// Makes `new` the id of the entries at `positions`, from the front, and writes down the owners
     /// that they had, until the note is full. Gives the position that it got to.
-    pub(crate) fn set_range(
-        &self,
-        backend: Backend,
-        positions: Range<usize>,
-        new: u16,
-        had: &mut Owners,
-    ) -> usize {
-        if let Some(owner) = self.set_all(backend, positions.clone(), new) {
-            if owner != 0 {
-                had.push((narrow(positions.start), narrow(positions.len()), owner));
-            }
-            return positions.end;
-        }
+    pub(crate) fn set_range(&self, positions: Range<usize>, new: u16, had: &mut Owners) -> usize {
         let entries = &self.entries()[..positions.end];
         let mut at = positions.start;
         let mut added = Tally::default();
@@ -362,7 +243,8 @@ impl<L: RawMutex> Region<'_, L> {
         sweep
     }
 
-    /// [`migrate`](Self::migrate) where the counter of `old` has one entry. All sparse remains are such.
+    /// [`migrate`](Self::migrate) where the counter of `old` has one entry, as it has of most sparse remains: less than
+    /// half the instructions of a sweep.
     #[inline]
     fn migrate_only(&self, old: u16, new: u16) -> Option<Sweep> {
         let cell = self.cell(old);
@@ -447,7 +329,7 @@ impl<L: RawMutex> Region<'_, L> {
         let before = Cell(cell.load(Ordering::Relaxed));
         cell.store(before.with(more).0, Ordering::Relaxed);
         if before.is_empty() {
-            self.regions.presence.set(counter(id), self.index);
+            self.regions.presence().set(counter(id), self.index);
         }
     }
 
@@ -461,7 +343,7 @@ impl<L: RawMutex> Region<'_, L> {
         let after = Cell(cell.load(Ordering::Relaxed)).without(part);
         cell.store(after.0, Ordering::Relaxed);
         if after.is_empty() {
-            self.regions.presence.clear(counter(id), self.index);
+            self.regions.presence().clear(counter(id), self.index);
         }
     }
 

@@ -40,7 +40,8 @@ use lock_api::RawMutex;
 
 use crate::cell::counter;
 use crate::id::MemcgId;
-use crate::region::{CHUNK_ENTRIES, Entries, REGION_ENTRIES, Region, Regions};
+use crate::region::{CHUNK_ENTRIES, Entries, REGION_ENTRIES, Region};
+use crate::regions::Regions;
 use crate::storage::{Refused, Zeroed};
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, prefetch};
 
@@ -178,9 +179,9 @@ impl<L: RawMutex> SwapFile<L> {
         let Area {
             chunks, regions, ..
         } = on.area;
-        for (region, entries) in chunks.iter().enumerate().take(on.regions()) {
+        for region in 0..on.regions() {
             // Whoever is in there ends; whoever comes later sees that the generation has changed.
-            drop(regions.lock(region, entries, 0));
+            drop(regions.hold(region));
         }
         let presence = regions.presence();
         let dropped = presence.counters().map(|c| regions.counted(c)).sum();
@@ -269,7 +270,7 @@ impl<'a, L> On<'a, L> {
 }
 
 impl<'a, L: RawMutex> On<'a, L> {
-    /// [`Regions::try_set`] for the entry at `offset`; `None` also where there is no such entry.
+    /// [`Region::try_set`] for the entry at `offset`; `None` also where there is no such entry.
     #[inline(always)]
     pub(crate) fn try_set(
         &self,
@@ -283,9 +284,8 @@ impl<'a, L: RawMutex> On<'a, L> {
         let (region, position) = (offset / REGION_ENTRIES, offset % REGION_ENTRIES);
         let entry = &self.area.chunks.get(region)?[position];
         let in_time = || self.is_mine();
-        self.area
-            .regions
-            .try_set(region, (entry, position), new, wanted, in_time)
+        let regions = &self.area.regions;
+        Region::try_set(regions, region, (entry, position), new, wanted, in_time)
     }
 
     /// Takes the lock of the region of this entry; `None` where there is no such entry.
@@ -303,7 +303,7 @@ impl<'a, L: RawMutex> On<'a, L> {
         let entries = self.area.chunks.get(region)?;
         let len = self.max_pages - region * REGION_ENTRIES;
         let len = len.min(REGION_ENTRIES);
-        let region = self.area.regions.lock(region, entries, len);
+        let region = Region::lock(&self.area.regions, region, entries, len);
         self.is_mine().then_some(region)
     }
 

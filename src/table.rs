@@ -5,7 +5,7 @@ use core::fmt;
 use crossbeam_utils::CachePadded;
 use lock_api::RawMutex;
 
-use crate::cell::counter;
+use crate::cell::{counter, narrow};
 use crate::entry::{MAX_SWAPFILES, Run, SwapEntry, SwapType};
 use crate::error::{EntryError, SwaponError};
 use crate::id::{MemcgId, to_raw};
@@ -339,7 +339,7 @@ impl<L: RawMutex> SwapRecords<L> {
     }
 
     /// Makes `new` the owner of this slot if the one it has is `wanted`. Gives that one; `None`, with
-    /// nothing written, where it takes more than the usual: see `Regions::try_set`.
+    /// nothing written, where it takes more than the usual: see `Region::try_set`.
     #[inline(always)]
     fn try_set(&self, ent: SwapEntry, new: u16, wanted: impl FnOnce(u16) -> bool) -> Option<u16> {
         let on = self.file(ent.swap_type()).on()?;
@@ -421,11 +421,19 @@ impl<L: RawMutex> SwapRecords<L> {
             let base = offset / REGION_ENTRIES * REGION_ENTRIES;
             let positions = offset - base..(end - base).min(REGION_ENTRIES);
             owners.clear();
-            // The lock is free again while `had` may allocate.
+            let region = on.lock(base / REGION_ENTRIES).ok_or_else(|| off(start))?;
+            // A part of a region has been tried by `set_range`, or is not worth it.
+            let whole = positions.len() == REGION_ENTRIES;
+            let all = whole.then(|| region.set_all(backend, positions.clone(), new));
             offset = base
-                + on.lock(base / REGION_ENTRIES)
-                    .ok_or_else(|| off(start))?
-                    .set_range(backend, positions, new, &mut owners);
+                + if let Some(owner) = all.flatten() {
+                    owners.push((0, narrow(REGION_ENTRIES), owner));
+                    REGION_ENTRIES
+                } else {
+                    region.set_range(positions, new, &mut owners)
+                };
+            // The lock is free again while `had` may allocate.
+            drop(region);
             for &(position, len, owner) in &owners {
                 let offset = (base + position as usize) as u64;
                 if let (Some(start), Some(id)) = (

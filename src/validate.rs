@@ -112,6 +112,7 @@ mod tests {
     use super::*;
     use crate::entry::SwapEntry;
     use crate::id::MemcgId;
+    use crate::region::Region;
     use crate::sync::AtomicU16;
 
     /// A table with records of ids 1 and 2 in its only region.
@@ -136,9 +137,8 @@ mod tests {
         let table = table();
         // An entry that is none of the table's goes from id 1 to id 2 in the cells alone.
         let elsewhere = AtomicU16::new(1);
-        let had = on(&table)
-            .index()
-            .try_set(0, (&elsewhere, 9), 2, |_| true, || true);
+        let on = on(&table);
+        let had = Region::try_set(on.index(), 0, (&elsewhere, 9), 2, |_| true, || true);
         assert_eq!(had, Some(1));
         let what = table.validate().unwrap_err();
         assert!(

@@ -27,6 +27,19 @@ fn memory() -> (u64, u64) {
     )
 }
 
+/// Neither more resident nor more mapped than before, within a mebibyte.
+fn assert_no_more_than(before: (u64, u64)) {
+    let after = memory();
+    assert!(
+        after.0 < before.0 + (1 << 20),
+        "resident: {before:?} to {after:?}"
+    );
+    assert!(
+        after.1 < before.1 + (1 << 20),
+        "mapped: {before:?} to {after:?}"
+    );
+}
+
 #[test]
 fn a_swapon_of_8_tib_of_swap_leaves_less_than_4_mib_resident() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,15 +104,7 @@ fn swapoff_gives_the_memory_back_and_swapon_takes_the_same_addresses() {
     for _ in 0..20 {
         sizes.into_iter().for_each(cycle);
     }
-    let after = memory();
-    assert!(
-        after.0 < before.0 + (1 << 20),
-        "resident: {before:?} to {after:?}"
-    );
-    assert!(
-        after.1 < before.1 + (1 << 20),
-        "mapped: {before:?} to {after:?}"
-    );
+    assert_no_more_than(before);
 }
 
 /// Swapoffs and swapons of mixed sizes while others record, look up, migrate and walk. What is late writes
@@ -147,15 +152,7 @@ fn a_hundred_thousand_cycles_under_load_leave_memory_where_it_was() {
     run(1000);
     let before = memory();
     run(CYCLES);
-    let after = memory();
-    assert!(
-        after.0 < before.0 + (1 << 20),
-        "resident: {before:?} to {after:?}"
-    );
-    assert!(
-        after.1 < before.1 + (1 << 20),
-        "mapped: {before:?} to {after:?}"
-    );
+    assert_no_more_than(before);
     table.swapon(type_0(), 5 * REGION).unwrap();
     assert_eq!(table.runs(type_0()).count(), 0);
     table.validate().unwrap();

@@ -419,6 +419,35 @@ fn a_hint_stops_all_threads() {
     assert_eq!(table.count(id(3)), all);
 }
 
+/// Whoever is asked for the hint first waits until another thread is asked too.
+#[test]
+#[cfg(feature = "std")]
+fn threads_work_beside_each_other() {
+    use std::collections::HashSet;
+    use std::sync::{Condvar, Mutex};
+    use std::time::Duration;
+
+    let table = for_threads();
+    let (seen, more) = (Mutex::new(HashSet::new()), Condvar::new());
+    let hint = || {
+        let mut seen = seen.lock().unwrap();
+        seen.insert(std::thread::current().id());
+        more.notify_all();
+        let alone = |seen: &mut HashSet<_>| seen.len() < 2;
+        let minute = Duration::from_secs(60);
+        let (_seen, waited) = more.wait_timeout_while(seen, minute, alone).unwrap();
+        assert!(!waited.timed_out(), "one thread does all of it");
+        u64::MAX
+    };
+    let all = table.count(id(2));
+    let migrated = table
+        .migration(id(2), id(3))
+        .threads(2)
+        .memsw_hint(&hint)
+        .run();
+    assert_eq!(migrated.moved, all);
+}
+
 #[test]
 #[cfg(feature = "std")]
 fn a_hint_that_panics_does_so_for_the_caller_and_breaks_nothing() {

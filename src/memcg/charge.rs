@@ -23,15 +23,8 @@ impl<L: RawMutex> Memcgs<L> {
     /// [`Offline`](MemcgError::Offline), [`Gone`](MemcgError::Gone).
     #[inline]
     pub fn charge(&self, memcg: Memcg, nr: u64) -> Result<(), MemcgError> {
-        self.charge_to(nr, || {
-            let slot = self.slot(memcg)?;
-            match slot.state_of(memcg) {
-                State::Online => Ok((memcg.id(), slot)),
-                State::Offline | State::Freeing => Err(MemcgError::Offline { id: memcg.id() }),
-                State::Free => Err(MemcgError::Gone { memcg }),
-            }
-        })
-        .map(|_| ())
+        self.charge_to(nr, || Ok((memcg.id(), self.online(memcg)?)))
+            .map(|_| ())
     }
 
     /// Takes the charge of `nr` pages in memory back: memory and memsw, of the cgroup and all its
@@ -98,6 +91,7 @@ impl<L: RawMutex> Memcgs<L> {
     }
 
     /// The slot of a cgroup that takes charges.
+    #[inline]
     pub(super) fn online(&self, memcg: Memcg) -> Result<&Slot, MemcgError> {
         let slot = self.slot(memcg)?;
         match slot.state_of(memcg) {

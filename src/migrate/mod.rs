@@ -23,8 +23,9 @@ use ahead::Ahead;
 impl<L: RawMutex> SwapRecords<L> {
     /// Hands every record of `old` to `new`, on all types. Gives the number of records moved.
     ///
-    /// Every record of `old` that was there when this began (the call that wrote it had returned: it does not do
-    /// that a lookup saw it), and that nobody changed since, belongs to `new` when it returns. If nobody records `old` any more, because its cgroup is dead, no record
+    /// Every record of `old` that was written before this began, by a call that had returned by then, and that
+    /// nobody changed since, belongs to `new` when it returns. (A lookup may see a record a little
+    /// before its call returns.) If nobody records `old` any more, because its cgroup is dead, no record
     /// of `old` is left. `old == new` moves nothing and gives 0.
     ///
     /// The cost follows the records: where `old` has none, a bitmap of a bit a region is read; where a
@@ -90,7 +91,7 @@ pub struct Migrated {
     /// Chunks that the index, or the number of records in it, kept it from looking at.
     pub chunks_skipped: u64,
     /// The most entries that were looked at under one hold of a lock: at most
-    /// [`REGION_ENTRIES`](crate::REGION_ENTRIES), rounded up to what the scan takes at once.
+    /// [`REGION_ENTRIES`](crate::REGION_ENTRIES).
     pub longest_hold: u64,
     /// Whether the hint ended it, and not the end of the table.
     pub stopped_by_hint: bool,
@@ -158,9 +159,10 @@ pub struct Migration<'t, L = RawSpinLock> {
     done: bool,
     /// Whether `left_at_most` has been found out, once `done`.
     reported: bool,
-    /// What `run` does instead, where it was told to use threads.
+    /// What `run` does first, where it was told to use threads, and how many of them.
     #[cfg(feature = "std")]
     parallel: Option<fn(&mut Self)>,
+    #[cfg(feature = "std")]
     threads: usize,
 }
 
@@ -210,6 +212,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
             reported: false,
             #[cfg(feature = "std")]
             parallel: None,
+            #[cfg(feature = "std")]
             threads: 1,
         }
     }
@@ -329,7 +332,6 @@ impl<L> fmt::Debug for Migration<'_, L> {
         f.debug_struct("Migration")
             .field("old", &self.job.old)
             .field("new", &self.job.new)
-            .field("threads", &self.threads)
             .field("so_far", &self.so_far)
             .field("done", &self.done)
             .finish_non_exhaustive()

@@ -43,7 +43,7 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
     /// assert_eq!((migrated.moved, migrated.left_at_most), (1 << 20, 0));
     /// ```
     pub fn threads(mut self, n: usize) -> Self {
-        self.threads = n.max(1);
+        self.threads = n;
         self.parallel = (n > 1).then_some(Self::run_parallel);
         self
     }
@@ -91,10 +91,8 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
             parts.push(shared.work());
             for other in others {
                 // A hint that panics does so for the caller, as on one thread.
-                parts.push(other.join().unwrap_or_else(|why| {
-                    shared.stop.store(true, Ordering::Relaxed);
-                    std::panic::resume_unwind(why)
-                }));
+                let part = other.join();
+                parts.push(part.unwrap_or_else(|why| std::panic::resume_unwind(why)));
             }
         });
         for part in parts {

@@ -9,17 +9,11 @@
 
 use core::hint::black_box;
 
-use super::{FEW, Found, MAX_BLOCK, MAX_ENTRIES, MAX_PIECE, scalar};
+use super::{FEW, Found, MAX_BLOCK, MAX_ENTRIES, MAX_PIECE as PIECE, scalar};
 use crate::sync::{AtomicU16, prefetch};
 
 /// The bytes of a cache line. Blocks begin at one, so that no vector lies in two.
 pub(super) const LINE: usize = 64;
-
-/// Entries in a piece.
-const PIECE: usize = MAX_PIECE;
-
-/// How many matches must still be to come for a whole piece to be looked through.
-const MANY: u32 = FEW + 1;
 
 /// How many bytes ahead lines are asked for within pieces: there the processor sees too few misses ahead of it to
 /// keep the memory busy. Where there are no matches the plain loads do that alone, and better than
@@ -271,10 +265,10 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
         self.before + self.counts.sum_lanes()
     }
 
-    /// Whether it is worth it to look through a whole piece.
+    /// Whether so many are still to come that a whole piece may be looked through.
     #[inline(always)]
     fn many_left(&self) -> bool {
-        self.stop_at - self.at_most >= MANY
+        self.stop_at - self.at_most > FEW
     }
 
     /// Looks at the [`PIECE`] of `entries` that begins at entry `at`, without a branch that depends on where

@@ -1,0 +1,129 @@
+//! [`Regions`]: where the locks, cells and presence bits of an area are. What they mean, and what is done with
+//! them, is in `region`.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use lock_api::{Mutex, MutexGuard, RawMutex};
+
+use crate::cell::{BLOCK, COUNTERS, Cell, Tally, counter};
+use crate::presence::Presence;
+use crate::storage::{Refused, Zeroed};
+use crate::sync::{AtomicU32, Ordering, prefetch};
+
+/// How far apart the locks of neighbouring regions are: a cache line of one-byte locks.
+const LOCK_SPREAD: usize = if cfg!(loom) { 2 } else { 64 };
+
+/// The locks and cells of one area, and where the cells are not zero.
+pub(crate) struct Regions<L> {
+    /// A power of two of them: see `lock_index`.
+    locks: Box<[Mutex<L, ()>]>,
+    /// There are `1 << shift` regions.
+    shift: u32,
+    /// `[block of counters][region][counter in the block]`.
+    cells: Zeroed<[AtomicU32; BLOCK]>,
+    presence: Presence,
+}
+
+impl<L: RawMutex> Regions<L> {
+    pub(crate) fn new(len: usize) -> Result<Self, Refused> {
+        const HUGE_PAGE: usize = 2 << 20;
+        debug_assert!(len.is_power_of_two());
+        let blocks = len
+            .checked_mul(COUNTERS / BLOCK)
+            .ok_or(Refused { bytes: usize::MAX })?;
+        // A huge page must not reach over blocks: an unused one would be paid for.
+        let cells = Zeroed::new(blocks, len * BLOCK * size_of::<AtomicU32>() >= HUGE_PAGE)?;
+        let presence = Presence::new(len)?;
+        // The locks come last: they alone are written, and a table that is refused must not pay for them.
+        // A line of locks for each region while there are few regions, then a lock.
+        let nr_locks = len.max(LOCK_SPREAD * len.min(LOCK_SPREAD));
+        let mut locks = Vec::new();
+        locks.try_reserve_exact(nr_locks).map_err(|_| Refused {
+            bytes: nr_locks.saturating_mul(size_of::<Mutex<L, ()>>()),
+        })?;
+        locks.resize_with(nr_locks, || Mutex::new(()));
+        // Loom's atomics are made at their first access, which must be before they are shared.
+        #[cfg(loom)]
+        locks.iter().for_each(|lock| assert!(!lock.is_locked()));
+        Ok(Self {
+            locks: locks.into_boxed_slice(),
+            cells,
+            shift: len.ilog2(),
+            presence,
+        })
+    }
+
+    /// Locks are dense, so that those of a large map stay in the cache while its entries do not, but
+    /// those of neighbours lie in different lines, so that neighbours do not slow each other down.
+    #[inline]
+    fn lock_index(&self, region: usize) -> usize {
+        region.wrapping_mul(LOCK_SPREAD + 1) & (self.locks.len() - 1)
+    }
+
+    /// Waits for the lock of a region.
+    #[inline]
+    pub(crate) fn hold(&self, region: usize) -> MutexGuard<'_, L, ()> {
+        debug_assert!(region < self.len());
+        self.locks[self.lock_index(region)].lock()
+    }
+
+    /// The lock of a region, if it is free.
+    #[inline]
+    pub(crate) fn try_hold(&self, region: usize) -> Option<MutexGuard<'_, L, ()>> {
+        self.locks.get(self.lock_index(region))?.try_lock()
+    }
+
+    #[inline]
+    pub(crate) fn cell(&self, region: usize, counter: usize) -> &AtomicU32 {
+        &self.cells[((counter / BLOCK) << self.shift) + region][counter % BLOCK]
+    }
+
+    /// `cell`, for who has another way to go on than a panic. There always is one.
+    #[inline]
+    pub(crate) fn get_cell(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
+        let block = self.cells.get(((counter / BLOCK) << self.shift) + region)?;
+        Some(&block[counter % BLOCK])
+    }
+
+    /// Asks for what a migration of this region from `old` to `new` will need first.
+    #[inline]
+    pub(crate) fn prefetch(&self, region: usize, old: u16, new: u16) {
+        prefetch(&self.locks[self.lock_index(region)]);
+        prefetch(self.cell(region, counter(old)));
+        prefetch(self.cell(region, counter(new)));
+    }
+
+    /// The position of the counter's only entry in this region, as far as can be told without the lock.
+    #[inline]
+    pub(crate) fn only(&self, region: usize, counter: usize) -> Option<usize> {
+        let cell = Cell(self.cell(region, counter).load(Ordering::Relaxed));
+        cell.tally().last_without(Tally::default())
+    }
+
+    pub(crate) fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        1 << self.shift
+    }
+
+    /// The sum of the counter's numbers: exact for the counter when nobody writes.
+    pub(crate) fn counted(&self, counter: usize) -> u64 {
+        let mut sum = 0;
+        let mut from = 0;
+        while let Some(region) = self.presence.next(counter, from..self.len()) {
+            let cell = Cell(self.cell(region, counter).load(Ordering::Relaxed));
+            sum += u64::from(cell.tally().count);
+            from = region + 1;
+        }
+        sum
+    }
+
+    /// All cells and bits zero. No region can be locked any more by who would write to it.
+    pub(crate) fn discard(&self) {
+        let blocks = self.presence.counters_end() / BLOCK;
+        self.cells.discard(blocks << self.shift);
+        self.presence.discard();
+    }
+}
