@@ -89,7 +89,20 @@ macro_rules! integers {
 }
 
 integers! {
-    AtomicU64, u64, fetch_or, fetch_and;
+    AtomicBool, bool, swap;
+    AtomicU64, u64, fetch_or, fetch_and, fetch_add, fetch_sub;
+}
+
+impl AtomicU64 {
+    #[track_caller]
+    pub(crate) fn fetch_update(
+        &self,
+        set: Ordering,
+        fetch: Ordering,
+        with: impl FnMut(u64) -> Option<u64>,
+    ) -> Result<u64, u64> {
+        self.made().fetch_update(set, fetch, with)
+    }
 }
 
 /// `crossbeam_utils::Backoff` as far as it is used: who snoozes goes on when another thread has.

@@ -95,6 +95,7 @@ impl Backend {
     /// The scan by itself, for fuzzing: turns every `old` of `entries`, at most 65536 of them, into `new`
     /// (`write`) or counts them, from the front, until it found `stop_at` or a few more. Gives how many it
     /// found, the exclusive-or of their positions, and how many entries it looked at.
+    #[cfg(not(loom))]
     #[doc(hidden)]
     pub fn scan(
         self,
@@ -115,6 +116,7 @@ impl Backend {
 
     /// The same for ranges: turns all `entries` into `new` if each of them is `old`, and says whether
     /// they were; otherwise it writes nothing.
+    #[cfg(not(loom))]
     #[doc(hidden)]
     pub fn replace_all(self, entries: &mut [AtomicU16], old: u16, new: u16) -> bool {
         // SAFETY: they are borrowed for this call alone, so nobody else writes them (invariant 3).
