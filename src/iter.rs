@@ -16,7 +16,7 @@ use crate::table::SwapRecords;
 impl<L: RawMutex> SwapRecords<L> {
     /// The records of a type as runs of one owner, in the order of their offsets; none while it is off.
     ///
-    /// Each chunk is as it was at one moment; a record that was there when the iteration began and
+    /// Each chunk is as it was at one moment; a record whose call had returned when the iteration began and
     /// that nobody changed is in it. It ends early where the type is turned off. Chunks of regions
     /// without records are not touched.
     pub fn runs(&self, ty: SwapType) -> impl Iterator<Item = Run> + use<'_, L> {
