@@ -12,6 +12,7 @@
 //! positions, and the presence bit is set exactly if the number is not zero.
 
 use core::ops::Range;
+use core::ptr;
 
 use alloc::vec::Vec;
 use lock_api::{MutexGuard, RawMutex};
@@ -109,25 +110,24 @@ impl<'a, L: RawMutex> Region<'a, L> {
             return None;
         }
         let old = entry.load(Ordering::Relaxed);
-        let from = regions.get_cell(index, counter(old))?;
         if old == new || !wanted(old) {
             return Some(old);
         }
-        let one = Tally::at(position);
-        let left = |cell: &AtomicU32| Cell(cell.load(Ordering::Relaxed)).without(one);
-        if old != 0 && left(from).is_empty()
-            || new != 0 && Cell(to.load(Ordering::Relaxed)).is_empty()
+        let from = regions.get_cell(index, counter(old))?;
+        let taken = Cell(from.load(Ordering::Relaxed));
+        let given = Cell(to.load(Ordering::Relaxed));
+        // Each is loaded and stored once, so they must not be the same cell.
+        if old != 0 && taken.tally().count == 1 || new != 0 && given.is_empty() || ptr::eq(from, to)
         {
             return None;
         }
+        let one = Tally::at(position);
         entry.store(new, Ordering::Relaxed);
-        // One after the other: they may be the same cell.
         if old != 0 {
-            from.store(left(from).0, Ordering::Relaxed);
+            from.store(taken.without(one).0, Ordering::Relaxed);
         }
         if new != 0 {
-            let before = Cell(to.load(Ordering::Relaxed));
-            to.store(before.with(one).0, Ordering::Relaxed);
+            to.store(given.with(one).0, Ordering::Relaxed);
         }
         Some(old)
     }
@@ -173,6 +173,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
 
     /// Makes `new` the id of the entries at `positions`, at least one, if all of them have one id,
     /// and gives that one: 0 for none. `None`, and nothing is written, if they have not.
+    #[inline(always)]
     pub(crate) fn set_all(
         &self,
         backend: Backend,

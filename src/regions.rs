@@ -15,8 +15,9 @@ const LOCK_SPREAD: usize = if cfg!(loom) { 2 } else { 64 };
 
 /// The locks and cells of one area, and where the cells are not zero.
 pub(crate) struct Regions<L> {
-    /// A power of two of them: see `lock_index`.
+    /// `lock_mask + 1` of them, a power of two: see `lock_index`.
     locks: Box<[Mutex<L, ()>]>,
+    lock_mask: usize,
     /// There are `1 << shift` regions.
     shift: u32,
     /// `[block of counters][region][counter in the block]`.
@@ -46,6 +47,7 @@ impl<L: RawMutex> Regions<L> {
         #[cfg(loom)]
         locks.iter().for_each(|lock| assert!(!lock.is_locked()));
         Ok(Self {
+            lock_mask: locks.len() - 1,
             locks: locks.into_boxed_slice(),
             cells,
             shift: len.ilog2(),
@@ -57,7 +59,7 @@ impl<L: RawMutex> Regions<L> {
     /// those of neighbours lie in different lines, so that neighbours do not slow each other down.
     #[inline]
     fn lock_index(&self, region: usize) -> usize {
-        region.wrapping_mul(LOCK_SPREAD + 1) & (self.locks.len() - 1)
+        region.wrapping_mul(LOCK_SPREAD + 1) & self.lock_mask
     }
 
     /// Waits for the lock of a region.
