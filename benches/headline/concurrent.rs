@@ -18,27 +18,29 @@ use crate::support::{REGION, synthetic, threads};
 /// Operations of all threads together, in each run.
 const COUNT: u64 = 1 << 22;
 
-/// Records by this many threads, in the slots that `place` gives for the number of the thread.
+/// Records by this many threads, each in a table of these, in the slots that `place` gives for the number
+/// of the thread.
 fn record(
-    ours: &Ours,
+    tables: &[&Ours],
     nr: usize,
     slots: usize,
     place: impl Fn(usize, usize) -> usize + Sync,
 ) -> (u64, Duration) {
     let each = COUNT / nr as u64;
     threads::together(nr, |thread| {
+        let table = tables[thread % tables.len()];
         let mut rng = Rng::with_seed(thread as u64);
         let mut owned = 0;
         for _ in 0..each {
             let (slot, id) = slot_and_id(&mut rng, slots);
-            owned += u64::from(ours.record(place(thread, slot), id) != 0);
+            owned += u64::from(table.record(place(thread, slot), id) != 0);
         }
         owned
     })
 }
 
 /// How throughput follows the number of threads.
-pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) {
+pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) -> Result<(), String> {
     /// Regions that a thread has for itself.
     const OWN: usize = 16;
     let throughput = |seconds: f64| Amount::OperationsASecond(COUNT as f64 / seconds);
@@ -47,20 +49,40 @@ pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) {
     let two = pairs(
         "threads on different regions",
         nr,
-        |_| record(ours, 2, OWN * REGION, own),
-        |_| record(ours, 1, OWN * REGION, own),
+        |_| record(&[ours], 2, OWN * REGION, own),
+        |_| record(&[ours], 1, OWN * REGION, own),
     );
     let (ours_2, ours_1) = (throughput(two.ours), throughput(two.theirs));
     report.ratio("record_2_threads_scaling", two.faster, ours_2, ours_1);
 
+    // Two threads that share nothing but the machine.
+    let other = Ours::with_slots(2 * OWN * REGION).map_err(crate::memory::refused)?;
+    other.fill(1, 1);
+    let apart = pairs(
+        "threads on different tables",
+        nr,
+        |_| record(&[ours, &other], 2, OWN * REGION, own),
+        |_| record(&[ours], 1, OWN * REGION, own),
+    );
+    report.ratio(
+        "two_tables_2_threads_scaling",
+        apart.faster,
+        throughput(apart.ours),
+        throughput(apart.theirs),
+    );
+
     let crowd = pairs(
         "threads on the same region",
         nr,
-        |_| record(ours, 8, REGION, |_, slot| slot),
-        |_| record(ours, synthetic::threads().min(2), REGION, |_, slot| slot),
+        |_| record(&[ours], 8, REGION, |_, slot| slot),
+        |_| {
+            let threads = synthetic::threads().min(2);
+            record(&[ours], threads, REGION, |_, slot| slot)
+        },
     );
     let (ours_8, ours_2) = (throughput(crowd.ours), throughput(crowd.theirs));
     report.ratio("record_8_on_2_cores", crowd.faster, ours_8, ours_2);
+    Ok(())
 }
 
 /// The full scan on two threads against one. They share one id, so that each scan finds all of them.

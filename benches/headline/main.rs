@@ -182,8 +182,8 @@ fn measure_all(report: &mut Report, slots: usize, effort: Effort) -> Result<(), 
     concurrent::full_scan_scaling(report, &ours, in_tails, nr);
     let ids = scans::against_roaring(report, &ours, ids, nr);
     // From here on records are overwritten.
-    let ids = operations::large(report, &ours, ids, nr);
-    concurrent::scaling(report, &ours, nr);
+    let ids = operations::large(report, &ours, ids, nr)?;
+    concurrent::scaling(report, &ours, nr)?;
 
     let of_2014 = Loop2014::over(ids);
     let maps = Maps {

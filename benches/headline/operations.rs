@@ -3,6 +3,7 @@
 use crate::measure::{Pairs, timed_pairs};
 use crate::report::{Amount, Report};
 use crate::support::ours::Ours;
+use crate::support::peers::bare_steps::BareSteps;
 use crate::support::peers::linux_2024::Linux2024;
 use crate::support::peers::{Operations, Pages};
 use crate::support::synthetic::{Family, Map};
@@ -61,6 +62,19 @@ pub(crate) fn hot(report: &mut Report, slots: usize, nr: usize) -> Result<(), St
     );
     row(report, "record_hot_vs_linux_2024", COUNT, pairs);
 
+    // What the pairs below record, ours does not know of; it is told before it goes on.
+    let bare = BareSteps::like(&theirs, slots).map_err(no_memory)?;
+    let pairs = timed_pairs(
+        "bare steps",
+        nr,
+        |pair| record_random(&bare, slots, COUNT, (nr + pair) as u64),
+        |pair| record_random(&theirs, slots, COUNT, (nr + pair) as u64),
+    );
+    row(report, "bare_steps_hot_vs_linux_2024", COUNT, pairs);
+    for slot in 0..slots {
+        ours.record(slot, theirs.lookup(slot));
+    }
+
     let swaps = swaps(&ours, slots, SWAPS, SEED);
     let pairs = timed_pairs(
         "cmpxchg",
@@ -78,7 +92,12 @@ pub(crate) fn hot(report: &mut Report, slots: usize, nr: usize) -> Result<(), St
 }
 
 /// On the large table. What it records, it records in both.
-pub(crate) fn large(report: &mut Report, ours: &Ours, ids: Pages<u16>, nr: usize) -> Pages<u16> {
+pub(crate) fn large(
+    report: &mut Report,
+    ours: &Ours,
+    ids: Pages<u16>,
+    nr: usize,
+) -> Result<Pages<u16>, String> {
     const RANDOM: u64 = 1 << 21;
     const RANGE: usize = 64;
     let slots = ours.slots();
@@ -133,5 +152,36 @@ pub(crate) fn large(report: &mut Report, ours: &Ours, ids: Pages<u16>, nr: usize
             "records in ranges"
         );
     }
-    theirs.into_ids()
+    limits(report, &theirs, slots, nr)?;
+    Ok(theirs.into_ids())
+}
+
+/// The floor under records in order and anywhere: on a part of the table that no cache holds. Ours has
+/// no more use for what is there.
+fn limits(report: &mut Report, theirs: &Linux2024, slots: usize, nr: usize) -> Result<(), String> {
+    const RANDOM: u64 = 1 << 21;
+    let slots = slots.min(1 << 28);
+    let bare = BareSteps::like(theirs, slots).map_err(crate::memory::refused)?;
+    let stretch = slots / 16;
+    let at = |pair: usize| pair % 16 * stretch..(pair % 16 + 1) * stretch;
+    let pairs = timed_pairs(
+        "bare steps one after the other",
+        nr,
+        |pair| record_sequential(&bare, at(pair), pair as u64),
+        |pair| record_sequential(theirs, at(pair), pair as u64),
+    );
+    row(
+        report,
+        "bare_steps_seq_vs_linux_2024",
+        stretch as u64,
+        pairs,
+    );
+    let pairs = timed_pairs(
+        "bare steps anywhere",
+        nr,
+        |pair| record_random(&bare, slots, RANDOM, pair as u64),
+        |pair| record_random(theirs, slots, RANDOM, pair as u64),
+    );
+    row(report, "bare_steps_dram_vs_linux_2024", RANDOM, pairs);
+    Ok(())
 }

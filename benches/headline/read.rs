@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::measure::median;
-use crate::support::peers::iterator_loop::Level;
+pub(crate) use crate::support::peers::iterator_loop::Level;
 use crate::support::timed;
 
 /// The level that reads these words fastest.

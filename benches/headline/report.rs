@@ -123,10 +123,10 @@ impl Report {
     }
 
     fn measured(&self, row: &Row, bar: Bar) -> [String; 6] {
-        let met = if bar.is_met(row.value) {
-            "yes"
-        } else {
-            "MISSED"
+        let met = match bar.is_met(row.value) {
+            Some(true) => "yes",
+            Some(false) => "MISSED",
+            None => "",
         };
         [
             row.name.to_owned(),
@@ -157,11 +157,11 @@ impl Report {
             );
             println!("{}", line.trim_end());
         }
-        let met = self.rows.iter().filter(|row| {
-            let bar = BARS.iter().find(|(name, _)| *name == row.name);
-            bar.is_some_and(|(_, bar)| bar.is_met(row.value))
-        });
-        println!("{} of {} bars are met", met.count(), BARS.len());
+        let met = BARS
+            .iter()
+            .filter_map(|&(name, bar)| bar.is_met(self.row(name)?.value));
+        let (met, missed): (Vec<bool>, _) = met.partition(|&met| met);
+        println!("{} of {} bars are met", met.len(), met.len() + missed.len());
     }
 
     /// The same for a page.

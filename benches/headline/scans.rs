@@ -13,7 +13,7 @@ use crate::support::peers::roaring_sets::RoaringSets;
 use crate::support::peers::{Operations, Pages, Reparent};
 use crate::support::synthetic::{self, Family, Map};
 use crate::support::work::tails;
-use crate::support::{LIVE, SEED, index, timed};
+use crate::support::{LIVE, SEED, index, threads, timed};
 
 /// The median times of a comparison.
 fn seconds(report: &mut Report, name: &'static str, pairs: Pairs) {
@@ -93,6 +93,8 @@ pub(crate) fn against_memory(
     let bytes = words.len() * size_of::<u64>();
     rates(report, "full_scan_vs_read_bandwidth", bytes, pairs);
 
+    read_scaling(report, level, &words, nr);
+
     // The full scan empties the caches for the thousand.
     let mut few = Shuttle(FEW.0, FEW.1);
     let pairs = timed_pairs(
@@ -106,6 +108,32 @@ pub(crate) fn against_memory(
     );
     seconds(report, "remains_1000_vs_full_scan", pairs);
     words.retype()
+}
+
+/// What two threads can read in the time of one: no scan can gain more by a second one.
+fn read_scaling(report: &mut Report, level: read::Level, words: &[u64], nr: usize) {
+    if synthetic::threads() < 2 {
+        report.skip("read_2_threads_scaling", "there is one core");
+        return;
+    }
+    const LOW: u64 = 0xffff_ffff;
+    let half = words.len() / 2;
+    let (first, second) = words.split_at(half);
+    let pairs = pairs(
+        "read on two threads",
+        nr,
+        |_| {
+            let halves = [first, second];
+            let read = |thread: usize| read::read(level, black_box(halves[thread])).0 & LOW;
+            let (sum, time) = threads::together(halves.len(), read);
+            (sum & LOW, time)
+        },
+        |_| {
+            let (sum, time) = read::read(level, black_box(words));
+            (sum & LOW, time)
+        },
+    );
+    rates(report, "read_2_threads_scaling", size_of_val(words), pairs);
 }
 
 /// Against sets of slots. Both find none of what they need in the caches: nobody has looked at a

@@ -6,6 +6,7 @@
     reason = "compiled into each benchmark, example and test, and each takes its part"
 )]
 
+pub mod bare_steps;
 pub mod dash;
 pub mod iterator_loop;
 pub mod linux_2024;
