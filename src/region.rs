@@ -104,7 +104,6 @@ impl<'a, L: RawMutex> Region<'a, L> {
         // The load of the entry comes after the lock; asked for now, it is on its way meanwhile. To ask for
         // the cells as well was no gain (docs/design.md, Locks).
         prefetch(entry);
-        let to = regions.get_cell(index, counter(new))?;
         let _held = regions.try_hold(index)?;
         if !in_time() {
             return None;
@@ -114,6 +113,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
             return Some(old);
         }
         let from = regions.get_cell(index, counter(old))?;
+        let to = regions.get_cell(index, counter(new))?;
         let taken = Cell(from.load(Ordering::Relaxed));
         let given = Cell(to.load(Ordering::Relaxed));
         // Each is loaded and stored once, so they must not be the same cell.

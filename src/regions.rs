@@ -83,8 +83,8 @@ impl<L: RawMutex> Regions<L> {
     /// `cell`, for who has another way to go on than a panic. There always is one.
     #[inline]
     pub(crate) fn get_cell(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
-        let block = self.cells.get(((counter / BLOCK) << self.shift) + region)?;
-        Some(&block[counter % BLOCK])
+        let block = ((counter & !(BLOCK - 1)) << self.shift) + region * BLOCK;
+        self.cells.as_flattened().get(block + counter % BLOCK)
     }
 
     /// Asks for what a migration of this region from `old` to `new` will need first.

@@ -281,8 +281,8 @@ impl<'a, L: RawMutex> On<'a, L> {
         if offset >= self.max_pages {
             return None;
         }
+        let entry = self.area.chunks.as_flattened().get(offset)?;
         let (region, position) = (offset / REGION_ENTRIES, offset % REGION_ENTRIES);
-        let entry = &self.area.chunks.get(region)?[position];
         let in_time = || self.is_mine();
         let regions = &self.area.regions;
         Region::try_set(regions, region, (entry, position), new, wanted, in_time)
