@@ -143,6 +143,7 @@ fn run(options: &Options) -> Result<(), String> {
         println!("note: {note}");
     }
     println!("pairs: {}", options.effort.pairs);
+    maps::describe_generator(slots);
     let mut report = Report::default();
     let (measured, time) = timed(|| measure_all(&mut report, index(slots), options.effort));
     measured?;

@@ -7,7 +7,7 @@ use crate::support::peers::loop_2014::Loop2014;
 use crate::support::peers::{Operations, Pages};
 use crate::support::synthetic::{self, Family, Map, into_table};
 use crate::support::work::{TAIL, tails};
-use crate::support::{LIVE, REGION, SEED, index, ours};
+use crate::support::{LIVE, REGION, SEED, index, ours, timed};
 
 /// The ids that stand at the end of every region, and those that get them.
 pub(crate) const TAILS: (u16, u16) = (LIVE + 1, LIVE + 2);
@@ -20,6 +20,23 @@ pub(crate) const NONE: (u16, u16) = (LIVE + 7, LIVE + 8);
 
 pub(crate) const FEW_RECORDS: u64 = 1_000;
 pub(crate) const MANY_RECORDS: u64 = 10_000;
+
+/// Says how fast maps are made, without a table to put them into.
+pub(crate) fn describe_generator(slots: u64) {
+    let slots = slots.min(1 << 24);
+    let families = [
+        ("interleaved", Family::Interleaved(LIVE)),
+        ("jobs", Family::Jobs),
+        ("uniform", Family::Uniform),
+    ];
+    let mut ids = vec![0; index(slots)];
+    let rates = families.map(|(name, family)| {
+        let map = Map::new(family, slots, SEED);
+        let ((), time) = timed(|| map.fill_slice(synthetic::threads(), &mut ids, |_| ()));
+        format!("{name} {:.0}", slots as f64 / time.as_secs_f64() / 1e6)
+    });
+    println!("generator: {} million slots a second", rates.join(", "));
+}
 
 /// Both, with the same records.
 #[derive(Debug)]
@@ -44,15 +61,21 @@ impl Maps {
         let style = ProgressStyle::with_template("filling {wide_bar} {percent}%, {eta} left");
         let bar = ProgressBar::new(slots as u64).with_style(style.expect("a valid template"));
         let record = into_table(&ours.0, ours::TYPE);
-        map.fill(
-            synthetic::threads(),
-            |start, len, id| {
-                record(start, len, id);
-                of_2014.preset(index(start), index(len), id);
-            },
-            |done| bar.inc(done),
-        );
+        let ((), time) = timed(|| {
+            map.fill(
+                synthetic::threads(),
+                |start, len, id| {
+                    record(start, len, id);
+                    of_2014.preset(index(start), index(len), id);
+                },
+                |done| bar.inc(done),
+            );
+        });
         bar.finish_and_clear();
+        println!(
+            "filled: {:.0} million slots a second, page faults and both tables included",
+            slots as f64 / time.as_secs_f64() / 1e6
+        );
         drop(record);
         let mut in_tails = 0;
         for slot in tails(slots) {
