@@ -131,7 +131,7 @@ mod tests {
                 s.spawn(|| {
                     while !done.load(Ordering::Relaxed) {
                         let _section = grace.section();
-                        let found = owner.load(Ordering::Relaxed);
+                        let found = owner.load(Ordering::Acquire);
                         for _ in 0..3 {
                             assert!(there[usize::from(found == 1)].load(Ordering::Relaxed));
                         }

@@ -396,7 +396,7 @@ impl Avx512 {
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn store_avx2(value: __m256i, to: *const AtomicU16) {
-    #[cfg(not(miri))]
+    #[cfg(not(any(miri, store_lanes)))]
     // SAFETY: writes the 32 bytes at `to` and nothing else; leaves flags and stack alone.
     unsafe {
         core::arch::asm!(
@@ -406,7 +406,7 @@ unsafe fn store_avx2(value: __m256i, to: *const AtomicU16) {
             options(nostack, preserves_flags),
         );
     }
-    #[cfg(miri)]
+    #[cfg(any(miri, store_lanes))]
     {
         // SAFETY: every bit pattern is valid in both types.
         let lanes = unsafe { core::mem::transmute::<__m256i, [u16; 16]>(value) };
@@ -424,7 +424,7 @@ unsafe fn store_avx2(value: __m256i, to: *const AtomicU16) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn store_avx512(value: __m512i, mask: __mmask32, to: *const AtomicU16) {
-    #[cfg(not(miri))]
+    #[cfg(not(any(miri, store_lanes)))]
     // SAFETY: writes in the 64 bytes at `to` and nowhere else; leaves flags and stack alone.
     unsafe {
         core::arch::asm!(
@@ -435,7 +435,7 @@ unsafe fn store_avx512(value: __m512i, mask: __mmask32, to: *const AtomicU16) {
             options(nostack, preserves_flags),
         );
     }
-    #[cfg(miri)]
+    #[cfg(any(miri, store_lanes))]
     {
         // SAFETY: every bit pattern is valid in both types.
         let lanes = unsafe { core::mem::transmute::<__m512i, [u16; 32]>(value) };
@@ -444,12 +444,13 @@ unsafe fn store_avx512(value: __m512i, mask: __mmask32, to: *const AtomicU16) {
     }
 }
 
-/// What the assembly stands for, for Miri: relaxed stores of the lanes in `mask`.
+/// What the assembly stands for, where a tool has to see it (Miri, and sanitizers with `--cfg store_lanes`): relaxed
+/// stores of the lanes in `mask`.
 ///
 /// # Safety
 ///
 /// The `N` entries at `to` lie in one slice.
-#[cfg(miri)]
+#[cfg(any(miri, store_lanes))]
 unsafe fn store_lanes<const N: usize>(lanes: [u16; N], mask: u32, to: *const AtomicU16) {
     for (lane, value) in lanes.into_iter().enumerate() {
         if mask >> lane & 1 == 1 {
