@@ -176,3 +176,76 @@ fn a_limit_that_is_near_is_kept_exactly() {
     memcgs.uncharge(children[0], limit).unwrap();
     memcgs.validate().unwrap();
 }
+
+/// A swapfile goes off while the owner of its only record dies. The record moves from one row of the index
+/// to another while the swapoff reads them, and was once seen in neither: then nobody was uncharged.
+#[test]
+fn a_swapoff_uncharges_what_a_hand_over_moves_under_it() {
+    let memcgs = Memcgs::new();
+    let ty = entry(0).swap_type();
+    memcgs.swapon(ty, 100).unwrap();
+    let parent = memcgs.create(memcgs.root()).unwrap();
+    // So that the id of the dying one is far from its parent's, and there is time between the two.
+    let others = if cfg!(miri) { 5 } else { 1_000 };
+    for _ in 0..others {
+        memcgs.create(memcgs.root()).unwrap();
+    }
+    let barrier = Barrier::new(2);
+    thread::scope(|s| {
+        s.spawn(|| {
+            for round in 0..ROUNDS {
+                let dying = memcgs.create(parent).unwrap();
+                memcgs.charge(dying, 1).unwrap();
+                memcgs.swap_out(dying, entry(0), 1).unwrap();
+                barrier.wait();
+                for _ in 0..round % 300 {
+                    std::hint::spin_loop();
+                }
+                die(&memcgs, dying);
+                barrier.wait();
+            }
+        });
+        for _ in 0..ROUNDS {
+            barrier.wait();
+            assert_eq!(memcgs.swapoff(ty), Ok(1));
+            memcgs.swapon(ty, 100).unwrap();
+            barrier.wait();
+        }
+    });
+    let root = memcgs.usage(memcgs.root()).unwrap();
+    assert_eq!((root.memsw, root.swap), (0, 0));
+    memcgs.validate().unwrap();
+}
+
+/// Pages of one cgroup move to another and back, where there is room for them always. Others try to come
+/// from outside and are refused by a limit above; half way up they have been in the way once.
+#[test]
+fn a_charge_that_is_refused_further_up_is_in_nobodys_way() {
+    let memcgs = Memcgs::new();
+    let above = memcgs.create(memcgs.root()).unwrap();
+    let [child, sibling] = [(); 2].map(|()| memcgs.create(above).unwrap());
+    let outside = memcgs.create(memcgs.root()).unwrap();
+    memcgs.charge(sibling, 5).unwrap();
+    memcgs.charge(outside, 5).unwrap();
+    memcgs.set_limit(above, Resource::Memory, Some(5)).unwrap();
+    memcgs.set_limit(child, Resource::Memory, Some(5)).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|s| {
+        s.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                match memcgs.move_account(outside, child, 5) {
+                    Err(MemcgError::OverLimit { id, usage: 5, .. }) => {
+                        assert!([above.id(), child.id()].contains(&id));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        for _ in 0..ROUNDS {
+            memcgs.move_account(sibling, child, 5).unwrap();
+            memcgs.move_account(child, sibling, 5).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    memcgs.validate().unwrap();
+}

@@ -6,12 +6,23 @@ use super::Memcgs;
 use super::error::{MemcgError, Resource};
 use super::shard::{BATCH, Shard, Stock};
 use super::slot::{Slot, State};
+use crate::entry::SwapType;
 use crate::id::MemcgId;
 
 impl<L: RawMutex> Memcgs<L> {
     /// Adds to what is the cgroup's own. In a section, or the cgroup could be gone.
     pub(super) fn put(&self, id: MemcgId, part: Stock) {
+        self.put_at(&mut self.shards.here(), id, part);
+    }
+
+    /// [`put`](Self::put) of records of this type that were written or cleared.
+    pub(super) fn put_records(&self, ty: SwapType, id: MemcgId, part: Stock) {
         let mut shard = self.shards.here();
+        shard.add_records(ty, part.swap);
+        self.put_at(&mut shard, id, part);
+    }
+
+    fn put_at(&self, shard: &mut Shard, id: MemcgId, part: Stock) {
         let online = self
             .slots
             .get(id)
@@ -76,7 +87,8 @@ impl<L: RawMutex> Memcgs<L> {
         path.take_while(move |&(id, _)| Some(id) != end)
     }
 
-    /// Charges all of the path, or nobody.
+    /// Charges all of the path, or nobody. Under the lock of a shard: half way up, it is in the way of others
+    /// that would have been within their limits.
     pub(super) fn try_charge_path(
         &self,
         id: MemcgId,
@@ -85,23 +97,22 @@ impl<L: RawMutex> Memcgs<L> {
         memsw: u64,
     ) -> Result<(), MemcgError> {
         for (at, slot) in self.path(id, end) {
-            let (counter, resource, nr) = if !slot.memory.try_charge(memory) {
-                (&slot.memory, Resource::Memory, memory)
-            } else if !slot.memsw.try_charge(memsw) {
+            let (resource, nr, usage, limit) = if let Err(usage) = slot.memory.try_charge(memory) {
+                (Resource::Memory, memory, usage, slot.memory.limit())
+            } else if let Err(usage) = slot.memsw.try_charge(memsw) {
                 slot.memory.uncharge(memory);
-                (&slot.memsw, Resource::Memsw, memsw)
+                (Resource::Memsw, memsw, usage, slot.memsw.limit())
             } else {
                 continue;
             };
-            let refused = MemcgError::OverLimit {
+            self.uncharge_path(id, Some(at), memory, memsw);
+            return Err(MemcgError::OverLimit {
                 id: at,
                 resource,
                 nr,
-                usage: counter.usage(),
-                limit: counter.limit(),
-            };
-            self.uncharge_path(id, Some(at), memory, memsw);
-            return Err(refused);
+                usage,
+                limit,
+            });
         }
         Ok(())
     }
@@ -114,13 +125,17 @@ impl<L: RawMutex> Memcgs<L> {
         memory: u64,
         memsw: u64,
     ) -> Result<(), MemcgError> {
-        self.try_charge_path(id, end, memory, memsw).or_else(|_| {
-            let mut all = self.shards.all();
-            for shard in &mut all {
-                self.settle_all(shard, None);
+        {
+            let _shard = self.shards.here();
+            if self.try_charge_path(id, end, memory, memsw).is_ok() {
+                return Ok(());
             }
-            self.try_charge_path(id, end, memory, memsw)
-        })
+        }
+        let mut all = self.shards.all();
+        for shard in &mut all {
+            self.settle_all(shard, None);
+        }
+        self.try_charge_path(id, end, memory, memsw)
     }
 
     pub(super) fn uncharge_path(&self, id: MemcgId, end: Option<MemcgId>, memory: u64, memsw: u64) {

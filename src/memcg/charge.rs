@@ -1,13 +1,12 @@
 //! Charges: pages in memory, and the counters of a cgroup and its ancestors.
 
-use crossbeam_utils::Backoff;
 use lock_api::RawMutex;
 
-use super::Memcgs;
 use super::error::MemcgError;
 use super::handle::Memcg;
 use super::shard::{BATCH, Shard, Stock};
 use super::slot::{Slot, State};
+use super::{Backoff, Memcgs};
 use crate::id::MemcgId;
 
 impl<L: RawMutex> Memcgs<L> {

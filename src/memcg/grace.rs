@@ -13,9 +13,10 @@
 
 use core::fmt;
 
-use crossbeam_utils::{Backoff, CachePadded};
+use crossbeam_utils::CachePadded;
 use lock_api::{Mutex, RawMutex};
 
+use super::Backoff;
 use super::shard::{SHARDS, here};
 use crate::sync::{AtomicU64, Ordering, fence};
 

@@ -2,7 +2,12 @@
 
 use crate::id::MemcgId;
 
-const WORDS: usize = (u16::MAX as usize + 1) / 64;
+/// For all ids. The stacks of models are small, and their trees too.
+const WORDS: usize = if cfg!(loom) {
+    64
+} else {
+    (u16::MAX as usize + 1) / 64
+};
 
 /// A bitmap of the free ids, and one of its words that are not zero: two words are read to find
 /// the lowest, one in sixteen of the second bitmap at most before that.

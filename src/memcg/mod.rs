@@ -94,6 +94,8 @@ mod validate;
 
 use core::fmt;
 
+#[cfg(not(loom))]
+use crossbeam_utils::Backoff;
 use lock_api::{Mutex, RawMutex};
 
 pub use error::{MemcgError, Resource};
@@ -103,6 +105,9 @@ pub use tree::Usage;
 
 use crate::entry::MAX_SWAPFILES;
 use crate::id::MemcgId;
+// A model goes on with another thread; who spins in one spins forever.
+#[cfg(loom)]
+use crate::model::Backoff;
 use crate::sync::{AtomicBool, RawSpinLock};
 use crate::table::SwapRecords;
 use grace::Grace;

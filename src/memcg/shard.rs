@@ -15,6 +15,7 @@ use core::fmt;
 use crossbeam_utils::CachePadded;
 use lock_api::{Mutex, MutexGuard, RawMutex};
 
+use crate::entry::{MAX_SWAPFILES, SwapType};
 use crate::id::MemcgId;
 
 /// A power of two, as few as serve a large machine: `css_free` looks at each.
@@ -48,6 +49,8 @@ impl Stock {
 /// The stocks of some threads.
 #[derive(Debug)]
 pub(super) struct Shard {
+    /// Of each type: records that these threads wrote, less those that they cleared.
+    records: [i64; MAX_SWAPFILES],
     stocks: [(Option<MemcgId>, Stock); STOCKS],
     /// Whose place the next cgroup takes.
     next: usize,
@@ -65,6 +68,7 @@ impl Shard {
             },
         );
         Self {
+            records: [0; MAX_SWAPFILES],
             stocks: [NONE; STOCKS],
             next: 0,
         }
@@ -94,6 +98,15 @@ impl Shard {
             evicted(of, stock);
         }
         place
+    }
+
+    #[inline]
+    pub(super) fn add_records(&mut self, ty: SwapType, nr: i64) {
+        self.records[usize::from(ty.get())] += nr;
+    }
+
+    pub(super) fn records(&self, ty: SwapType) -> i64 {
+        self.records[usize::from(ty.get())]
     }
 
     /// The stocks that are there.
@@ -174,16 +187,33 @@ pub(super) fn here() -> usize {
         % SHARDS
 }
 
+/// The number of the shard of the calling thread: threads of a model take turns, the first one first.
+#[cfg(loom)]
+pub(super) fn here() -> usize {
+    use core::cell::Cell;
+    use core::sync::atomic::{AtomicUsize, Ordering};
+
+    // Anew in each order that loom runs. What is counted with is no part of the model.
+    loom::lazy_static! {
+        static ref THREADS: AtomicUsize = AtomicUsize::new(0);
+    }
+    loom::thread_local! {
+        static HERE: Cell<Option<usize>> = Cell::new(None);
+    }
+    HERE.with(|here| {
+        let first = || THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let shard = here.get().unwrap_or_else(first);
+        here.set(Some(shard));
+        shard
+    })
+}
+
 /// The number of the shard of the calling thread: by where its stack is, as stacks are some pages apart.
-#[cfg(any(not(feature = "std"), loom))]
+#[cfg(not(any(feature = "std", loom)))]
 #[inline]
 pub(super) fn here() -> usize {
     /// Of a stack at least.
     const STACK_BITS: u32 = 14;
-    if cfg!(loom) {
-        // A model is to be the same whenever it runs.
-        return 0;
-    }
     let on_the_stack = 0_u8;
     let stack = core::ptr::from_ref(&on_the_stack).addr() >> STACK_BITS;
     // Fibonacci hashing: 2^32 over the golden ratio.

@@ -40,14 +40,16 @@ impl Counter {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Adds `nr`, unless it exceeds the limit.
-    pub(super) fn try_charge(&self, nr: u64) -> bool {
+    /// Adds `nr`, unless it exceeds the limit: then it gives what was charged. Under the lock of a shard, so
+    /// that who has all of them knows that nobody is half way up.
+    pub(super) fn try_charge(&self, nr: u64) -> Result<(), u64> {
         let within = |usage: u64| usage.checked_add(nr).filter(|&usage| usage <= self.limit());
-        nr == 0
-            || self
-                .usage
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
-                .is_ok()
+        if nr == 0 {
+            return Ok(());
+        }
+        self.usage
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
+            .map(|_| ())
     }
 
     /// Takes `nr`, which was charged, away.
@@ -250,8 +252,14 @@ pub(super) struct Children {
 }
 
 /// Ids that get their memory together: some pages of it.
-const BLOCK: usize = 64;
+const BLOCK: usize = if cfg!(loom) { 4 } else { 64 };
 type Block = [CachePadded<Slot>; BLOCK];
+/// Of all ids. The stacks of models are small, and their trees too.
+const BLOCKS: usize = if cfg!(loom) {
+    1
+} else {
+    (u16::MAX as usize + 1) / BLOCK
+};
 
 /// The slots of all ids. A block of them that was allocated stays until the tree is dropped: who has
 /// the handle of a freed cgroup finds a slot, and in it that the cgroup is gone.
@@ -259,14 +267,14 @@ pub(super) struct Slots {
     /// There from the start, so that a tree can be made without an allocation.
     root: CachePadded<Slot>,
     /// Owned.
-    blocks: [AtomicPtr<Block>; (u16::MAX as usize + 1) / BLOCK],
+    blocks: [AtomicPtr<Block>; BLOCKS],
 }
 
 impl Slots {
     pub(super) const fn new() -> Self {
         Self {
             root: CachePadded::new(Slot::root()),
-            blocks: [const { AtomicPtr::new(ptr::null_mut()) }; (u16::MAX as usize + 1) / BLOCK],
+            blocks: [const { AtomicPtr::new(ptr::null_mut()) }; BLOCKS],
         }
     }
 
@@ -277,7 +285,7 @@ impl Slots {
             return Some(&self.root);
         }
         let index = usize::from(id.get());
-        let block = self.blocks[index / BLOCK].load(Ordering::Acquire);
+        let block = self.blocks.get(index / BLOCK)?.load(Ordering::Acquire);
         // SAFETY: what is in `blocks` came from `Box::into_raw`, was published with release, and is
         // freed by `drop` only, which nobody shares `self` with (design, invariant 8).
         let block = unsafe { block.as_ref() }?;
@@ -311,8 +319,9 @@ impl Slots {
     /// The ids of which there may be a cgroup.
     pub(super) fn ids(&self) -> impl Iterator<Item = MemcgId> {
         (0..=u16::MAX).filter_map(MemcgId::new).filter(|&id| {
-            let block = &self.blocks[usize::from(id.get()) / BLOCK];
-            id == MemcgId::MIN || !block.load(Ordering::Relaxed).is_null()
+            let block = self.blocks.get(usize::from(id.get()) / BLOCK);
+            id == MemcgId::MIN
+                || block.is_some_and(|block| !block.load(Ordering::Relaxed).is_null())
         })
     }
 
@@ -350,11 +359,14 @@ mod tests {
     #[test]
     fn a_counter_stops_at_its_limit_and_does_not_wrap() {
         let counter = Counter::new();
-        assert!(counter.try_charge(u64::MAX) && !counter.try_charge(1));
+        assert_eq!(counter.try_charge(u64::MAX), Ok(()));
+        assert_eq!(counter.try_charge(1), Err(u64::MAX));
         counter.uncharge(u64::MAX - 5);
         counter.set_limit(7);
-        assert!(!counter.try_charge(3) && !counter.try_charge(u64::MAX));
-        assert!(counter.try_charge(2) && counter.try_charge(0));
+        assert_eq!(counter.try_charge(3), Err(5));
+        assert_eq!(counter.try_charge(u64::MAX), Err(5));
+        assert_eq!(counter.try_charge(2), Ok(()));
+        assert_eq!(counter.try_charge(0), Ok(()));
         assert_eq!(counter.usage(), 7);
     }
 

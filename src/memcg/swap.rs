@@ -2,11 +2,11 @@
 
 use lock_api::RawMutex;
 
-use super::Memcgs;
 use super::error::MemcgError;
 use super::handle::Memcg;
 use super::shard::Stock;
 use super::slot::{Slot, State};
+use super::{Backoff, Memcgs};
 use crate::entry::{SwapEntry, SwapType};
 use crate::error::EntryError;
 use crate::id::MemcgId;
@@ -51,7 +51,7 @@ impl<L: RawMutex> Memcgs<L> {
                 ..Stock::default()
             };
             self.uncharge_path(memcg.id(), Some(id), nr, nr);
-            self.put(id, out);
+            self.put_records(start.swap_type(), id, out);
             self.uncharge_records(&had);
             Ok(owner)
         })
@@ -176,7 +176,13 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// As there.
     pub fn swapon(&self, ty: SwapType, max_pages: u64) -> Result<(), crate::SwaponError> {
-        self.records.swapon(ty, max_pages)
+        self.records.swapon(ty, max_pages)?;
+        // The swapoff before this one may be about to return, and still keeps records away.
+        let backoff = Backoff::new();
+        while self.is_stopping(ty) {
+            backoff.snooze();
+        }
+        Ok(())
     }
 
     /// Turns a type off: no page is swapped out to it any more, and who owns a record in it is uncharged,
@@ -196,16 +202,31 @@ impl<L: RawMutex> Memcgs<L> {
         }
         // Whoever did not see that it stops is done after this.
         self.grace.synchronize();
-        let dropped = self.drop_records(ty);
-        // Whoever is still freeing knows by then what it freed.
-        self.grace.synchronize();
+        let mut dropped = 0;
+        let backoff = Backoff::new();
+        loop {
+            dropped += self.drop_records(ty);
+            // Whoever is still freeing knows by then what it freed.
+            self.grace.synchronize();
+            if self.records_on(ty) <= 0 {
+                break;
+            }
+            // A hand-over moved some under the walk, which may miss them then; or somebody is freeing again.
+            backoff.snooze();
+        }
         let off = self.records.swapoff(ty);
         debug_assert!(!matches!(off, Ok(1..)), "{off:?} records without a charge");
         stopping.store(false, Ordering::Release);
         off.map(|_| dropped)
     }
 
-    /// Frees every record of a type to which none is written any more.
+    /// How many records of a type are charged: those that it has, and those that somebody is freeing.
+    /// Those that are written meanwhile are in it or not.
+    pub(super) fn records_on(&self, ty: SwapType) -> i64 {
+        self.shards.all().iter().map(|all| all.records(ty)).sum()
+    }
+
+    /// Frees the records of a type that a walk finds.
     fn drop_records(&self, ty: SwapType) -> u64 {
         let mut dropped = 0;
         // The walk has a copy of a chunk, so runs that were cleared with their region may come again.
@@ -244,29 +265,31 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(self.records.record_range(start, nr, id)?)
     }
 
-    /// The owners of these runs have fewer records. In a section that began before they were cleared.
+    /// The owners of these runs, which are of one type, have fewer records. In a section that began before
+    /// they were cleared.
     fn uncharge_records(&self, runs: &[crate::Run]) {
+        let Some(ty) = runs.first().map(|run| run.start.swap_type()) else {
+            return;
+        };
         // Where owners take turns, each is uncharged once.
         let mut sums = Sums::default();
         for run in runs {
             if let Some((id, nr)) = sums.add(run.id, run.len) {
-                self.uncharge_swap(id, nr);
+                self.uncharge_swap(ty, id, nr);
             }
         }
         for (id, nr) in sums.0.into_iter().flatten() {
-            self.uncharge_swap(id, nr);
+            self.uncharge_swap(ty, id, nr);
         }
     }
 
-    fn uncharge_swap(&self, id: MemcgId, nr: u64) {
-        self.put(
-            id,
-            Stock {
-                memsw: nr,
-                swap: -nr.cast_signed(),
-                ..Stock::default()
-            },
-        );
+    fn uncharge_swap(&self, ty: SwapType, id: MemcgId, nr: u64) {
+        let gone = Stock {
+            memsw: nr,
+            swap: -nr.cast_signed(),
+            ..Stock::default()
+        };
+        self.put_records(ty, id, gone);
     }
 
     /// The cgroup itself if it is online, or its first ancestor that is.

@@ -58,6 +58,8 @@ impl<L: RawMutex> Memcgs<L> {
         let mut counts = vec![0_u64; usize::from(u16::MAX) + 1];
         for run in SwapType::all().flat_map(|ty| memcgs.records.runs(ty)) {
             counts[usize::from(run.id.get())] += run.len;
+            let mut shard = memcgs.shards.here();
+            shard.add_records(run.start.swap_type(), run.len.cast_signed());
         }
         let with_records = (0..=u16::MAX)
             .zip(counts)

@@ -23,8 +23,18 @@ impl<L: RawMutex> Memcgs<L> {
     pub fn validate(&self) -> Result<(), String> {
         self.records.validate()?;
         let mut records = vec![0_i64; usize::from(u16::MAX) + 1];
-        for run in SwapType::all().flat_map(|ty| self.records.runs(ty)) {
-            records[usize::from(run.id.get())] += run.len.cast_signed();
+        for ty in SwapType::all() {
+            let mut of_type = 0;
+            for run in self.records.runs(ty) {
+                records[usize::from(run.id.get())] += run.len.cast_signed();
+                of_type += run.len.cast_signed();
+            }
+            let charged = self.records_on(ty);
+            if charged != of_type {
+                return Err(format!(
+                    "swap type {ty} has {of_type} records, and {charged} are charged"
+                ));
+            }
         }
         let _tree = self.tree.lock();
         for mut shard in self.shards.each() {
