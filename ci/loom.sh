@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The models of tests/loom.rs: every order of the atomic accesses of two threads, up to a number of
-# preemptions that each model names, with every value that the memory model allows a load to give.
+# The models of tests/loom.rs and tests/loom_memcg.rs: every order of the atomic accesses of two threads, up
+# to a number of preemptions that each model names, with every value that the memory model allows a load
+# to give.
 #
 #   LOOM_MAX_PREEMPTIONS=N   for all models instead; each step takes several times as long
 #   LOOM_LOG=1, LOOM_CHECKPOINT_FILE=FILE, LOOM_LOCATION=1: to find out where a model fails (loom's docs)
@@ -14,5 +15,5 @@ config=()
 for package in loom generator tracing tracing-core scoped-tls; do
     config+=(--config "profile.test.package.$package.opt-level=3")
 done
-RUSTFLAGS="${RUSTFLAGS:-} --cfg loom -D warnings" cargo test --target-dir target/loom --test loom \
-    "${config[@]}" -- --nocapture "$@"
+RUSTFLAGS="${RUSTFLAGS:-} --cfg loom -D warnings" cargo test --target-dir target/loom \
+    --test loom --test loom_memcg "${config[@]}" -- --nocapture "$@"

@@ -6,10 +6,11 @@
 //! all that a larger one has: neighbours that share words of the presence bitmap.
 #![cfg(loom)]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+mod explore;
 
+use std::sync::Arc;
+
+use explore::explore;
 use loom::thread;
 use swap_records::{
     EntryError, Exchange, MemcgId, REGION_ENTRIES, RawSpinLock, SwapEntry, SwapRecords, SwapType,
@@ -23,29 +24,6 @@ const TYPE: SwapType = SwapType::new(0).unwrap();
 
 fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
-}
-
-/// Runs `model` in every order, with at most `LOOM_MAX_PREEMPTIONS` preemptions, or `most` where that is not
-/// set (`None`: any number), and says how many orders there were.
-fn explore(name: &str, most: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
-    let orders = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&orders);
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(most);
-    builder.max_branches = builder.max_branches.max(20_000);
-    let start = Instant::now();
-    builder.check(move || {
-        counted.fetch_add(1, Ordering::Relaxed);
-        model();
-    });
-    let orders = orders.load(Ordering::Relaxed);
-    let bound = match builder.preemption_bound {
-        Some(most) => format!("at most {most} preemptions"),
-        None => String::from("any preemptions"),
-    };
-    let seconds = start.elapsed().as_secs_f64();
-    eprintln!("{name}: {orders} orders, {bound}, {seconds:.1} s");
-    assert!(orders > 1, "threads that never meet prove nothing");
 }
 
 /// A table of one type of two regions, with these records.

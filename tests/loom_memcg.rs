@@ -1,0 +1,380 @@
+//! Models of cgroups that die while others have their pages and records in hand: as `tests/loom.rs`, run by
+//! `ci/loom.sh`. Each ends with everything given back, and nothing left: a charge that leaked would
+//! be seen then, and a record whose owner is gone.
+//!
+//! Under loom a tree has two shards, so the two threads of a model charge at different ones.
+#![cfg(loom)]
+
+mod explore;
+
+use std::sync::Arc;
+
+use explore::explore;
+use loom::thread;
+use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource};
+use swap_records::{MemcgId, REGION_ENTRIES, SwapEntry, SwapType};
+
+const REGION: u64 = REGION_ENTRIES as u64;
+const TYPE: SwapType = SwapType::new(0).unwrap();
+
+fn entry(offset: u64) -> SwapEntry {
+    SwapEntry::new(TYPE, offset).unwrap()
+}
+
+/// A root, and the cgroup that dies.
+struct Family {
+    memcgs: Memcgs,
+    root: Memcg,
+    dying: Memcg,
+}
+
+/// Everything that threads will share was there before them, and in use: loom asks for that. The cgroup
+/// has this many pages in memory, and as many records from slot 0 on.
+fn family(pages: u64, records: u64) -> Arc<Family> {
+    let memcgs = Memcgs::new();
+    memcgs.swapon(TYPE, REGION).unwrap();
+    let root = memcgs.root();
+    let first = memcgs.create(root).unwrap();
+    free(&memcgs, first).unwrap();
+    let dying = memcgs.create(root).unwrap();
+    assert_eq!(dying.id(), first.id());
+    memcgs.charge(dying, pages + records).unwrap();
+    if records > 0 {
+        memcgs.swap_out(dying, entry(0), records).unwrap();
+    }
+    let family = Family {
+        memcgs,
+        root,
+        dying,
+    };
+    // Out of the stocks, so that the race is for the slots and counters as well.
+    family
+        .memcgs
+        .set_limit(root, Resource::Memory, None)
+        .unwrap();
+    assert_eq!(
+        family.numbers(dying),
+        [pages, pages + records, pages, records]
+    );
+    assert_eq!(family.numbers(root), [pages, pages + records, 0, 0]);
+    Arc::new(family)
+}
+
+/// Both parts of a cgroup's end. Gives how many records were handed over.
+fn free(memcgs: &Memcgs, memcg: Memcg) -> Result<u64, MemcgError> {
+    let early = memcgs.css_offline(memcg, 0)?.moved;
+    Ok(early + memcgs.css_free(memcg)?.moved)
+}
+
+impl Family {
+    /// Memory, memsw, own pages in memory, own records.
+    fn numbers(&self, memcg: Memcg) -> [u64; 4] {
+        let usage = self.memcgs.usage(memcg).unwrap();
+        [usage.memory, usage.memsw, usage.own, usage.swap]
+    }
+
+    fn owner(&self, offset: u64) -> Option<MemcgId> {
+        self.memcgs.records().lookup(entry(offset))
+    }
+
+    /// It was freed: every record is the root's, and the next cgroup has its id, and nothing else of it.
+    fn inherited(&self, pages: u64, records: u64) {
+        assert_eq!(self.memcgs.ids_in_use(), 1);
+        let owners = (0..REGION).filter_map(|slot| self.owner(slot));
+        let owners: Vec<_> = owners.collect();
+        assert_eq!(owners.len() as u64, records);
+        assert!(owners.iter().all(|&owner| owner == self.root.id()));
+        let sum = pages + records;
+        assert_eq!(self.numbers(self.root), [pages, sum, pages, records]);
+        let next = self.memcgs.create(self.root).unwrap();
+        assert_eq!(next.id(), self.dying.id());
+        assert_eq!(self.numbers(next), [0; 4]);
+    }
+}
+
+/// Starts a thread that shares the tree.
+fn spawn<T: 'static>(
+    family: &Arc<Family>,
+    work: impl FnOnce(&Family) -> T + 'static,
+) -> thread::JoinHandle<T> {
+    let family = Arc::clone(family);
+    thread::spawn(move || work(&family))
+}
+
+/// The race of 2014. A swap-in finds the id of a dying cgroup in a record, and charges, while the cgroup goes
+/// offline, is reparented and is freed. Either it was charged, is there, and is kept by the page; or the
+/// parent was. No charge is leaked, and no page has a dead owner.
+#[test]
+fn swap_in_vs_css_free() {
+    explore("swap_in_vs_css_free", Some(3), || {
+        let family = family(0, 1);
+        let swap_in = spawn(&family, |family| {
+            let charged = family.memcgs.swap_in(entry(0), 1).unwrap();
+            // Who pays is there, and stays there until the page is uncharged.
+            assert!(family.memcgs.usage(charged).unwrap().own >= 1);
+            charged
+        });
+        let (root, dying) = (family.root, family.dying);
+        let freed = free(&family.memcgs, dying);
+        let charged = swap_in.join().unwrap();
+        if charged == root {
+            assert_eq!(freed, Ok(1));
+        } else {
+            assert_eq!(charged, dying);
+            let busy = MemcgError::Busy {
+                id: dying.id(),
+                pages: 1,
+            };
+            assert_eq!(freed, Err(busy));
+            assert_eq!(family.numbers(dying), [1, 2, 1, 1]);
+            family.memcgs.uncharge(dying, 1).unwrap();
+            assert_eq!(free(&family.memcgs, dying), Ok(1));
+            family.memcgs.charge(root, 1).unwrap();
+        }
+        family.inherited(1, 1);
+    });
+}
+
+/// The whole way of the page in the same race: it comes in, its slot is freed, it is uncharged. Whichever
+/// owner each of the three saw, the counters balance.
+#[test]
+fn swap_in_and_free_swap_and_uncharge_vs_css_free() {
+    explore(
+        "swap_in_and_free_swap_and_uncharge_vs_css_free",
+        Some(2),
+        || {
+            let family = family(0, 1);
+            let page = spawn(&family, |family| {
+                let charged = family.memcgs.swap_in(entry(0), 1).unwrap();
+                let freed = family.memcgs.free_swap(entry(0), 1).unwrap();
+                assert_eq!(freed.iter().map(|run| run.len).sum::<u64>(), 1);
+                family.memcgs.uncharge(charged, 1).unwrap();
+            });
+            let freed = free(&family.memcgs, family.dying);
+            page.join().unwrap();
+            if freed.is_err() {
+                free(&family.memcgs, family.dying).unwrap();
+            }
+            family.inherited(0, 0);
+        },
+    );
+}
+
+/// A slot is freed while its record changes hands: whoever owned it then is uncharged, once.
+#[test]
+fn free_swap_vs_css_free() {
+    explore("free_swap_vs_css_free", Some(3), || {
+        let family = family(0, 2);
+        let slot = spawn(&family, |family| {
+            let freed = family.memcgs.free_swap(entry(0), 1).unwrap();
+            assert!(
+                [family.root, family.dying]
+                    .map(Memcg::id)
+                    .contains(&freed[0].id)
+            );
+            freed[0].id == family.root.id()
+        });
+        let moved = free(&family.memcgs, family.dying).unwrap();
+        let was_the_parents = slot.join().unwrap();
+        assert_eq!(moved, if was_the_parents { 2 } else { 1 });
+        family.inherited(0, 1);
+    });
+}
+
+/// A charge comes before the cgroup is offline, and then the page keeps it; or it is refused.
+#[test]
+fn charge_vs_css_free() {
+    explore("charge_vs_css_free", Some(3), || {
+        let family = family(0, 0);
+        let page = spawn(&family, |family| family.memcgs.charge(family.dying, 1));
+        let (memcg, id) = (family.dying, family.dying.id());
+        let freed = free(&family.memcgs, memcg);
+        match page.join().unwrap() {
+            Ok(()) => {
+                assert_eq!(freed, Err(MemcgError::Busy { id, pages: 1 }));
+                assert_eq!(family.numbers(family.root), [1, 1, 0, 0]);
+                family.memcgs.uncharge(memcg, 1).unwrap();
+                assert_eq!(free(&family.memcgs, memcg), Ok(0));
+            }
+            Err(refused) => {
+                let gone = MemcgError::Gone { memcg };
+                assert!([gone, MemcgError::Offline { id }].contains(&refused));
+                assert_eq!(freed, Ok(0));
+            }
+        }
+        family.inherited(0, 0);
+    });
+}
+
+/// The last page of a dying cgroup is uncharged: before css_free looks, or after it found it busy.
+#[test]
+fn uncharge_vs_css_free() {
+    explore("uncharge_vs_css_free", Some(3), || {
+        let family = family(1, 1);
+        let page = spawn(&family, |family| {
+            family.memcgs.uncharge(family.dying, 1).unwrap();
+        });
+        let freed = free(&family.memcgs, family.dying);
+        page.join().unwrap();
+        if let Err(busy) = freed {
+            let id = family.dying.id();
+            assert_eq!(busy, MemcgError::Busy { id, pages: 1 });
+            assert_eq!(free(&family.memcgs, family.dying), Ok(1));
+        }
+        family.inherited(0, 1);
+    });
+}
+
+/// The last page of a dying cgroup goes to swap: no record is left that names it, whoever has its id next.
+#[test]
+fn swap_out_vs_css_free() {
+    explore("swap_out_vs_css_free", Some(3), || {
+        let family = family(1, 0);
+        let page = spawn(&family, |family| {
+            let owner = family.memcgs.swap_out(family.dying, entry(2), 1).unwrap();
+            assert!(owner == family.dying || owner == family.root);
+        });
+        let freed = free(&family.memcgs, family.dying);
+        page.join().unwrap();
+        if freed.is_err() {
+            free(&family.memcgs, family.dying).unwrap();
+        }
+        family.inherited(0, 1);
+    });
+}
+
+/// A record is given to a dying cgroup: that is refused, or the record is inherited.
+#[test]
+fn move_swap_account_vs_css_free() {
+    explore("move_swap_account_vs_css_free", Some(2), || {
+        let family = family(0, 0);
+        family.memcgs.charge(family.root, 1).unwrap();
+        family.memcgs.swap_out(family.root, entry(1), 1).unwrap();
+        let mover = spawn(&family, |family| {
+            let (from, to) = (family.root, family.dying);
+            family.memcgs.move_swap_account(entry(0), 2, from, to)
+        });
+        let inherited = free(&family.memcgs, family.dying).unwrap();
+        match mover.join().unwrap() {
+            Ok(moved) => assert_eq!((moved, inherited), (1, 1)),
+            Err(MemcgError::Offline { .. } | MemcgError::Gone { .. }) => assert_eq!(inherited, 0),
+            Err(error) => panic!("{error}"),
+        }
+        family.inherited(0, 1);
+    });
+}
+
+/// Of two that free one cgroup, one does; the other is told, and the id is free once.
+#[test]
+fn css_free_vs_css_free() {
+    explore("css_free_vs_css_free", Some(3), || {
+        let family = family(0, 1);
+        let other = spawn(&family, |family| free(&family.memcgs, family.dying));
+        let ours = free(&family.memcgs, family.dying);
+        let theirs = other.join().unwrap();
+        let (memcg, id) = (family.dying, family.dying.id());
+        let mut refused = 0;
+        for freed in [ours, theirs] {
+            match freed {
+                Ok(moved) => assert_eq!(moved, 1),
+                Err(error) => {
+                    let told = [MemcgError::Dying { id }, MemcgError::Gone { memcg }];
+                    assert!(told.contains(&error), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        // Both may have met the other one in css_offline.
+        if refused == 2 {
+            free(&family.memcgs, family.dying).unwrap();
+        }
+        family.inherited(0, 1);
+    });
+}
+
+/// A swapfile goes off while the owner of a record in it dies: the record is uncharged once, of one or the
+/// other.
+#[test]
+fn swapoff_vs_css_free() {
+    explore("swapoff_vs_css_free", Some(2), || {
+        let family = family(0, 2);
+        let off = spawn(&family, |family| family.memcgs.swapoff(TYPE));
+        let moved = free(&family.memcgs, family.dying).unwrap();
+        assert!(moved == 0 || moved == 2);
+        assert_eq!(off.join().unwrap(), Ok(2));
+        assert_eq!(family.memcgs.records().max_pages(TYPE), None);
+        family.inherited(0, 0);
+    });
+}
+
+/// A slot is freed while its swapfile goes off: it is uncharged once, by one or the other.
+#[test]
+fn swapoff_vs_free_swap() {
+    explore("swapoff_vs_free_swap", Some(2), || {
+        let family = family(0, 2);
+        let slot = spawn(&family, |family| {
+            let freed = family.memcgs.free_swap(entry(0), 1);
+            freed.map_or(0, |runs| runs.iter().map(|run| run.len).sum())
+        });
+        let dropped = family.memcgs.swapoff(TYPE).unwrap();
+        assert_eq!(dropped + slot.join().unwrap(), 2);
+        assert_eq!(free(&family.memcgs, family.dying), Ok(0));
+        family.inherited(0, 0);
+    });
+}
+
+/// Who turned a type on can swap out to it, though the swapoff before has not returned yet.
+#[test]
+fn swapon_vs_the_end_of_a_swapoff() {
+    explore("swapon_vs_the_end_of_a_swapoff", Some(2), || {
+        let family = family(1, 0);
+        let off = spawn(&family, |family| family.memcgs.swapoff(TYPE));
+        while family.memcgs.swapon(TYPE, REGION).is_err() {
+            thread::yield_now();
+        }
+        family.memcgs.swap_out(family.dying, entry(0), 1).unwrap();
+        assert_eq!(off.join().unwrap(), Ok(0));
+        assert_eq!(family.owner(0), Some(family.dying.id()));
+    });
+}
+
+/// A page that moves to a cgroup that gets a limit meanwhile: the limit is refused or it is kept, and no
+/// counter is above it.
+#[test]
+fn move_account_vs_set_limit() {
+    explore("move_account_vs_set_limit", Some(3), || {
+        let family = family(0, 0);
+        family.memcgs.charge(family.root, 1).unwrap();
+        let mover = spawn(&family, |family| {
+            family.memcgs.move_account(family.root, family.dying, 1)
+        });
+        let limited = family
+            .memcgs
+            .set_limit(family.dying, Resource::Memory, Some(0));
+        let moved = mover.join().unwrap();
+        assert_ne!(limited.is_ok(), moved.is_ok());
+        let own = u64::from(moved.is_ok());
+        assert_eq!(family.numbers(family.dying), [own, own, own, 0]);
+        assert_eq!(family.numbers(family.root), [1, 1, 1 - own, 0]);
+    });
+}
+
+/// Two threads at two shards, of a limit that one of them can have: one does, however the batches lie.
+#[test]
+fn charge_vs_charge_at_the_limit() {
+    explore("charge_vs_charge_at_the_limit", Some(3), || {
+        let family = family(0, 0);
+        let (root, dying) = (family.root, family.dying);
+        family
+            .memcgs
+            .set_limit(dying, Resource::Memsw, Some(2))
+            .unwrap();
+        let other = spawn(&family, |family| family.memcgs.charge(family.dying, 2));
+        let ours = family.memcgs.charge(dying, 1);
+        let theirs = other.join().unwrap();
+        assert_ne!(ours.is_ok(), theirs.is_ok());
+        let pages = if ours.is_ok() { 1 } else { 2 };
+        assert_eq!(family.numbers(dying), [pages, pages, pages, 0]);
+        assert_eq!(family.numbers(root), [pages, pages, 0, 0]);
+    });
+}
