@@ -65,7 +65,7 @@ pub enum MemcgError {
         /// The cgroup.
         id: MemcgId,
     },
-    /// Pages in memory are still charged to the cgroup. Its records may belong to its parent by now.
+    /// Pages in memory are still charged to the cgroup.
     Busy {
         /// The cgroup.
         id: MemcgId,
