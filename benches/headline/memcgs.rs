@@ -128,36 +128,64 @@ pub(crate) fn on_the_map(report: &mut Report, maps: Maps, nr: usize) -> Result<M
     })
 }
 
-/// Charges and uncharges, each thread of a cgroup of its own, all of one parent.
+/// Charges and uncharges, each thread of a cgroup of its own, all of one parent. And as a control the same
+/// where they have nothing in common: what this machine gives at best.
 pub(crate) fn scaling(report: &mut Report, nr: usize) -> Result<(), String> {
     /// Pages that are charged, all threads together.
     const COUNT: u64 = 1 << 22;
-    /// More at a time than a thread has ready: some of it goes up to the root.
-    const BURST: usize = 256;
     let memcgs = Memcgs::new();
     let parent = memcgs.create(memcgs.root()).map_err(text)?;
     let create = |_| memcgs.create(parent).map_err(text);
     let children: Vec<_> = (0..2).map(create).collect::<Result<_, _>>()?;
-    let run = |nr: usize| {
-        let bursts = index(COUNT) / BURST / nr;
-        threads::together(nr, |thread| {
-            let mut rng = Rng::with_seed(thread as u64);
-            for _ in 0..bursts {
-                let sizes: [u64; BURST] = std::array::from_fn(|_| rng.u64(1..=8));
-                let charge = |&nr: &u64| memcgs.charge(children[thread], nr);
-                let uncharge = |&nr: &u64| memcgs.uncharge(children[thread], nr);
-                let done = sizes.iter().try_for_each(charge);
-                let done = done.and_then(|()| sizes.iter().try_for_each(uncharge));
-                done.expect("there is no limit, and it has what it charged");
-            }
-            (bursts * BURST) as u64
-        })
-    };
+    let of_one_parent: Vec<_> = children.iter().map(|&child| (&memcgs, child)).collect();
     // Short, so more pairs.
-    let two = pairs("charges", nr * 3, |_| run(2), |_| run(1));
+    let two = pairs(
+        "charges",
+        nr * 3,
+        |_| charges(&of_one_parent, COUNT),
+        |_| charges(&of_one_parent[..1], COUNT),
+    );
     assert_eq!(memcgs.usage(parent).map_err(text)?.memsw, 0);
     let rate = |seconds: f64| Amount::OperationsASecond(2.0 * COUNT as f64 / seconds);
     let name = "charge_uncharge_2_threads_scaling";
     report.ratio(name, two.faster, rate(two.ours), rate(two.theirs));
+
+    let trees: Vec<_> = (0..2).map(|_| Box::new(Memcgs::new())).collect();
+    let apart: Vec<_> = trees
+        .iter()
+        .map(|tree| {
+            let parent = tree.create(tree.root())?;
+            Ok((&**tree, tree.create(parent)?))
+        })
+        .collect::<Result<_, _>>()
+        .map_err(text)?;
+    let control = pairs(
+        "charges of two trees",
+        nr,
+        |_| charges(&apart, COUNT),
+        |_| charges(&apart[..1], COUNT),
+    );
+    println!("control {name}, each thread a tree: {:.2}", control.faster);
     Ok(())
+}
+
+/// So many charges and as many uncharges, by a thread for each of these cgroups.
+fn charges(cgroups: &[(&Memcgs, Memcg)], count: u64) -> (u64, Duration) {
+    /// More at a time than a thread has ready: some of it goes up to the root.
+    const BURST: usize = 256;
+    let bursts = index(count) / BURST / cgroups.len();
+    let (done, time) = threads::together(cgroups.len(), |thread| {
+        let (memcgs, memcg) = cgroups[thread];
+        let mut rng = Rng::with_seed(thread as u64);
+        for _ in 0..bursts {
+            let sizes: [u64; BURST] = std::array::from_fn(|_| rng.u64(1..=8));
+            let charge = |&nr: &u64| memcgs.charge(memcg, nr);
+            let uncharge = |&nr: &u64| memcgs.uncharge(memcg, nr);
+            let done = sizes.iter().try_for_each(charge);
+            let done = done.and_then(|()| sizes.iter().try_for_each(uncharge));
+            done.expect("there is no limit, and it has what it charged");
+        }
+        (bursts * BURST) as u64
+    });
+    (done, time)
 }

@@ -59,7 +59,7 @@ impl<L: RawMutex> Memcgs<L> {
             used: take(&mut stock.used),
             memory: take(&mut stock.memory),
             memsw: take(&mut stock.memsw),
-            swap: 0,
+            ..Stock::default()
         };
         self.settle(id, surplus);
     }
@@ -87,23 +87,29 @@ impl<L: RawMutex> Memcgs<L> {
         path.take_while(move |&(id, _)| Some(id) != end)
     }
 
-    /// Charges all of the path, or nobody. Under the lock of a shard: half way up, it is in the way of others
-    /// that would have been within their limits.
+    /// Charges all of the path, or nobody. Gives the least that any limit leaves. Under the lock of a shard:
+    /// half way up, it is in the way of others that would have been within their limits.
     pub(super) fn try_charge_path(
         &self,
         id: MemcgId,
         end: Option<MemcgId>,
         memory: u64,
         memsw: u64,
-    ) -> Result<(), MemcgError> {
+    ) -> Result<u64, MemcgError> {
+        let mut room = u64::MAX;
         for (at, slot) in self.path(id, end) {
-            let (resource, nr, usage, limit) = if let Err(usage) = slot.memory.try_charge(memory) {
-                (Resource::Memory, memory, usage, slot.memory.limit())
-            } else if let Err(usage) = slot.memsw.try_charge(memsw) {
-                slot.memory.uncharge(memory);
-                (Resource::Memsw, memsw, usage, slot.memsw.limit())
-            } else {
-                continue;
+            let of_memory = slot.memory.try_charge(memory);
+            let of_memsw = of_memory.and_then(|_| slot.memsw.try_charge(memsw));
+            let (resource, nr, usage, limit) = match (of_memory, of_memsw) {
+                (Ok(memory), Ok(memsw)) => {
+                    room = room.min(memory).min(memsw);
+                    continue;
+                }
+                (Err(usage), _) => (Resource::Memory, memory, usage, slot.memory.limit()),
+                (Ok(_), Err(usage)) => {
+                    slot.memory.uncharge(memory);
+                    (Resource::Memsw, memsw, usage, slot.memsw.limit())
+                }
             };
             self.uncharge_path(id, Some(at), memory, memsw);
             return Err(MemcgError::OverLimit {
@@ -114,7 +120,7 @@ impl<L: RawMutex> Memcgs<L> {
                 limit,
             });
         }
-        Ok(())
+        Ok(room)
     }
 
     /// [`try_charge_path`](Self::try_charge_path); with what the shards give back, if need be. In a section.
@@ -135,7 +141,7 @@ impl<L: RawMutex> Memcgs<L> {
         for shard in &mut all {
             self.settle_all(shard, None);
         }
-        self.try_charge_path(id, end, memory, memsw)
+        self.try_charge_path(id, end, memory, memsw).map(|_| ())
     }
 
     pub(super) fn uncharge_path(&self, id: MemcgId, end: Option<MemcgId>, memory: u64, memsw: u64) {

@@ -4,7 +4,7 @@ use lock_api::RawMutex;
 
 use super::error::MemcgError;
 use super::handle::Memcg;
-use super::shard::{BATCH, Shard, Stock};
+use super::shard::{BATCH, SHARDS, Shard, Stock};
 use super::slot::{Slot, State};
 use super::{Backoff, Memcgs};
 use crate::id::MemcgId;
@@ -12,9 +12,9 @@ use crate::id::MemcgId;
 impl<L: RawMutex> Memcgs<L> {
     /// Charges `nr` pages in memory to the cgroup and all its ancestors: memory and memsw.
     ///
-    /// Most calls take a lock that few other threads use, and no other shared memory. One in 64 walks
-    /// up to the root. One that finds a limit in the way takes back what the shards keep
-    /// before it is refused.
+    /// Most calls take a lock that few other threads use, and no other shared memory. One for each 256
+    /// pages walks up to the root, and more where a limit is near. One that finds a limit in the way takes
+    /// back what the shards keep before it is refused.
     ///
     /// # Errors
     ///
@@ -165,19 +165,25 @@ impl<L: RawMutex> Memcgs<L> {
     }
 
     /// Charges as much as the stock lacks for `nr` pages, and some more.
+    ///
+    /// How much more is for the limits to say: where one is near, so little that the shards do not keep the
+    /// most of what it leaves from each other. They are not asked twice, so this goes by what the last
+    /// refill found, and the first one takes nothing ahead.
     #[cold]
     fn refill(&self, id: MemcgId, stock: &mut Stock, nr: u64) -> bool {
-        let ahead = if nr <= BATCH { BATCH } else { 0 };
+        let ahead = if nr <= BATCH { stock.ahead } else { 0 };
         let lacks = |has: u64| {
             if has < nr { nr - has + ahead } else { 0 }
         };
         let (memory, memsw) = (lacks(stock.memory), lacks(stock.memsw));
-        let charged = self.try_charge_path(id, None, memory, memsw).is_ok();
-        if charged {
-            stock.memory += memory;
-            stock.memsw += memsw;
-        }
-        charged
+        let Ok(room) = self.try_charge_path(id, None, memory, memsw) else {
+            stock.ahead = 0;
+            return false;
+        };
+        stock.memory += memory;
+        stock.memsw += memsw;
+        stock.ahead = BATCH.min(room / (4 * SHARDS as u64));
+        true
     }
 
     /// With what all shards have given back, and while they have nothing.

@@ -40,16 +40,17 @@ impl Counter {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Adds `nr`, unless it exceeds the limit: then it gives what was charged. Under the lock of a shard, so
-    /// that who has all of them knows that nobody is half way up.
-    pub(super) fn try_charge(&self, nr: u64) -> Result<(), u64> {
-        let within = |usage: u64| usage.checked_add(nr).filter(|&usage| usage <= self.limit());
+    /// Adds `nr`, unless it exceeds the limit: then it gives what was charged, and otherwise what the limit
+    /// leaves. Under the lock of a shard, so that who has all of them knows that nobody is half way up.
+    pub(super) fn try_charge(&self, nr: u64) -> Result<u64, u64> {
         if nr == 0 {
-            return Ok(());
+            return Ok(u64::MAX);
         }
+        let limit = self.limit();
+        let within = |usage: u64| usage.checked_add(nr).filter(|&usage| usage <= limit);
         self.usage
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
-            .map(|_| ())
+            .map(|before| limit - before - nr)
     }
 
     /// Takes `nr`, which was charged, away.
@@ -359,14 +360,15 @@ mod tests {
     #[test]
     fn a_counter_stops_at_its_limit_and_does_not_wrap() {
         let counter = Counter::new();
-        assert_eq!(counter.try_charge(u64::MAX), Ok(()));
+        assert_eq!(counter.try_charge(u64::MAX), Ok(0));
         assert_eq!(counter.try_charge(1), Err(u64::MAX));
         counter.uncharge(u64::MAX - 5);
         counter.set_limit(7);
         assert_eq!(counter.try_charge(3), Err(5));
         assert_eq!(counter.try_charge(u64::MAX), Err(5));
-        assert_eq!(counter.try_charge(2), Ok(()));
-        assert_eq!(counter.try_charge(0), Ok(()));
+        assert_eq!(counter.try_charge(1), Ok(1));
+        assert_eq!(counter.try_charge(1), Ok(0));
+        assert!(counter.try_charge(0).is_ok());
         assert_eq!(counter.usage(), 7);
     }
 
