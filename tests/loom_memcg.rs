@@ -135,6 +135,36 @@ fn swap_in_vs_css_free() {
     });
 }
 
+/// A swap-in or a free that found the id of a dying cgroup is done before another cgroup has the id: that one
+/// is neither charged nor uncharged for it.
+#[test]
+fn swap_in_and_free_swap_vs_css_free_and_create() {
+    explore(
+        "swap_in_and_free_swap_vs_css_free_and_create",
+        Some(2),
+        || {
+            let family = family(0, 2);
+            let page = spawn(&family, |family| {
+                let charged = family.memcgs.swap_in(entry(0), 1).unwrap();
+                family.memcgs.uncharge(charged, 1).unwrap();
+                family.memcgs.free_swap(entry(1), 1).unwrap();
+                charged
+            });
+            let freed = free(&family.memcgs, family.dying);
+            let next = family.memcgs.create(family.root).unwrap();
+            assert_eq!(next.id() == family.dying.id(), freed.is_ok());
+            let charged = page.join().unwrap();
+            assert!(charged == family.root || charged == family.dying);
+            assert_eq!(family.numbers(next), [0; 4]);
+            free(&family.memcgs, next).unwrap();
+            if freed.is_err() {
+                free(&family.memcgs, family.dying).unwrap();
+            }
+            family.inherited(0, 1);
+        },
+    );
+}
+
 /// The whole way of the page in the same race: it comes in, its slot is freed, it is uncharged. Whichever
 /// owner each of the three saw, the counters balance.
 #[test]

@@ -83,6 +83,56 @@ fn a_swap_in_charges_the_dying_cgroup_or_its_parent_and_nobody_who_is_gone() {
     );
 }
 
+/// Slots are freed while their owner dies: who owned one when it was cleared is uncharged, not who owned it
+/// a little before. The hand-over has their region's lock for a while, and then one of them waits for it.
+#[test]
+fn slots_that_are_freed_while_their_owner_dies_are_uncharged_once() {
+    const RECORDS: u64 = 500;
+    let memcgs = Memcgs::new();
+    memcgs.swapon(entry(0).swap_type(), 50 * RECORDS).unwrap();
+    let parent = memcgs.create(memcgs.root()).unwrap();
+    let barrier = Barrier::new(2);
+    let to_parent = AtomicU64::new(0);
+    let slots = || (0..RECORDS).map(|n| entry(50 * n));
+    thread::scope(|s| {
+        s.spawn(|| {
+            for round in 0..ROUNDS / 15 {
+                let dying = memcgs.create(parent).unwrap();
+                memcgs.charge(dying, RECORDS).unwrap();
+                for slot in slots() {
+                    memcgs.swap_out(dying, slot, 1).unwrap();
+                }
+                barrier.wait();
+                for _ in 0..round % 50 * 10 {
+                    std::hint::spin_loop();
+                }
+                die(&memcgs, dying);
+                barrier.wait();
+                let next = memcgs.create(parent).unwrap();
+                assert_eq!(next.id(), dying.id());
+                for memcg in [next, parent] {
+                    let usage = memcgs.usage(memcg).unwrap();
+                    assert_eq!((usage.memsw, usage.swap), (0, 0));
+                }
+                memcgs.validate().unwrap();
+                die(&memcgs, next);
+            }
+        });
+        for _ in 0..ROUNDS / 15 {
+            barrier.wait();
+            for slot in slots() {
+                let freed = memcgs.free_swap(slot, 1).unwrap();
+                assert_eq!(freed.len(), 1);
+                if freed[0].id == parent.id() {
+                    to_parent.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            barrier.wait();
+        }
+    });
+    println!("freed of the parent: {}", to_parent.into_inner());
+}
+
 /// A page goes to swap while its cgroup dies: no record of an id that is free, whoever gets it next.
 #[test]
 fn a_swap_out_of_a_dying_cgroup_leaves_no_record_of_it() {

@@ -95,7 +95,8 @@ fn run(options: &Options) -> Result<(), String> {
         .map_or(2, usize::from)
         .min(8);
     say(&format!(
-        "{threads} threads, {} cgroups alive, {} slots of swap",
+        "{threads} threads, {} cgroups alive, {} slots of swap. The longest hold of a lock is by the clock: where the\n\
+         system takes the processor from who holds it, that is in it.",
         count(threads as u64 * work::ALIVE as u64),
         count(work::SLOTS),
     ));
@@ -178,8 +179,9 @@ fn watch<M: Machine>(
             });
             let now = machine.numbers();
             let freed = now.freed - before.freed;
+            // Nothing where records pin: who is freed there has none.
             let each = |time: Duration| {
-                if freed == 0 {
+                if freed == 0 || time.is_zero() {
                     String::new()
                 } else {
                     micros(time.div_f64(freed as f64))
