@@ -153,13 +153,17 @@ fn watch<M: Machine>(
     let curve = Curve::default();
     let stop = AtomicBool::new(false);
     say(&line(HEAD.map(String::from)));
+    // Before the clock starts: it lists all slots.
+    let fresh: Vec<_> = (0..threads)
+        .map(|thread| Work::new(machine, thread, threads))
+        .collect();
     let began = Instant::now();
     let works: Result<Vec<_>, String> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|thread| {
+        let workers: Vec<_> = fresh
+            .into_iter()
+            .map(|mut work| {
                 let (curve, stop) = (&curve, &stop);
                 scope.spawn(move || {
-                    let mut work = Work::new(machine, thread, threads);
                     while !stop.load(Ordering::Relaxed) && work.step(machine, curve)? {}
                     Ok(work)
                 })
