@@ -96,7 +96,7 @@ fn run(options: &Options) -> Result<(), String> {
         .min(8);
     say(&format!(
         "{threads} threads, {} cgroups alive, {} slots of swap. The longest hold of a lock is by the clock: where the\n\
-         system takes the processor from who holds it, that is in it.",
+         system takes the processor from who holds it, or from whom that one waits for, that is in it.",
         count(threads as u64 * work::ALIVE as u64),
         count(work::SLOTS),
     ));

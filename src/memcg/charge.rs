@@ -286,3 +286,29 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(Some(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memcg::Resource;
+
+    #[test]
+    fn a_shard_keeps_little_where_a_limit_is_near() {
+        let memcgs = Memcgs::new();
+        let child = memcgs.create(memcgs.root()).unwrap();
+        let kept = |limit| {
+            memcgs.set_limit(child, Resource::Memsw, limit).unwrap();
+            // The first one takes nothing ahead, and looks.
+            memcgs.charge(child, 1).unwrap();
+            memcgs.charge(child, 1).unwrap();
+            let kept = memcgs.slots.get(child.id()).unwrap().memory.usage() - 2;
+            memcgs.uncharge(child, 2).unwrap();
+            kept
+        };
+        let share = 4 * SHARDS as u64;
+        assert_eq!(kept(None), BATCH);
+        assert_eq!(kept(Some(10 * share)), 9);
+        assert_eq!(kept(Some(share)), 0);
+        assert_eq!(kept(Some(u64::MAX - 1)), BATCH);
+    }
+}
