@@ -1,8 +1,8 @@
 //! The race that the proposal of 2014 was about: a swap-in finds the id of a dying cgroup in a record,
 //! and charges it while it goes offline, is reparented and is freed.
 
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::thread;
 
 use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource};
@@ -12,6 +12,45 @@ const ROUNDS: u64 = if cfg!(miri) { 15 } else { 20_000 };
 
 fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(SwapType::new(0).unwrap(), offset).unwrap()
+}
+
+/// Where two threads wait for each other. They fail together, too: who waits for one that panicked waits
+/// for ever otherwise.
+#[derive(Default)]
+struct Meeting {
+    /// How often anybody arrived, and whether one failed.
+    so_far: Mutex<(u64, bool)>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    fn wait(&self) {
+        let mut so_far = self.so_far.lock().unwrap();
+        so_far.0 += 1;
+        let both = so_far.0.next_multiple_of(2);
+        self.changed.notify_all();
+        let waits = |so_far: &mut (u64, bool)| so_far.0 < both && !so_far.1;
+        let so_far = self.changed.wait_while(so_far, waits).unwrap();
+        let failed = so_far.1;
+        drop(so_far);
+        assert!(!failed, "the other thread did");
+    }
+
+    /// To be kept by each of the two.
+    fn attend(&self) -> Attendance<'_> {
+        Attendance(self)
+    }
+}
+
+struct Attendance<'a>(&'a Meeting);
+
+impl Drop for Attendance<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.so_far.lock().unwrap().1 = true;
+            self.0.changed.notify_all();
+        }
+    }
 }
 
 /// Frees it as soon as no page of it is in memory.
@@ -35,29 +74,31 @@ fn a_swap_in_charges_the_dying_cgroup_or_its_parent_and_nobody_who_is_gone() {
     memcgs.swapon(entry(0).swap_type(), 100).unwrap();
     let parent = memcgs.create(memcgs.root()).unwrap();
     let (to_dying, to_parent) = (AtomicU64::new(0), AtomicU64::new(0));
-    let barrier = Barrier::new(2);
+    let meeting = Meeting::default();
     let dying = AtomicU64::new(0);
     thread::scope(|s| {
         s.spawn(|| {
+            let _attendance = meeting.attend();
             for _ in 0..ROUNDS {
                 let child = memcgs.create(parent).unwrap();
                 memcgs.charge(child, 2).unwrap();
                 memcgs.swap_out(child, entry(0), 2).unwrap();
                 dying.store(child.id().get().into(), Ordering::Relaxed);
-                barrier.wait();
+                meeting.wait();
                 die(&memcgs, child);
                 // The id is another's at once.
                 let next = memcgs.create(memcgs.root()).unwrap();
                 assert_eq!(next.id(), child.id());
                 assert_eq!(memcgs.usage(next).unwrap().memsw, 0);
-                barrier.wait();
+                meeting.wait();
                 assert_eq!(memcgs.usage(next).unwrap().memsw, 0);
                 assert_eq!(memcgs.usage(parent).unwrap().memsw, 0);
                 die(&memcgs, next);
             }
         });
+        let _attendance = meeting.attend();
         for round in 0..ROUNDS {
-            barrier.wait();
+            meeting.wait();
             for _ in 0..round % 200 {
                 std::hint::spin_loop();
             }
@@ -71,7 +112,7 @@ fn a_swap_in_charges_the_dying_cgroup_or_its_parent_and_nobody_who_is_gone() {
             let freed = memcgs.free_swap(entry(0), 2).unwrap();
             assert_eq!(freed.iter().map(|run| run.len).sum::<u64>(), 2);
             memcgs.uncharge(charged, 1).unwrap();
-            barrier.wait();
+            meeting.wait();
         }
     });
     memcgs.validate().unwrap();
@@ -91,23 +132,24 @@ fn slots_that_are_freed_while_their_owner_dies_are_uncharged_once() {
     let memcgs = Memcgs::new();
     memcgs.swapon(entry(0).swap_type(), 50 * RECORDS).unwrap();
     let parent = memcgs.create(memcgs.root()).unwrap();
-    let barrier = Barrier::new(2);
+    let meeting = Meeting::default();
     let to_parent = AtomicU64::new(0);
     let slots = || (0..RECORDS).map(|n| entry(50 * n));
     thread::scope(|s| {
         s.spawn(|| {
+            let _attendance = meeting.attend();
             for round in 0..ROUNDS / 15 {
                 let dying = memcgs.create(parent).unwrap();
                 memcgs.charge(dying, RECORDS).unwrap();
                 for slot in slots() {
                     memcgs.swap_out(dying, slot, 1).unwrap();
                 }
-                barrier.wait();
+                meeting.wait();
                 for _ in 0..round % 50 * 10 {
                     std::hint::spin_loop();
                 }
                 die(&memcgs, dying);
-                barrier.wait();
+                meeting.wait();
                 let next = memcgs.create(parent).unwrap();
                 assert_eq!(next.id(), dying.id());
                 for memcg in [next, parent] {
@@ -118,8 +160,9 @@ fn slots_that_are_freed_while_their_owner_dies_are_uncharged_once() {
                 die(&memcgs, next);
             }
         });
+        let _attendance = meeting.attend();
         for _ in 0..ROUNDS / 15 {
-            barrier.wait();
+            meeting.wait();
             for slot in slots() {
                 let freed = memcgs.free_swap(slot, 1).unwrap();
                 assert_eq!(freed.len(), 1);
@@ -127,7 +170,7 @@ fn slots_that_are_freed_while_their_owner_dies_are_uncharged_once() {
                     to_parent.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            barrier.wait();
+            meeting.wait();
         }
     });
     println!("freed of the parent: {}", to_parent.into_inner());
@@ -139,29 +182,31 @@ fn a_swap_out_of_a_dying_cgroup_leaves_no_record_of_it() {
     let memcgs = Memcgs::new();
     memcgs.swapon(entry(0).swap_type(), 100).unwrap();
     let parent = memcgs.create(memcgs.root()).unwrap();
-    let barrier = Barrier::new(2);
-    let child = std::sync::Mutex::new(parent);
+    let meeting = Meeting::default();
+    let child = Mutex::new(parent);
     thread::scope(|s| {
         s.spawn(|| {
+            let _attendance = meeting.attend();
             for _ in 0..ROUNDS {
                 let dying = memcgs.create(parent).unwrap();
                 memcgs.charge(dying, 1).unwrap();
                 *child.lock().unwrap() = dying;
-                barrier.wait();
+                meeting.wait();
                 die(&memcgs, dying);
                 assert_eq!(memcgs.records().count(dying.id()), 0);
-                barrier.wait();
+                meeting.wait();
             }
         });
+        let _attendance = meeting.attend();
         for round in 0..ROUNDS {
-            barrier.wait();
+            meeting.wait();
             let dying = *child.lock().unwrap();
             for _ in 0..round % 200 {
                 std::hint::spin_loop();
             }
             let owner = memcgs.swap_out(dying, entry(7), 1).unwrap();
             assert!(owner == dying || owner == parent);
-            barrier.wait();
+            meeting.wait();
             assert_eq!(memcgs.records().lookup(entry(7)), Some(parent.id()));
             assert_eq!(memcgs.free_swap(entry(7), 1).unwrap()[0].id, parent.id());
         }
@@ -240,26 +285,28 @@ fn a_swapoff_uncharges_what_a_hand_over_moves_under_it() {
     for _ in 0..others {
         memcgs.create(memcgs.root()).unwrap();
     }
-    let barrier = Barrier::new(2);
+    let meeting = Meeting::default();
     thread::scope(|s| {
         s.spawn(|| {
+            let _attendance = meeting.attend();
             for round in 0..ROUNDS {
                 let dying = memcgs.create(parent).unwrap();
                 memcgs.charge(dying, 1).unwrap();
                 memcgs.swap_out(dying, entry(0), 1).unwrap();
-                barrier.wait();
+                meeting.wait();
                 for _ in 0..round % 300 {
                     std::hint::spin_loop();
                 }
                 die(&memcgs, dying);
-                barrier.wait();
+                meeting.wait();
             }
         });
+        let _attendance = meeting.attend();
         for _ in 0..ROUNDS {
-            barrier.wait();
+            meeting.wait();
             assert_eq!(memcgs.swapoff(ty), Ok(1));
             memcgs.swapon(ty, 100).unwrap();
-            barrier.wait();
+            meeting.wait();
         }
     });
     let root = memcgs.usage(memcgs.root()).unwrap();
@@ -279,7 +326,7 @@ fn a_charge_that_is_refused_further_up_is_in_nobodys_way() {
     memcgs.charge(outside, 5).unwrap();
     memcgs.set_limit(above, Resource::Memory, Some(5)).unwrap();
     memcgs.set_limit(child, Resource::Memory, Some(5)).unwrap();
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     thread::scope(|s| {
         s.spawn(|| {
             while !done.load(Ordering::Relaxed) {
@@ -291,11 +338,12 @@ fn a_charge_that_is_refused_further_up_is_in_nobodys_way() {
                 }
             }
         });
-        for _ in 0..ROUNDS {
-            memcgs.move_account(sibling, child, 5).unwrap();
-            memcgs.move_account(child, sibling, 5).unwrap();
-        }
+        let moved = (0..ROUNDS).try_for_each(|_| {
+            memcgs.move_account(sibling, child, 5)?;
+            memcgs.move_account(child, sibling, 5)
+        });
         done.store(true, Ordering::Relaxed);
+        assert_eq!(moved, Ok(()));
     });
     memcgs.validate().unwrap();
 }

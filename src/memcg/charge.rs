@@ -114,7 +114,10 @@ impl<L: RawMutex> Memcgs<L> {
             if let Some(done) = work(slot) {
                 return done;
             }
-            backoff.snooze();
+            // Not by trying again: that takes the lock of a shard, and css_free is waiting for it.
+            while slot.state_of(memcg) == State::Freeing {
+                backoff.snooze();
+            }
         }
     }
 
