@@ -75,7 +75,7 @@ fn a_swap_in_charges_the_dying_cgroup_or_its_parent_and_nobody_who_is_gone() {
     let parent = memcgs.create(memcgs.root()).unwrap();
     let (to_dying, to_parent) = (AtomicU64::new(0), AtomicU64::new(0));
     let meeting = Meeting::default();
-    let dying = AtomicU64::new(0);
+    let dying = Mutex::new(parent);
     thread::scope(|s| {
         s.spawn(|| {
             let _attendance = meeting.attend();
@@ -83,7 +83,7 @@ fn a_swap_in_charges_the_dying_cgroup_or_its_parent_and_nobody_who_is_gone() {
                 let child = memcgs.create(parent).unwrap();
                 memcgs.charge(child, 2).unwrap();
                 memcgs.swap_out(child, entry(0), 2).unwrap();
-                dying.store(child.id().get().into(), Ordering::Relaxed);
+                *dying.lock().unwrap() = child;
                 meeting.wait();
                 die(&memcgs, child);
                 // The id is another's at once.
@@ -104,7 +104,8 @@ fn a_swap_in_charges_the_dying_cgroup_or_its_parent_and_nobody_who_is_gone() {
             }
             let charged = memcgs.swap_in(entry(0), 1).unwrap();
             let by_parent = charged == parent;
-            assert!(by_parent || u64::from(charged.id().get()) == dying.load(Ordering::Relaxed));
+            // Not the next one with its id, either.
+            assert!(by_parent || charged == *dying.lock().unwrap());
             let count = if by_parent { &to_parent } else { &to_dying };
             count.fetch_add(1, Ordering::Relaxed);
             // Whoever pays now, it is there.
