@@ -34,6 +34,10 @@ pub(crate) fn prefetch<T>(wanted: *const T) {
 /// that spun without success yields its time slice, so that a holder that was preempted can go on;
 /// without it, it spins. It is not fair, and it does not poison.
 ///
+/// Choose another lock where threads are many more than processors and meet in few regions all the time, or where a
+/// waiter must not burn its processor: `parking_lot::RawMutex` puts waiters to sleep, is a byte as well, and costs
+/// the same while nobody waits.
+///
 /// | state | `locked` | next |
 /// | --- | --- | --- |
 /// | free | `false` | `lock`, `try_lock`: to held, with acquire |
