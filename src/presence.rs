@@ -98,7 +98,9 @@ impl Presence {
     /// The counters of which a bit may be set: whole blocks, lowest first.
     pub(crate) fn counters(&self) -> impl Iterator<Item = usize> + use<> {
         let used = self.used.load(Ordering::Relaxed);
-        (0..COUNTERS).filter(move |counter| used >> (counter / BLOCK) & 1 != 0)
+        (0..COUNTERS / BLOCK)
+            .filter(move |block| used >> block & 1 != 0)
+            .flat_map(|block| block * BLOCK..(block + 1) * BLOCK)
     }
 
     /// How many counters there are up to the last one of which a bit was set.

@@ -119,6 +119,27 @@ fn record_vs_migrate() {
     });
 }
 
+/// A range that takes some of a region's records away leaves the others where a migration finds them: their
+/// presence bit is never clear, not even for a moment.
+#[test]
+fn record_range_vs_migrate() {
+    explore("record_range_vs_migrate", None, || {
+        let table = table(&[(0, A), (1, A), (2, A)]);
+        let writer = spawn(&table, |table| {
+            table.record_range(entry(1), 2, C).unwrap().to_vec()
+        });
+        let moved = table.migrate(A, B);
+        let had = writer.join().unwrap();
+        let owner_then = if moved == 3 { B } else { A };
+        assert!(moved == 3 || moved == 1, "{moved} moved");
+        assert!(had.iter().all(|run| run.id == owner_then));
+        assert_eq!(had.iter().map(|run| run.len).sum::<u64>(), 2);
+        let now = [0, 1, 2].map(|at| owner(&table, at));
+        assert_eq!(now, [Some(B), Some(C), Some(C)]);
+        table.validate().unwrap();
+    });
+}
+
 /// A record of the old id that comes meanwhile is moved or stays; neither it nor another one is lost.
 #[test]
 fn record_of_old_vs_migrate() {

@@ -366,6 +366,34 @@ fn any_number_of_threads_does_what_one_does() {
     }
 }
 
+/// The first thread that asks the hint waits for another one, which a migration on one thread never has.
+#[test]
+#[cfg(feature = "std")]
+fn as_many_threads_as_were_asked_for_are_started() {
+    use std::collections::BTreeSet;
+    use std::sync::{Condvar, Mutex};
+    use std::time::Duration;
+
+    let table = for_threads();
+    for threads in [1, 2, 3] {
+        let (seen, came) = (Mutex::new(BTreeSet::new()), Condvar::new());
+        let hint = || {
+            let mut seen = seen.lock().unwrap();
+            seen.insert(format!("{:?}", std::thread::current().id()));
+            came.notify_all();
+            let few = |seen: &mut BTreeSet<_>| seen.len() < threads;
+            let waited = came.wait_timeout_while(seen, Duration::from_secs(20), few);
+            assert!(!waited.unwrap().1.timed_out(), "a thread is missing");
+            u64::MAX
+        };
+        let migration = table.migration(id(2), id(3)).threads(threads);
+        let all = table.count(id(2));
+        assert_eq!(migration.memsw_hint(&hint).run().moved, all);
+        assert_eq!(seen.into_inner().unwrap().len(), threads);
+        assert_eq!(table.migrate(id(3), id(2)), all);
+    }
+}
+
 #[test]
 #[cfg(feature = "std")]
 fn threads_go_on_where_a_step_ended() {

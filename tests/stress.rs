@@ -84,6 +84,16 @@ fn hand_over<L: RawMutex + Send + Sync>(
     }
 }
 
+/// Ends who goes on until it is set, also where an assertion fails before the end: they would keep the scope,
+/// and the test, for ever.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Turns a type on and off, with sizes of all kinds. Gives how many records went with it.
 fn come_and_go<L: RawMutex>(table: &SwapRecords<L>, done: &AtomicBool) -> u64 {
     let mut rng = Rng::with_seed(4);
@@ -108,6 +118,7 @@ fn every_slot_holds_what_its_thread_wrote_last_or_its_heir<L: RawMutex + Send + 
     let done = AtomicBool::new(false);
     let wrote: Vec<BTreeMap<u64, Option<MemcgId>>> = thread::scope(|s| {
         let (table, done) = (&table, &done);
+        let ends = Ends(done);
         let writers: Vec<_> = (0..THREADS)
             .map(|thread| s.spawn(move || write_own_slots(table, thread)))
             .collect();
@@ -123,7 +134,7 @@ fn every_slot_holds_what_its_thread_wrote_last_or_its_heir<L: RawMutex + Send + 
         s.spawn(move || come_and_go(table, done));
         let wrote = writers.into_iter().map(|writer| writer.join().unwrap());
         let wrote = wrote.collect();
-        done.store(true, Ordering::Relaxed);
+        drop(ends);
         wrote
     });
 
@@ -251,6 +262,7 @@ fn gains_and_losses_add_up_to_what_is_there<L: RawMutex + Send + Sync>() {
     let done = AtomicBool::new(false);
     let (all, guests, dropped) = thread::scope(|s| {
         let (table, done) = (&table, &done);
+        let ends = Ends(done);
         let writers: Vec<_> = (0..THREADS)
             .map(|thread| s.spawn(move || write_shared_slots(table, thread, GUEST)))
             .collect();
@@ -274,7 +286,7 @@ fn gains_and_losses_add_up_to_what_is_there<L: RawMutex + Send + Sync>() {
             all.add(&own);
             guests.add(&guest);
         }
-        done.store(true, Ordering::Relaxed);
+        drop(ends);
         all.add(&migrations.join().unwrap());
         (all, guests, comes_and_goes.join().unwrap())
     });

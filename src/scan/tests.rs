@@ -118,7 +118,9 @@ fn check(backend: Backend, ids: &[u16], shift: usize, old: u16, new: u16, stop_a
 fn check_stops(backend: Backend, ids: &[u16], shift: usize, old: u16, new: u16) {
     let n = ids.iter().filter(|&&id| id == old).count();
     let n = u32::try_from(n).expect("a slice has at most 65536 entries");
-    for stop_at in [0, 1, n.saturating_sub(1), n, u32::MAX] {
+    let stops = [0, 1, n.saturating_sub(1), n, u32::MAX];
+    // Miri takes a second for each, and learns of undefined behaviour from any of them.
+    for &stop_at in if cfg!(miri) { &stops[2..4] } else { &stops } {
         check(backend, ids, shift, old, new, stop_at);
     }
 }
@@ -239,8 +241,10 @@ fn a_whole_region_and_more(backend: Backend) {
     };
     for &len in lengths {
         check_stops(backend, &ids(len, 40, |at| at + 8 >= len), 0, 40, 65535);
-        check_stops(backend, &ids(len, 40, |at| at % 1000 == 7), 0, 40, 65535);
         check_stops(backend, &ids(len, 40, |at| at % 150 == 7), 0, 40, 65535);
+        if !cfg!(miri) {
+            check_stops(backend, &ids(len, 40, |at| at % 1000 == 7), 0, 40, 65535);
+        }
         if !few() {
             check_stops(backend, &ids(len, 40, |_| true), 0, 40, 65535);
             check_stops(backend, &ids(len - 5, 40, |at| at % 2 == 0), 5, 40, 65535);
