@@ -20,6 +20,16 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(SwapType::new(0).unwrap(), offset).unwrap()
 }
 
+/// Ends the threads that go on until it is set, also where an assertion fails before the end: they would keep the
+/// scope, and the test, for ever.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Two writers of every second slot each, over the border of a region, and a thread that migrates what
 /// they record. At the end each slot has its writer's last id, or what that id was migrated to.
 fn disjoint_slots_keep_their_last_owner<L: RawMutex + Send + Sync>() {
@@ -29,6 +39,7 @@ fn disjoint_slots_keep_their_last_owner<L: RawMutex + Send + Sync>() {
     let done = AtomicBool::new(false);
     let moved = AtomicU64::new(0);
     thread::scope(|s| {
+        let _ends = Ends(&done);
         let writers: Vec<_> = [(0, id(10)), (1, id(20))]
             .map(|(lane, owner)| {
                 let table = &table;
@@ -61,7 +72,6 @@ fn disjoint_slots_keep_their_last_owner<L: RawMutex + Send + Sync>() {
         for writer in writers {
             writer.join().unwrap();
         }
-        done.store(true, Ordering::Relaxed);
     });
     table.validate().unwrap();
     for (owner, migrated) in [(id(10), id(11)), (id(20), id(21))] {
@@ -92,6 +102,7 @@ fn everything_races_with_swapon_and_swapoff() {
     let done = AtomicBool::new(false);
     thread::scope(|s| {
         let (table, done) = (&table, &done);
+        let _ends = Ends(done);
         for lane in 0..2 {
             s.spawn(move || {
                 for at in 0.. {
@@ -131,7 +142,6 @@ fn everything_races_with_swapon_and_swapoff() {
             assert_eq!((table.lookup(ent), table.runs(ty).count()), (None, 0));
             assert_eq!(table.count_at_most(id(2000)), 0);
         }
-        done.store(true, Ordering::Relaxed);
     });
     // Off, on again, and nobody there any more: it is empty, whoever was late.
     table.swapon(ty, 3 * REGION).unwrap();
