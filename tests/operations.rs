@@ -201,6 +201,42 @@ fn cmpxchg_tells_who_the_owner_is() {
 }
 
 #[test]
+fn who_is_recorded_where_he_is_already_counts_once() {
+    let table = table(2 * REGION);
+    let chunk = CHUNK_ENTRIES as u64;
+    // One slot, in both ways; a part of a region, all of one, and over the border.
+    for (offset, nr) in [(5, 1), (7, chunk), (REGION, REGION), (REGION - 9, 20)] {
+        let start = entry(0, offset);
+        table.record_range(start, nr, id(3)).unwrap();
+        for _ in 0..3 {
+            let all = Run {
+                start,
+                len: nr,
+                id: id(3),
+            };
+            assert_eq!(*table.record_range(start, nr, id(3)).unwrap(), [all]);
+            assert_eq!(table.record(start, id(3)), Ok(Some(id(3))));
+            assert_eq!(table.cmpxchg(start, id(3), id(3)), Ok(Exchange::Stored));
+            assert_eq!((table.count(id(3)), table.count_at_most(id(3))), (nr, nr));
+            table.validate().unwrap();
+        }
+        // Where only some of them are his, those that were count once as well.
+        table.record(entry(0, offset + nr / 2), id(4)).unwrap();
+        table.record_range(start, nr, id(3)).unwrap();
+        assert_eq!((table.count_at_most(id(3)), table.count(id(4))), (nr, 0));
+        table.validate().unwrap();
+        table.clear_range(start, nr).unwrap();
+        // Nobody is no owner either.
+        table.clear_range(start, nr).unwrap();
+        assert_eq!(
+            (table.clear(start), table.count_at_most(id(3))),
+            (Ok(None), 0)
+        );
+        table.validate().unwrap();
+    }
+}
+
+#[test]
 fn a_range_gives_the_owners_that_it_had_as_runs() {
     let table = table(2 * REGION);
     // More runs than fit inline, and than are noted in one hold of a lock; one over two regions.
