@@ -11,10 +11,10 @@ cd "$(dirname "$0")/.."
 
 seconds=${FUZZ_SECONDS:-60}
 # `threads` needs the processors for itself.
-read -ra targets <<<"${FUZZ_TARGETS:-cmpxchg ops scan entry threads}"
+read -ra targets <<<"${FUZZ_TARGETS:-cmpxchg ops migrate scan entry threads}"
 read -ra flags <<<"${FUZZ_FLAGS:-}"
 
-rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
+[[ $'\n'$(rustup toolchain list) == *$'\n'nightly* ]] || rustup toolchain install nightly --profile minimal
 cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
 
 cargo fmt --manifest-path fuzz/Cargo.toml --check

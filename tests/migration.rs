@@ -447,6 +447,18 @@ fn a_hint_stops_all_threads() {
     assert_eq!(table.count(id(3)), all);
 }
 
+#[test]
+#[cfg(feature = "std")]
+fn a_hint_is_asked_where_there_is_nothing_to_migrate() {
+    let table = SwapRecords::new();
+    for threads in [1, 2] {
+        let migration = table.migration(id(2), id(3)).threads(threads);
+        assert!(migration.memsw_hint(&0u64).run().stopped_by_hint);
+        let migration = table.migration(id(2), id(3)).threads(threads);
+        assert!(!migration.memsw_hint(&1u64).run().stopped_by_hint);
+    }
+}
+
 /// Whoever is asked for the hint first waits until another thread is asked too.
 #[test]
 #[cfg(feature = "std")]

@@ -6,8 +6,8 @@ use swap_records::{Backend, SwapEntry};
 
 use crate::oracle::history::MOST_THREADS;
 use crate::oracle::{
-    BORDERS, CHUNK, CMPXCHG_OWNERS, CMPXCHG_SLOTS, Hint, IDS, MOST_PAGES, Op, REGION, SHARED_SLOTS,
-    SIZES, Slot, TYPES, backends,
+    BORDERS, CHUNK, CMPXCHG_OWNERS, CMPXCHG_SLOTS, Hint, IDS, MANY_BORDERS, MANY_PAGES, MOST_PAGES,
+    Op, REGION, SHARED_SLOTS, SIZES, Slot, TYPES, backends,
 };
 
 /// One of these, by one byte.
@@ -85,7 +85,8 @@ impl<'a> Arbitrary<'a> for TableOps {
 }
 
 fn table_op(u: &mut Unstructured) -> Result<Op> {
-    Ok(match u8::arbitrary(u)? % 64 {
+    let what = u8::arbitrary(u)? % 64;
+    Ok(match what {
         0..2 => Op::Swapon(pick(u, &TYPES)?, size(u)?),
         2 => Op::Swapoff(pick(u, &TYPES)?),
         3..13 => Op::Record(slot(u)?, pick(u, &IDS)?),
@@ -102,7 +103,9 @@ fn table_op(u: &mut Unstructured) -> Result<Op> {
         46..50 => {
             let [old, new] = [pick(u, &IDS)?, pick(u, &IDS)?];
             let (hint, threads) = hint(u)?;
-            Op::MigrateWithHint(old, new, hint, threads)
+            // One in two goes on behind a step.
+            let budget = (what % 2 == 1).then(|| budget(u)).transpose()?;
+            Op::MigrateWithHint(old, new, hint, threads, budget)
         }
         50..52 => Op::Begin(pick(u, &IDS)?, pick(u, &IDS)?),
         52..56 => Op::Step(budget(u)?),
@@ -178,6 +181,69 @@ fn hint(u: &mut Unstructured) -> Result<(Hint, u8)> {
         _ => Hint::Falling(by, u64::from(how >> 2 & 15)),
     };
     Ok((hint, how >> 6))
+}
+
+/// Migrations over so many regions that threads are worth their start.
+#[derive(Debug)]
+pub struct ManyOps {
+    /// Whether all of the table is to be looked at in the end, which takes longer than the rest.
+    pub validate: bool,
+    pub ops: Vec<Op>,
+}
+
+impl<'a> Arbitrary<'a> for ManyOps {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let validate = u8::arbitrary(u)? % 16 == 0;
+        let ops = until_empty(u, 24, many_op)?;
+        Ok(Self { validate, ops })
+    }
+}
+
+fn many_op(u: &mut Unstructured) -> Result<Op> {
+    let what = u8::arbitrary(u)? % 32;
+    Ok(match what {
+        0..6 => {
+            let region = MANY_BORDERS[usize::from(u8::arbitrary(u)?) % MANY_BORDERS.len()];
+            let [by, stride, nr] = <[u8; 3]>::arbitrary(u)?;
+            let first = region * REGION + u64::from(by % 4);
+            // One or two in a region, or one in some of them, up to the end.
+            let strides = [REGION, REGION / 2, REGION + 1, 3 * REGION, 64 * REGION];
+            let stride = strides[usize::from(stride) % strides.len()];
+            let most = (MANY_PAGES - first).div_ceil(stride);
+            let nr = if nr < 128 { most.min(nr.into()) } else { most };
+            let nr = nr.try_into().expect("at most two in a region");
+            Op::RecordEvery((0, first), stride, nr, pick(u, &IDS)?)
+        }
+        6..9 => Op::Record(many_slot(u)?, pick(u, &IDS)?),
+        9..11 => Op::Clear(many_slot(u)?),
+        11..13 => Op::RecordRange(many_slot(u)?, 1 + length(u)? % 64, pick(u, &IDS)?),
+        13 => Op::Count(pick(u, &IDS)?),
+        14 => Op::RunsOf(pick(u, &IDS)?),
+        15 => Op::Migrate(pick(u, &IDS)?, pick(u, &IDS)?),
+        16..18 => Op::Begin(pick(u, &IDS)?, pick(u, &IDS)?),
+        18..21 => Op::Step(budget(u)?),
+        21 => Op::WalkOf(pick(u, &IDS)?),
+        22..24 => Op::Next(u8::arbitrary(u)?),
+        24 => Op::MigrateInSteps(pick(u, &IDS)?, pick(u, &IDS)?, budget(u)?),
+        _ => {
+            let [old, new] = [pick(u, &IDS)?, pick(u, &IDS)?];
+            let (hint, threads) = hint(u)?;
+            let budget = (what % 4 == 3).then(|| budget(u)).transpose()?;
+            Op::MigrateWithHint(old, new, hint, 1 + threads, budget)
+        }
+    })
+}
+
+/// Beside the border of a region.
+fn many_slot(u: &mut Unstructured) -> Result<Slot> {
+    let [region, by] = <[u8; 2]>::arbitrary(u)?;
+    let ty = region >> 7;
+    let border = match ty {
+        0 => MANY_BORDERS[usize::from(region) % MANY_BORDERS.len()],
+        _ => u64::from(region % 4),
+    };
+    let offset = (border * REGION + u64::from(by % 16)).saturating_sub(8);
+    Ok((ty, offset))
 }
 
 /// A list of operations on the shared slots for each of two or three threads.

@@ -7,5 +7,5 @@ pub mod oracle;
 mod bytes;
 mod content;
 
-pub use bytes::{CmpxchgOps, TableOps, ThreadOps};
+pub use bytes::{CmpxchgOps, ManyOps, TableOps, ThreadOps};
 pub use content::{Content, Guarded};

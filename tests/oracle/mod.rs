@@ -42,14 +42,16 @@ pub enum Op {
     Lookup(Slot),
     RecordRange(Slot, u64, u16),
     ClearRange(Slot, u64),
+    /// So many slots, each this many behind the one before.
+    RecordEvery(Slot, u64, u16, u16),
     Count(u16),
     Runs(u8),
     RunsOf(u16),
     Migrate(u16, u16),
     /// With a budget for each step.
     MigrateInSteps(u16, u16, u64),
-    /// On up to so many threads.
-    MigrateWithHint(u16, u16, Hint, u8),
+    /// To the end, on up to so many threads; before that a step with this budget, where there is one.
+    MigrateWithHint(u16, u16, Hint, u8, Option<u64>),
     /// Opens a migration, in the place of the last one.
     Begin(u16, u16),
     /// A step of the open migration, with this budget.
@@ -115,6 +117,25 @@ pub const SIZES: [u64; 14] = [
     1 << 50,
     (1 << 50) + 1,
     u64::MAX,
+];
+
+/// Enough regions for a migration to start threads, and to look ahead more than once; the last one in part.
+pub const MANY_REGIONS: u64 = if cfg!(miri) { 40 } else { 600 };
+pub const MANY_PAGES: u64 = MANY_REGIONS * REGION - 5;
+
+/// What a migration over many regions begins with.
+pub const MANY_AT_FIRST: [Op; 2] = [Op::Swapon(0, MANY_PAGES), Op::Swapon(1, 2 * REGION + 1)];
+
+/// Regions where a word of the bitmap, a look ahead, or the swapfile begins or ends.
+pub const MANY_BORDERS: [u64; 8] = [
+    0,
+    31,
+    32,
+    63,
+    64,
+    MANY_REGIONS / 2,
+    MANY_REGIONS - 33,
+    MANY_REGIONS - 1,
 ];
 
 /// The slots of the fuzz target and the test named `cmpxchg`, in a swapfile of [`CMPXCHG_PAGES`]:
@@ -229,12 +250,11 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
                 assert_eq!(said, self.map.swapon(ty(of), pages));
                 assert_eq!(table.max_pages(ty(of)), self.map.max_pages(ty(of)));
             }
-            Op::Swapoff(of) => assert_eq!(table.swapoff(ty(of)), self.map.swapoff(ty(of))),
-            Op::Record(slot, id) => {
-                let had = self.map.set(entry(slot), 1, owner(id));
-                let said = table.record(entry(slot), self::id(id));
-                assert_eq!(said, had.map(only_id));
+            Op::Swapoff(of) => {
+                assert_eq!(table.swapoff(ty(of)), self.map.swapoff(ty(of)));
+                assert_eq!(table.max_pages(ty(of)), None);
             }
+            Op::Record(slot, id) => self.record(slot, id),
             Op::Clear(slot) => {
                 let had = self.map.set(entry(slot), 1, None);
                 assert_eq!(table.clear(entry(slot)), had.map(only_id));
@@ -257,6 +277,11 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
                 let had = self.map.set(entry(slot), nr, None);
                 let said = table.clear_range(entry(slot), nr);
                 assert_eq!(said.map(|runs| runs.to_vec()), had);
+            }
+            Op::RecordEvery((of, first), stride, nr, id) => {
+                for offset in (0..u64::from(nr)).map(|n| first + n * stride) {
+                    self.record((of, offset), id);
+                }
             }
             Op::Count(id) => {
                 let id = self::id(id);
@@ -284,8 +309,8 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
                 }
                 self.step(budget);
             }
-            Op::MigrateWithHint(old, new, hint, threads) => {
-                self.migrate_with_hint(id(old), id(new), hint, threads);
+            Op::MigrateWithHint(old, new, hint, threads, budget) => {
+                self.migrate_with_hint(id(old), id(new), hint, threads, budget);
             }
             Op::Begin(old, new) => self.begin(id(old), id(new)),
             Op::Step(budget) => self.step(budget),
@@ -298,18 +323,34 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
     /// Asserts that the invariants of the table stand, and that it holds what it should.
     pub fn check(&self) {
         self.table.validate().unwrap();
+        self.look_up_all();
+    }
+
+    /// Asserts the same, and that the table holds nothing else.
+    pub fn finish(self) {
+        self.check();
+        self.turn_off();
+    }
+
+    /// Asserts that the table holds what it should, and, by turning everything off, which says how many records
+    /// there were, that it holds nothing else. Where the table is large, that is a hundredth of `finish`.
+    pub fn turn_off(mut self) {
+        self.look_up_all();
+        for of in SwapType::all().map(SwapType::get) {
+            self.apply(&Op::Swapoff(of));
+        }
+    }
+
+    fn look_up_all(&self) {
         for (slot, id) in self.map.records() {
             assert_eq!(self.table.lookup(entry(slot)), Some(id), "{slot:?}");
         }
     }
 
-    /// Asserts the same, and that the table holds nothing else: turns everything off, which says how many
-    /// records there were.
-    pub fn finish(mut self) {
-        self.check();
-        for of in SwapType::all().map(SwapType::get) {
-            self.apply(&Op::Swapoff(of));
-        }
+    fn record(&mut self, slot: Slot, id: u16) {
+        let had = self.map.set(entry(slot), 1, owner(id));
+        let said = self.table.record(entry(slot), self::id(id));
+        assert_eq!(said, had.map(only_id));
     }
 
     fn begin(&mut self, old: MemcgId, new: MemcgId) {
@@ -328,6 +369,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
     fn step(&mut self, budget: u64) {
         let Some(open) = &mut self.open else { return };
         let (old, new) = (open.old, open.new);
+        let before = open.migration.so_far();
         let step = open.migration.step(budget);
         if let Some(done) = open.done {
             assert_eq!(
@@ -344,6 +386,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         assert_eq!(so_far.moved, open.moved);
         assert!(!so_far.stopped_by_hint);
         assert_eq!(so_far.left_at_most, self.map.count_of_counter(old));
+        keeps_to_its_budget(&before, &so_far, step, budget);
         if let swap_records::Step::Done(migrated) = step {
             assert_eq!(migrated, so_far);
             open.done = Some(migrated);
@@ -354,7 +397,14 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         self.map.watches[MIGRATION] = watch;
     }
 
-    fn migrate_with_hint(&mut self, old: MemcgId, new: MemcgId, hint: Hint, threads: u8) {
+    fn migrate_with_hint(
+        &mut self,
+        old: MemcgId,
+        new: MemcgId,
+        hint: Hint,
+        threads: u8,
+        budget: Option<u64>,
+    ) {
         let table = self.table;
         let before = self.map.count(old);
         let (first, by) = match hint {
@@ -372,7 +422,12 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
             now
         };
         let migration = table.migration(old, new).memsw_hint(&charged);
-        let migrated = on_threads(migration, threads).run();
+        let mut migration = on_threads(migration, threads);
+        let stepped = budget.map(|budget| migration.step(budget));
+        let migrated = migration.run();
+        if let Some(swap_records::Step::Done(stepped)) = stepped {
+            assert_eq!(migrated, stepped, "it says the same again");
+        }
         let left_at_most = self.map.count_of_counter(old);
         let most_in_a_region = self.map.most_in_a_region(old);
         if old == new {
@@ -384,17 +439,30 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         let left = self.map.count(old);
         assert_eq!(migrated.moved, moved);
         assert_eq!(migrated.left_at_most, self.map.count_of_counter(old));
-        // It is asked before each region, and last at the end.
+        // It is asked before each region, and last at the end. Of threads, another one may have been told of
+        // fewer by then.
         let last = says.lock().unwrap().1.expect("it is asked at least once");
-        assert_eq!(migrated.stopped_by_hint, moved >= last);
+        let enough = moved >= last;
+        assert!(if by == 0 || threads <= 1 {
+            migrated.stopped_by_hint == enough
+        } else {
+            enough || !migrated.stopped_by_hint
+        });
         assert!(migrated.stopped_by_hint || left == 0);
         if by == 0 {
             assert!(moved >= first.min(before), "too early");
-            let before_the_last_region = moved.saturating_sub(most_in_a_region);
-            assert!(moved == 0 || before_the_last_region < first, "too late");
+            // Each thread may be in a region when the last record of the hint is moved.
+            let in_hand = most_in_a_region * u64::from(threads.max(1));
+            assert!(
+                moved == 0 || moved.saturating_sub(in_hand) < first,
+                "too late"
+            );
         }
         let chunks: u64 = self.map.sizes().map(|pages| pages.div_ceil(CHUNK)).sum();
         assert_eq!(migrated.chunks_scanned + migrated.chunks_skipped, chunks);
+        assert!(moved <= migrated.chunks_scanned * CHUNK, "not looked at");
+        assert_eq!(migrated.longest_hold > 0, migrated.chunks_scanned > 0);
+        assert!(migrated.longest_hold <= REGION);
     }
 
     fn walk(&mut self, of: Of) {
@@ -437,6 +505,26 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         walk.last = Some(run);
         watch.saw(run);
     }
+}
+
+/// A region counts with the entries that were scanned, or as a few thousand where they were fewer; the last one
+/// may go over the budget. Chunks are what can be told of that from outside.
+fn keeps_to_its_budget(before: &Migrated, after: &Migrated, step: swap_records::Step, budget: u64) {
+    const LEAST: u64 = if CHUNK > 2048 { CHUNK } else { 2048 };
+    let chunks = after.chunks_scanned - before.chunks_scanned;
+    // Each region has one chunk at most more than its entries fill.
+    let most = 2 * (budget / CHUNK).saturating_add(REGION / CHUNK);
+    assert!(chunks <= most, "{chunks} chunks for {budget}");
+    if step == swap_records::Step::More {
+        assert!(
+            chunks > 0 && chunks.saturating_mul(LEAST) >= budget,
+            "{chunks} chunks are no {budget} entries"
+        );
+    }
+    assert!(
+        after.moved - before.moved <= chunks * CHUNK,
+        "not looked at"
+    );
 }
 
 /// Without `std` there is one thread.
