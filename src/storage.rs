@@ -205,6 +205,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri ends where an allocator would refuse")]
     fn what_no_address_space_holds_is_refused() {
         let refused = Zeroed::<AtomicU64>::new(usize::MAX / 2, false).unwrap_err();
         assert_eq!(refused.bytes, usize::MAX);

@@ -103,6 +103,19 @@ fn record_vs_record_of_one_cell() {
     });
 }
 
+/// The same where the cell is in use already, and no presence bit has to change: the way that most records take.
+#[test]
+fn record_vs_record_of_a_cell_in_use() {
+    explore("record_vs_record_of_a_cell_in_use", None, || {
+        let table = table(&[(0, A), (1, B), (2, B), (3, B)]);
+        let other = spawn(&table, |table| table.record(entry(1), A).unwrap());
+        assert_eq!(table.record(entry(2), A), Ok(Some(B)));
+        assert_eq!(other.join().unwrap(), Some(B));
+        assert_eq!((table.count_at_most(A), table.count_at_most(B)), (3, 1));
+        table.validate().unwrap();
+    });
+}
+
 /// A record of a third id is kept, whenever it comes; the old id's other records are all moved.
 #[test]
 fn record_vs_migrate() {

@@ -303,33 +303,43 @@ fn all_of_a_slice_or_nothing(backend: Backend) {
 }
 
 /// Invariant 3, for Miri: a lookup takes no lock, and sees one id or the other.
+/// Single matches, stretches where all match, and a slice that one id has: each way to store is taken.
 fn lookups_beside_a_replace(backend: Backend) {
-    let len = if few() { 150 } else { 5000 };
+    let len = if few() { 300 } else { 5000 };
     let rounds = if few() { 2 } else { 200 };
-    let guarded = Guarded::new(&ids(len, 3, |at| at % 4 != 0), 1, 3);
-    let entries = guarded.entries();
-    let before = guarded.ids();
+    let mixed = Guarded::new(&ids(len, 3, |at| at % 4 != 0 || at / 64 % 2 == 0), 1, 3);
+    let all = Guarded::new(&vec![3; len], 5, 3);
+    let before = mixed.ids();
+    let began = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
         let lookups = scope.spawn(|| {
+            began.wait();
             for _ in 0..rounds {
-                for (entry, &was) in entries.iter().zip(&before) {
+                for (entry, &was) in mixed.entries().iter().zip(&before) {
                     let is = entry.load(Relaxed);
                     assert!(
                         is == was || was == 3 && is == 4,
                         "{is} was never stored there"
                     );
                 }
+                for entry in all.entries() {
+                    let is = entry.load(Relaxed);
+                    assert!(is == 3 || is == 4, "{is} was never stored there");
+                }
             }
         });
+        began.wait();
         for _ in 0..rounds {
-            // SAFETY: this thread alone writes.
-            unsafe { super::replace(backend, entries, 3, 4, u32::MAX) };
-            // SAFETY: this thread alone writes.
-            unsafe { super::replace(backend, entries, 4, 3, u32::MAX) };
+            for (old, new) in [(3, 4), (4, 3)] {
+                // SAFETY: this thread alone writes.
+                unsafe { super::replace(backend, mixed.entries(), old, new, u32::MAX) };
+                // SAFETY: as above.
+                assert!(unsafe { super::replace_all(backend, all.entries(), old, new) });
+            }
         }
         lookups.join().expect("lookups see only what was stored");
     });
-    assert_eq!(guarded.ids(), before);
+    assert_eq!(mixed.ids(), before);
 }
 
 macro_rules! suite {
