@@ -16,7 +16,7 @@ rustup component add rust-src --toolchain nightly
 target=$(rustc -vV | sed -n 's/^host: //p')
 tests=(--lib --test stress --test threads --test linearizable --test memcg_race --test memcg_stress)
 if [ $# -gt 0 ]; then tests=("$@"); fi
-# A folder of its own: these flags are for everything that is built. TSan needs a fixed layout of the address space.
+# A folder of its own: these flags are for everything that is built.
 RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=thread --cfg store_lanes" \
     TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS:-}" SWAP_RECORDS_FEW_CASES=1 \
     cargo +nightly test -Zbuild-std --target "$target" --target-dir target/tsan "${tests[@]}"
