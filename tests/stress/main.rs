@@ -1,0 +1,131 @@
+//! Stress tests that know the answer: threads that record, clear, exchange and hand over at random, while
+//! swapfiles come and go, and what has to hold when all is done, or all the time.
+//!
+//! Each runs with the spinlock, with `parking_lot`'s lock, and with one that [dawdles](dawdling::Dawdling), so
+//! that threads come between two steps that are nanoseconds apart.
+//!
+//! `SWAP_RECORDS_STRESS=N` makes them N times as long.
+
+mod accounts;
+mod dawdling;
+mod own_slots;
+mod promises;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use fastrand::Rng;
+use lock_api::RawMutex;
+use swap_records::{MemcgId, REGION_ENTRIES, Step, SwapEntry, SwapRecords, SwapType};
+
+const REGION: u64 = REGION_ENTRIES as u64;
+/// Three regions, the last one in part.
+const PAGES: u64 = 2 * REGION + REGION / 3;
+const THREADS: u64 = if cfg!(miri) { 2 } else { 4 };
+/// The slots that are used: as many on both sides of the first border of a region, so that all threads
+/// meet in two regions.
+const USED: u64 = if cfg!(miri) { 64 } else { 4096 };
+const FIRST: u64 = REGION - USED / 2;
+/// How many ids die.
+const IDS: u16 = 6;
+
+const ALWAYS_ON: SwapType = SwapType::new(0).unwrap();
+const COMES_AND_GOES: SwapType = SwapType::new(3).unwrap();
+
+fn operations() -> u64 {
+    let times = std::env::var("SWAP_RECORDS_STRESS").ok();
+    let times = times.map_or(1, |times| {
+        times.parse().expect("SWAP_RECORDS_STRESS is a number")
+    });
+    times * if cfg!(miri) { 60 } else { 40_000 }
+}
+
+fn id(id: u16) -> MemcgId {
+    MemcgId::new(id).unwrap()
+}
+
+fn entry(ty: SwapType, offset: u64) -> SwapEntry {
+    SwapEntry::new(ty, offset).unwrap()
+}
+
+/// Hands `old` over in one of the ways in which that can be done. Gives the number of records.
+fn hand_over<L: RawMutex + Send + Sync>(
+    table: &SwapRecords<L>,
+    rng: &mut Rng,
+    old: MemcgId,
+    new: MemcgId,
+) -> u64 {
+    match rng.u8(..4) {
+        0 => table.migrate(old, new),
+        1 => table.migration(old, new).threads(3).run().moved,
+        2 => {
+            // It says what is there, more or less: others write meanwhile.
+            let hint = || table.count_at_most(old) + 3;
+            table.migration(old, new).memsw_hint(&hint).run().moved
+        }
+        _ => {
+            let mut migration = table.migration(old, new);
+            loop {
+                if let Step::Done(migrated) = migration.step(rng.u64(..3 * REGION)) {
+                    return migrated.moved;
+                }
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+/// Ends who goes on until it is set, also where an assertion fails before the end: they would keep the scope,
+/// and the test, for ever.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Turns a type on and off, with sizes of all kinds. Gives how many records went with it.
+fn come_and_go<L: RawMutex>(table: &SwapRecords<L>, done: &AtomicBool) -> u64 {
+    let mut rng = Rng::with_seed(4);
+    let mut dropped = 0;
+    loop {
+        table.swapon(COMES_AND_GOES, rng.u64(1..=PAGES)).unwrap();
+        for _ in 0..rng.u8(..20) {
+            thread::yield_now();
+        }
+        dropped += table.swapoff(COMES_AND_GOES).unwrap();
+        if done.load(Ordering::Relaxed) {
+            return dropped;
+        }
+    }
+}
+
+/// A test of each of these, with each lock.
+macro_rules! with_each_lock {
+    ($($module:ident::$test:ident)*) => {$(
+        mod $test {
+            #[test]
+            fn with_the_spinlock() {
+                crate::$module::$test::<swap_records::RawSpinLock>();
+            }
+
+            #[test]
+            fn with_parking_lot() {
+                crate::$module::$test::<parking_lot::RawMutex>();
+            }
+
+            #[test]
+            fn with_a_lock_that_dawdles() {
+                crate::$module::$test::<crate::dawdling::Dawdling>();
+            }
+        }
+    )*};
+}
+
+with_each_lock! {
+    own_slots::every_slot_holds_what_its_thread_wrote_last_or_its_heir
+    accounts::gains_and_losses_add_up_to_what_is_there
+    promises::every_hand_over_moves_what_nobody_else_touches
+    promises::what_a_swapoff_dropped_stays_dropped
+}
