@@ -22,9 +22,9 @@ tree="$flags -Zmiri-tree-borrows"
 seeds=-Zmiri-many-seeds=0..${MIRI_SEEDS:-1}
 
 if [ -n "${MIRI_ALL:-}" ]; then
-    for model in "$flags" "$tree"; do
+    for model in "$tree" "$flags"; do
         MIRIFLAGS=$model cargo +nightly miri test --lib --test against_oracle --test cmpxchg --test operations
-        MIRIFLAGS="$model $seeds" cargo +nightly miri test --test stress --test threads --test memcg_race
+        MIRIFLAGS="$model $seeds" cargo +nightly miri test --test stress --test threads --test linearizable --test memcg_race
     done
     exit
 fi

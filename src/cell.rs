@@ -5,10 +5,22 @@ use core::ops::Range;
 
 /// How many counters each region has. Ids share a counter where they are equal modulo this. The
 /// kernel hands out ids lowest first, so this many live cgroups have a counter each.
-pub(crate) const COUNTERS: usize = if cfg!(loom) { 4 } else { 4096 };
+pub(crate) const COUNTERS: usize = if cfg!(loom) {
+    4
+} else if cfg!(miri) {
+    16
+} else {
+    4096
+};
 
 /// The cells of a region lie in blocks of this many, so that ids that nobody uses cost no memory.
-pub(crate) const BLOCK: usize = if cfg!(loom) { 2 } else { 64 };
+pub(crate) const BLOCK: usize = if cfg!(loom) {
+    2
+} else if cfg!(miri) {
+    4
+} else {
+    64
+};
 
 const _: () = assert!(COUNTERS.is_power_of_two() && BLOCK.is_power_of_two());
 

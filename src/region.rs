@@ -27,7 +27,7 @@ use crate::sync::{AtomicU16, AtomicU32, Ordering, prefetch};
 pub const CHUNK_ENTRIES: usize = if cfg!(loom) {
     2
 } else if cfg!(miri) {
-    64
+    16
 } else {
     4096 / size_of::<u16>()
 };

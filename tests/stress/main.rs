@@ -116,6 +116,7 @@ macro_rules! with_each_lock {
             }
 
             #[test]
+            #[cfg_attr(miri, ignore = "there, threads are preempted anywhere")]
             fn with_a_lock_that_dawdles() {
                 crate::$module::$test::<crate::dawdling::Dawdling>();
             }
