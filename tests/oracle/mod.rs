@@ -159,9 +159,11 @@ pub const CMPXCHG_OWNERS: [u16; 4] = [0, 1, 2, 4097];
 pub const SHARED_SLOTS: Range<u64> = REGION - 3..REGION + 3;
 pub const SHARED_PAGES: u64 = 2 * REGION - 1;
 
-/// How many cases a property has: few under Miri, and where `ci/aarch64.sh` emulates the processor.
+/// How many cases a property has: `PROPTEST_CASES`, or few under Miri, and where `ci/aarch64.sh` emulates the processor.
 pub fn cases(all: u32) -> u32 {
-    if cfg!(miri) {
+    if let Ok(cases) = std::env::var("PROPTEST_CASES") {
+        cases.parse().expect("PROPTEST_CASES is a number")
+    } else if cfg!(miri) {
         3
     } else if std::env::var_os("SWAP_RECORDS_FEW_CASES").is_some() {
         8
