@@ -37,7 +37,7 @@ fn operations() -> u64 {
     let times = times.map_or(1, |times| {
         times.parse().expect("SWAP_RECORDS_STRESS is a number")
     });
-    times * if cfg!(miri) { 60 } else { 40_000 }
+    times * if cfg!(miri) { 60 } else { 15_000 }
 }
 
 fn id(id: u16) -> MemcgId {
