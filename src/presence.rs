@@ -184,4 +184,36 @@ mod tests {
             (None, None)
         );
     }
+
+    #[test]
+    #[cfg(feature = "std")]
+    fn regions_are_counted_by_the_words_that_they_are_in() {
+        let presence = Presence::new(200).unwrap();
+        for region in [0, 1, 63, 64, 199] {
+            presence.set(5, region);
+        }
+        for (regions, about) in [
+            (0..200, 5),
+            (0..64, 3),
+            (1..2, 3),
+            (63..65, 4),
+            (64..128, 1),
+        ] {
+            assert_eq!(presence.about(5, regions), about);
+        }
+        assert_eq!(
+            (presence.about(5, 128..199), presence.about(6, 0..200)),
+            (1, 0)
+        );
+    }
+
+    #[test]
+    fn all_words_of_a_counter_are_emptied() {
+        let presence = Presence::new(200).unwrap();
+        for region in [0, 64, 199] {
+            presence.set(BLOCK, region);
+        }
+        presence.discard();
+        assert_eq!(regions(&presence, BLOCK), []);
+    }
 }

@@ -565,6 +565,46 @@ fn a_tree_is_made_over_a_table_of_either_lock() {
     a_tree_is_made_over_a_table::<parking_lot::RawMutex>();
 }
 
+#[test]
+fn a_tree_and_its_cgroups_say_what_they_are() {
+    let memcgs = with_swap();
+    let root = memcgs.root();
+    assert!(memcgs.iter().eq([root]));
+    let (parent, child) = family(&memcgs);
+    assert!(memcgs.iter().eq([root, parent, child]));
+    assert_eq!(format!("{child:?}"), "Memcg(3, 1)");
+    assert_eq!(child.to_string(), "cgroup 3 (use 1 of the id)");
+    assert_eq!(
+        format!("{memcgs:?}"),
+        format!(
+            "Memcgs {{ cgroups: [{root:?}, {parent:?}, {child:?}], records: {{3: {PAGES} pages}}, .. }}"
+        )
+    );
+    let records = memcgs.records();
+    assert_eq!(format!("{records:?}"), format!("{{3: {PAGES} pages}}"));
+    assert_eq!(records.max_pages(ty()), Some(PAGES));
+    let of_child = Run {
+        start: entry(10),
+        len: 5,
+        id: child.id(),
+    };
+    assert!(records.runs_of(child.id()).eq([of_child]));
+    assert!(records.runs_of(parent.id()).eq([]));
+}
+
+#[test]
+fn swapoff_drops_the_first_slot_and_the_last_and_what_is_over_the_border_of_a_region() {
+    let memcgs = with_swap();
+    let child = memcgs.create(memcgs.root()).unwrap();
+    memcgs.charge(child, 20).unwrap();
+    for (offset, nr) in [(0, 3), (REGION - 4, 8), (PAGES - 1, 1)] {
+        memcgs.swap_out(child, entry(offset), nr).unwrap();
+    }
+    assert_eq!(memcgs.swapoff(ty()), Ok(12));
+    assert_eq!(numbers(&memcgs, child), [8, 8, 8, 0]);
+    memcgs.validate().unwrap();
+}
+
 /// Ten million in release, with `--ignored`; here as many as pass in a moment. Each leaves a page in swap,
 /// and by then the ids would have run out long ago.
 fn short_lives(cgroups: u64) {

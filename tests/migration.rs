@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use swap_records::{
-    CHUNK_ENTRIES, MemcgId, REGION_ENTRIES, Step, SwapEntry, SwapRecords, SwapType,
+    Backend, CHUNK_ENTRIES, MemcgId, REGION_ENTRIES, Step, SwapEntry, SwapRecords, SwapType,
 };
 
 const REGION: u64 = REGION_ENTRIES as u64;
@@ -346,6 +346,56 @@ fn for_threads() -> SwapRecords {
     }
     table.record(entry(3, 2 * REGION + 4), id(2)).unwrap();
     table
+}
+
+/// The scan stops before the last record of a region, which the cell gives away. It was looked at all the same.
+#[test]
+#[cfg_attr(
+    miri,
+    ignore = "chunks are smaller there than what a scan takes at once"
+)]
+fn the_last_record_counts_as_looked_at_wherever_it_is() {
+    const CHUNK: u64 = CHUNK_ENTRIES as u64;
+    for (last, chunks) in [(CHUNK - 1, 1), (CHUNK, 2), (3 * CHUNK, 2), (REGION - 1, 2)] {
+        for &backend in Backend::ALL {
+            let table = table(1).with_backend(backend);
+            for offset in [0, last] {
+                table.record(entry(0, offset), id(2)).unwrap();
+            }
+            let migrated = table.migration(id(2), id(3)).run();
+            assert_eq!((migrated.moved, migrated.chunks_scanned), (2, chunks));
+            // What the scan takes at once, with the first record, and the last one.
+            let block = migrated.longest_hold - 1;
+            assert!(
+                block == 1 || block > 1 && block % 8 == 0,
+                "{backend}: {block}"
+            );
+        }
+    }
+}
+
+/// Each thread asks the hint at least once.
+#[test]
+#[cfg(feature = "std")]
+fn a_thread_is_not_started_for_a_few_regions() {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    let table = table(2);
+    table.record(entry(0, 0), id(2)).unwrap();
+    table.record(entry(0, REGION), id(2)).unwrap();
+    let seen = Mutex::new(BTreeSet::new());
+    let hint = || {
+        let thread = format!("{:?}", std::thread::current().id());
+        seen.lock().unwrap().insert(thread);
+        u64::MAX
+    };
+    let migrated = table
+        .migration(id(2), id(9))
+        .threads(4)
+        .memsw_hint(&hint)
+        .run();
+    assert_eq!((migrated.moved, seen.into_inner().unwrap().len()), (2, 1));
 }
 
 #[test]

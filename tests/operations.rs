@@ -330,3 +330,38 @@ fn runs_of_takes_each_chunk_at_one_moment() {
     let in_second = |run: &Run| run.start.offset() / chunk == 1;
     assert!(runs.filter(in_second).count() <= 1);
 }
+
+#[test]
+fn each_block_of_counters_is_kept_in_each_region() {
+    let table = table(5 * REGION);
+    let ids = [1, 63, 64, 65, 127, 128, 4095, 4096, 4097, u16::MAX];
+    for region in 0..5 {
+        let slots = [7, 8, REGION - 1].map(|position| entry(0, region * REGION + position));
+        // Each from the one before, and with a record left: neither the first nor the last of its owner.
+        for slot in slots {
+            for owner in ids {
+                table.record(slot, id(owner)).unwrap();
+            }
+        }
+        for owner in ids {
+            for slot in slots {
+                table.record(slot, id(owner)).unwrap();
+                assert_eq!(table.validate(), Ok(()));
+            }
+        }
+    }
+    assert_eq!(table.count(id(u16::MAX)), 15);
+}
+
+/// The index of more than 64 regions has more than a word for each counter.
+#[test]
+fn a_swapoff_empties_the_index_of_many_regions() {
+    let table = table(130 * REGION);
+    for region in [0, 63, 64, 129] {
+        table.record(entry(0, region * REGION), id(500)).unwrap();
+    }
+    assert_eq!(table.swapoff(ty(0)), Ok(4));
+    table.swapon(ty(0), 130 * REGION).unwrap();
+    assert_eq!((table.validate(), table.count(id(500))), (Ok(()), 0));
+    assert_eq!(table.runs_of(id(500)).count(), 0);
+}

@@ -169,3 +169,63 @@ impl<L: RawMutex> Memcgs<L> {
         Some(a.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stock_keeps_two_batches_and_of_more_one() {
+        let memcgs = Memcgs::new();
+        let id = memcgs.create(memcgs.root()).unwrap().id();
+        let slot = memcgs.slots.get(id).unwrap();
+        let two = 2 * BATCH;
+        for (had, keeps) in [
+            ([two, two, two], [two, two, two]),
+            ([two + 1, two, 3], [BATCH, two, 3]),
+            ([BATCH + 3, two + 1, two], [BATCH + 3, BATCH, two]),
+            ([0, 5, 3 * BATCH], [0, 5, BATCH]),
+        ] {
+            let [used, memory, memsw] = had;
+            memcgs.try_charge_path(id, None, memory, memsw).unwrap();
+            let mut stock = Stock {
+                used,
+                memory,
+                memsw,
+                ..Stock::default()
+            };
+            memcgs.trim(id, &mut stock);
+            assert_eq!([stock.used, stock.memory, stock.memsw], keeps, "{had:?}");
+            // The rest is where it came from.
+            let counters = [slot.memory.usage(), slot.memsw.usage()];
+            assert_eq!(counters, keeps[1..]);
+            assert_eq!(slot.used(), used - keeps[0]);
+            memcgs.settle(id, stock);
+            assert_eq!(slot.take_used(used, used), Some(used));
+        }
+    }
+
+    #[test]
+    fn no_stock_is_kept_of_a_cgroup_that_is_offline() {
+        let memcgs = Memcgs::new();
+        let child = memcgs.create(memcgs.root()).unwrap();
+        let slot = memcgs.slots.get(child.id()).unwrap();
+        let page = Stock {
+            used: 1,
+            ..Stock::default()
+        };
+        let kept = || {
+            memcgs
+                .shards
+                .here()
+                .stocks()
+                .map(|(_, stock)| stock.used)
+                .sum()
+        };
+        memcgs.put(child.id(), page);
+        assert_eq!((slot.used(), kept()), (0, 1_u64));
+        let _ = memcgs.css_offline(child, 0).unwrap();
+        memcgs.put(child.id(), page);
+        assert_eq!((slot.used(), kept()), (2, 0_u64));
+    }
+}

@@ -314,4 +314,35 @@ mod tests {
         assert_eq!(kept(Some(share)), 0);
         assert_eq!(kept(Some(u64::MAX - 1)), BATCH);
     }
+
+    #[test]
+    fn a_stock_is_as_full_after_a_charge_that_it_had_a_part_of() {
+        let memcgs = Memcgs::new();
+        let child = memcgs.create(memcgs.root()).unwrap();
+        for nr in [1, 1, 10, BATCH] {
+            memcgs.charge(child, nr).unwrap();
+        }
+        let usage = memcgs.usage(child).unwrap();
+        let slot = memcgs.slots.get(child.id()).unwrap();
+        assert_eq!(usage.memory, BATCH + 12);
+        assert_eq!(slot.memory.usage() - usage.memory, BATCH);
+    }
+
+    /// Who waits is told to; who is in a section that css_free waits for must not wait.
+    #[test]
+    fn pages_of_a_cgroup_that_is_being_freed_are_for_who_began_before() {
+        let memcgs = Memcgs::new();
+        let child = memcgs.create(memcgs.root()).unwrap();
+        let slot = memcgs.slots.get(child.id()).unwrap();
+        memcgs.charge(child, 3).unwrap();
+        let _ = memcgs.css_offline(child, 0).unwrap();
+        slot.set_state(State::Freeing);
+        let take = |nr, wait| memcgs.take(child, slot, nr, Stock::default(), wait);
+        let take_exactly = |nr, wait| memcgs.take_exactly(child, slot, nr, Stock::default(), wait);
+        assert_eq!((take(1, true), take_exactly(1, true)), (Ok(None), Ok(None)));
+        assert_eq!(slot.used(), 3);
+        assert_eq!(take(1, false), Ok(Some(())));
+        assert_eq!(take_exactly(1, false), Ok(Some(())));
+        assert_eq!(slot.used(), 1);
+    }
 }

@@ -165,3 +165,23 @@ impl<L: RawMutex> Memcgs<L> {
         migrated
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_that_another_thread_takes_offline_or_away_is_refused() {
+        let memcgs = Memcgs::new();
+        let child = memcgs.create(memcgs.root()).unwrap();
+        let _ = memcgs.css_offline(child, 0).unwrap();
+        let slot = memcgs.slots.get(child.id()).unwrap();
+        assert!(!slot.dying());
+        slot.set_dying(true);
+        let dying = MemcgError::Dying { id: child.id() };
+        assert_eq!(memcgs.css_offline(child, 0), Err(dying));
+        assert_eq!(memcgs.css_free(child), Err(dying));
+        slot.set_dying(false);
+        assert!(memcgs.css_free(child).is_ok() && !slot.dying());
+    }
+}

@@ -149,4 +149,30 @@ mod tests {
             done.store(true, Ordering::Relaxed);
         });
     }
+
+    #[test]
+    fn sections_that_overlap_without_a_gap_do_not_keep_who_waits() {
+        let grace = Grace::<RawSpinLock>::new();
+        for _ in 0..4 {
+            let ended = AtomicBool::new(false);
+            thread::scope(|s| {
+                let mut section = grace.section();
+                s.spawn(|| {
+                    grace.synchronize();
+                    ended.store(true, Ordering::Relaxed);
+                });
+                let start = std::time::Instant::now();
+                while !ended.load(Ordering::Relaxed) && start.elapsed().as_secs() < 20 {
+                    let next = grace.section();
+                    section = next;
+                    thread::yield_now();
+                }
+                assert!(
+                    ended.load(Ordering::Relaxed),
+                    "sections came one after the other"
+                );
+                drop(section);
+            });
+        }
+    }
 }

@@ -68,6 +68,7 @@ mod tests {
 
     #[test]
     fn id_and_generation_come_back() {
+        assert_eq!(Memcg::GENERATIONS, 1 << 46);
         for id in [MemcgId::MIN, MemcgId::MAX] {
             for generation in [0, 1, Memcg::GENERATIONS - 1] {
                 let memcg = Memcg::new(id, generation);

@@ -381,14 +381,17 @@ mod tests {
         slots.allocate(id).unwrap();
         let slot = slots.get(id).unwrap();
         let first = slot.bring_online(id, MemcgId::MIN, 1);
+        assert_eq!(first, Memcg::new(id, 1));
         assert_eq!(slot.state_of(first), State::Online);
+        slot.set_state(State::Freeing);
+        assert_eq!(slot.state_of(first), State::Freeing);
         slot.set_state(State::Offline);
         assert_eq!(slot.state_of(first), State::Offline);
         slot.set_state(State::Free);
         assert_eq!((slot.state_of(first), slot.memcg(id)), (State::Free, None));
         let second = slot.bring_online(id, MemcgId::MIN, 1);
         assert_eq!(slot.state_of(first), State::Free);
-        assert_eq!(slot.memcg(id), Some(second));
+        assert_eq!((slot.memcg(id), second), (Some(second), Memcg::new(id, 2)));
         assert!(slots.up(id).map(|(id, _)| id).eq([id, MemcgId::MIN]));
     }
 

@@ -364,3 +364,42 @@ impl Sums {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a thread finds between the first step of a swapoff and the last.
+    #[test]
+    fn a_type_that_is_being_turned_off_takes_no_record() {
+        let memcgs = Memcgs::new();
+        let ty = SwapType::new(1).unwrap();
+        memcgs.swapon(ty, 9).unwrap();
+        let child = memcgs.create(memcgs.root()).unwrap();
+        memcgs.charge(child, 3).unwrap();
+        let stopping = &memcgs.stopping[1];
+        stopping.store(true, Ordering::Release);
+        let start = SwapEntry::new(ty, 4).unwrap();
+        let off = |offset| EntryError::TypeOff { ty, offset };
+        let refused = memcgs.swap_out(child, start, 3);
+        assert_eq!(refused, Err(MemcgError::Entry(off(Some(4)))));
+        assert_eq!(memcgs.usage(child).unwrap().own, 3);
+        assert_eq!(memcgs.swapoff(ty), Err(off(None)));
+        stopping.store(false, Ordering::Release);
+        memcgs.swap_out(child, start, 3).unwrap();
+        assert_eq!(memcgs.swapoff(ty), Ok(3));
+        memcgs.validate().unwrap();
+    }
+
+    #[test]
+    fn owners_that_share_a_place_are_added_up_one_after_the_other() {
+        let id = |id| MemcgId::new(id).unwrap();
+        let mut sums = Sums::default();
+        assert_eq!((sums.add(id(3), 5), sums.add(id(3), 2)), (None, None));
+        assert_eq!(sums.add(id(4), 1), None);
+        assert_eq!(sums.add(id(3 + 8), 1), Some((id(3), 7)));
+        assert_eq!(sums.add(id(3 + 800), 9), Some((id(3 + 8), 1)));
+        let left: u64 = sums.0.into_iter().flatten().map(|(_, nr)| nr).sum();
+        assert_eq!(left, 10);
+    }
+}

@@ -86,3 +86,76 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::SwapEntry;
+    use crate::memcg::Memcg;
+
+    /// A parent, and a child with 3 pages in memory and 2 in swap.
+    fn family() -> (Memcgs, Memcg, Memcg) {
+        let memcgs = Memcgs::new();
+        let ty = SwapType::new(0).unwrap();
+        memcgs.swapon(ty, 10).unwrap();
+        let parent = memcgs.create(memcgs.root()).unwrap();
+        let child = memcgs.create(parent).unwrap();
+        memcgs.charge(child, 5).unwrap();
+        let start = SwapEntry::new(ty, 4).unwrap();
+        memcgs.swap_out(child, start, 2).unwrap();
+        assert_eq!(memcgs.validate(), Ok(()));
+        (memcgs, parent, child)
+    }
+
+    fn found(memcgs: &Memcgs, text: &str) {
+        let found = memcgs.validate().unwrap_err();
+        assert!(found.contains(text), "{found}");
+    }
+
+    #[test]
+    fn a_wrong_counter_or_statistic_is_found() {
+        let (memcgs, parent, child) = family();
+        for (memcg, above) in [(parent, memcgs.root()), (child, parent)] {
+            let slot = memcgs.slots.get(memcg.id()).unwrap();
+            let wrong = |memcg: Memcg| format!("cgroup {}: swap, memory", memcg.id());
+            // A counter disagrees with the one above it first.
+            for counter in [&slot.memory, &slot.memsw] {
+                counter.try_charge(1).unwrap();
+                found(&memcgs, &wrong(above));
+                counter.uncharge(1);
+            }
+            slot.add_used(1);
+            found(&memcgs, &wrong(memcg));
+            assert_eq!(slot.take_used(1, 1), Some(1));
+            slot.add_swap(1);
+            found(&memcgs, &wrong(memcg));
+            slot.add_swap(-1);
+            assert_eq!(memcgs.validate(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_wrong_number_of_children_is_found() {
+        let (memcgs, parent, _) = family();
+        let slot = memcgs.slots.get(parent.id()).unwrap();
+        let right = slot.children();
+        for (any, online) in [(2, 1), (0, 1), (1, 0), (1, 2)] {
+            slot.set_children(crate::memcg::slot::Children { any, online });
+            found(&memcgs, "there are 1, 1 online");
+        }
+        slot.set_children(right);
+        assert_eq!(memcgs.validate(), Ok(()));
+    }
+
+    #[test]
+    fn records_of_nobody_and_records_without_a_charge_are_found() {
+        let (memcgs, ..) = family();
+        let ty = SwapType::new(0).unwrap();
+        let nobody = MemcgId::new(9).unwrap();
+        let entry = SwapEntry::new(ty, 9).unwrap();
+        memcgs.records.record(entry, nobody).unwrap();
+        found(&memcgs, "swap type 0 has 3 records, and 2 are charged");
+        memcgs.shards.here().add_records(ty, 1);
+        found(&memcgs, "id 9 is free, with 1 records, 0 children");
+    }
+}

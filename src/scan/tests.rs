@@ -425,6 +425,18 @@ fn the_detected_backend_is_available() {
 }
 
 #[test]
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+fn what_is_available_is_what_the_processor_has() {
+    let (avx2, avx512) = (
+        std::arch::is_x86_feature_detected!("avx2"),
+        std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw"),
+    );
+    assert_eq!(Backend::Avx2.is_available(), avx2);
+    assert_eq!(Backend::Avx512.is_available(), avx512);
+}
+
+#[test]
 fn backends_have_the_names_that_people_use() {
     let names: Vec<_> = Backend::ALL.iter().map(ToString::to_string).collect();
     assert_eq!(names, vec!["scalar", "wide", "avx2", "avx512bw"]);
