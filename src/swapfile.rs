@@ -383,4 +383,15 @@ mod tests {
         assert!(file.swapon(1).unwrap());
         assert!(!file.swapon(1).unwrap());
     }
+
+    #[test]
+    fn an_entry_past_the_end_is_found() {
+        let ty = crate::SwapType::new(4).unwrap();
+        let table = crate::SwapRecords::new();
+        table.swapon(ty, 100).unwrap();
+        let entry = &table.file(ty).on().unwrap().area.chunks[0][100];
+        entry.store(7, Ordering::Relaxed);
+        let what = table.validate().unwrap_err();
+        assert_eq!(what, "type 4: entry 100 past the end holds 7");
+    }
 }

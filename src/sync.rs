@@ -126,7 +126,8 @@ mod tests {
         assert!(lock.try_lock().is_none());
         // SAFETY: this thread took it two lines above.
         unsafe { lock.unlock(()) };
-        assert!(lock.try_lock().is_some());
+        lock.lock();
+        assert!(lock.is_locked() && lock.try_lock().is_none());
     }
 
     #[test]
