@@ -357,6 +357,7 @@ impl<L> fmt::Debug for SwapFile<L> {
 mod tests {
     use super::*;
     use crate::sync::RawSpinLock;
+    use alloc::format;
 
     #[test]
     fn who_began_before_a_swapoff_gets_no_lock_after_the_next_swapon() {
@@ -388,10 +389,11 @@ mod tests {
     fn an_entry_past_the_end_is_found() {
         let ty = crate::SwapType::new(4).unwrap();
         let table = crate::SwapRecords::new();
-        table.swapon(ty, 100).unwrap();
-        let entry = &table.file(ty).on().unwrap().area.chunks[0][100];
+        table.swapon(ty, REGION_ENTRIES as u64 + 9).unwrap();
+        let entry = &table.file(ty).on().unwrap().area.chunks[1][9];
         entry.store(7, Ordering::Relaxed);
         let what = table.validate().unwrap_err();
-        assert_eq!(what, "type 4: entry 100 past the end holds 7");
+        let past = REGION_ENTRIES + 9;
+        assert_eq!(what, format!("type 4: entry {past} past the end holds 7"));
     }
 }

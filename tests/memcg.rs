@@ -590,6 +590,7 @@ fn a_tree_and_its_cgroups_say_what_they_are() {
     };
     assert!(records.runs_of(child.id()).eq([of_child]));
     assert!(records.runs_of(parent.id()).eq([]));
+    assert_eq!(records.lookup(entry(14)), Some(child.id()));
 }
 
 #[test]

@@ -362,6 +362,8 @@ fn a_swapoff_empties_the_index_of_many_regions() {
     }
     assert_eq!(table.swapoff(ty(0)), Ok(4));
     table.swapon(ty(0), 130 * REGION).unwrap();
-    assert_eq!((table.validate(), table.count(id(500))), (Ok(()), 0));
-    assert_eq!(table.runs_of(id(500)).count(), 0);
+    assert_eq!(table.count(id(500)), 0);
+    // The bits of a block of counters are looked at where one of them is in use.
+    table.record(entry(0, 0), id(501)).unwrap();
+    assert_eq!(table.validate(), Ok(()));
 }
