@@ -208,6 +208,8 @@ mod tests {
         let entry = SwapEntry::from_pagemap(bits).unwrap();
         assert_eq!((entry.swap_type().get(), entry.offset()), (3, 77));
         assert_eq!(SwapEntry::from_pagemap(bits | 1 << 63), None);
+        // A page that is neither in memory nor in swap.
+        assert_eq!(SwapEntry::from_pagemap(9 << 5 | 2), None);
     }
 
     #[test]

@@ -593,6 +593,27 @@ fn a_tree_and_its_cgroups_say_what_they_are() {
     assert_eq!(records.lookup(entry(14)), Some(child.id()));
 }
 
+/// Owners whose ids are equal modulo 8 share a place where the freed slots are added up.
+#[test]
+fn each_owner_of_freed_slots_is_uncharged_whichever_others_there_are() {
+    let memcgs = Memcgs::default();
+    memcgs.swapon(ty(), PAGES).unwrap();
+    let children: Vec<_> = (0..20)
+        .map(|_| memcgs.create(memcgs.root()).unwrap())
+        .collect();
+    for (at, &child) in (0..).zip(&children) {
+        memcgs.charge(child, 3).unwrap();
+        for round in 0..3 {
+            memcgs.swap_out(child, entry(20 * round + at), 1).unwrap();
+        }
+    }
+    assert_eq!(memcgs.free_swap(entry(0), 60).unwrap().len(), 60);
+    for child in children {
+        assert_eq!(numbers(&memcgs, child), [0; 4]);
+    }
+    memcgs.validate().unwrap();
+}
+
 #[test]
 fn swapoff_drops_the_first_slot_and_the_last_and_what_is_over_the_border_of_a_region() {
     let memcgs = with_swap();

@@ -344,5 +344,8 @@ mod tests {
         assert_eq!(take(1, false), Ok(Some(())));
         assert_eq!(take_exactly(1, false), Ok(Some(())));
         assert_eq!(slot.used(), 1);
+        slot.set_state(State::Free);
+        let gone = Err(MemcgError::Gone { memcg: child });
+        assert_eq!((take(1, false), take_exactly(1, false)), (gone, gone));
     }
 }

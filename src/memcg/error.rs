@@ -212,3 +212,102 @@ impl core::error::Error for MemcgError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::SwapType;
+    use alloc::string::ToString;
+    use core::error::Error;
+
+    #[test]
+    fn errors_say_what_where_and_what_to_do() {
+        let id = MemcgId::new(7).unwrap();
+        let memcg = Memcg::new(id, 2);
+        let entry = SwapEntry::new(SwapType::new(3).unwrap(), 17).unwrap();
+        let (resource, nr, usage, limit) = (Resource::Memory, 5, 9, 10);
+        let over = MemcgError::OverLimit {
+            id,
+            resource,
+            nr,
+            usage,
+            limit,
+        };
+        let below = MemcgError::LimitBelowUsage {
+            id,
+            resource: Resource::Memsw,
+            limit: 8,
+            usage,
+        };
+        for (error, text) in [
+            (
+                MemcgError::Gone { memcg },
+                "cgroup 7 (use 2 of the id) was freed: its records and charges are its parent's; use a \
+                 handle of a cgroup that is there",
+            ),
+            (
+                MemcgError::NoId,
+                "all 65535 ids are in use: free a cgroup with css_free before another is created",
+            ),
+            (
+                MemcgError::OutOfMemory { bytes: 99 },
+                "no memory for one more cgroup: 99 bytes were refused; free some",
+            ),
+            (
+                MemcgError::IsRoot,
+                "the root has no parent to inherit from it: it goes neither offline nor away",
+            ),
+            (
+                MemcgError::Offline { id },
+                "cgroup 7 is offline: charge, or create under, an ancestor that is online",
+            ),
+            (
+                MemcgError::Online { id },
+                "cgroup 7 is online: take it offline with css_offline first",
+            ),
+            (
+                MemcgError::HasChildren { id, children: 4 },
+                "cgroup 7 has 4 children in the way: let them go first",
+            ),
+            (
+                MemcgError::Dying { id },
+                "another thread is in css_offline or css_free of cgroup 7: wait until it is done",
+            ),
+            (
+                MemcgError::Busy { id, pages: 6 },
+                "6 pages in memory are charged to cgroup 7: uncharge them, or move them to its parent \
+                 with move_account, before it is freed",
+            ),
+            (
+                over,
+                "5 pages more would exceed the limit of cgroup 7 for memory, 10 pages, of which 9 are \
+                 charged: free some, or raise it",
+            ),
+            (
+                below,
+                "the limit of cgroup 7 for memory and swap cannot be 8 pages, as 9 are charged: free \
+                 some, or ask for that many",
+            ),
+            (
+                MemcgError::NotCharged { id, nr, charged: 3 },
+                "5 pages are not charged to cgroup 7 as pages in memory: 3 are",
+            ),
+            (
+                MemcgError::NoRecord { entry },
+                "swap entry 3:17 has no record: swap a page out to it first",
+            ),
+            (
+                MemcgError::Occupied { entry, owner: id },
+                "swap entry 3:17 has an owner, cgroup 7: free it first, or use another",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+            assert!(error.source().is_none());
+        }
+        let ty = SwapType::new(3).unwrap();
+        let off = EntryError::TypeOff { ty, offset: None };
+        let error = MemcgError::from(off);
+        assert_eq!(error.to_string(), off.to_string());
+        assert!(error.source().is_some());
+    }
+}
