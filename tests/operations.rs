@@ -367,3 +367,17 @@ fn a_swapoff_empties_the_index_of_many_regions() {
     table.record(entry(0, 0), id(501)).unwrap();
     assert_eq!(table.validate(), Ok(()));
 }
+
+/// One region is all that there is, so the end is in none.
+#[test]
+fn no_slots_may_start_at_the_end_of_the_last_region() {
+    let table = table(REGION);
+    assert!(
+        table
+            .record_range(entry(0, REGION), 0, id(1))
+            .unwrap()
+            .is_empty()
+    );
+    assert!(table.clear_range(entry(0, REGION), 0).unwrap().is_empty());
+    assert!(table.clear_range(entry(0, REGION + 1), 0).is_err());
+}
