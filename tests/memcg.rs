@@ -593,6 +593,11 @@ fn a_tree_and_its_cgroups_say_what_they_are() {
     assert_eq!(records.lookup(entry(14)), Some(child.id()));
 }
 
+#[test]
+fn a_tree_takes_a_few_pages_before_it_has_cgroups() {
+    assert!(size_of::<Memcgs>() < 64 << 10);
+}
+
 /// Owners whose ids are equal modulo 8 share a place where the freed slots are added up.
 #[test]
 fn each_owner_of_freed_slots_is_uncharged_whichever_others_there_are() {
