@@ -332,6 +332,10 @@ fn runs_of_takes_each_chunk_at_one_moment() {
 }
 
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "validate walks whole regions, and there is nothing unsafe here"
+)]
 fn each_block_of_counters_is_kept_in_each_region() {
     let table = table(5 * REGION);
     let ids = [1, 63, 64, 65, 127, 128, 4095, 4096, 4097, u16::MAX];
@@ -355,6 +359,10 @@ fn each_block_of_counters_is_kept_in_each_region() {
 
 /// The index of more than 64 regions has more than a word for each counter.
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "validate walks whole regions, and there is nothing unsafe here"
+)]
 fn a_swapoff_empties_the_index_of_many_regions() {
     let table = table(130 * REGION);
     for region in [0, 63, 64, 129] {
