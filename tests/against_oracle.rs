@@ -156,20 +156,20 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn with_the_spinlock_and_each_backend(ops in vec(op(), 1..60)) {
+    fn with_the_spinlock_and_each_backend(ops in vec(op(), 1..oracle::operations(60))) {
         for backend in backends() {
             agrees(&SwapRecords::<RawSpinLock>::with_lock().with_backend(backend), &ops);
         }
     }
 
     #[test]
-    fn with_parking_lot(ops in vec(op(), 1..60)) {
+    fn with_parking_lot(ops in vec(op(), 1..oracle::operations(60))) {
         agrees(&SwapRecords::<parking_lot::RawMutex>::with_lock(), &ops);
     }
 
     /// So many regions that a migration starts threads. The fuzz target `migrate` does the same from bytes.
     #[test]
-    fn over_many_regions(ops in vec(op_over_many(), 1..20)) {
+    fn over_many_regions(ops in vec(op_over_many(), 1..oracle::operations(20))) {
         let table = SwapRecords::new();
         let mut both = Both::new(&table);
         for op in MANY_AT_FIRST.iter().chain(&ops) {

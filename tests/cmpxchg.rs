@@ -39,7 +39,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn every_answer_is_that_of_a_map(ops in vec(op(), 1..100)) {
+    fn every_answer_is_that_of_a_map(ops in vec(op(), 1..oracle::operations(100))) {
         let table = SwapRecords::new();
         let mut both = Both::new(&table);
         both.apply(&Op::Swapon(0, CMPXCHG_PAGES));

@@ -172,6 +172,11 @@ pub fn cases(all: u32) -> u32 {
     }
 }
 
+/// How many operations a case has at most: few under Miri.
+pub const fn operations(most: usize) -> usize {
+    if cfg!(miri) { most / 4 } else { most }
+}
+
 pub fn id(id: u16) -> MemcgId {
     MemcgId::new(id).unwrap()
 }
