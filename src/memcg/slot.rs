@@ -319,11 +319,19 @@ impl Slots {
 
     /// The ids of which there may be a cgroup.
     pub(super) fn ids(&self) -> impl Iterator<Item = MemcgId> {
-        (0..=u16::MAX).filter_map(MemcgId::new).filter(|&id| {
-            let block = self.blocks.get(usize::from(id.get()) / BLOCK);
-            id == MemcgId::MIN
-                || block.is_some_and(|block| !block.load(Ordering::Relaxed).is_null())
-        })
+        let root = usize::from(MemcgId::MIN.get());
+        let ids = move |(index, block): (usize, &AtomicPtr<Block>)| {
+            let first = index * BLOCK;
+            if !block.load(Ordering::Relaxed).is_null() {
+                first..first + BLOCK
+            } else if index == root / BLOCK {
+                root..root + 1
+            } else {
+                0..0
+            }
+        };
+        let ids = self.blocks.iter().enumerate().flat_map(ids);
+        ids.filter_map(|id| u16::try_from(id).ok().and_then(MemcgId::new))
     }
 
     /// The cgroup of this id and its ancestors, up to the root.

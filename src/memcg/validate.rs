@@ -1,8 +1,8 @@
 //! The invariants of a tree at a quiescent point, checked by adding everything up: for tests.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 
 use lock_api::RawMutex;
 
@@ -22,11 +22,11 @@ impl<L: RawMutex> Memcgs<L> {
     #[doc(hidden)]
     pub fn validate(&self) -> Result<(), String> {
         self.records.validate()?;
-        let mut records = vec![0_i64; usize::from(u16::MAX) + 1];
+        let mut records = BTreeMap::<MemcgId, i64>::new();
         for ty in SwapType::all() {
             let mut of_type = 0;
             for run in self.records.runs(ty) {
-                records[usize::from(run.id.get())] += run.len.cast_signed();
+                *records.entry(run.id).or_default() += run.len.cast_signed();
                 of_type += run.len.cast_signed();
             }
             let charged = self.records_on(ty);
@@ -41,20 +41,21 @@ impl<L: RawMutex> Memcgs<L> {
             self.settle_all(&mut shard, None);
         }
         // Of the children: memory, memsw, how many, how many online.
-        let mut below = vec![(0, 0, 0, 0); usize::from(u16::MAX) + 1];
+        let mut below = BTreeMap::<MemcgId, (u64, u64, u32, u32)>::new();
         for memcg in self.iter() {
             let slot = self.slots.get(memcg.id());
             if let Some((slot, parent)) = slot.and_then(|slot| Some((slot, slot.parent()?))) {
-                let (memory, memsw, any, online) = &mut below[usize::from(parent.get())];
+                let (memory, memsw, any, online) = below.entry(parent).or_default();
                 *memory += slot.memory.usage();
                 *memsw += slot.memsw.usage();
                 *any += 1;
                 *online += u32::from(slot.state() == State::Online);
             }
         }
-        for id in (0..=u16::MAX).filter_map(MemcgId::new) {
-            let index = usize::from(id.get());
-            let (recorded, (memory, memsw, any, online)) = (records[index], below[index]);
+        let named = records.keys().chain(below.keys()).copied();
+        for id in self.slots.ids().chain(named) {
+            let recorded = records.get(&id).copied().unwrap_or_default();
+            let (memory, memsw, any, online) = below.get(&id).copied().unwrap_or_default();
             let slot = self.slots.get(id);
             let Some(slot) = slot.filter(|slot| slot.state() != State::Free) else {
                 if (recorded, any) != (0, 0) {
@@ -113,6 +114,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a minute each, and there is nothing unsafe here")]
     fn a_wrong_counter_or_statistic_is_found() {
         let (memcgs, parent, child) = family();
         for (memcg, above) in [(parent, memcgs.root()), (child, parent)] {
@@ -135,6 +137,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a minute each, and there is nothing unsafe here")]
     fn a_wrong_number_of_children_is_found() {
         let (memcgs, parent, _) = family();
         let slot = memcgs.slots.get(parent.id()).unwrap();
