@@ -134,19 +134,15 @@ fn ids(len: usize, old: u16, is_match: impl Fn(usize) -> bool) -> Vec<u16> {
         !old,
         old.swap_bytes().wrapping_add(1),
     ];
-    let other = |at: usize| {
-        others
-            .into_iter()
-            .cycle()
-            .skip(at % 5)
-            .find(|&id| id != old)
-    };
+    let other = |at: usize| others[at % others.len()];
     (0..len)
         .map(|at| {
             if is_match(at) {
                 old
+            } else if other(at) == old {
+                !old
             } else {
-                other(at).unwrap_or(!old)
+                other(at)
             }
         })
         .collect()
