@@ -185,6 +185,8 @@ impl<L: RawMutex> SwapFile<L> {
         }
         let presence = regions.presence();
         let dropped = presence.counters().map(|c| regions.counted(c)).sum();
+        // Who reads what is cleared now sees the changed generation: see `On::is_still_on`.
+        fence(Ordering::Release);
         chunks.discard(on.regions());
         regions.discard();
         // From stopping to off.
@@ -246,10 +248,16 @@ impl<L> Copy for On<'_, L> {}
 
 impl<'a, L> On<'a, L> {
     /// Whether the swapfile has been on all the time since this was made. A filter for what was read
-    /// without a lock and may be stale: no write rests on it.
+    /// without a lock and may be stale: no write rests on it. The fence pairs with that of `swapoff`.
     pub(crate) fn is_still_on(&self) -> bool {
         fence(Ordering::Acquire);
         self.file.generation.load(Ordering::Relaxed) == self.generation
+    }
+
+    /// Which of the type's swapfiles it is.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Pages in the swapfile.

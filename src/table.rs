@@ -312,65 +312,62 @@ impl<L: RawMutex> SwapRecords<L> {
 
     #[inline]
     fn set(&self, ent: SwapEntry, new: u16) -> Result<Option<MemcgId>, EntryError> {
-        match self.try_set(ent, new, |_| true) {
+        let on = self.file(ent.swap_type()).on().ok_or_else(|| off(ent))?;
+        match try_set(&on, ent, new, |_| true) {
             Some(old) => Ok(MemcgId::new(old)),
-            None => self.set_slow(ent, new),
+            None => self.set_slow(ent, new, on.generation()),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn set_slow(&self, ent: SwapEntry, new: u16) -> Result<Option<MemcgId>, EntryError> {
-        let old = self.at(ent, |region, position| region.set(position, new))?;
+    fn set_slow(
+        &self,
+        ent: SwapEntry,
+        new: u16,
+        generation: u64,
+    ) -> Result<Option<MemcgId>, EntryError> {
+        let old = self.at(ent, generation, |region, position| {
+            region.set(position, new)
+        })?;
         Ok(MemcgId::new(old))
     }
 
     #[inline]
     fn cmpxchg_raw(&self, ent: SwapEntry, old: u16, new: u16) -> Result<u16, EntryError> {
-        match self.try_set(ent, new, |owner| owner == old) {
+        let on = self.file(ent.swap_type()).on().ok_or_else(|| off(ent))?;
+        match try_set(&on, ent, new, |owner| owner == old) {
             Some(owner) => Ok(owner),
-            None => self.cmpxchg_slow(ent, old, new),
+            None => self.cmpxchg_slow(ent, old, new, on.generation()),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn cmpxchg_slow(&self, ent: SwapEntry, old: u16, new: u16) -> Result<u16, EntryError> {
-        self.at(ent, |region, position| region.cmpxchg(position, old, new))
+    fn cmpxchg_slow(
+        &self,
+        ent: SwapEntry,
+        old: u16,
+        new: u16,
+        generation: u64,
+    ) -> Result<u16, EntryError> {
+        self.at(ent, generation, |region, position| {
+            region.cmpxchg(position, old, new)
+        })
     }
 
-    /// Makes `new` the owner of this slot if the one it has is `wanted`. Gives that one; `None`, with
-    /// nothing written, where it takes more than the usual: see `Region::try_set`.
-    #[inline(always)]
-    fn try_set(&self, ent: SwapEntry, new: u16, wanted: impl FnOnce(u16) -> bool) -> Option<u16> {
-        let on = self.file(ent.swap_type()).on()?;
-        on.try_set(usize::try_from(ent.offset()).ok()?, new, wanted)
-    }
-
-    /// Does `work` on the entry, at its position in its region, under the region's lock.
+    /// Does `work` on the entry, at its position in its region, under the region's lock: in the swapfile of
+    /// this generation, which the operation began with, and in no later one.
     fn at<R>(
         &self,
         ent: SwapEntry,
+        generation: u64,
         work: impl FnOnce(&Region<'_, L>, usize) -> R,
     ) -> Result<R, EntryError> {
-        let region = self.lock_of(ent).ok_or_else(|| self.refusal(ent))?;
-        Ok(work(&region, position(ent)))
-    }
-
-    /// Takes the lock of the region of this entry; `None` where there is no such entry.
-    fn lock_of(&self, ent: SwapEntry) -> Option<Region<'_, L>> {
-        let on = self.file(ent.swap_type()).on()?;
-        on.lock_of(usize::try_from(ent.offset()).ok()?)
-    }
-
-    /// Why `at` did not find the entry.
-    #[cold]
-    fn refusal(&self, ent: SwapEntry) -> EntryError {
-        match self.locate(ent, 1) {
-            Err(refused) => refused,
-            // It is there now, so what was looked for has been turned off meanwhile.
-            Ok(_) => off(ent),
-        }
+        let (on, offset, _) = self.locate(ent, 1)?;
+        let on = Some(on).filter(|on| on.generation() == generation);
+        let region = on.and_then(|on| on.lock_of(offset));
+        Ok(work(&region.ok_or_else(|| off(ent))?, position(ent)))
     }
 
     /// The swapfile that has all of these slots now, and the offset of the first and of their end.
@@ -451,6 +448,18 @@ impl<L: RawMutex> SwapRecords<L> {
         }
         Ok(had)
     }
+}
+
+/// Makes `new` the owner of this slot if the one it has is `wanted`. Gives that one; `None`, with
+/// nothing written, where it takes more than the usual: see `Region::try_set`.
+#[inline(always)]
+fn try_set<L: RawMutex>(
+    on: &On<'_, L>,
+    ent: SwapEntry,
+    new: u16,
+    wanted: impl FnOnce(u16) -> bool,
+) -> Option<u16> {
+    on.try_set(usize::try_from(ent.offset()).ok()?, new, wanted)
 }
 
 /// Of the entry in its region.

@@ -243,6 +243,57 @@ fn swapoff_vs_lookup() {
     });
 }
 
+/// A bound that is read beside a swapoff is that of before or that of after, never of a swapfile half emptied.
+#[test]
+fn swapoff_vs_count_at_most() {
+    explore("swapoff_vs_count_at_most", Some(3), || {
+        let table = table(&[(0, A), (REGION, A)]);
+        let reader = spawn(&table, |table| table.count_at_most(A));
+        assert_eq!(table.swapoff(TYPE), Ok(2));
+        let count = reader.join().unwrap();
+        assert!(count == 0 || count == 2, "{count}");
+    });
+}
+
+/// A cmpxchg beside a swapoff that the next swapon follows is stored and dropped, or refused; the next
+/// swapfile is empty.
+#[test]
+fn swapoff_and_swapon_vs_cmpxchg() {
+    explore("swapoff_and_swapon_vs_cmpxchg", Some(3), || {
+        let table = table(&[(1, A), (2, B)]);
+        let writer = spawn(&table, |table| table.cmpxchg(entry(1), A, B));
+        assert_eq!(table.swapoff(TYPE), Ok(2));
+        table.swapon(TYPE, REGION).unwrap();
+        match writer.join().unwrap() {
+            // Began after the swapon.
+            Ok(Exchange::Mismatch(None))
+            | Ok(Exchange::Stored)
+            | Err(EntryError::TypeOff { .. }) => {}
+            impossible => panic!("{impossible:?}"),
+        }
+        assert_eq!((owner(&table, 1), owner(&table, 2)), (None, None));
+        table.validate().unwrap();
+    });
+}
+
+/// An iteration beside a swapoff gives records that were there, each once, and ends.
+#[test]
+fn swapoff_vs_runs() {
+    explore("swapoff_vs_runs", Some(3), || {
+        let table = table(&[(0, A), (REGION, B)]);
+        let reader = spawn(&table, |table| {
+            let runs = table
+                .runs(TYPE)
+                .map(|run| (run.start.offset(), run.len, run.id));
+            runs.collect::<Vec<_>>()
+        });
+        assert_eq!(table.swapoff(TYPE), Ok(2));
+        let all = [(0, 1, A), (REGION, 1, B)];
+        let seen = reader.join().unwrap();
+        assert!(all.starts_with(&seen), "{seen:?}");
+    });
+}
+
 /// A lookup that overlaps swapoff and the next swapon sees no record of the first swapfile any more once
 /// it saw that it was gone: neither as nothing nor as a record of the second one.
 #[test]
@@ -296,7 +347,7 @@ fn swapoff_and_swapon_vs_stale_record() {
     });
 }
 
-/// The same for a migration: what the next swapfile holds of the old id is moved only by one that began
+/// The same for a migration: what the next swapfile holds of the old id is moved only where it came to the type
 /// after its swapon, and the index agrees in each case.
 #[test]
 fn swapoff_and_swapon_vs_stale_migrate() {

@@ -1,0 +1,122 @@
+//! Operations that began with a swapfile that is gone when they get to its lock, though another one is on under the
+//! same type: they are refused, and leave that one as it is.
+
+use std::cell::Cell;
+
+use lock_api::RawMutex;
+use swap_records::{
+    EntryError, Exchange, MemcgId, REGION_ENTRIES, RawSpinLock, Run, SwapEntry, SwapRecords,
+    SwapType,
+};
+
+thread_local! {
+    /// Called, once, before the next lock is taken or tried.
+    static BEFORE: Cell<Option<fn()>> = const { Cell::new(None) };
+}
+
+/// [`RawSpinLock`], to which a thread may come late.
+struct Late(RawSpinLock);
+
+// SAFETY: the inner lock is one, and is taken and freed whenever this is.
+unsafe impl RawMutex for Late {
+    const INIT: Self = Self(RawSpinLock::INIT);
+    type Guard = <RawSpinLock as RawMutex>::Guard;
+
+    fn lock(&self) {
+        if let Some(before) = BEFORE.take() {
+            before();
+        }
+        self.0.lock();
+    }
+
+    fn try_lock(&self) -> Option<()> {
+        if let Some(before) = BEFORE.take() {
+            before();
+        }
+        self.0.try_lock()
+    }
+
+    unsafe fn unlock(&self, (): ()) {
+        // SAFETY: the caller holds it.
+        unsafe { self.0.unlock(()) };
+    }
+
+    fn is_locked(&self) -> bool {
+        self.0.is_locked()
+    }
+}
+
+static TABLE: SwapRecords<Late> = SwapRecords::with_lock();
+const TYPE: SwapType = SwapType::new(0).unwrap();
+const PAGES: u64 = 2 * REGION_ENTRIES as u64;
+const A: MemcgId = MemcgId::new(1).unwrap();
+const B: MemcgId = MemcgId::new(2).unwrap();
+const C: MemcgId = MemcgId::new(3).unwrap();
+/// Over the border of two regions.
+const FIRST: u64 = REGION_ENTRIES as u64 - 2;
+const NR: u64 = 4;
+
+fn entry() -> SwapEntry {
+    SwapEntry::new(TYPE, FIRST).unwrap()
+}
+
+/// Another swapfile under the type, in the same area, with records of its own.
+fn another() {
+    TABLE.swapoff(TYPE).unwrap();
+    TABLE.swapon(TYPE, PAGES).unwrap();
+    assert!(TABLE.record_range(entry(), NR, B).unwrap().is_empty());
+}
+
+#[test]
+fn who_began_before_a_swapoff_does_nothing_to_the_next_swapfile() {
+    let off = EntryError::TypeOff {
+        ty: TYPE,
+        offset: Some(FIRST),
+    };
+    let here = |operation: &dyn Fn() -> Result<(), EntryError>| {
+        TABLE.swapon(TYPE, PAGES).unwrap();
+        // Some in the first swapfile, so that nothing has to be made.
+        TABLE.record_range(entry(), NR, A).unwrap();
+        BEFORE.set(Some(another));
+        let result = operation();
+        assert!(BEFORE.take().is_none(), "it takes a lock");
+        let left = Run {
+            start: entry(),
+            len: NR,
+            id: B,
+        };
+        assert!(TABLE.runs(TYPE).eq([left]), "the next one has what it had");
+        TABLE.validate().unwrap();
+        assert_eq!(TABLE.swapoff(TYPE), Ok(NR));
+        result
+    };
+    let exchange = |old: Option<MemcgId>, new: Option<MemcgId>| {
+        TABLE.cmpxchg(entry(), old, new).map(|exchange| {
+            assert_ne!(exchange, Exchange::Stored, "from {old:?} to {new:?}");
+        })
+    };
+    assert_eq!(here(&|| TABLE.record(entry(), C).map(drop)), Err(off));
+    assert_eq!(here(&|| TABLE.record(entry(), A).map(drop)), Err(off));
+    assert_eq!(here(&|| TABLE.clear(entry()).map(drop)), Err(off));
+    for owners in [(Some(A), Some(C)), (Some(B), Some(C)), (Some(B), None)] {
+        assert_eq!(here(&|| exchange(owners.0, owners.1)), Err(off));
+    }
+    for nr in [1, NR] {
+        assert_eq!(
+            here(&|| TABLE.record_range(entry(), nr, C).map(drop)),
+            Err(off)
+        );
+        assert_eq!(here(&|| TABLE.clear_range(entry(), nr).map(drop)), Err(off));
+    }
+    // Of the first swapfile it has moved nothing, and the next one it does not know.
+    let migrate = || {
+        assert_eq!(TABLE.migrate(A, C) + TABLE.migrate(B, B), 0);
+        Ok(())
+    };
+    assert_eq!(here(&migrate), Ok(()));
+    let count = || {
+        assert_eq!(TABLE.count(A), 0);
+        Ok(())
+    };
+    assert_eq!(here(&count), Ok(()));
+}
