@@ -128,5 +128,6 @@ with_each_lock! {
     own_slots::every_slot_holds_what_its_thread_wrote_last_or_its_heir
     accounts::gains_and_losses_add_up_to_what_is_there
     promises::every_hand_over_moves_what_nobody_else_touches
+    promises::hand_overs_on_threads_miss_nothing
     promises::what_a_swapoff_dropped_stays_dropped
 }

@@ -102,3 +102,57 @@ pub fn what_a_swapoff_dropped_stays_dropped<L: RawMutex + Send + Sync>() {
     table.validate().unwrap();
     assert_eq!(table.runs(COMES_AND_GOES).next(), None);
 }
+
+/// The same as of one thread, of hand-overs that start threads: in each of many regions a record stays that nobody
+/// else touches, and all of them are moved, while others write beside them and a second swapfile with as many records of
+/// the id comes and goes. A swapoff drops all of these, whoever has them by then.
+pub fn hand_overs_on_threads_miss_nothing<L: RawMutex + Send + Sync>() {
+    /// More than three times what a thread is started for.
+    const REGIONS: u64 = if cfg!(miri) { 9 } else { 800 };
+    let ids = [id(1), id(2)];
+    let of_all = |ty| (0..REGIONS).map(move |region| entry(ty, region * REGION + region % 64));
+    let table = SwapRecords::<L>::with_lock();
+    table.swapon(ALWAYS_ON, REGIONS * REGION).unwrap();
+    for stays in of_all(ALWAYS_ON) {
+        table.record(stays, ids[0]).unwrap();
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|s| {
+        let (table, done) = (&table, &done);
+        let _ends = Ends(done);
+        s.spawn(move || {
+            let mut rng = Rng::with_seed(5);
+            while !done.load(Ordering::Relaxed) {
+                let start = entry(ALWAYS_ON, rng.u64(..REGIONS) * REGION + 64);
+                let owner = ids[rng.usize(..2)];
+                match rng.u8(..3) {
+                    0 => drop(table.clear_range(start, 40).unwrap()),
+                    1 => _ = table.record(start, owner).unwrap(),
+                    _ => drop(table.record_range(start, 40, owner).unwrap()),
+                }
+            }
+        });
+        s.spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                table.swapon(COMES_AND_GOES, REGIONS * REGION).unwrap();
+                for guest in of_all(COMES_AND_GOES) {
+                    assert_eq!(table.record(guest, ids[0]), Ok(None), "{guest} came back");
+                }
+                assert_eq!(table.swapoff(COMES_AND_GOES), Ok(REGIONS));
+            }
+        });
+        for round in 0..operations().div_ceil(100) {
+            let [old, new] = if round % 2 == 0 {
+                ids
+            } else {
+                [ids[1], ids[0]]
+            };
+            let migrated = table.migration(old, new).threads(3).run();
+            assert!(migrated.moved >= REGIONS, "{migrated:?} in round {round}");
+            for stays in of_all(ALWAYS_ON) {
+                assert_eq!(table.lookup(stays), Some(new), "{stays} in round {round}");
+            }
+        }
+    });
+    table.validate().unwrap();
+}
