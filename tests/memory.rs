@@ -27,6 +27,15 @@ fn memory() -> (u64, u64) {
     )
 }
 
+/// Ends the threads that go on until it is set, also where an assertion fails before the end.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Neither more resident nor more mapped than before, within a mebibyte.
 fn assert_no_more_than(before: (u64, u64)) {
     let after = memory();
@@ -99,8 +108,13 @@ fn swapoff_gives_the_memory_back_and_swapon_takes_the_same_addresses() {
         table.record_range(start, pages, id(9)).unwrap();
         assert_eq!(table.swapoff(type_0()), Ok(pages));
     };
+    let empty = memory().0;
     sizes.into_iter().for_each(cycle);
     let before = memory();
+    assert!(
+        before.0 < empty + (1 << 20),
+        "resident: {empty} to {before:?}"
+    );
     for _ in 0..20 {
         sizes.into_iter().for_each(cycle);
     }
@@ -114,18 +128,21 @@ fn a_hundred_thousand_cycles_under_load_leave_memory_where_it_was() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     const CYCLES: u64 = 100_000;
     const REGION: u64 = REGION_ENTRIES as u64;
+    /// Far more than a mebibyte, if what is written late stayed.
+    const MOST: u64 = 64 * REGION - 7;
     let table = SwapRecords::new();
-    let sizes = [1, 100, REGION + 1, 3 * REGION, 5 * REGION - 7];
+    let sizes = [1, 100, REGION + 1, 3 * REGION, MOST];
     let run = |cycles: u64| {
         let done = AtomicBool::new(false);
         let late = AtomicU64::new(0);
         thread::scope(|s| {
+            let _ends = Ends(&done);
             for lane in 0..2_u64 {
                 let (table, done, late) = (&table, &done, &late);
                 s.spawn(move || {
                     let mut random = fastrand::Rng::with_seed(lane);
                     while !done.load(Ordering::Relaxed) {
-                        let ent = SwapEntry::new(type_0(), random.u64(0..5 * REGION)).unwrap();
+                        let ent = SwapEntry::new(type_0(), random.u64(0..MOST)).unwrap();
                         let owner = id(random.u16(1..300));
                         let written = match random.u8(0..40) {
                             0 => table.record_range(ent, 64, owner).is_ok(),
@@ -145,15 +162,19 @@ fn a_hundred_thousand_cycles_under_load_leave_memory_where_it_was() {
                 table.record(ent, id(400)).unwrap();
                 table.swapoff(type_0()).unwrap();
             }
-            done.store(true, Ordering::Relaxed);
         });
         assert!(late.into_inner() > 0, "nobody was ever late");
     };
+    let empty = memory().0;
     run(1000);
     let before = memory();
+    assert!(
+        before.0 < empty + (1 << 20),
+        "resident: {empty} to {before:?}"
+    );
     run(CYCLES);
     assert_no_more_than(before);
-    table.swapon(type_0(), 5 * REGION).unwrap();
+    table.swapon(type_0(), MOST).unwrap();
     assert_eq!(table.runs(type_0()).count(), 0);
     table.validate().unwrap();
 }
