@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The models of tests/loom.rs and tests/loom_memcg.rs: every order of the atomic accesses of two threads, up
+# The models of tests/loom.rs and tests/loom_memcg.rs: every order of the atomic accesses of two or three threads, up
 # to a number of preemptions that each model names, with every value that the memory model allows a load
 # to give.
 #

@@ -26,7 +26,6 @@ if [ -n "${MIRI_ALL:-}" ]; then
         MIRIFLAGS=$model cargo +nightly miri test --lib --test against_oracle --test cmpxchg --test operations
         MIRIFLAGS="$model $seeds" cargo +nightly miri test --test stress --test threads --test linearizable --test memcg_race
     done
-    exit
 fi
 
 unsafe=(storage swapfile sync validate memcg::slot memcg::grace scan::tests::wide::any_slice scan::tests::wide::lookups)

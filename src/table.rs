@@ -174,7 +174,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// Turns a type off, drops its records and gives their number.
     ///
     /// Waits for each lock of the swapfile once. Operations that are under way on the type end or fail
-    /// with [`EntryError::TypeOff`]; none of them writes once this has returned. The memory goes back
+    /// with [`EntryError::TypeOff`]; none of them writes once this has returned, also where the type is turned on again. The memory goes back
     /// to the system (on Linux with `std`; elsewhere it is cleared and kept), the address space stays for
     /// the next swapon of this type and size.
     ///
