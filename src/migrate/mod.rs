@@ -50,7 +50,7 @@ impl<L: RawMutex> SwapRecords<L> {
 /// behind, which [`Migrated`] then says; nothing is lost in either case.
 ///
 /// Counters of the standard library are hints (read with relaxed loads), and so are a fixed number and
-/// a closure. It is asked between regions, with no lock held; with [`threads`](Migration::threads), by several of them at
+/// a closure. It is asked between regions, with no lock held; on threads, by several of them at
 /// once. It should be quick: it is asked as often as regions are looked at.
 pub trait MemswHint: Sync {
     /// The number of records, in pages.
