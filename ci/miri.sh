@@ -5,7 +5,7 @@
 #
 #   MIRI_ALL=1         all unit tests, the properties of the table, and the stress tests as well: hours
 #   MIRI_SEEDS=N       orders of the tests with threads (1)
-#   PROPTEST_CASES=N   cases of each property (3)
+#   PROPTEST_CASES=N   cases of each property of the table (3)
 #
 # A night of it: MIRI_ALL=1 MIRI_SEEDS=16 ci/miri.sh
 # Needs the nightly toolchain with miri and rust-src, and gets them where they are missing.
@@ -23,7 +23,7 @@ seeds=-Zmiri-many-seeds=0..${MIRI_SEEDS:-1}
 
 if [ -n "${MIRI_ALL:-}" ]; then
     for model in "$tree" "$flags"; do
-        MIRIFLAGS=$model cargo +nightly miri test --lib --test against_oracle --test cmpxchg --test operations
+        MIRIFLAGS=$model cargo +nightly miri test --lib --test against_oracle --test cmpxchg --test operations --test stale
         MIRIFLAGS="$model $seeds" cargo +nightly miri test --test stress --test threads --test linearizable --test memcg_race
     done
 fi

@@ -36,7 +36,8 @@ pub(crate) fn prefetch<T>(wanted: *const T) {
 ///
 /// Choose another lock where threads are many more than processors and meet in few regions all the time, or where a
 /// waiter must not burn its processor: `parking_lot::RawMutex` puts waiters to sleep, is a byte as well, and costs
-/// the same while nobody waits. So too under a real-time scheduler, where to yield does not let a holder of lower priority run.
+/// the same while nobody waits. So too under a real-time scheduler, where to yield does not let a holder of lower
+/// priority run.
 ///
 /// | state | `locked` | next |
 /// | --- | --- | --- |

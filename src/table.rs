@@ -174,9 +174,9 @@ impl<L: RawMutex> SwapRecords<L> {
     /// Turns a type off, drops its records and gives their number.
     ///
     /// Waits for each lock of the swapfile once. Operations that are under way on the type end or fail
-    /// with [`EntryError::TypeOff`]; none of them writes once this has returned, also where the type is turned on again. The memory goes back
-    /// to the system (on Linux with `std`; elsewhere it is cleared and kept), the address space stays for
-    /// the next swapon of this type and size.
+    /// with [`EntryError::TypeOff`]; none of them writes once this has returned, also where the
+    /// type is turned on again. The memory goes back to the system (on Linux with `std`; elsewhere it is
+    /// cleared and kept), the address space stays for the next swapon of this type and size.
     ///
     /// # Errors
     ///
@@ -312,7 +312,7 @@ impl<L: RawMutex> SwapRecords<L> {
 
     #[inline]
     fn set(&self, ent: SwapEntry, new: u16) -> Result<Option<MemcgId>, EntryError> {
-        let on = self.file(ent.swap_type()).on().ok_or_else(|| off(ent))?;
+        let on = self.on(ent)?;
         match try_set(&on, ent, new, |_| true) {
             Some(old) => Ok(MemcgId::new(old)),
             None => self.set_slow(ent, new, on.generation()),
@@ -327,15 +327,14 @@ impl<L: RawMutex> SwapRecords<L> {
         new: u16,
         generation: u64,
     ) -> Result<Option<MemcgId>, EntryError> {
-        let old = self.at(ent, generation, |region, position| {
-            region.set(position, new)
-        })?;
+        let on = self.on_of(ent, generation)?;
+        let old = at(&on, ent, |region, position| region.set(position, new))?;
         Ok(MemcgId::new(old))
     }
 
     #[inline]
     fn cmpxchg_raw(&self, ent: SwapEntry, old: u16, new: u16) -> Result<u16, EntryError> {
-        let on = self.file(ent.swap_type()).on().ok_or_else(|| off(ent))?;
+        let on = self.on(ent)?;
         match try_set(&on, ent, new, |owner| owner == old) {
             Some(owner) => Ok(owner),
             None => self.cmpxchg_slow(ent, old, new, on.generation()),
@@ -351,45 +350,32 @@ impl<L: RawMutex> SwapRecords<L> {
         new: u16,
         generation: u64,
     ) -> Result<u16, EntryError> {
-        self.at(ent, generation, |region, position| {
+        let on = self.on_of(ent, generation)?;
+        at(&on, ent, |region, position| {
             region.cmpxchg(position, old, new)
         })
     }
 
-    /// Does `work` on the entry, at its position in its region, under the region's lock: in the swapfile of
-    /// this generation, which the operation began with, and in no later one.
-    fn at<R>(
-        &self,
-        ent: SwapEntry,
-        generation: u64,
-        work: impl FnOnce(&Region<'_, L>, usize) -> R,
-    ) -> Result<R, EntryError> {
-        let (on, offset, _) = self.locate(ent, 1)?;
-        let on = Some(on).filter(|on| on.generation() == generation);
-        let region = on.and_then(|on| on.lock_of(offset));
-        Ok(work(&region.ok_or_else(|| off(ent))?, position(ent)))
+    /// The swapfile that an operation works on from now to its end, whatever comes after it under the type.
+    #[inline]
+    fn on(&self, ent: SwapEntry) -> Result<On<'_, L>, EntryError> {
+        self.file(ent.swap_type()).on().ok_or_else(|| off(ent))
     }
 
-    /// The swapfile that has all of these slots now, and the offset of the first and of their end.
-    fn locate(&self, start: SwapEntry, nr: u64) -> Result<(On<'_, L>, usize, usize), EntryError> {
-        let on = self
-            .file(start.swap_type())
-            .on()
-            .ok_or_else(|| off(start))?;
-        let end = start.offset().checked_add(nr);
-        match end.filter(|&end| end <= on.max_pages()) {
-            #[expect(clippy::cast_possible_truncation, reason = "max_pages is from a usize")]
-            Some(end) => Ok((on, start.offset() as usize, end as usize)),
-            None => Err(EntryError::OutOfRange {
-                start,
-                nr,
-                max_pages: on.max_pages(),
-            }),
+    /// The swapfile that `on` gave, by its generation: handed on itself it would be written to memory on the usual
+    /// way, too.
+    fn on_of(&self, ent: SwapEntry, generation: u64) -> Result<On<'_, L>, EntryError> {
+        let on = self.on(ent)?;
+        if on.generation() == generation {
+            Ok(on)
+        } else {
+            Err(off(ent))
         }
     }
 
     fn set_range(&self, start: SwapEntry, nr: u64, new: u16) -> Result<Runs, EntryError> {
-        let (on, first, end) = self.locate(start, nr)?;
+        let on = self.on(start)?;
+        let (first, end) = locate(&on, start, nr)?;
         let (region, position) = (first / REGION_ENTRIES, first % REGION_ENTRIES);
         let positions = position..position + (end - first);
         let backend = self.backend();
@@ -460,6 +446,31 @@ fn try_set<L: RawMutex>(
     wanted: impl FnOnce(u16) -> bool,
 ) -> Option<u16> {
     on.try_set(usize::try_from(ent.offset()).ok()?, new, wanted)
+}
+
+/// Does `work` on the entry, at its position in its region, under the region's lock.
+fn at<L: RawMutex, R>(
+    on: &On<'_, L>,
+    ent: SwapEntry,
+    work: impl FnOnce(&Region<'_, L>, usize) -> R,
+) -> Result<R, EntryError> {
+    let (offset, _) = locate(on, ent, 1)?;
+    let region = on.lock_of(offset).ok_or_else(|| off(ent))?;
+    Ok(work(&region, position(ent)))
+}
+
+/// The offset of the first of these slots and of their end, where the swapfile has all of them.
+fn locate<L>(on: &On<'_, L>, start: SwapEntry, nr: u64) -> Result<(usize, usize), EntryError> {
+    let end = start.offset().checked_add(nr);
+    match end.filter(|&end| end <= on.max_pages()) {
+        #[expect(clippy::cast_possible_truncation, reason = "max_pages is from a usize")]
+        Some(end) => Ok((start.offset() as usize, end as usize)),
+        None => Err(EntryError::OutOfRange {
+            start,
+            nr,
+            max_pages: on.max_pages(),
+        }),
+    }
 }
 
 /// Of the entry in its region.

@@ -1,8 +1,11 @@
 //! Threads that share a table, where each knows what it must find.
 
+mod ends;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use ends::Ends;
 use lock_api::RawMutex;
 use swap_records::{
     EntryError, MemcgId, REGION_ENTRIES, RawSpinLock, SwapEntry, SwapRecords, SwapType,
@@ -18,16 +21,6 @@ fn id(id: u16) -> MemcgId {
 
 fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(SwapType::new(0).unwrap(), offset).unwrap()
-}
-
-/// Ends the threads that go on until it is set, also where an assertion fails before the end: they would keep the
-/// scope, and the test, for ever.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Two writers of every second slot each, over the border of a region, and a thread that migrates what

@@ -50,8 +50,8 @@ impl<L: RawMutex> SwapRecords<L> {
 /// behind, which [`Migrated`] then says; nothing is lost in either case.
 ///
 /// Counters of the standard library are hints (read with relaxed loads), and so are a fixed number and
-/// a closure. It is asked between regions, with no lock held; on threads, by several of them at
-/// once. It should be quick: it is asked as often as regions are looked at.
+/// a closure. It is asked between regions, with no lock held; on threads, by several of them at once. It
+/// should be quick: it is asked as often as regions are looked at.
 pub trait MemswHint: Sync {
     /// The number of records, in pages.
     fn charged(&self) -> u64;
@@ -91,8 +91,8 @@ pub struct Migrated {
     pub chunks_scanned: u64,
     /// Chunks that the index, or the number of records in it, kept it from looking at.
     pub chunks_skipped: u64,
-    /// The most entries that were looked at in one region, which is what is done under one hold of a lock: at most
-    /// [`REGION_ENTRIES`](crate::REGION_ENTRIES). A number of entries, not a time.
+    /// The most entries that were looked at in one region, which is what is done under one hold of a lock: at
+    /// most [`REGION_ENTRIES`](crate::REGION_ENTRIES). A number of entries, not a time.
     pub longest_hold: u64,
     /// Whether the hint ended it, and not the end of the table.
     pub stopped_by_hint: bool,
@@ -249,10 +249,11 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     /// Migrates for about as long as a scan of `budget` entries takes, and at least one region.
     ///
     /// A region that is looked at counts with the entries that were scanned, or 2048 where they were
-    /// fewer; one that the index skips counts nothing, and neither does the look for the next 32 regions, which each step begins
-    /// with, or the report at the end, which reads a cell for each region that still has the old id.
-    /// A record of the old id that others write while a step is under way may be moved or may stay; one that is written
-    /// between two steps is moved if it lies ahead of the point that was reached. What stays is counted in
+    /// fewer; one that the index skips counts nothing. Neither does the look for the next 32 regions, with which
+    /// each step begins, nor the report at the end, which reads a cell for each region that still has the old id.
+    ///
+    /// A record of the old id that others write while a step is under way may be moved or may stay; one that is
+    /// written between two steps is moved if it lies ahead of the point that was reached. What stays is counted in
     /// [`left_at_most`](Migrated::left_at_most): only a later migration, when nobody records the old id
     /// any more, leaves none. Once done, it gives the same report again.
     pub fn step(&mut self, budget: u64) -> Step {

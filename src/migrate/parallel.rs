@@ -27,10 +27,12 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
     ///
     /// The regions are handed out among them, each to one, and guarantees and report are as with one thread. The
     /// hint stops all of them: it is asked, by any of them, before each region, with what all of them have
-    /// moved by then, the first time when they have been started. Threads are scoped: none is left when `run` returns. Where there is little to do, or the system
-    /// gives no thread, it makes do with fewer: each one more is for 256 regions that have the old id, 16 GiB of swap in pages of
-    /// 4 KiB. `n` is not held against the number of processors. [`step`](Self::step) stays on the calling thread. If the
-    /// hint panics, the other threads go on to their end, and then the panic is the caller's. Needs feature `std`.
+    /// moved by then, the first time when they have been started. If it panics, the other threads go on to
+    /// their end, and then the panic is the caller's. Threads are scoped: none is left when `run` returns.
+    ///
+    /// Where there is little to do, or the system gives no thread, it makes do with fewer: each one more is for 256
+    /// regions that have the old id, 16 GiB of swap in pages of 4 KiB if all of it has. `n` is not held against
+    /// the number of processors. [`step`](Self::step) stays on the calling thread. Needs feature `std`.
     ///
     /// ```
     /// use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};

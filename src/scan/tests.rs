@@ -134,15 +134,13 @@ fn ids(len: usize, old: u16, is_match: impl Fn(usize) -> bool) -> Vec<u16> {
         !old,
         old.swap_bytes().wrapping_add(1),
     ];
-    let other = |at: usize| others[at % others.len()];
+    let other = |at: usize| Some(others[at % others.len()]).filter(|&id| id != old);
     (0..len)
         .map(|at| {
             if is_match(at) {
                 old
-            } else if other(at) == old {
-                !old
             } else {
-                other(at)
+                other(at).unwrap_or(!old)
             }
         })
         .collect()

@@ -8,9 +8,10 @@ use fastrand::Rng;
 use lock_api::RawMutex;
 use swap_records::{EntryError, Exchange, MemcgId, SwapRecords};
 
+use crate::ends::Ends;
 use crate::{
-    ALWAYS_ON, COMES_AND_GOES, Ends, FIRST, IDS, PAGES, THREADS, USED, come_and_go, entry,
-    hand_over, id, operations,
+    ALWAYS_ON, COMES_AND_GOES, FIRST, IDS, PAGES, THREADS, USED, come_and_go, entry, hand_over, id,
+    operations,
 };
 
 /// What each id gained and lost.

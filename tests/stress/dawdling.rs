@@ -11,14 +11,14 @@ thread_local! {
     static STEPS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// [`RawSpinLock`], with a while before and after each lock and unlock, now and then: what a thread has yet to do when it has
-/// let go of the lock, or has done too early, others get to see.
+/// [`RawSpinLock`] that now and then waits before or after it locks or unlocks: what a thread does too late, when it
+/// has let go of the lock, or too early, before it has it, others get to see.
 pub struct Dawdling(RawSpinLock);
 
 fn dawdle() {
     let step = STEPS.get().wrapping_add(1);
     STEPS.set(step);
-    // Scattered, and as many as the test is long.
+    // A hash scatters them: one time in 256 it yields, 15 times it spins a little.
     match step.wrapping_mul(0x9E37_79B9) >> 24 {
         0 => thread::yield_now(),
         1..16 => (0..200).for_each(|_| hint::spin_loop()),

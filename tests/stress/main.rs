@@ -8,6 +8,8 @@
 
 mod accounts;
 mod dawdling;
+#[path = "../ends/mod.rs"]
+mod ends;
 mod own_slots;
 mod promises;
 
@@ -80,16 +82,6 @@ fn hand_over<L: RawMutex + Send + Sync>(
                 thread::yield_now();
             }
         }
-    }
-}
-
-/// Ends who goes on until it is set, also where an assertion fails before the end: they would keep the scope,
-/// and the test, for ever.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -8,15 +8,17 @@ use fastrand::Rng;
 use lock_api::RawMutex;
 use swap_records::{EntryError, Exchange, MemcgId, Run, SwapRecords};
 
+use crate::ends::Ends;
 use crate::{
-    ALWAYS_ON, COMES_AND_GOES, Ends, FIRST, IDS, PAGES, THREADS, USED, come_and_go, entry,
-    hand_over, id, operations,
+    ALWAYS_ON, COMES_AND_GOES, FIRST, IDS, PAGES, THREADS, USED, come_and_go, entry, hand_over, id,
+    operations,
 };
 
 /// Slots that one thread has in a row.
 const STRIPE: u64 = 8;
 /// A record of `id` may be handed over to `id + HEIR`, which nobody records.
 const HEIR: u16 = 1000;
+
 fn heir(of: MemcgId) -> MemcgId {
     id(of.get() + HEIR)
 }
