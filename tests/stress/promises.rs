@@ -13,7 +13,7 @@ use crate::{ALWAYS_ON, COMES_AND_GOES, PAGES, REGION, entry, id, operations};
 /// The old id and the new one: there in one round, back in the next.
 fn there_and_back(round: u64) -> [MemcgId; 2] {
     let ids = [id(1), id(2)];
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         ids
     } else {
         [ids[1], ids[0]]
