@@ -68,7 +68,7 @@ impl SwapRecords {
     /// It is `const`, takes about 4 KiB and allocates nothing before the first [`swapon`](Self::swapon).
     #[must_use]
     pub const fn new() -> Self {
-        Self::with_lock()
+        Self::with_raw_mutex()
     }
 }
 
@@ -80,11 +80,11 @@ impl<L: RawMutex> SwapRecords<L> {
     /// # #[cfg(feature = "std")] {
     /// use swap_records::{SwapRecords, parking_lot};
     ///
-    /// static RECORDS: SwapRecords<parking_lot::RawMutex> = SwapRecords::with_lock();
+    /// static RECORDS: SwapRecords<parking_lot::RawMutex> = SwapRecords::with_raw_mutex();
     /// # }
     /// ```
     #[must_use]
-    pub const fn with_lock() -> Self {
+    pub const fn with_raw_mutex() -> Self {
         Self {
             files: [const { CachePadded::new(SwapFile::new()) }; MAX_SWAPFILES],
             backend: None,
@@ -300,7 +300,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// That holds while nobody records the id or migrates to it, as for one whose cgroup is dead: a record
     /// that comes while the regions are added up may be missed. It is the exact number unless a live id
     /// shares the counter: one that is equal modulo 4096.
-    pub fn count_at_most(&self, id: MemcgId) -> u64 {
+    pub fn count_upper_bound(&self, id: MemcgId) -> u64 {
         self.all_on()
             .map(|(_, on)| {
                 let counted = on.index().counted(counter(id.get()));
@@ -495,7 +495,7 @@ fn off(ent: SwapEntry) -> EntryError {
 
 impl<L: RawMutex> Default for SwapRecords<L> {
     fn default() -> Self {
-        Self::with_lock()
+        Self::with_raw_mutex()
     }
 }
 

@@ -158,13 +158,13 @@ proptest! {
     #[test]
     fn with_the_spinlock_and_each_backend(ops in vec(op(), 1..oracle::operations(60))) {
         for backend in backends() {
-            agrees(&SwapRecords::<RawSpinLock>::with_lock().with_backend(backend), &ops);
+            agrees(&SwapRecords::<RawSpinLock>::with_raw_mutex().with_backend(backend), &ops);
         }
     }
 
     #[test]
     fn with_parking_lot(ops in vec(op(), 1..oracle::operations(60))) {
-        agrees(&SwapRecords::<parking_lot::RawMutex>::with_lock(), &ops);
+        agrees(&SwapRecords::<parking_lot::RawMutex>::with_raw_mutex(), &ops);
     }
 
     /// So many regions that a migration starts threads. The fuzz target `migrate` does the same from bytes.

@@ -78,7 +78,7 @@ fn entry(offset: u64) -> SwapEntry {
 }
 
 fn table(regions: u64) -> SwapRecords<Watched> {
-    let table = SwapRecords::with_lock();
+    let table = SwapRecords::with_raw_mutex();
     let ty = SwapType::new(0).unwrap();
     table.swapon(ty, regions * REGION).unwrap();
     table
@@ -104,7 +104,7 @@ fn no_operation_holds_two_locks_or_takes_more_than_one_a_region() {
     assert!(taken_by(|| table.record(entry(3), id(2)).unwrap()) <= 2);
     assert!(taken_by(|| table.cmpxchg(entry(3), Some(id(2)), None).unwrap()) <= 2);
     assert_eq!(taken_by(|| table.lookup(start)), 0);
-    assert_eq!(taken_by(|| table.count_at_most(id(1))), 0);
+    assert_eq!(taken_by(|| table.count_upper_bound(id(1))), 0);
     assert_eq!(taken_by(|| table.count(id(1))), 7);
 
     assert_eq!(taken_by(|| table.migrate(id(3), id(4))), 0);

@@ -98,7 +98,7 @@ fn record_vs_record_of_one_cell() {
         let other = spawn(&table, |table| table.record(entry(1), A).unwrap());
         assert_eq!(table.record(entry(2), A), Ok(None));
         assert_eq!(other.join().unwrap(), None);
-        assert_eq!(table.count_at_most(A), 2);
+        assert_eq!(table.count_upper_bound(A), 2);
         table.validate().unwrap();
     });
 }
@@ -111,7 +111,10 @@ fn record_vs_record_of_a_cell_in_use() {
         let other = spawn(&table, |table| table.record(entry(1), A).unwrap());
         assert_eq!(table.record(entry(2), A), Ok(Some(B)));
         assert_eq!(other.join().unwrap(), Some(B));
-        assert_eq!((table.count_at_most(A), table.count_at_most(B)), (3, 1));
+        assert_eq!(
+            (table.count_upper_bound(A), table.count_upper_bound(B)),
+            (3, 1)
+        );
         table.validate().unwrap();
     });
 }
@@ -167,7 +170,7 @@ fn record_of_old_vs_migrate() {
         table.validate().unwrap();
         // Nobody records it any more.
         assert_eq!(table.migrate(A, B), 2 - moved);
-        assert_eq!(table.count_at_most(A), 0);
+        assert_eq!(table.count_upper_bound(A), 0);
     });
 }
 
@@ -245,10 +248,10 @@ fn swapoff_vs_lookup() {
 
 /// A bound that is read beside a swapoff is that of before or that of after, never of a swapfile half emptied.
 #[test]
-fn swapoff_vs_count_at_most() {
-    explore("swapoff_vs_count_at_most", Some(3), || {
+fn swapoff_vs_count_upper_bound() {
+    explore("swapoff_vs_count_upper_bound", Some(3), || {
         let table = table(&[(0, A), (REGION, A)]);
-        let reader = spawn(&table, |table| table.count_at_most(A));
+        let reader = spawn(&table, |table| table.count_upper_bound(A));
         assert_eq!(table.swapoff(TYPE), Ok(2));
         let count = reader.join().unwrap();
         assert!(count == 0 || count == 2, "{count}");
@@ -322,7 +325,7 @@ fn swapoff_vs_migrate() {
         assert_eq!(table.swapoff(TYPE), Ok(3));
         assert!([0, 2, 3].contains(&migration.join().unwrap()));
         table.swapon(TYPE, 2 * REGION).unwrap();
-        assert_eq!(table.count_at_most(A) + table.count_at_most(B), 0);
+        assert_eq!(table.count_upper_bound(A) + table.count_upper_bound(B), 0);
         assert_eq!(table.runs(TYPE).count(), 0);
         table.validate().unwrap();
     });

@@ -355,7 +355,7 @@ fn the_counter_ends_the_hand_over_where_the_index_cannot() {
     for slot in 0..100 {
         memcgs.swap_out(of(4), entry(2 * slot), 1).unwrap();
     }
-    assert!(memcgs.records().count_at_most(of(4_100).id()) == 100);
+    assert!(memcgs.records().count_upper_bound(of(4_100).id()) == 100);
     memcgs.css_offline(of(4_100), 0).unwrap();
     let freed = memcgs.css_free(of(4_100)).unwrap();
     assert!(freed.stopped_by_hint);
@@ -537,7 +537,7 @@ fn swapoff_uncharges_who_has_records_there() {
 
 /// As after a restart: the table was kept, the cgroups were not.
 fn a_tree_is_made_over_a_table<L: RawMutex>() {
-    let records = SwapRecords::<L>::with_lock();
+    let records = SwapRecords::<L>::with_raw_mutex();
     records.swapon(ty(), PAGES).unwrap();
     let id = |id| MemcgId::new(id).unwrap();
     records.record_range(entry(5), 10, id(300)).unwrap();

@@ -72,7 +72,7 @@ fn an_index_that_forgets_needs_no_scan_after_clears() {
         assert_eq!(table.clear(entry(0, offset)), Ok(Some(id(2))));
     }
     assert_eq!(table.migration(id(2), id(3)).run().chunks_scanned, 0);
-    assert_eq!(table.count_at_most(id(2)), 0);
+    assert_eq!(table.count_upper_bound(id(2)), 0);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn an_id_that_shares_the_counter_stays_where_it_is() {
     ] {
         table.record(entry(0, offset), owner).unwrap();
     }
-    assert_eq!(table.count_at_most(old), 5);
+    assert_eq!(table.count_upper_bound(old), 5);
     assert_eq!(table.migrate(old, id(6)), 3);
     assert_eq!(
         (table.count(old), table.count(id(6)), table.count(other)),

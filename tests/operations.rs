@@ -63,7 +63,7 @@ fn operations_on_a_type_that_is_off_are_refused() {
     assert_eq!(table.swapoff(ty(3)), Err(all_off));
     assert_eq!(table.lookup(ent), None);
     assert_eq!(table.max_pages(ty(3)), None);
-    assert_eq!((table.count(id(1)), table.count_at_most(id(1))), (0, 0));
+    assert_eq!((table.count(id(1)), table.count_upper_bound(id(1))), (0, 0));
     assert_eq!(
         (table.runs(ty(3)).count(), table.runs_of(id(1)).count()),
         (0, 0)
@@ -217,19 +217,25 @@ fn who_is_recorded_where_he_is_already_counts_once() {
             assert_eq!(*table.record_range(start, nr, id(3)).unwrap(), [all]);
             assert_eq!(table.record(start, id(3)), Ok(Some(id(3))));
             assert_eq!(table.cmpxchg(start, id(3), id(3)), Ok(Exchange::Stored));
-            assert_eq!((table.count(id(3)), table.count_at_most(id(3))), (nr, nr));
+            assert_eq!(
+                (table.count(id(3)), table.count_upper_bound(id(3))),
+                (nr, nr)
+            );
             table.validate().unwrap();
         }
         // Where only some of them are his, those that were count once as well.
         table.record(entry(0, offset + nr / 2), id(4)).unwrap();
         table.record_range(start, nr, id(3)).unwrap();
-        assert_eq!((table.count_at_most(id(3)), table.count(id(4))), (nr, 0));
+        assert_eq!(
+            (table.count_upper_bound(id(3)), table.count(id(4))),
+            (nr, 0)
+        );
         table.validate().unwrap();
         table.clear_range(start, nr).unwrap();
         // Nobody is no owner either.
         table.clear_range(start, nr).unwrap();
         assert_eq!(
-            (table.clear(start), table.count_at_most(id(3))),
+            (table.clear(start), table.count_upper_bound(id(3))),
             (Ok(None), 0)
         );
         table.validate().unwrap();
@@ -312,7 +318,7 @@ fn runs_go_over_chunks_and_regions_and_not_over_types() {
     // An id that shares the counter is looked for in the same regions, and is not found.
     assert_eq!(table.runs_of(id(7 + 4096)).count(), 0);
     assert_eq!(table.count(id(7 + 4096)), 0);
-    assert_eq!(table.count_at_most(id(7 + 4096)), long.len + 101);
+    assert_eq!(table.count_upper_bound(id(7 + 4096)), long.len + 101);
 }
 
 #[test]

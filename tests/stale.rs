@@ -46,7 +46,7 @@ unsafe impl RawMutex for Late {
     }
 }
 
-static TABLE: SwapRecords<Late> = SwapRecords::with_lock();
+static TABLE: SwapRecords<Late> = SwapRecords::with_raw_mutex();
 const TYPE: SwapType = SwapType::new(0).unwrap();
 const PAGES: u64 = 2 * REGION_ENTRIES as u64;
 const A: MemcgId = MemcgId::new(1).unwrap();

@@ -26,7 +26,7 @@ fn entry(offset: u64) -> SwapEntry {
 /// Two writers of every second slot each, over the border of a region, and a thread that migrates what
 /// they record. At the end each slot has its writer's last id, or what that id was migrated to.
 fn disjoint_slots_keep_their_last_owner<L: RawMutex + Send + Sync>() {
-    let table = SwapRecords::<L>::with_lock();
+    let table = SwapRecords::<L>::with_raw_mutex();
     table.swapon(entry(0).swap_type(), 2 * REGION).unwrap();
     let first = REGION - SLOTS;
     let done = AtomicBool::new(false);
@@ -133,7 +133,7 @@ fn everything_races_with_swapon_and_swapoff() {
             assert!(owner.is_some());
             table.swapoff(ty).unwrap();
             assert_eq!((table.lookup(ent), table.runs(ty).count()), (None, 0));
-            assert_eq!(table.count_at_most(id(2000)), 0);
+            assert_eq!(table.count_upper_bound(id(2000)), 0);
         }
     });
     // Off, on again, and nobody there any more: it is empty, whoever was late.

@@ -37,7 +37,7 @@ fn raw(id: Option<MemcgId>) -> u16 {
 impl<L: RawMutex> Ours<L> {
     /// A swapfile of this many slots whose scan uses this backend.
     pub fn with_backend(slots: usize, backend: Backend) -> io::Result<Self> {
-        Self::on(SwapRecords::with_lock().with_backend(backend), slots)
+        Self::on(SwapRecords::with_raw_mutex().with_backend(backend), slots)
     }
 
     fn on(table: SwapRecords<L>, slots: usize) -> io::Result<Self> {
@@ -57,7 +57,7 @@ impl<L: RawMutex> Ours<L> {
 
     /// How many records the index says that there are.
     pub fn count(&self, of: u16) -> u64 {
-        self.0.count_at_most(id(of))
+        self.0.count_upper_bound(id(of))
     }
 }
 
@@ -94,7 +94,7 @@ impl<L: RawMutex + Send + Sync> Ours<L> {
 
 impl<L: RawMutex + Send + Sync> Operations for Ours<L> {
     fn with_slots(slots: usize) -> io::Result<Self> {
-        Self::on(SwapRecords::with_lock(), slots)
+        Self::on(SwapRecords::with_raw_mutex(), slots)
     }
 
     #[inline]

@@ -26,7 +26,7 @@ pub(crate) struct Reparented {
 
 impl Reparented {
     pub(crate) fn new() -> Result<Self, String> {
-        let memcgs = Memcgs::with_lock();
+        let memcgs = Memcgs::with_raw_mutex();
         memcgs
             .swapon(SWAP_TYPE, SLOTS)
             .map_err(|error| error.to_string())?;

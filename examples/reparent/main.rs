@@ -161,7 +161,7 @@ fn dying(slots: u64) -> Vec<Dying> {
 fn fill(slots: u64, all_dying: &[Dying]) -> Result<Tables, String> {
     let index = |n: u64| usize::try_from(n).expect("below the map's size, which is in memory");
     let tables = Tables {
-        ours: SwapRecords::with_lock(),
+        ours: SwapRecords::with_raw_mutex(),
         of_2014: Loop2014::new(index(slots))
             .map_err(|error| format!("no memory for the table of 2014: {error}; see --gib"))?,
     };

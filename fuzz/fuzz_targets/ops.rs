@@ -8,7 +8,7 @@ use swap_records_fuzz::TableOps;
 use swap_records_fuzz::oracle::{AT_FIRST, Both};
 
 fn agrees<L: RawMutex + Send + Sync>(input: &TableOps) {
-    let table = SwapRecords::<L>::with_lock().with_backend(input.backend);
+    let table = SwapRecords::<L>::with_raw_mutex().with_backend(input.backend);
     let mut both = Both::new(&table);
     for (done, op) in AT_FIRST.iter().chain(&input.ops).enumerate() {
         both.apply(op);

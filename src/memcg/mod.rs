@@ -138,15 +138,15 @@ impl Memcgs {
     /// [`create`](Self::create) or [`swapon`](Self::swapon).
     #[must_use]
     pub const fn new() -> Self {
-        Self::with_lock()
+        Self::with_raw_mutex()
     }
 }
 
 impl<L: RawMutex> Memcgs<L> {
-    /// As [`new`](Memcgs::new), with the lock of your choice: see [`SwapRecords::with_lock`].
+    /// As [`new`](Memcgs::new), with the lock of your choice: see [`SwapRecords::with_raw_mutex`].
     #[must_use]
-    pub const fn with_lock() -> Self {
-        Self::over(SwapRecords::with_lock())
+    pub const fn with_raw_mutex() -> Self {
+        Self::over(SwapRecords::with_raw_mutex())
     }
 
     const fn over(records: SwapRecords<L>) -> Self {
@@ -165,7 +165,7 @@ impl<L: RawMutex> Memcgs<L> {
 
 impl<L: RawMutex> Default for Memcgs<L> {
     fn default() -> Self {
-        Self::with_lock()
+        Self::with_raw_mutex()
     }
 }
 

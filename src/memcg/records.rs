@@ -46,9 +46,9 @@ impl<'a, L: RawMutex> Records<'a, L> {
         self.0.count(id)
     }
 
-    /// [`SwapRecords::count_at_most`].
-    pub fn count_at_most(self, id: MemcgId) -> u64 {
-        self.0.count_at_most(id)
+    /// [`SwapRecords::count_upper_bound`].
+    pub fn count_upper_bound(self, id: MemcgId) -> u64 {
+        self.0.count_upper_bound(id)
     }
 
     /// [`SwapRecords::runs`].

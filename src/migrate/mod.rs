@@ -96,7 +96,7 @@ pub struct Migrated {
     pub longest_hold: u64,
     /// Whether the hint ended it, and not the end of the table.
     pub stopped_by_hint: bool,
-    /// [`count_at_most`](SwapRecords::count_at_most) of the old id at the end: 0 if the migration got to
+    /// [`count_upper_bound`](SwapRecords::count_upper_bound) of the old id at the end: 0 if the migration got to
     /// the end of the table and nobody recorded the old id meanwhile, unless another id shares its counter
     /// (then [`count`](SwapRecords::count) knows).
     pub left_at_most: u64,
@@ -282,7 +282,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         }
         Migrated {
             chunks_skipped: self.chunks - self.so_far.chunks_scanned,
-            left_at_most: self.table.count_at_most(self.job.old),
+            left_at_most: self.table.count_upper_bound(self.job.old),
             ..self.so_far
         }
     }

@@ -64,7 +64,7 @@ pub type History = [Vec<Event>; MOST_THREADS];
 /// Where they cannot; and at an operation that is not one on entries.
 pub fn explains_all<L: RawMutex + Send + Sync>(lists: &[Vec<Op>]) {
     assert!(lists.len() <= MOST_THREADS);
-    let table = SwapRecords::<L>::with_lock();
+    let table = SwapRecords::<L>::with_raw_mutex();
     table.swapon(ty(0), SHARED_PAGES).unwrap();
     let clock = AtomicU64::new(0);
     let (start, waiting) = (Barrier::new(lists.len()), AtomicUsize::new(lists.len()));

@@ -293,7 +293,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
             Op::Count(id) => {
                 let id = self::id(id);
                 assert_eq!(table.count(id), self.map.count(id));
-                assert_eq!(table.count_at_most(id), self.map.count_of_counter(id));
+                assert_eq!(table.count_upper_bound(id), self.map.count_of_counter(id));
             }
             Op::Runs(of) => {
                 let runs: Vec<_> = table.runs(ty(of)).collect();

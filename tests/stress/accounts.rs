@@ -43,7 +43,7 @@ impl Account {
 pub fn gains_and_losses_add_up_to_what_is_there<L: RawMutex + Send + Sync>() {
     /// Ids of the swapfile that comes and goes: its own, so that a hand-over of them is none of the others'.
     const GUEST: u16 = 20;
-    let table = SwapRecords::<L>::with_lock();
+    let table = SwapRecords::<L>::with_raw_mutex();
     table.swapon(ALWAYS_ON, PAGES).unwrap();
     let done = AtomicBool::new(false);
     let (all, guests, dropped) = thread::scope(|s| {
@@ -87,7 +87,7 @@ pub fn gains_and_losses_add_up_to_what_is_there<L: RawMutex + Send + Sync>() {
         assert_eq!(all.of(number), counted, "gains less losses of {number}");
         let id = id(number);
         assert_eq!(
-            (table.count(id), table.count_at_most(id)),
+            (table.count(id), table.count_upper_bound(id)),
             (counted, counted)
         );
     }

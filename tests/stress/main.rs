@@ -70,7 +70,7 @@ fn hand_over<L: RawMutex + Send + Sync>(
         1 => table.migration(old, new).threads(3).run().moved,
         2 => {
             // It says what is there, more or less: others write meanwhile.
-            let hint = || table.count_at_most(old) + 3;
+            let hint = || table.count_upper_bound(old) + 3;
             table.migration(old, new).memsw_hint(&hint).run().moved
         }
         _ => {

@@ -31,7 +31,7 @@ fn fits(wrote: Option<MemcgId>, holds: Option<MemcgId>) -> bool {
 /// Each thread has slots of its own, so it knows what it will find there: what it wrote last, or who inherited
 /// that. Nobody else's writes, not even of neighbours in the same vector, may be seen there.
 pub fn every_slot_holds_what_its_thread_wrote_last_or_its_heir<L: RawMutex + Send + Sync>() {
-    let table = SwapRecords::<L>::with_lock();
+    let table = SwapRecords::<L>::with_raw_mutex();
     table.swapon(ALWAYS_ON, PAGES).unwrap();
     let done = AtomicBool::new(false);
     let wrote: Vec<BTreeMap<u64, Option<MemcgId>>> = thread::scope(|s| {
@@ -74,7 +74,7 @@ pub fn every_slot_holds_what_its_thread_wrote_last_or_its_heir<L: RawMutex + Sen
         assert_eq!(left + moved, owned, "records of {old} and its heir");
         assert_eq!(table.migrate(old, heir(old)), left);
         assert_eq!(
-            (table.count_at_most(old), table.count(heir(old))),
+            (table.count_upper_bound(old), table.count(heir(old))),
             (0, owned)
         );
     }

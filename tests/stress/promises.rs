@@ -49,7 +49,7 @@ fn assert_owned<L: RawMutex>(
 pub fn every_hand_over_moves_what_nobody_else_touches<L: RawMutex + Send + Sync>() {
     let [first, _] = there_and_back(0);
     let stay = [7, REGION + 7].map(|offset| entry(ALWAYS_ON, offset));
-    let table = SwapRecords::<L>::with_lock();
+    let table = SwapRecords::<L>::with_raw_mutex();
     table.swapon(ALWAYS_ON, PAGES).unwrap();
     for stays in stay {
         table.record(stays, first).unwrap();
@@ -84,7 +84,7 @@ pub fn what_a_swapoff_dropped_stays_dropped<L: RawMutex + Send + Sync>() {
     /// The ids in this circle are handed on in it.
     const CIRCLE: u16 = 3;
     let next = |owner: MemcgId| id(owner.get() % CIRCLE + 1);
-    let table = SwapRecords::<L>::with_lock();
+    let table = SwapRecords::<L>::with_raw_mutex();
     let done = AtomicBool::new(false);
     thread::scope(|s| {
         let (table, done) = (&table, &done);
@@ -134,7 +134,7 @@ pub fn hand_overs_on_threads_miss_nothing<L: RawMutex + Send + Sync>() {
     const REGIONS: u64 = if cfg!(miri) { 9 } else { 800 };
     let [first, _] = there_and_back(0);
     let of_all = |ty| (0..REGIONS).map(move |region| entry(ty, region * REGION + region % 64));
-    let table = SwapRecords::<L>::with_lock();
+    let table = SwapRecords::<L>::with_raw_mutex();
     table.swapon(ALWAYS_ON, REGIONS * REGION).unwrap();
     for stays in of_all(ALWAYS_ON) {
         table.record(stays, first).unwrap();
