@@ -1,34 +1,30 @@
 //! Records by several threads, in one region and in regions of their own, with a lock that spins and
 //! with one that sleeps.
 
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/mod.rs"]
-mod support;
-
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use fastrand::Rng;
 
-use support::ours::Ours;
-use support::peers::Operations;
-use support::peers::linux_2024::Linux2024;
-use support::peers::loop_2014::Loop2014;
-use support::threads::together;
-use support::work::slot_and_id;
-use support::{REGION, index};
+use swap_records_benches::group;
+use swap_records_benches::ours::Ours;
+use swap_records_benches::threads::together;
+use swap_records_benches::work::slot_and_id;
+use swap_records_benches::{REGION, index};
+use swap_records_sim::tables::Linux2024;
+use swap_records_sim::tables::Loop2014;
+use swap_records_sim::tables::Table;
 
 const MOST_THREADS: usize = 8;
 /// Records of all threads together in an iteration: far longer than a thread takes to start.
 const COUNT: u64 = 1 << 18;
 
-fn contention<P: Operations>(criterion: &mut Criterion, name: &str) {
+fn contention<P: Table>(criterion: &mut Criterion, name: &str) {
     let table = P::with_slots(MOST_THREADS * REGION).expect("memory for a map");
     table.record_range(0, MOST_THREADS * REGION, 1);
     for (place, apart) in [("same_region", 0), ("different_regions", REGION)] {
-        let mut group = bench::group(criterion, place);
-        group.throughput(bench::ids(COUNT));
+        let mut group = group::group(criterion, place);
+        group.throughput(group::ids(COUNT));
         for threads in [1, 2, 4, MOST_THREADS] {
             let each = COUNT / threads as u64;
             let work = |thread: usize| {

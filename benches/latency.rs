@@ -5,18 +5,15 @@
 //! An operation is due every 10 us. What was due while one of them waited is counted as if it had
 //! waited, too (correction for coordinated omission).
 
-#[path = "support/mod.rs"]
-mod support;
-
 use std::time::Duration;
 
-use support::latency::{QUANTILES, beside_hand_overs};
-use support::ours::Ours;
-use support::peers::Operations;
-use support::peers::loop_2014::Loop2014;
-use support::synthetic::{size, threads};
-use support::work::{before_tails, slot_and_id, tails};
-use support::{REGION, index};
+use swap_records_benches::latency::{QUANTILES, beside_hand_overs};
+use swap_records_benches::ours::Ours;
+use swap_records_benches::work::{before_tails, slot_and_id, tails};
+use swap_records_benches::{REGION, index};
+use swap_records_sim::tables::Loop2014;
+use swap_records_sim::tables::Table;
+use swap_records_sim::{size, threads};
 
 /// Who owns all slots but the tails, and whose records go there and back.
 const LIVE: u16 = 1;
@@ -28,7 +25,7 @@ fn main() -> Result<(), String> {
     let (slots, time) = if test {
         (64 * REGION, Duration::from_millis(20))
     } else {
-        let size = size::from_env(2)?;
+        let size = size::from_env(2).map_err(|error| error.to_string())?;
         if let Some(note) = size.note {
             println!("note: {note}");
         }
@@ -45,19 +42,19 @@ fn main() -> Result<(), String> {
         let ours: Ours = Ours::with_slots(slots).map_err(refused)?;
         ours.fill(LIVE, threads());
         measure("swap-records", &ours, slots, time, |old, new| {
-            ours.hand_over(old, new)
+            ours.migrate(old, new)
         });
     }
     let of_2014: Loop2014 = Loop2014::with_slots(slots).map_err(refused)?;
     of_2014.preset(0, slots, LIVE);
     measure("2014 loop", &of_2014, slots, time, |old, new| {
-        of_2014.hand_over(old, new)
+        of_2014.migrate(old, new)
     });
     Ok(())
 }
 
 /// Both operations, a line each.
-fn measure<P: Operations>(
+fn measure<P: Table>(
     name: &str,
     table: &P,
     slots: usize,

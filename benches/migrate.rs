@@ -1,24 +1,20 @@
 //! Hand-overs: of every kind of map, of many and of few records, by every backend, from each level
 //! of the memory.
 
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/mod.rs"]
-mod support;
-
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use swap_records::{Backend, RawSpinLock};
 
-use support::ours::Ours;
-use support::peers::iterator_loop::{IteratorLoop, Level};
-use support::peers::loop_2014::Loop2014;
-use support::peers::roaring_sets::RoaringSets;
-use support::peers::u64_words::U64Words;
-use support::peers::{Operations, Reparent};
-use support::synthetic::{self, Family, Map, into_table};
-use support::work::tails;
-use support::{LIVE, SEED, index, ours};
+use swap_records_benches::group;
+use swap_records_benches::ours::Ours;
+use swap_records_benches::peers::iterator_loop::{IteratorLoop, Level};
+use swap_records_benches::peers::roaring_sets::RoaringSets;
+use swap_records_benches::work::tails;
+use swap_records_benches::{LIVE, SEED, index, ours};
+use swap_records_sim::tables::Loop2014;
+use swap_records_sim::tables::Table;
+use swap_records_sim::tables::U64Words;
+use swap_records_sim::{self as sim, Family, Map};
 
 /// What a full scan is after, and who gets it. Above the ids of all families.
 const TAILS: (u16, u16) = (20_001, 20_002);
@@ -41,8 +37,8 @@ fn backends() -> impl Iterator<Item = Backend> {
 /// A table with this map, on this backend.
 fn filled(map: &Map, backend: Backend) -> Ours<RawSpinLock> {
     let table = Ours::with_backend(index(map.slots()), backend).expect("memory for a map");
-    let record = into_table(&table.0, ours::TYPE);
-    map.fill(synthetic::threads(), record, |_| ());
+    let record = table.sink();
+    map.fill(sim::threads(), record, |_| ());
     table
 }
 
@@ -68,23 +64,23 @@ fn shuttle(
 }
 
 /// A peer with the same map and tails.
-fn peer<P: Reparent>(map: &Map) -> P {
+fn peer<P: Table>(map: &Map) -> P {
     let slots = index(map.slots());
     let mut ids = vec![0; slots];
-    map.fill_slice(synthetic::threads(), &mut ids, |_| ());
-    let mut peer = P::with_slots(slots).expect("memory for a map");
+    map.fill_slice(sim::threads(), &mut ids, |_| ());
+    let peer = P::with_slots(slots).expect("memory for a map");
     for (slot, id) in ids.into_iter().enumerate() {
-        peer.set(slot, 1, id);
+        peer.record_range(slot, 1, id);
     }
-    tails(slots).for_each(|slot| peer.set(slot, 1, TAILS.0));
+    tails(slots).for_each(|slot| peer.record_range(slot, 1, TAILS.0));
     peer
 }
 
 /// All of every region must be looked through.
 fn full_scan(criterion: &mut Criterion) {
     for (size, slots) in SIZES {
-        let mut group = bench::group(criterion, "full_scan");
-        group.throughput(bench::ids(slots as u64));
+        let mut group = group::group(criterion, "full_scan");
+        group.throughput(group::ids(slots as u64));
         let map = Map::new(Family::Interleaved(LIVE), slots as u64, SEED);
         let records = tails(slots).count() as u64;
         for backend in backends() {
@@ -94,16 +90,16 @@ fn full_scan(criterion: &mut Criterion) {
             }
             let id = BenchmarkId::new(backend.to_string(), size);
             shuttle(&mut group, id, TAILS, records, |old, new| {
-                table.hand_over(old, new)
+                table.migrate(old, new)
             });
         }
-        let mut of_2014: Loop2014 = peer(&map);
+        let of_2014: Loop2014 = peer(&map);
         let id = BenchmarkId::new("2014_loop", size);
         shuttle(&mut group, id, TAILS, records, |old, new| {
             of_2014.migrate(old, new)
         });
         drop(of_2014);
-        let mut words: U64Words = peer(&map);
+        let words: U64Words = peer(&map);
         let id = BenchmarkId::new("u64_words", size);
         shuttle(&mut group, id, TAILS, records, |old, new| {
             words.migrate(old, new)
@@ -129,15 +125,13 @@ fn remains(criterion: &mut Criterion) {
         ("jobs", Family::Jobs, 0),
         ("uniform", Family::Uniform, 0),
     ];
-    let mut group = bench::group(criterion, "remains");
+    let mut group = group::group(criterion, "remains");
     for (name, family, turnovers) in families {
         for k in [0, 1, 1_000, 10_000, 100_000] {
             let map = Map::new(family, LARGE as u64 / 8, SEED).aged(turnovers);
             let table = filled(&map.remains(DYING.0, k), Backend::detect());
             let id = BenchmarkId::new(name, k);
-            shuttle(&mut group, id, DYING, k, |old, new| {
-                table.hand_over(old, new)
-            });
+            shuttle(&mut group, id, DYING, k, |old, new| table.migrate(old, new));
         }
     }
     group.finish();
@@ -145,21 +139,19 @@ fn remains(criterion: &mut Criterion) {
 
 /// Few records, by every backend, and by sets of slots.
 fn remains_by_backend(criterion: &mut Criterion) {
-    let mut group = bench::group(criterion, "remains_by_backend");
+    let mut group = group::group(criterion, "remains_by_backend");
     for k in [1_000, 10_000, 100_000] {
         let map = Map::new(Family::Interleaved(LIVE), LARGE as u64 / 8, SEED);
         let map = map.remains(DYING.0, k);
-        let mut sets = RoaringSets::with_slots(index(map.slots())).expect("memory for a map");
+        let sets = RoaringSets::with_slots(index(map.slots())).expect("memory for a map");
         // Other ids need no set: none of them is handed over.
         for run in filled(&map, Backend::detect()).0.runs_of(ours::id(DYING.0)) {
-            sets.set(index(run.start.offset()), index(run.len), DYING.0);
+            sets.record_range(index(run.start.offset()), index(run.len), DYING.0);
         }
         for backend in backends() {
             let table = filled(&map, backend);
             let id = BenchmarkId::new(backend.to_string(), k);
-            shuttle(&mut group, id, DYING, k, |old, new| {
-                table.hand_over(old, new)
-            });
+            shuttle(&mut group, id, DYING, k, |old, new| table.migrate(old, new));
         }
         let id = BenchmarkId::new("roaring_sets", k);
         shuttle(&mut group, id, DYING, k, |old, new| sets.migrate(old, new));
@@ -169,15 +161,15 @@ fn remains_by_backend(criterion: &mut Criterion) {
 
 /// An id that owns everything.
 fn dense(criterion: &mut Criterion) {
-    let mut group = bench::group(criterion, "dense");
+    let mut group = group::group(criterion, "dense");
     for (size, slots) in SIZES {
-        group.throughput(bench::ids(slots as u64));
+        group.throughput(group::ids(slots as u64));
         for backend in backends() {
             let table: Ours = Ours::with_backend(slots, backend).expect("memory for a map");
-            table.fill(DYING.0, synthetic::threads());
+            table.fill(DYING.0, sim::threads());
             let id = BenchmarkId::new(backend.to_string(), size);
             shuttle(&mut group, id, DYING, slots as u64, |old, new| {
-                table.hand_over(old, new)
+                table.migrate(old, new)
             });
         }
     }

@@ -1,9 +1,4 @@
-//! Operations on one entry: in order, anywhere in a small map, anywhere in a large one.
-
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/mod.rs"]
-mod support;
+//! Table on one entry: in order, anywhere in a small map, anywhere in a large one.
 
 use std::cell::LazyCell;
 use std::time::Duration;
@@ -11,30 +6,31 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 
-use support::ours::Ours;
-use support::peers::Operations;
-use support::peers::dash::Dash;
-use support::peers::linux_2024::Linux2024;
-use support::peers::loop_2014::Loop2014;
-use support::synthetic::{self, Family, Map};
-use support::work::{
+use swap_records_benches::group;
+use swap_records_benches::ours::Ours;
+use swap_records_benches::peers::dash::Dash;
+use swap_records_benches::work::{
     clear_random, cmpxchg_there_and_back, lookup_random, record_free, record_random,
     record_sequential, swaps,
 };
-use support::{LIVE, SEED, index, timed};
+use swap_records_benches::{LIVE, SEED, index, timed};
+use swap_records_sim::tables::Linux2024;
+use swap_records_sim::tables::Loop2014;
+use swap_records_sim::tables::Table;
+use swap_records_sim::{self as sim, Family, Map};
 
 /// 2 MiB and 256 MiB of table.
 const HOT: usize = 1 << 20;
 const DRAM: usize = 1 << 27;
-/// Operations in an iteration.
+/// Table in an iteration.
 const COUNT: u64 = 1 << 14;
 
 /// Every slot owned.
-fn filled<P: Operations>(slots: usize) -> P {
+fn filled<P: Table>(slots: usize) -> P {
     let table = P::with_slots(slots).expect("memory for a map");
     let map = Map::new(Family::Interleaved(LIVE), slots as u64, SEED);
     map.fill(
-        synthetic::threads(),
+        sim::threads(),
         |start, len, id| match len {
             1 => _ = table.record(index(start), id),
             _ => table.record_range(index(start), index(len), id),
@@ -45,7 +41,7 @@ fn filled<P: Operations>(slots: usize) -> P {
 }
 
 /// All operations, in slots anywhere.
-fn anywhere<P: Operations>(criterion: &mut Criterion, name: &str, size: &str, slots: usize) {
+fn anywhere<P: Table>(criterion: &mut Criterion, name: &str, size: &str, slots: usize) {
     // Filled only if one of these is to run.
     let table = LazyCell::new(|| filled::<P>(slots));
     let id = || BenchmarkId::new(name, size);
@@ -101,13 +97,13 @@ fn anywhere<P: Operations>(criterion: &mut Criterion, name: &str, size: &str, sl
 }
 
 fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
-    let mut group = bench::group(criterion, name);
-    group.throughput(bench::ids(COUNT));
+    let mut group = group::group(criterion, name);
+    group.throughput(group::ids(COUNT));
     group
 }
 
 /// Records, one slot after the other, round and round.
-fn in_order<P: Operations>(criterion: &mut Criterion, name: &str, slots: usize) {
+fn in_order<P: Table>(criterion: &mut Criterion, name: &str, slots: usize) {
     // Filled only if one of these is to run.
     let table = LazyCell::new(|| filled::<P>(slots));
     let mut group = group(criterion, "record");

@@ -1,18 +1,14 @@
 //! Ranges of entries, as folios come and go.
 
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/mod.rs"]
-mod support;
-
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
-use support::index;
-use support::ours::Ours;
-use support::peers::Operations;
-use support::peers::linux_2024::Linux2024;
-use support::peers::loop_2014::Loop2014;
-use support::work::{record_ranges, sum_of};
+use swap_records_benches::group;
+use swap_records_benches::index;
+use swap_records_benches::ours::Ours;
+use swap_records_benches::work::{record_ranges, sum_of};
+use swap_records_sim::tables::Linux2024;
+use swap_records_sim::tables::Loop2014;
+use swap_records_sim::tables::Table;
 
 /// 32 MiB of table: more than the private caches hold.
 const SLOTS: usize = 1 << 24;
@@ -20,10 +16,10 @@ const SLOTS: usize = 1 << 24;
 const COUNT: u64 = 1 << 14;
 
 /// Swaps folios of `nr` pages out into free slots, and in again.
-fn out_and_in<P: Operations>(criterion: &mut Criterion, name: &str) {
+fn out_and_in<P: Table>(criterion: &mut Criterion, name: &str) {
     let table = P::with_slots(SLOTS).expect("memory for a map");
-    let mut group = bench::group(criterion, "record_and_clear_ranges");
-    group.throughput(bench::ids(COUNT * 2));
+    let mut group = group::group(criterion, "record_and_clear_ranges");
+    group.throughput(group::ids(COUNT * 2));
     for nr in [1, 8, 64, 512] {
         let mut from = 0;
         group.bench_function(BenchmarkId::new(name, nr), |bencher| {
@@ -44,10 +40,10 @@ fn out_and_in<P: Operations>(criterion: &mut Criterion, name: &str) {
 }
 
 /// Records folios of `nr` pages over others.
-fn over<P: Operations>(criterion: &mut Criterion, name: &str) {
+fn over<P: Table>(criterion: &mut Criterion, name: &str) {
     let table = P::with_slots(SLOTS).expect("memory for a map");
-    let mut group = bench::group(criterion, "record_ranges");
-    group.throughput(bench::ids(COUNT));
+    let mut group = group::group(criterion, "record_ranges");
+    group.throughput(group::ids(COUNT));
     for nr in [1, 8, 64, 512] {
         record_ranges(&table, 0..SLOTS, nr, 0);
         let mut from = 0;

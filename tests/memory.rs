@@ -2,14 +2,12 @@
 //! process's memory at that moment, so they hold one lock.
 #![cfg(all(target_os = "linux", feature = "std"))]
 
-mod ends;
-
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use ends::Ends;
 use swap_records::{MemcgId, REGION_ENTRIES, SwapEntry, SwapRecords, SwapType};
+use swap_records_oracle::Ends;
 
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -23,11 +21,8 @@ fn type_0() -> SwapType {
 
 /// Resident and virtual bytes of this process.
 fn memory() -> (u64, u64) {
-    let statm = procfs::process::Process::myself().unwrap().statm().unwrap();
-    (
-        statm.resident * procfs::page_size(),
-        statm.size * procfs::page_size(),
-    )
+    let memory = memory_stats::memory_stats().unwrap();
+    (memory.physical_mem as u64, memory.virtual_mem as u64)
 }
 
 /// Neither more resident nor more mapped than before, within a mebibyte.

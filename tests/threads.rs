@@ -1,15 +1,13 @@
 //! Threads that share a table, where each knows what it must find.
 
-mod ends;
-
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use ends::Ends;
 use lock_api::RawMutex;
 use swap_records::{
     EntryError, MemcgId, REGION_ENTRIES, RawSpinLock, SwapEntry, SwapRecords, SwapType,
 };
+use swap_records_oracle::Ends;
 
 const REGION: u64 = REGION_ENTRIES as u64;
 const ROUNDS: u64 = if cfg!(miri) { 2 } else { 40 };

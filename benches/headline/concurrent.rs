@@ -9,13 +9,13 @@ use hdrhistogram::Histogram;
 use crate::maps::{Maps, TAILS};
 use crate::measure::{Shuttle, pairs, timed_pairs};
 use crate::report::{Amount, Report};
-use crate::support::latency::{Latencies, QUANTILES, beside_hand_overs, histogram};
-use crate::support::ours::Ours;
-use crate::support::peers::Operations;
-use crate::support::work::{before_tails, slot_and_id};
-use crate::support::{REGION, synthetic, threads};
+use swap_records_benches::latency::{Latencies, QUANTILES, beside_hand_overs, histogram};
+use swap_records_benches::ours::Ours;
+use swap_records_benches::work::{before_tails, slot_and_id};
+use swap_records_benches::{REGION, threads};
+use swap_records_sim::tables::Table;
 
-/// Operations of all threads together, in each run.
+/// Table of all threads together, in each run.
 const COUNT: u64 = 1 << 22;
 
 /// Records by this many threads, each in a table of these, in the slots that `place` gives for the number
@@ -76,7 +76,7 @@ pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) -> Result<(),
         nr,
         |_| record(&[ours], 8, REGION, |_, slot| slot),
         |_| {
-            let threads = synthetic::threads().min(2);
+            let threads = swap_records_sim::threads().min(2);
             record(&[ours], threads, REGION, |_, slot| slot)
         },
     );
@@ -87,7 +87,7 @@ pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) -> Result<(),
 
 /// The full scan on two threads against one. They share one id, so that each scan finds all of them.
 pub(crate) fn full_scan_scaling(report: &mut Report, ours: &Ours, in_tails: u64, nr: usize) {
-    if synthetic::threads() < 2 {
+    if swap_records_sim::threads() < 2 {
         report.skip("migrate_2_threads_scaling", "there is one core");
         return;
     }
@@ -111,7 +111,7 @@ pub(crate) fn full_scan_scaling(report: &mut Report, ours: &Ours, in_tails: u64,
 
 /// Records at a steady rate while all of the map is handed over again and again.
 fn while_migrating(
-    table: &impl Operations,
+    table: &impl Table,
     slots: usize,
     in_tails: u64,
     at_least: Duration,
@@ -144,7 +144,7 @@ pub(crate) fn latency(report: &mut Report, maps: &Maps, nr: usize, at_least: Dur
         |_| {
             let in_tails = maps.complete_tails();
             let (ours, slots) = (&maps.ours, maps.slots);
-            let migrate = |old, new| ours.hand_over(old, new);
+            let migrate = |old, new| ours.migrate(old, new);
             let times = while_migrating(ours, slots, in_tails, at_least, migrate).times;
             all += &times;
             (in_tails, p9999(&times))
@@ -152,7 +152,7 @@ pub(crate) fn latency(report: &mut Report, maps: &Maps, nr: usize, at_least: Dur
         |_| {
             let in_tails = maps.complete_tails();
             let (of_2014, slots) = (&maps.of_2014, maps.slots);
-            let migrate = |old, new| of_2014.hand_over(old, new);
+            let migrate = |old, new| of_2014.migrate(old, new);
             let times = while_migrating(of_2014, slots, in_tails, at_least, migrate).times;
             all_2014 += &times;
             (in_tails, p9999(&times))

@@ -17,7 +17,7 @@ pub(crate) fn describe(slots: u64, gib: f64) -> Vec<String> {
     let huge = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
     vec![
         format!("processor: {processor}"),
-        format!("cores: {}", crate::support::synthetic::threads()),
+        format!("cores: {}", swap_records_sim::threads()),
         format!(
             "backend: {} (available: {})",
             Backend::detect(),

@@ -15,8 +15,6 @@ mod operations;
 mod read;
 mod report;
 mod scans;
-#[path = "../support/mod.rs"]
-mod support;
 mod svg;
 
 use std::path::PathBuf;
@@ -25,11 +23,12 @@ use std::time::Duration;
 
 use maps::Maps;
 use report::Report;
-use support::ours::Ours;
-use support::peers::loop_2014::Loop2014;
-use support::peers::{Operations, Pages};
-use support::synthetic::size;
-use support::{LIVE, REGION, index, timed};
+use swap_records_benches::ours::Ours;
+use swap_records_benches::{LIVE, REGION, index, timed};
+use swap_records_sim::Pages;
+use swap_records_sim::size;
+use swap_records_sim::tables::Loop2014;
+use swap_records_sim::tables::Table;
 
 const HELP: &str = "\
 Compares this crate with what a user would otherwise run, a line for each figure, then a table.
@@ -132,7 +131,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), String> {
     let size = match options.effort.slots {
         Some(slots) => size::Size { slots, note: None },
-        None => size::from_env(2)?,
+        None => size::from_env(2).map_err(|error| error.to_string())?,
     };
     // Whole regions, so that every one has an end of its own.
     let slots = size.slots / REGION as u64 * REGION as u64;

@@ -2,12 +2,13 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::support::ours::Ours;
-use crate::support::peers::loop_2014::Loop2014;
-use crate::support::peers::{Operations, Pages};
-use crate::support::synthetic::{self, Family, Map, into_table};
-use crate::support::work::{TAIL, tails};
-use crate::support::{LIVE, REGION, SEED, index, ours, timed};
+use swap_records_benches::ours::Ours;
+use swap_records_benches::work::{TAIL, tails};
+use swap_records_benches::{LIVE, REGION, SEED, index, timed};
+use swap_records_sim::Pages;
+use swap_records_sim::tables::Loop2014;
+use swap_records_sim::tables::Table;
+use swap_records_sim::{self as sim, Family, Map};
 
 /// The ids that stand at the end of every region, and those that get them.
 pub(crate) const TAILS: (u16, u16) = (LIVE + 1, LIVE + 2);
@@ -32,7 +33,7 @@ pub(crate) fn describe_generator(slots: u64) {
     let mut ids = vec![0; index(slots)];
     let rates = families.map(|(name, family)| {
         let map = Map::new(family, slots, SEED);
-        let ((), time) = timed(|| map.fill_slice(synthetic::threads(), &mut ids, |_| ()));
+        let ((), time) = timed(|| map.fill_slice(sim::threads(), &mut ids, |_| ()));
         format!("{name} {:.0}", slots as f64 / time.as_secs_f64() / 1e6)
     });
     println!("generator: {} million slots a second", rates.join(", "));
@@ -60,10 +61,10 @@ impl Maps {
         // It draws nothing where stderr is no terminal.
         let style = ProgressStyle::with_template("filling {wide_bar} {percent}%, {eta} left");
         let bar = ProgressBar::new(slots as u64).with_style(style.expect("a valid template"));
-        let record = into_table(&ours.0, ours::TYPE);
+        let record = ours.sink();
         let ((), time) = timed(|| {
             map.fill(
-                synthetic::threads(),
+                sim::threads(),
                 |start, len, id| {
                     record(start, len, id);
                     of_2014.preset(index(start), index(len), id);
@@ -96,7 +97,7 @@ impl Maps {
     /// Records each of these ids once in every region, in both.
     pub(crate) fn add_ids(&self, ids: std::ops::RangeInclusive<u16>) {
         assert!(usize::from(*ids.end()) < REGION - TAIL);
-        let threads = synthetic::threads();
+        let threads = sim::threads();
         std::thread::scope(|scope| {
             for thread in 0..threads {
                 let ids = ids.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::timed;
+use swap_records_benches::timed;
 
 /// Medians over pairs of runs, one of each side.
 #[derive(Clone, Copy, Debug)]

@@ -10,8 +10,9 @@ use swap_records::memcg::{Memcg, MemcgError, Memcgs};
 use crate::maps::{FEW, FEW_RECORDS, Maps};
 use crate::measure::{Shuttle, median, pairs};
 use crate::report::{Amount, Report};
-use crate::support::ours::{Ours, entry, id};
-use crate::support::{index, threads, timed};
+use swap_records_benches::ours::{Ours, entry, id};
+use swap_records_benches::{index, threads, timed};
+use swap_records_sim::tables::Table;
 
 /// The table of the large map under a tree: each id of the map is a child of the root. One more is the
 /// parent of those that are freed.
@@ -105,7 +106,7 @@ pub(crate) fn on_the_map(report: &mut Report, maps: Maps, nr: usize) -> Result<M
             // The next one gets them before the loop empties the caches.
             let next = tree.dying(&tree.slots, parent);
             dying.set(next.expect("there is no limit, and an id"));
-            let (moved, time) = timed(|| there.go(|old, new| of_2014.hand_over(old, new)));
+            let (moved, time) = timed(|| there.go(|old, new| of_2014.migrate(old, new)));
             assert_eq!(moved, FEW_RECORDS, "records moved");
             (moved, time)
         },

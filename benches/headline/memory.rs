@@ -4,8 +4,8 @@ use std::io;
 
 use crate::machine::resident;
 use crate::report::{Amount, Report};
-use crate::support::ours::Ours;
-use crate::support::peers::Operations;
+use swap_records_benches::ours::Ours;
+use swap_records_sim::tables::Table;
 
 /// A swapfile of 8 TiB, just turned on.
 pub(crate) fn swapon(report: &mut Report) -> Result<(), String> {

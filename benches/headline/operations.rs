@@ -1,19 +1,20 @@
-//! Operations on single entries and on ranges.
+//! Table on single entries and on ranges.
 
 use crate::measure::{Pairs, timed_pairs};
 use crate::report::{Amount, Report};
-use crate::support::ours::Ours;
-use crate::support::peers::bare_steps::BareSteps;
-use crate::support::peers::linux_2024::Linux2024;
-use crate::support::peers::{Operations, Pages};
-use crate::support::synthetic::{Family, Map};
-use crate::support::work::{
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU16, Ordering};
+use swap_records_benches::ours::Ours;
+use swap_records_benches::peers::bare_steps::BareSteps;
+use swap_records_benches::work::{
     cmpxchg_there_and_back, lookup_random, record_random, record_ranges, record_sequential, sum_of,
     swaps,
 };
-use crate::support::{LIVE, SEED, index};
-use std::hint::black_box;
-use std::sync::atomic::{AtomicU16, Ordering};
+use swap_records_benches::{LIVE, SEED, index};
+use swap_records_sim::Pages;
+use swap_records_sim::tables::Linux2024;
+use swap_records_sim::tables::Table;
+use swap_records_sim::{Family, Map};
 
 /// Our time over theirs; both did this many operations.
 fn row(report: &mut Report, name: &'static str, operations: u64, pairs: Pairs) {

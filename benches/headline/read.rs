@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::measure::median;
-pub(crate) use crate::support::peers::iterator_loop::Level;
-use crate::support::timed;
+pub(crate) use swap_records_benches::peers::iterator_loop::Level;
+use swap_records_benches::timed;
 
 /// The level that reads these words fastest.
 pub(crate) fn fastest(words: &[u64]) -> Level {

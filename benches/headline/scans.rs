@@ -7,13 +7,14 @@ use crate::maps::{FEW, FEW_RECORDS, MANY, MANY_RECORDS, Maps, NONE, TAILS};
 use crate::measure::{Pairs, Shuttle, pairs, timed_pairs};
 use crate::read;
 use crate::report::{Amount, Report};
-use crate::support::ours::{Ours, id};
-use crate::support::peers::iterator_loop::IteratorLoop;
-use crate::support::peers::roaring_sets::RoaringSets;
-use crate::support::peers::{Operations, Pages, Reparent};
-use crate::support::synthetic::{self, Family, Map};
-use crate::support::work::tails;
-use crate::support::{LIVE, SEED, index, threads, timed};
+use swap_records_benches::ours::{Ours, id};
+use swap_records_benches::peers::iterator_loop::IteratorLoop;
+use swap_records_benches::peers::roaring_sets::RoaringSets;
+use swap_records_benches::work::tails;
+use swap_records_benches::{LIVE, SEED, index, threads, timed};
+use swap_records_sim::Pages;
+use swap_records_sim::tables::Table;
+use swap_records_sim::{self as sim, Family, Map};
 
 /// The median times of a comparison.
 fn seconds(report: &mut Report, name: &'static str, pairs: Pairs) {
@@ -40,9 +41,9 @@ fn versus_2014(
     let pairs = timed_pairs(
         name,
         nr,
-        |_| there.go(|old, new| maps.ours.hand_over(old, new)),
+        |_| there.go(|old, new| maps.ours.migrate(old, new)),
         |_| {
-            let moved = their_there.go(|old, new| maps.of_2014.hand_over(old, new));
+            let moved = their_there.go(|old, new| maps.of_2014.migrate(old, new));
             assert_eq!(moved, records, "{name}: records moved");
             moved
         },
@@ -75,7 +76,7 @@ pub(crate) fn against_memory(
 ) -> Pages<u16> {
     let mut full = Shuttle(TAILS.0, TAILS.1);
     let mut full_scan = || {
-        let moved = full.go(|old, new| ours.hand_over(old, new));
+        let moved = full.go(|old, new| ours.migrate(old, new));
         assert_eq!(moved, in_tails, "full scan: records moved");
     };
     let words = ids.retype::<u64>();
@@ -100,7 +101,7 @@ pub(crate) fn against_memory(
     let pairs = timed_pairs(
         "a thousand remains",
         nr,
-        |_| few.go(|old, new| ours.hand_over(old, new)),
+        |_| few.go(|old, new| ours.migrate(old, new)),
         |_| {
             full_scan();
             FEW_RECORDS
@@ -112,7 +113,7 @@ pub(crate) fn against_memory(
 
 /// What two threads can read in the time of one: no scan can gain more by a second one.
 fn read_scaling(report: &mut Report, level: read::Level, words: &[u64], nr: usize) {
-    if synthetic::threads() < 2 {
+    if sim::threads() < 2 {
         report.skip("read_2_threads_scaling", "there is one core");
         return;
     }
@@ -149,9 +150,9 @@ pub(crate) fn against_roaring(
     let other = vec![1_u64; OTHER / size_of::<u64>()];
     let level = read::fastest(&other);
     let empty_caches = || black_box(read::read(level, black_box(&other)));
-    let mut sets = RoaringSets::over(ids);
+    let sets = RoaringSets::over(ids);
     for run in ours.0.runs_of(id(FEW.0)) {
-        sets.set(index(run.start.offset()), index(run.len), FEW.0);
+        sets.record_range(index(run.start.offset()), index(run.len), FEW.0);
     }
     let (mut there, mut their_there) = (Shuttle(FEW.0, FEW.1), Shuttle(FEW.0, FEW.1));
     // Both are short, so more pairs cost nothing.
@@ -160,7 +161,7 @@ pub(crate) fn against_roaring(
         nr * 3,
         |_| {
             empty_caches();
-            let (moved, time) = timed(|| there.go(|old, new| ours.hand_over(old, new)));
+            let (moved, time) = timed(|| there.go(|old, new| ours.migrate(old, new)));
             assert_eq!(moved, FEW_RECORDS, "records moved");
             (moved, time)
         },
@@ -184,7 +185,7 @@ pub(crate) fn small(report: &mut Report, slots: usize, nr: usize) -> Result<(), 
     map.fill_slice(1, plain.ids_mut(), |_| ());
     for slot in tails(slots) {
         ours.record(slot, TAILS.0);
-        plain.set(slot, 1, TAILS.0);
+        plain.record_range(slot, 1, TAILS.0);
     }
     let records = tails(slots).count() as u64;
     let (mut there, mut their_there) = (Shuttle(TAILS.0, TAILS.1), Shuttle(TAILS.0, TAILS.1));
@@ -193,7 +194,7 @@ pub(crate) fn small(report: &mut Report, slots: usize, nr: usize) -> Result<(), 
         nr * 5,
         |_| {
             (0..TIMES)
-                .map(|_| there.go(|old, new| ours.hand_over(old, new)))
+                .map(|_| there.go(|old, new| ours.migrate(old, new)))
                 .sum()
         },
         |_| {
@@ -210,7 +211,7 @@ pub(crate) fn small(report: &mut Report, slots: usize, nr: usize) -> Result<(), 
     let bytes = slots * size_of::<u16>() * index(TIMES);
     rates(report, "full_scan_l2_vs_vectorized_loop", bytes, pairs);
     for slot in 0..slots {
-        assert_eq!(ours.lookup(slot), plain.owner(slot), "slot {slot}");
+        assert_eq!(ours.lookup(slot), plain.lookup(slot), "slot {slot}");
     }
     Ok(())
 }
@@ -220,16 +221,18 @@ pub(crate) fn dense(report: &mut Report, ours: &Ours, mut ids: Pages<u16>, nr: u
     const IDS: (u16, u16) = (LIVE + 9, LIVE + 10);
     let slots = ours.slots();
     // Off and on: what the other measurements recorded is gone.
-    let dropped = ours.0.swapoff(crate::support::ours::TYPE);
+    let dropped = ours.0.swapoff(swap_records_benches::ours::TYPE);
     assert_eq!(dropped, Ok(slots as u64), "every slot had a record");
-    let on = ours.0.swapon(crate::support::ours::TYPE, slots as u64);
+    let on = ours
+        .0
+        .swapon(swap_records_benches::ours::TYPE, slots as u64);
     on.expect("the address space is there");
-    ours.fill(IDS.0, synthetic::threads());
+    ours.fill(IDS.0, sim::threads());
     let mut there = Shuttle(IDS.0, IDS.1);
     let pairs = pairs(
         "dense",
         nr,
-        |_| timed(|| there.go(|old, new| ours.hand_over(old, new))),
+        |_| timed(|| there.go(|old, new| ours.migrate(old, new))),
         |pair| {
             let owner = if pair.is_multiple_of(2) { IDS.1 } else { IDS.0 };
             let ((), time): ((), Duration) = timed(|| black_box(&mut ids[..]).fill(owner));

@@ -7,8 +7,6 @@ mod machine;
 mod pinned;
 mod plot;
 mod reparented;
-#[path = "../reparent/timed_lock.rs"]
-mod timed_lock;
 mod work;
 
 use std::io::{ErrorKind, Write};
@@ -18,11 +16,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use indicatif::HumanCount;
+use lexopt::prelude::*;
+use swap_records_sim::longest_hold;
+
 use machine::Machine;
 use pinned::Pinned;
 use plot::Curve;
 use reparented::Reparented;
-use timed_lock::longest_hold;
 use work::Work;
 
 const HELP: &str = "\
@@ -44,39 +45,37 @@ struct Options {
     svg: Option<PathBuf>,
 }
 
-fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+/// What the arguments ask for; `None` where they ask for help.
+fn options() -> Result<Option<Options>, lexopt::Error> {
     let mut options = Options {
         seconds: 10.0,
         svg: None,
     };
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--help" | "-h" => return Ok(None),
-            "--seconds" => {
-                let seconds = args.next().and_then(|text| text.parse().ok());
-                let seconds = seconds.filter(|seconds| (0.1..=86_400.0).contains(seconds));
-                let wrong = "--seconds: give a number from 0.1 to 86400, as in --seconds 10";
-                options.seconds = seconds.ok_or(wrong)?;
-            }
-            "--svg" => match args.next() {
-                Some(file) => options.svg = Some(file.into()),
-                None => return Err("--svg: give a file, as in --svg ids.svg".to_owned()),
-            },
-            _ => return Err(format!("`{arg}` is no flag of this example: see --help")),
+    let seconds = |text: &str| match text.parse() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("give a number from 0.1 to 86400, as in --seconds 10"),
+    };
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("seconds") => options.seconds = args.value()?.parse_with(seconds)?,
+            Long("svg") => options.svg = Some(args.value()?.into()),
+            Short('h') | Long("help") => return Ok(None),
+            _ => return Err(arg.unexpected()),
         }
     }
     Ok(Some(options))
 }
 
 fn main() -> ExitCode {
-    let options = match options(std::env::args().skip(1)) {
+    let options = match options() {
         Ok(Some(options)) => options,
         Ok(None) => {
             say(HELP);
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("css_free: {error}");
+            eprintln!("css_free: {error}; --help lists the flags");
             return ExitCode::from(2);
         }
     };
@@ -242,15 +241,7 @@ fn micros(time: Duration) -> String {
 
 /// With a comma between thousands.
 fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(n).to_string()
 }
 
 /// Prints a line. A reader that has seen enough and closed the pipe ends this program quietly.

@@ -7,8 +7,8 @@ use swap_records::memcg::{Memcg, MemcgError, Memcgs};
 use swap_records::{RawSpinLock, SwapEntry};
 
 use crate::machine::{Machine, Numbers, SWAP_TYPE};
-use crate::timed_lock::TimedLock;
 use crate::work::{SLICES, SLOTS};
+use swap_records_sim::TimedLock;
 
 /// What css_offline may scan: a region.
 const BUDGET: u64 = 32_768;

@@ -2,24 +2,18 @@
 //!
 //! `cargo run --release --example reparent`, `-- --gib 0.0625` for a small one.
 
-#[path = "../../benches/peers/mod.rs"]
-mod peers;
 mod report;
-#[path = "../../benches/synthetic/mod.rs"]
-mod synthetic;
-mod timed_lock;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use swap_records::{MemcgId, Migrated, RawSpinLock, SwapRecords, SwapType};
+use lexopt::prelude::*;
+use swap_records::{MemcgId, Migrated, RawSpinLock, SwapEntry, SwapRecords, SwapType};
+use swap_records_sim::tables::{Loop2014, Spin, Table};
+use swap_records_sim::{Family, Map, TimedLock, longest_hold, size, threads};
 
-use peers::Operations;
-use peers::loop_2014::{Loop2014, Spin};
 use report::{Line, bytes, count};
-use synthetic::{Family, Map, into_table, size};
-use timed_lock::{TimedLock, longest_hold};
 
 const HELP: &str = "\
 Reparents dying cgroups on a synthetic map, and the same with the loop of 2014.
@@ -58,28 +52,17 @@ struct Tables {
 }
 
 fn main() -> ExitCode {
-    let mut slots = 1 << 29;
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let parsed = match arg.as_str() {
-            "--help" | "-h" => {
-                report::say(HELP);
-                return ExitCode::SUCCESS;
-            }
-            "--gib" => match args.next() {
-                Some(text) => size::parse_gib(&text).map_err(|error| format!("--gib: {error}")),
-                None => Err("--gib: give the GiB of table, as in --gib 0.0625".to_owned()),
-            },
-            _ => Err(format!("`{arg}` is no flag of this example: see --help")),
-        };
-        match parsed {
-            Ok(n) => slots = n,
-            Err(error) => {
-                eprintln!("reparent: {error}");
-                return ExitCode::from(2);
-            }
+    let slots = match slots() {
+        Ok(Some(slots)) => slots,
+        Ok(None) => {
+            report::say(HELP);
+            return ExitCode::SUCCESS;
         }
-    }
+        Err(error) => {
+            eprintln!("reparent: {error}; --help lists the flags");
+            return ExitCode::from(2);
+        }
+    };
     match run(slots) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -87,6 +70,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The slots that the arguments ask for; `None` where they ask for help.
+fn slots() -> Result<Option<u64>, lexopt::Error> {
+    let mut slots = 1 << 29;
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("gib") => slots = args.value()?.parse_with(size::parse_gib)?,
+            Short('h') | Long("help") => return Ok(None),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Some(slots))
 }
 
 fn run(slots: u64) -> Result<(), String> {
@@ -100,7 +97,7 @@ fn run(slots: u64) -> Result<(), String> {
             bytes(size::bytes_needed(slots, 2)),
             bytes(available),
             // Rounded down, or it would not fit.
-            (size::gib_of(size::slots_carried(available, 2)) * 100.0).floor() / 100.0,
+            (size::gib_of(size::slots_that_fit(available, 2)) * 100.0).floor() / 100.0,
         ));
     }
     report::say(&format!(
@@ -162,7 +159,7 @@ fn fill(slots: u64, all_dying: &[Dying]) -> Result<Tables, String> {
     let index = |n: u64| usize::try_from(n).expect("below the map's size, which is in memory");
     let tables = Tables {
         ours: SwapRecords::with_raw_mutex(),
-        of_2014: Loop2014::new(index(slots))
+        of_2014: Loop2014::with_slots(index(slots))
             .map_err(|error| format!("no memory for the table of 2014: {error}; see --gib"))?,
     };
     tables
@@ -179,9 +176,17 @@ fn fill(slots: u64, all_dying: &[Dying]) -> Result<Tables, String> {
     // It draws nothing where stderr is no terminal.
     let style = ProgressStyle::with_template("filling {wide_bar} {percent}%, {eta} left");
     let bar = ProgressBar::new(slots).with_style(style.expect("a valid template"));
-    let record = into_table(&tables.ours, SWAP_TYPE);
+    let record = |start, len, id| {
+        let id = MemcgId::new(id).expect("every slot has an owner");
+        let start = SwapEntry::new(SWAP_TYPE, start).expect("a slot of the swapfile");
+        match len {
+            1 => tables.ours.record(start, id).map(drop),
+            _ => tables.ours.record_range(start, len, id).map(drop),
+        }
+        .expect("the swapfile is on and as large as the map");
+    };
     map.fill(
-        synthetic::threads(),
+        threads(),
         |start, len, id| {
             record(start, len, id);
             tables.of_2014.preset(index(start), index(len), id);
@@ -189,7 +194,6 @@ fn fill(slots: u64, all_dying: &[Dying]) -> Result<Tables, String> {
         |done| bar.inc(done),
     );
     bar.finish_and_clear();
-    drop(record);
     Ok(tables)
 }
 
@@ -203,7 +207,7 @@ impl Tables {
         let new = MemcgId::new(dying.parent).expect("not 0");
         let began = Instant::now();
         let (report, first) = timed(|| self.ours.migration(old, new).run());
-        let (moved_2014, first_2014) = timed(|| self.of_2014.hand_over(dying.id, dying.parent));
+        let (moved_2014, first_2014) = timed(|| self.of_2014.migrate(dying.id, dying.parent));
         let moved = report.moved;
         self.check(dying, moved, moved_2014)?;
 
@@ -211,8 +215,7 @@ impl Tables {
         while times.len() < 5 || times.len() < 101 && began.elapsed() < TIME_EACH {
             for (from, to) in [(new, old), (old, new)] {
                 let (again, time) = timed(|| self.ours.migration(from, to).run());
-                let (again_2014, time_2014) =
-                    timed(|| self.of_2014.hand_over(from.get(), to.get()));
+                let (again_2014, time_2014) = timed(|| self.of_2014.migrate(from.get(), to.get()));
                 same_count(dying, &again, again_2014, moved)?;
                 times.push(time);
                 times_2014.push(time_2014);
@@ -220,11 +223,10 @@ impl Tables {
         }
         // Timing each lock takes time, so the holds have hand-overs of their own.
         let (back, _) = longest_hold(|| self.ours.migration(new, old).run());
-        let back_2014 = self.of_2014.hand_over(dying.parent, dying.id);
+        let back_2014 = self.of_2014.migrate(dying.parent, dying.id);
         same_count(dying, &back, back_2014, moved)?;
         let (again, hold) = longest_hold(|| self.ours.migration(old, new).run());
-        let (again_2014, hold_2014) =
-            longest_hold(|| self.of_2014.hand_over(dying.id, dying.parent));
+        let (again_2014, hold_2014) = longest_hold(|| self.of_2014.migrate(dying.id, dying.parent));
         same_count(dying, &again, again_2014, moved)?;
         self.check(dying, again.moved, again_2014)?;
 

@@ -92,15 +92,7 @@ fn line(cells: &[String; 8], widths: &[usize; 8]) -> String {
 
 /// With a comma between thousands.
 pub(crate) fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    indicatif::HumanCount(n).to_string()
 }
 
 fn duration(time: Duration) -> String {

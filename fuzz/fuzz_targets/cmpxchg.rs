@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use swap_records::SwapRecords;
 use swap_records_fuzz::CmpxchgOps;
-use swap_records_fuzz::oracle::{Both, CMPXCHG_PAGES, Op};
+use swap_records_oracle::{Both, CMPXCHG_PAGES, Op};
 
 fuzz_target!(|ops: CmpxchgOps| {
     let table = SwapRecords::new();

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use swap_records::SwapRecords;
 use swap_records_fuzz::ManyOps;
-use swap_records_fuzz::oracle::{Both, MANY_AT_FIRST};
+use swap_records_oracle::{Both, MANY_AT_FIRST};
 
 fuzz_target!(|input: ManyOps| {
     let table = SwapRecords::new();

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use lock_api::RawMutex;
 use swap_records::{RawSpinLock, SwapRecords, parking_lot};
 use swap_records_fuzz::TableOps;
-use swap_records_fuzz::oracle::{AT_FIRST, Both};
+use swap_records_oracle::{AT_FIRST, Both};
 
 fn agrees<L: RawMutex + Send + Sync>(input: &TableOps) {
     let table = SwapRecords::<L>::with_raw_mutex().with_backend(input.backend);

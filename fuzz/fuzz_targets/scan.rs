@@ -3,7 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use swap_records::Backend;
-use swap_records_fuzz::{Content, oracle::backends};
+use swap_records_fuzz::Content;
+use swap_records_oracle::backends;
 
 /// How many entries a scan looks at, at most, between two looks at how many it found.
 fn at_once(stop_at: usize) -> usize {

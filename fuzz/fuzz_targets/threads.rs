@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use swap_records::{RawSpinLock, parking_lot};
 use swap_records_fuzz::ThreadOps;
-use swap_records_fuzz::oracle::history::explains_all;
+use swap_records_oracle::history::explains_all;
 
 fuzz_target!(|input: ThreadOps| {
     if input.parking_lot {

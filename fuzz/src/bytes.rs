@@ -4,8 +4,8 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use swap_records::{Backend, SwapEntry};
 
-use crate::oracle::history::MOST_THREADS;
-use crate::oracle::{
+use swap_records_oracle::history::MOST_THREADS;
+use swap_records_oracle::{
     BORDERS, CHUNK, CMPXCHG_OWNERS, CMPXCHG_SLOTS, Hint, IDS, MANY_BORDERS, MANY_PAGES, MOST_PAGES,
     Op, REGION, SHARED_SLOTS, SIZES, Slot, TYPES, backends,
 };

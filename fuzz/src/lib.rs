@@ -1,9 +1,6 @@
 //! The inputs of the fuzz targets, made of any bytes. They are bounded so that the fuzzer spends its
 //! time inside: few ids and slots, so that they meet, and offsets near the borders of something.
 
-#[path = "../../tests/oracle/mod.rs"]
-pub mod oracle;
-
 mod bytes;
 mod content;
 

@@ -4,8 +4,6 @@
 use core::ops::Range;
 use std::{format, string::ToString, vec, vec::Vec};
 
-use proptest::prelude::*;
-
 use super::{Backend, FEW, Found, MAX_BLOCK, MAX_ENTRIES, MAX_PIECE};
 use crate::sync::{AtomicU16, Ordering::Relaxed};
 
@@ -246,34 +244,43 @@ fn a_whole_region_and_more(backend: Backend) {
     }
 }
 
+/// Runs `case` with random numbers of `cases` seeds. The seed of the case that failed is the last one printed.
+fn random_cases(cases: u64, mut case: impl FnMut(&mut fastrand::Rng)) {
+    for seed in 0..cases {
+        std::println!("seed {seed}");
+        case(&mut fastrand::Rng::with_seed(seed));
+    }
+}
+
+/// Mostly a small number, and sometimes all.
+fn any_stop(random: &mut fastrand::Rng, most: u32) -> u32 {
+    if random.bool() {
+        random.u32(..most)
+    } else {
+        u32::MAX
+    }
+}
+
 fn any_slice(backend: Backend) {
-    let cases = if few() { 6 } else { 400 };
     let longest = if few() { 300 } else { 1500 };
-    let config = ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
-    let slices = prop::collection::vec(1u16..6, 0..longest);
-    proptest!(config, |(ids in slices, shift in 0usize..=64, old in 1u16..6, new in 1u16..9,
-                        stop_at in prop_oneof![0u32..40, Just(u32::MAX)])| {
+    random_cases(if few() { 6 } else { 400 }, |random| {
+        let len = random.usize(..longest);
+        let ids: Vec<_> = (0..len).map(|_| random.u16(1..6)).collect();
+        let shift = random.usize(..=64);
+        let (old, new) = (random.u16(1..6), random.u16(1..9));
+        let stop_at = any_stop(random, 40);
         check(backend, &ids, shift, old, new, stop_at);
     });
 }
 
 /// Slices of several pieces, with as many matches as an id has that is everywhere.
 fn any_long_slice(backend: Backend) {
-    let config = ProptestConfig {
-        cases: if few() { 4 } else { 100 },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
     let pieces = if few() { 3 } else { 6 } * MAX_PIECE;
-    let slices = (any::<u64>(), 2u16..200, MAX_PIECE..pieces);
-    proptest!(config, |((seed, of, len) in slices, shift in 0usize..=64,
-                        stop_at in prop_oneof![0u32..60, Just(u32::MAX)])| {
-        let mut random = fastrand::Rng::with_seed(seed);
+    random_cases(if few() { 4 } else { 100 }, |random| {
+        let (of, len) = (random.u16(2..200), random.usize(MAX_PIECE..pieces));
         let ids: Vec<_> = (0..len).map(|_| random.u16(1..=of)).collect();
+        let shift = random.usize(..=64);
+        let stop_at = any_stop(random, 60);
         check(backend, &ids, shift, 1, 300, stop_at);
     });
 }

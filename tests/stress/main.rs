@@ -8,8 +8,6 @@
 
 mod accounts;
 mod dawdling;
-#[path = "../ends/mod.rs"]
-mod ends;
 mod own_slots;
 mod promises;
 

@@ -8,11 +8,11 @@ use fastrand::Rng;
 use lock_api::RawMutex;
 use swap_records::{EntryError, Exchange, MemcgId, Run, SwapRecords};
 
-use crate::ends::Ends;
 use crate::{
     ALWAYS_ON, COMES_AND_GOES, FIRST, IDS, PAGES, THREADS, USED, come_and_go, entry, hand_over, id,
     operations,
 };
+use swap_records_oracle::Ends;
 
 /// Slots that one thread has in a row.
 const STRIPE: u64 = 8;

@@ -7,8 +7,8 @@ use fastrand::Rng;
 use lock_api::RawMutex;
 use swap_records::{EntryError, MemcgId, SwapEntry, SwapRecords};
 
-use crate::ends::Ends;
 use crate::{ALWAYS_ON, COMES_AND_GOES, PAGES, REGION, entry, id, operations};
+use swap_records_oracle::Ends;
 
 /// The old id and the new one: there in one round, back in the next.
 fn there_and_back(round: u64) -> [MemcgId; 2] {

@@ -1,0 +1,85 @@
+//! How long an operation takes while all of a map is handed over beside it.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use hdrhistogram::Histogram;
+
+/// An operation is due this often.
+pub const EVERY: Duration = Duration::from_micros(10);
+/// From the end of a hand-over to the next: who waits for the lock gets it, as with the fair lock of
+/// the kernel.
+const PAUSE: Duration = Duration::from_millis(1);
+/// The longest time that a histogram tells from a longer one.
+const LONGEST_NS: u64 = 100_000_000_000;
+
+/// Times of operations, in nanoseconds.
+#[derive(Debug)]
+pub struct Latencies {
+    /// Corrected for the operations that were due while one of them waited.
+    pub times: Histogram<u64>,
+    /// What each of the hand-overs moved that went on meanwhile.
+    pub moved: Vec<u64>,
+}
+
+/// The quantiles that are shown.
+pub const QUANTILES: [(&str, f64); 5] = [
+    ("p50", 0.5),
+    ("p99", 0.99),
+    ("p99.9", 0.999),
+    ("p99.99", 0.9999),
+    ("max", 1.0),
+];
+
+/// An empty one, for times in nanoseconds.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("bounds that it takes")
+}
+
+/// Hands over again and again on one thread, while another does an operation every [`EVERY`], for
+/// this long at least, and until two hand-overs are done.
+///
+/// Neither may panic: the other would go on for ever.
+pub fn beside_hand_overs(
+    at_least: Duration,
+    mut hand_over: impl FnMut() -> u64 + Send,
+    mut operation: impl FnMut(&mut Rng),
+) -> Latencies {
+    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (stop, done) = (&stop, &done);
+    let mut times = histogram();
+    let moved = std::thread::scope(|scope| {
+        let hand_overs = scope.spawn(move || {
+            let mut moved = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                moved.push(hand_over());
+                done.store(moved.len(), Ordering::Relaxed);
+                std::thread::sleep(PAUSE);
+            }
+            moved
+        });
+        let mut rng = Rng::with_seed(crate::SEED);
+        let every = u64::try_from(EVERY.as_nanos()).expect("microseconds");
+        let start = Instant::now();
+        let mut due = start;
+        while start.elapsed() < at_least || done.load(Ordering::Relaxed) < 2 {
+            let mut began = Instant::now();
+            while began < due {
+                std::hint::spin_loop();
+                began = Instant::now();
+            }
+            operation(&mut rng);
+            let ended = Instant::now();
+            let nanos = u64::try_from((ended - began).as_nanos()).unwrap_or(LONGEST_NS);
+            times
+                .record_correct(nanos.min(LONGEST_NS), every)
+                .expect("below the longest");
+            // What was due meanwhile is in the histogram by now.
+            due = (due + EVERY).max(ended);
+        }
+        stop.store(true, Ordering::Relaxed);
+        hand_overs.join().expect("a hand-over does not panic")
+    });
+    Latencies { times, moved }
+}

@@ -1,0 +1,105 @@
+//! What a record with a counting index cannot do without: take a lock, read and write the entry and
+//! two cells, free the lock. No swapfile that may be off or end somewhere, no presence bits, nothing that may be
+//! refused: no table, but the floor under the records of one that keeps its index under a lock.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
+
+use swap_records_sim::Pages;
+use swap_records_sim::tables::Table;
+
+/// Entries under one lock, and counters that lie side by side: as in the crate.
+const REGION: usize = swap_records::REGION_ENTRIES;
+const BLOCK: usize = 64;
+/// Counters of a region: enough for the live ids of the maps.
+const BLOCKS: usize = 4;
+/// Between the locks of neighbours.
+const SPREAD: usize = 64;
+
+/// One swapfile.
+#[derive(Debug)]
+pub struct BareSteps {
+    entries: Pages<AtomicU16>,
+    cells: Pages<AtomicU32>,
+    locks: Vec<AtomicBool>,
+    /// There is room for `1 << shift` regions.
+    shift: u32,
+}
+
+impl BareSteps {
+    /// As many slots as that, with the owners that they have there. Its cells count nothing: it is not
+    /// what is in them that takes the time.
+    pub fn like(other: &impl Table, slots: usize) -> io::Result<Self> {
+        let bare = Self::with_slots(slots)?;
+        for (slot, entry) in bare.entries.iter().enumerate() {
+            entry.store(other.lookup(slot), Ordering::Relaxed);
+        }
+        Ok(bare)
+    }
+
+    fn cell(&self, region: usize, id: u16) -> &AtomicU32 {
+        let id = usize::from(id);
+        &self.cells[(((id / BLOCK) << self.shift) + region) * BLOCK + id % BLOCK]
+    }
+}
+
+impl Table for BareSteps {
+    fn with_slots(slots: usize) -> io::Result<Self> {
+        let regions = slots.div_ceil(REGION).next_power_of_two();
+        let locks = regions.max(SPREAD * regions.min(SPREAD));
+        Ok(Self {
+            entries: Pages::zeroed(slots)?,
+            cells: Pages::zeroed(regions * BLOCK * BLOCKS)?,
+            locks: (0..locks).map(|_| AtomicBool::new(false)).collect(),
+            shift: regions.ilog2(),
+        })
+    }
+
+    #[inline]
+    fn lookup(&self, slot: usize) -> u16 {
+        self.entries[slot].load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn record(&self, slot: usize, id: u16) -> u16 {
+        let (region, position) = (slot / REGION, slot % REGION);
+        let entry = &self.entries[slot];
+        let to = self.cell(region, id);
+        let lock = &self.locks[(region * (SPREAD + 1)) & (self.locks.len() - 1)];
+        let take = || lock.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+        while take().is_err() {
+            std::hint::spin_loop();
+        }
+        let old = entry.load(Ordering::Relaxed);
+        if old != id {
+            let position = u32::try_from(position).expect("below a region") << 16;
+            let from = self.cell(region, old);
+            entry.store(id, Ordering::Relaxed);
+            let less = from.load(Ordering::Relaxed).wrapping_sub(1) ^ position;
+            from.store(less, Ordering::Relaxed);
+            let more = to.load(Ordering::Relaxed).wrapping_add(1) ^ position;
+            to.store(more, Ordering::Relaxed);
+        }
+        lock.store(false, Ordering::Release);
+        old
+    }
+
+    fn record_range(&self, slot: usize, nr: usize, id: u16) {
+        for slot in slot..slot + nr {
+            self.record(slot, id);
+        }
+    }
+
+    fn cmpxchg(&self, slot: usize, old: u16, new: u16) -> u16 {
+        let owner = self.lookup(slot);
+        if owner == old {
+            self.record(slot, new);
+        }
+        owner
+    }
+
+    fn migrate(&self, old: u16, new: u16) -> u64 {
+        let moved = |&slot: &usize| self.cmpxchg(slot, old, new) == old;
+        (0..self.entries.len()).filter(moved).count() as u64
+    }
+}

@@ -1,0 +1,188 @@
+//! Any sequence of operations gives the answers of a simple map, with every lock and backend. The fuzz
+//! target `ops` does the same from bytes.
+
+use lock_api::RawMutex;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use swap_records::{Backend, RawSpinLock, SwapEntry, SwapRecords};
+use swap_records_oracle::{
+    AT_FIRST, BORDERS, Both, CHUNK, Hint, IDS, MANY_AT_FIRST, MANY_BORDERS, MANY_PAGES,
+    MANY_REGIONS, MOST_PAGES, Op, REGION, SIZES, Slot, TYPES, backends,
+};
+
+fn ty() -> impl Strategy<Value = u8> {
+    prop_oneof![4 => Just(TYPES[0]), 2 => Just(TYPES[1]), 1 => Just(TYPES[2])]
+}
+
+fn id() -> impl Strategy<Value = u16> {
+    select(&IDS)
+}
+
+fn owner() -> impl Strategy<Value = u16> {
+    prop_oneof![3 => Just(0), 7 => id()]
+}
+
+/// Mostly near a border.
+fn slot() -> impl Strategy<Value = Slot> {
+    let near = (select(&BORDERS), 0..12_u64);
+    let offset = prop_oneof![
+        8 => near.prop_map(|(border, by)| (border + by).saturating_sub(6)),
+        2 => 0..MOST_PAGES,
+        1 => Just(SwapEntry::MAX_OFFSET),
+    ];
+    (ty(), offset)
+}
+
+fn nr() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        6 => 0..20_u64,
+        2 => 0..2 * CHUNK,
+        1 => REGION - 3..2 * REGION,
+        1 => prop_oneof![Just(u64::MAX), Just(u64::MAX - 5)],
+    ]
+}
+
+fn budget() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(1), 0..100_000_u64, Just(u64::MAX)]
+}
+
+fn hint() -> impl Strategy<Value = Hint> {
+    let by = || prop_oneof![1..40_u64, Just(u64::MAX)];
+    prop_oneof![
+        Just(Hint::Right),
+        by().prop_map(Hint::TooHigh),
+        by().prop_map(Hint::TooLow),
+        (0..40_u64, 0..9_u64).prop_map(|(first, by)| Hint::Falling(first, by)),
+    ]
+}
+
+fn migrate_with_hint(
+    old: impl Strategy<Value = u16>,
+    new: impl Strategy<Value = u16>,
+) -> impl Strategy<Value = Op> {
+    let budget = prop_oneof![Just(None), budget().prop_map(Some)];
+    (old, new, hint(), 0..5_u8, budget).prop_map(|(old, new, hint, threads, budget)| {
+        Op::MigrateWithHint(old, new, hint, threads, budget)
+    })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let pages =
+        prop_oneof![4 => MOST_PAGES - 20..=MOST_PAGES, 1 => 1..100_u64, 3 => select(&SIZES)];
+    prop_oneof![
+        2 => (ty(), pages).prop_map(|(ty, pages)| Op::Swapon(ty, pages)),
+        1 => ty().prop_map(Op::Swapoff),
+        12 => (slot(), id()).prop_map(|(slot, id)| Op::Record(slot, id)),
+        4 => slot().prop_map(Op::Clear),
+        6 => (slot(), owner(), owner()).prop_map(|(slot, old, new)| Op::Cmpxchg(slot, old, new)),
+        3 => slot().prop_map(Op::Lookup),
+        6 => (slot(), nr(), id()).prop_map(|(slot, nr, id)| Op::RecordRange(slot, nr, id)),
+        3 => (slot(), nr()).prop_map(|(slot, nr)| Op::ClearRange(slot, nr)),
+        2 => id().prop_map(Op::Count),
+        1 => ty().prop_map(Op::Runs),
+        1 => id().prop_map(Op::RunsOf),
+        4 => (id(), id()).prop_map(|(old, new)| Op::Migrate(old, new)),
+        2 => (id(), id(), budget())
+            .prop_map(|(old, new, budget)| Op::MigrateInSteps(old, new, budget)),
+        3 => migrate_with_hint(id(), id()),
+        2 => (id(), id()).prop_map(|(old, new)| Op::Begin(old, new)),
+        3 => budget().prop_map(Op::Step),
+        1 => ty().prop_map(Op::Walk),
+        1 => id().prop_map(Op::WalkOf),
+        4 => (0..6_u8).prop_map(Op::Next),
+    ]
+}
+
+/// For a table of many regions: something in each of some, or in one, and migrations of it.
+fn op_over_many() -> impl Strategy<Value = Op> {
+    // Few, so that one of them is in enough regions for threads; the last two share a counter.
+    let id = || select(vec![IDS[1], IDS[0], IDS[3]]);
+    let slot = || {
+        let near = (select(&MANY_BORDERS), 0..12_u64);
+        near.prop_map(|(region, by)| (0, (region * REGION + by).saturating_sub(6)))
+    };
+    let strides = select(vec![
+        REGION,
+        REGION / 2,
+        REGION + 1,
+        3 * REGION,
+        64 * REGION,
+    ]);
+    prop_oneof![
+        3 => id().prop_map(|id| Op::RecordEvery((0, 3), REGION, MANY_REGIONS.try_into().unwrap(), id)),
+        3 => (select(&MANY_BORDERS), strides, 0..2 * MANY_REGIONS, id()).prop_map(
+            |(region, stride, nr, id)| {
+                let first = region * REGION;
+                let nr = nr.min((MANY_PAGES - first).div_ceil(stride));
+                Op::RecordEvery((0, first), stride, nr.try_into().unwrap(), id)
+            }
+        ),
+        3 => (slot(), id()).prop_map(|(slot, id)| Op::Record(slot, id)),
+        2 => slot().prop_map(Op::Clear),
+        1 => id().prop_map(Op::Count),
+        1 => id().prop_map(Op::RunsOf),
+        2 => (id(), id()).prop_map(|(old, new)| Op::Begin(old, new)),
+        3 => budget().prop_map(Op::Step),
+        1 => id().prop_map(Op::WalkOf),
+        2 => (0..99_u8).prop_map(Op::Next),
+        6 => migrate_with_hint(id(), id()),
+    ]
+}
+
+/// Does the operations on a table with types 0 and 1 on, and on a map.
+fn agrees<L: RawMutex + Send + Sync>(table: &SwapRecords<L>, ops: &[Op]) {
+    let mut both = Both::new(table);
+    for op in AT_FIRST.iter().chain(ops) {
+        both.apply(op);
+    }
+    for ty in TYPES {
+        both.apply(&Op::Runs(ty));
+    }
+    both.finish();
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: swap_records_oracle::cases(64),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn with_the_spinlock_and_each_backend(ops in vec(op(), 1..swap_records_oracle::operations(60))) {
+        for backend in backends() {
+            agrees(&SwapRecords::<RawSpinLock>::with_raw_mutex().with_backend(backend), &ops);
+        }
+    }
+
+    #[test]
+    fn with_parking_lot(ops in vec(op(), 1..swap_records_oracle::operations(60))) {
+        agrees(&SwapRecords::<parking_lot::RawMutex>::with_raw_mutex(), &ops);
+    }
+
+    /// So many regions that a migration starts threads. The fuzz target `migrate` does the same from bytes.
+    #[test]
+    fn over_many_regions(ops in vec(op_over_many(), 1..swap_records_oracle::operations(20))) {
+        let table = SwapRecords::new();
+        let mut both = Both::new(&table);
+        for op in MANY_AT_FIRST.iter().chain(&ops) {
+            both.apply(op);
+        }
+        both.finish();
+    }
+}
+
+#[test]
+fn backends_that_this_machine_lacks_are_named() {
+    for backend in Backend::ALL
+        .iter()
+        .filter(|backend| !backend.is_available())
+    {
+        eprintln!("skipped: no operations on {backend}: this processor does not have it");
+    }
+}

@@ -1,0 +1,47 @@
+//! Measures what it costs each reference table to hand the records of a dead cgroup to its parent, and prints CSV.
+//!
+//! `cargo run --release -p swap-records-sim --example reparent_cost`
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use swap_records_sim::tables::{Linux2024, Loop2014, Spin, Table, U64Words};
+use swap_records_sim::{Family, Map};
+
+/// 32 MiB of table: 64 GiB of swap.
+const SLOTS: u64 = 1 << 24;
+const LIVE: u16 = 150;
+const DEAD: u16 = 151;
+const PARENT: u16 = 152;
+const REMAINS: u64 = 1_000;
+
+fn main() -> io::Result<()> {
+    let map = Map::new(Family::Interleaved(LIVE), SLOTS, 2014).remains(DEAD, REMAINS);
+    println!("table,slots,moved,microseconds");
+    measure::<Loop2014<Spin>>("loop_2014", &map)?;
+    measure::<Linux2024>("linux_2024", &map)?;
+    measure::<U64Words>("u64_words", &map)
+}
+
+/// Prints the median of five migrations, there and back.
+fn measure<T: Table>(name: &str, map: &Map) -> io::Result<()> {
+    let index = |n: u64| usize::try_from(n).map_err(io::Error::other);
+    let table = T::with_slots(index(map.slots())?)?;
+    for run in map.runs() {
+        table.record_range(index(run.start)?, index(run.len)?, run.id);
+    }
+    let mut times: Vec<Duration> = [(DEAD, PARENT), (PARENT, DEAD)]
+        .into_iter()
+        .cycle()
+        .take(5)
+        .map(|(old, new)| {
+            let began = Instant::now();
+            let moved = table.migrate(old, new);
+            assert_eq!(moved, REMAINS, "every record moves");
+            began.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    println!("{name},{SLOTS},{REMAINS},{}", times[2].as_micros());
+    Ok(())
+}

@@ -1,0 +1,352 @@
+//! [`Map`]: the owner of each slot of a synthetic swapfile.
+
+use core::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fastrand::Rng;
+
+use crate::runs::Runs;
+use crate::scatter::{Scatter, mix};
+
+/// The number of slots that share a random sequence, and the step in which progress is reported.
+pub const REGION: u64 = 32_768;
+/// The number of slots in a chunk: 4 KiB of 16-bit ids.
+pub const CHUNK: u64 = 2_048;
+
+/// Ids of the families that have no number of cgroups of their own.
+const MANY: u16 = 16_384;
+
+/// A kind of map: how owners are spread over slots.
+///
+/// Its text is `interleaved:N` for N cgroups, `jobs` or `uniform`, for [`Display`](fmt::Display) and [`FromStr`].
+///
+/// ```
+/// use swap_records_sim::Family;
+///
+/// let family: Family = "interleaved:40".parse().unwrap();
+/// assert_eq!(family, Family::Interleaved(40));
+/// assert_eq!(family.highest_id(), 40);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Family {
+    /// This many cgroups that swap at once, as measured on Linux 6.18 with 40 and 150: runs of about 1.1 slots, and
+    /// nearly every cgroup in nearly every chunk.
+    Interleaved(u16),
+    /// Ids that live for a while, eight at a time, and leave contiguous stretches of 64 to 2,048 slots.
+    Jobs,
+    /// 16,384 ids. Each slot belongs to any of them.
+    Uniform,
+}
+
+/// The error of a text that names no [`Family`].
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ParseFamilyError(String);
+
+impl fmt::Display for ParseFamilyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is no family of maps: give interleaved:N with N from 1 to 65535, jobs, or uniform",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for ParseFamilyError {}
+
+impl FromStr for Family {
+    type Err = ParseFamilyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseFamilyError> {
+        let interleaved = |cgroups: &str| match cgroups.parse() {
+            Ok(cgroups) if cgroups > 0 => Some(Self::Interleaved(cgroups)),
+            _ => None,
+        };
+        let family = match text {
+            "jobs" => Some(Self::Jobs),
+            "uniform" => Some(Self::Uniform),
+            _ => text.strip_prefix("interleaved:").and_then(interleaved),
+        };
+        family.ok_or_else(|| ParseFamilyError(text.into()))
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interleaved(cgroups) => write!(f, "interleaved:{cgroups}"),
+            Self::Jobs => f.write_str("jobs"),
+            Self::Uniform => f.write_str("uniform"),
+        }
+    }
+}
+
+impl Family {
+    /// Returns the highest id that owns a slot. The lowest is 1.
+    #[must_use]
+    pub fn highest_id(self) -> u16 {
+        match self {
+            Self::Interleaved(cgroups) => cgroups,
+            Self::Jobs | Self::Uniform => MANY,
+        }
+    }
+
+    fn region(self, region: u64, slots: Range<u64>, rng: &mut Rng, sink: &mut impl Sink) {
+        match self {
+            Self::Interleaved(cgroups) => interleaved(cgroups, slots, rng, sink),
+            Self::Jobs => runs_of(slots, sink, || (rng.u64(64..=CHUNK), job(region, rng))),
+            Self::Uniform => runs_of(slots, sink, || (1, 1 + rng.u16(..MANY))),
+        }
+    }
+
+    /// An owner as the family has them in this region.
+    fn owner(self, region: u64, rng: &mut Rng) -> u16 {
+        match self {
+            Self::Interleaved(_) | Self::Uniform => 1 + rng.u16(..self.highest_id()),
+            Self::Jobs => job(region, rng),
+        }
+    }
+}
+
+/// Takes the runs of one region: first slot, slots, id.
+trait Sink: FnMut(u64, u64, u16) {}
+impl<F: FnMut(u64, u64, u16)> Sink for F {}
+
+/// Fills `slots` with runs of the length and id that `next` gives, the last one cut to fit.
+fn runs_of(slots: Range<u64>, sink: &mut impl Sink, mut next: impl FnMut() -> (u64, u16)) {
+    let mut slot = slots.start;
+    while slot < slots.end {
+        let (len, id) = next();
+        let len = len.min(slots.end - slot);
+        sink(slot, len, id);
+        slot += len;
+    }
+}
+
+fn interleaved(cgroups: u16, slots: Range<u64>, rng: &mut Rng, sink: &mut impl Sink) {
+    // A run goes on with this chance of 65,536, so it is 1.1 slots long on average.
+    const GOES_ON: u16 = 5_958;
+    // Measured: a chunk has a median of 40 owners of 40 cgroups, 144 of 150. The more there are, the
+    // likelier one of them swaps nothing out for as long as it takes to fill a chunk.
+    let idle = f64::from(cgroups) / 3_750.0;
+    let idle = idle.min(0.25);
+    let mut active = Vec::with_capacity(cgroups.into());
+    for start in slots.clone().step_by(index(CHUNK)) {
+        active.clear();
+        active.extend((1..=cgroups).filter(|_| rng.f64() >= idle));
+        if active.is_empty() {
+            active.extend(1..=cgroups);
+        }
+        runs_of(start..slots.end.min(start + CHUNK), sink, || {
+            let mut len = 1;
+            while rng.u16(..) < GOES_ON {
+                len += 1;
+            }
+            (len, active[rng.usize(..active.len())])
+        });
+    }
+}
+
+/// One of the eight jobs that run while this region fills; two of them end with it.
+fn job(region: u64, rng: &mut Rng) -> u16 {
+    let first = region * 2 % u64::from(MANY);
+    let id = (first + rng.u64(..8)) % u64::from(MANY);
+    1 + u16::try_from(id).expect("MANY is a u16")
+}
+
+/// A synthetic map: the owner of each slot of one swapfile.
+///
+/// It is a function of its family, size and seed, and of [`aged`](Self::aged) and [`remains`](Self::remains). Each region
+/// of [`REGION`] slots has a random sequence of its own, so any number of threads makes the same map. A map itself
+/// takes a few bytes: owners are made when it is asked for them.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Map {
+    family: Family,
+    slots: u64,
+    seed: u64,
+    turnovers: u64,
+    remains: Vec<(u16, u64)>,
+}
+
+impl Map {
+    /// Makes a map of `slots` slots, each of which has an owner, as the family spreads them.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `slots` is 0, or the family has no owner.
+    #[must_use]
+    pub fn new(family: Family, slots: u64, seed: u64) -> Self {
+        assert!(slots > 0 && family.highest_id() > 0, "an empty map");
+        Self {
+            family,
+            slots,
+            seed,
+            turnovers: 0,
+            remains: Vec::new(),
+        }
+    }
+
+    /// Ages the map: clears one to eight slots and gives them an owner anew, `turnovers` times all over the map. On
+    /// average, every eighth time they stay free.
+    #[must_use]
+    pub fn aged(mut self, turnovers: u64) -> Self {
+        self.turnovers = turnovers;
+        self
+    }
+
+    /// Makes a dead `id` the owner of exactly `k` slots, scattered over the whole map. The slots of two calls differ.
+    ///
+    /// # Panics
+    ///
+    /// Panics if all calls together ask for more slots than the map has.
+    #[must_use]
+    pub fn remains(mut self, id: u16, k: u64) -> Self {
+        self.remains.push((id, k));
+        let all: u64 = self.remains.iter().map(|(_, k)| k).sum();
+        let slots = self.slots;
+        assert!(all <= slots, "{all} scattered records in {slots} slots");
+        self
+    }
+
+    /// Returns the number of slots.
+    #[must_use]
+    pub fn slots(&self) -> u64 {
+        self.slots
+    }
+
+    /// Returns the runs of equal owners, in the order of their slots. Slots without an owner are in none of them.
+    ///
+    /// Works on one thread, region by region: it takes 64 KiB, and 16 bytes per scattered record.
+    ///
+    /// ```
+    /// use swap_records_sim::{Family, Map};
+    ///
+    /// let map = Map::new(Family::Jobs, 100_000, 1);
+    /// assert_eq!(map.runs().map(|run| run.len).sum::<u64>(), 100_000);
+    /// ```
+    #[must_use]
+    pub fn runs(&self) -> Runs<'_> {
+        Runs::new(self)
+    }
+
+    /// Sends the map to `sink` as `(first slot, slots, id)`, where id 0 clears slots that were sent before.
+    ///
+    /// `threads` threads work on one region each, so regions come in any order, and a region of an [aged](Self::aged)
+    /// map may send a slot more than once: the last one counts. [Remains](Self::remains) come after all regions.
+    /// `progress` is called with the number of slots of each region that is done.
+    pub fn fill(
+        &self,
+        threads: usize,
+        sink: impl Fn(u64, u64, u16) + Sync,
+        progress: impl Fn(u64) + Sync,
+    ) {
+        in_parallel(self.slots.div_ceil(REGION), threads, |region| {
+            self.region(region, &mut |start, len, id| sink(start, len, id));
+            progress(self.slots_of(region).end - region * REGION);
+        });
+        let scatter = Scatter::new(self.slots, self.seed);
+        let mut first = 0;
+        for &(id, k) in &self.remains {
+            in_parallel(k.div_ceil(REGION), threads, |batch| {
+                for i in batch * REGION..k.min((batch + 1) * REGION) {
+                    sink(scatter.slot(first + i), 1, id);
+                }
+            });
+            first += k;
+        }
+    }
+
+    /// Writes the map into a slice of [`slots`](Self::slots) ids, with 0 for a slot without an owner. Threads and progress are
+    /// those of [`fill`](Self::fill).
+    ///
+    /// # Panics
+    ///
+    /// Panics if the slice has another length.
+    pub fn fill_slice(&self, threads: usize, ids: &mut [u16], progress: impl Fn(u64) + Sync) {
+        assert_eq!(ids.len() as u64, self.slots, "a slice of another size");
+        let regions = Mutex::new((0..).zip(ids.chunks_mut(index(REGION))));
+        in_parallel(self.slots.div_ceil(REGION), threads, |_| {
+            let next = regions.lock().expect("no thread panics here").next();
+            let (region, ids) = next.expect("one slice a region");
+            self.fill_region(region, ids);
+            progress(ids.len() as u64);
+        });
+        for (slot, id) in self.scattered() {
+            ids[index(slot)] = id;
+        }
+    }
+
+    /// Writes one region, without scattered records.
+    pub(crate) fn fill_region(&self, region: u64, ids: &mut [u16]) {
+        let base = region * REGION;
+        self.region(region, &mut |start, len, id| {
+            let at = index(start - base);
+            // A run is mostly one slot: storing it needs no call of memset.
+            ids[at] = id;
+            if len > 1 {
+                ids[at + 1..at + index(len)].fill(id);
+            }
+        });
+    }
+
+    /// The scattered records, in any order: slot and id.
+    pub(crate) fn scattered(&self) -> impl Iterator<Item = (u64, u16)> {
+        let scatter = Scatter::new(self.slots, self.seed);
+        let owners = self.remains.iter();
+        let owners = owners.flat_map(|&(id, k)| std::iter::repeat_n(id, index(k)));
+        (0..).zip(owners).map(move |(i, id)| (scatter.slot(i), id))
+    }
+
+    fn slots_of(&self, region: u64) -> Range<u64> {
+        region * REGION..self.slots.min((region + 1) * REGION)
+    }
+
+    fn region(&self, region: u64, sink: &mut impl Sink) {
+        let slots = self.slots_of(region);
+        let mut rng = Rng::with_seed(mix(self.seed, region));
+        self.family.region(region, slots.clone(), &mut rng, sink);
+        // This region's part of the turnovers, by its part of the slots.
+        let until = |slot| u128::from(self.turnovers) * u128::from(slot) / u128::from(self.slots);
+        for _ in until(slots.start)..until(slots.end) {
+            let start = rng.u64(slots.clone());
+            let len = rng.u64(1..=8).min(slots.end - start);
+            sink(start, len, 0);
+            if rng.u8(..8) != 0 {
+                sink(start, len, self.family.owner(region, &mut rng));
+            }
+        }
+    }
+}
+
+/// Returns the number of processors that the process may use, at least 1: a good number of threads.
+#[must_use]
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn in_parallel(tasks: u64, threads: usize, task: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(0);
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= tasks {
+                break;
+            }
+            task(number);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+}
+
+pub(crate) fn index(n: u64) -> usize {
+    usize::try_from(n).expect("the map is in memory")
+}

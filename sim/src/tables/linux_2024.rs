@@ -1,0 +1,98 @@
+//! [`Linux2024`]: the kernel's table since 2024.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::Table;
+use crate::pages::Pages;
+
+const IDS: usize = 2;
+const MASK: u32 = 0xffff;
+
+/// The kernel's table since 2024: no lock, two ids per 32-bit atomic, and a compare-exchange loop for every entry,
+/// ranges included.
+///
+/// The kernel has no migration of records in it. [`migrate`](Table::migrate) is the loop that one would write.
+#[derive(Debug)]
+pub struct Linux2024 {
+    words: Pages<AtomicU32>,
+}
+
+impl Linux2024 {
+    /// Makes a table over ids that are there already. On a little-endian processor each keeps its slot.
+    #[must_use]
+    pub fn over(ids: Pages<u16>) -> Self {
+        let words = ids.retype();
+        Self { words }
+    }
+
+    /// Returns the ids, for another table.
+    #[must_use]
+    pub fn into_ids(self) -> Pages<u16> {
+        self.words.retype()
+    }
+
+    fn place(&self, slot: usize) -> (&AtomicU32, u32) {
+        let shift = if slot.is_multiple_of(IDS) {
+            0
+        } else {
+            u16::BITS
+        };
+        (&self.words[slot / IDS], shift)
+    }
+}
+
+fn id_at(word: u32, shift: u32) -> u16 {
+    (word >> shift & MASK) as u16
+}
+
+fn with_id(word: u32, shift: u32, id: u16) -> u32 {
+    word & !(MASK << shift) | u32::from(id) << shift
+}
+
+impl Table for Linux2024 {
+    fn with_slots(slots: usize) -> io::Result<Self> {
+        let words = Pages::zeroed(slots.div_ceil(IDS))?;
+        Ok(Self { words })
+    }
+
+    fn lookup(&self, slot: usize) -> u16 {
+        let (word, shift) = self.place(slot);
+        id_at(word.load(Relaxed), shift)
+    }
+
+    fn record(&self, slot: usize, id: u16) -> u16 {
+        let (word, shift) = self.place(slot);
+        let mut seen = word.load(Relaxed);
+        while let Err(now) =
+            word.compare_exchange_weak(seen, with_id(seen, shift, id), Relaxed, Relaxed)
+        {
+            seen = now;
+        }
+        id_at(seen, shift)
+    }
+
+    fn record_range(&self, slot: usize, nr: usize, id: u16) {
+        for slot in slot..slot + nr {
+            self.record(slot, id);
+        }
+    }
+
+    fn cmpxchg(&self, slot: usize, old: u16, new: u16) -> u16 {
+        let (word, shift) = self.place(slot);
+        let mut seen = word.load(Relaxed);
+        while id_at(seen, shift) == old {
+            match word.compare_exchange_weak(seen, with_id(seen, shift, new), Relaxed, Relaxed) {
+                Ok(_) => return old,
+                Err(now) => seen = now,
+            }
+        }
+        id_at(seen, shift)
+    }
+
+    fn migrate(&self, old: u16, new: u16) -> u64 {
+        (0..self.words.len() * IDS)
+            .filter(|&slot| self.lookup(slot) == old && self.cmpxchg(slot, old, new) == old)
+            .count() as u64
+    }
+}
