@@ -105,7 +105,7 @@ impl<L> SwapRecords<L> {
     pub fn backend(&self) -> Backend {
         match self.backend {
             Some(backend) if backend.is_available() => backend,
-            Some(_) => Backend::Wide,
+            Some(_) => Backend::PORTABLE,
             None => Backend::detect(),
         }
     }

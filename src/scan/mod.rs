@@ -22,9 +22,14 @@ use crate::sync::AtomicU16;
 // Loom's atomics are objects and no plain memory, so that no vector can be loaded from them: its models
 // scan one entry at a time.
 #[cfg_attr(loom, allow(dead_code))]
+#[cfg(any(
+    feature = "simd",
+    all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2"))
+))]
 mod generic;
 mod scalar;
 #[cfg_attr(loom, allow(dead_code))]
+#[cfg(feature = "simd")]
 mod wide;
 #[cfg_attr(loom, allow(dead_code))]
 #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
@@ -41,8 +46,10 @@ const MAX_ENTRIES: usize = 1 << 16;
 pub(crate) const MAX_BLOCK: usize = 128;
 
 /// The same where more are.
+#[allow(dead_code, reason = "of the vector scans, which may be left out")]
 const MAX_PIECE: usize = if cfg!(miri) { 256 } else { 2048 };
 
+#[allow(dead_code, reason = "of the vector scans, which may be left out")]
 const FEW: u32 = 7;
 
 /// Which instructions the scan uses.
@@ -54,8 +61,8 @@ const FEW: u32 = 7;
 pub enum Backend {
     /// One entry at a time, in safe code: what the others are tested against.
     Scalar,
-    /// 8 entries in a vector, with what the target always has (SSE2, NEON); plain integers where
-    /// the target has no vectors.
+    /// 8 entries per vector, with what the target always has (SSE2, NEON); plain integers where
+    /// the target has no vectors. Needs the feature `simd`.
     Wide,
     /// 16 entries in a vector: x86-64 with AVX2.
     Avx2,
@@ -67,6 +74,13 @@ impl Backend {
     /// Every backend that exists, on any target, from the slowest to the fastest.
     pub const ALL: &'static [Self] = &[Self::Scalar, Self::Wide, Self::Avx2, Self::Avx512];
 
+    /// What runs where a backend is not available.
+    pub(crate) const PORTABLE: Self = if cfg!(feature = "simd") {
+        Self::Wide
+    } else {
+        Self::Scalar
+    };
+
     /// Whether this backend was compiled in and this processor can run it.
     ///
     /// With the feature `std` the processor is asked (once; the answer is kept). Without it, only
@@ -74,7 +88,8 @@ impl Backend {
     #[must_use]
     pub fn is_available(self) -> bool {
         match self {
-            Self::Scalar | Self::Wide => true,
+            Self::Scalar => true,
+            Self::Wide => cfg!(feature = "simd"),
             Self::Avx2 => has_avx2(),
             Self::Avx512 => has_avx512(),
         }
@@ -88,7 +103,7 @@ impl Backend {
         } else if has_avx2() {
             Self::Avx2
         } else {
-            Self::Wide
+            Self::PORTABLE
         }
     }
 
@@ -149,7 +164,7 @@ pub(crate) struct Found {
 /// May stop once it found `stop_at`, and looks at that once in up to 2048 entries, in up to
 /// [`MAX_BLOCK`] where no more than [`FEW`] are to be found: it may find more. All that it found is
 /// replaced, and nothing that it left is counted. A backend that is not available is replaced by
-/// [`Backend::Wide`].
+/// [`Backend::PORTABLE`].
 ///
 /// # Safety
 ///
@@ -184,7 +199,7 @@ pub(crate) unsafe fn count(
 }
 
 /// Turns all `entries` into `new` if each of them is `old`, and says whether they were; otherwise it writes
-/// nothing. A backend that is not available is replaced by [`Backend::Wide`].
+/// nothing. A backend that is not available is replaced by [`Backend::PORTABLE`].
 ///
 /// # Safety
 ///
@@ -203,8 +218,11 @@ pub(crate) unsafe fn replace_all(
         #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
         // SAFETY: the processor has the instructions, and nobody writes (invariant 3).
         Backend::Avx512 if has_avx512() => unsafe { x86_64::replace_all_avx512(entries, old, new) },
+        #[cfg(feature = "simd")]
         // SAFETY: nobody writes (invariant 3).
         _ => unsafe { wide::replace_all(entries, old, new) },
+        #[cfg(not(feature = "simd"))]
+        _ => scalar::replace_all(entries, old, new),
     }
 }
 
@@ -243,8 +261,11 @@ unsafe fn dispatch<const WRITE: bool>(
             x86_64::scan_avx512::<WRITE>(entries, old, new, stop_at)
         },
         // Safe code can ask for a backend by name, so the last word is the processor's.
+        #[cfg(feature = "simd")]
         // SAFETY: nobody writes (invariant 3).
         _ => unsafe { wide::scan::<WRITE>(entries, old, new, stop_at) },
+        #[cfg(not(feature = "simd"))]
+        _ => scalar::scan::<WRITE>(entries, old, new, stop_at),
     }
 }
 
