@@ -14,8 +14,8 @@ grep -q '</svg>' "$svg"
 
 # Without swap it says so and ends with 1, which is as it should be; anything else is a failure.
 status=0
-cargo run --release --example live_swap || status=$?
+cargo run --release -p swapmap -- live || status=$?
 if [ "$status" -gt 1 ] || { [ "$status" -eq 1 ] && [ "$(wc -l </proc/swaps)" -gt 1 ]; }; then
-    echo "live_swap ended with $status"
+    echo "swapmap live ended with $status"
     exit 1
 fi
