@@ -163,7 +163,7 @@ pub const CMPXCHG_OWNERS: [u16; 4] = [0, 1, 2, 4097];
 pub const SHARED_SLOTS: Range<u64> = REGION - 3..REGION + 3;
 pub const SHARED_PAGES: u64 = 2 * REGION - 1;
 
-/// How many cases a property has: `PROPTEST_CASES`, or few under Miri, and where `ci/aarch64.sh` emulates the processor.
+/// How many cases a property has: `PROPTEST_CASES`, or few under Miri, and where `ci/machines.sh` emulates the processor.
 pub fn cases(all: u32) -> u32 {
     if let Ok(cases) = std::env::var("PROPTEST_CASES") {
         cases.parse().expect("PROPTEST_CASES is a number")
