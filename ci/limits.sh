@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# `.ci/run` ends a step that takes too long, names it, and leaves none of its processes behind: also those that ignore
+# the request to end, and those in a session of their own. Neither does a step that ends in time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+fail() {
+    echo "limits: FAIL: $*" >&2
+    cat "$tmp/out" >&2
+    exit 1
+}
+
+# The steps of a run of its own, with a second for each.
+run() {
+    status=0
+    env -u STEP_TIME STEP_SECONDS=1 STEP_GRACE=1 bash -euo pipefail -c "source ci/steps.sh; $1" >"$tmp/out" 2>&1 || status=$?
+}
+
+# Sleepers of all kinds. Each writes its process id to a file, and ends by itself if this check finds it alive.
+cat >"$tmp/sleepers" <<'STEP'
+#!/usr/bin/env bash
+cd "$(dirname "$0")"
+sleeper='echo $$ >"$1.new"; mv "$1.new" "$1.pid"; sleep 60; sleep 60'
+bash -c "$sleeper" - plain &
+bash -c "trap '' TERM; $sleeper" - deaf &
+setsid bash -c "trap '' TERM; $sleeper" - session &
+(setsid bash -c "$sleeper" - orphan &)
+timeout 120 bash -c "$sleeper" - group &
+until [ -e plain.pid ] && [ -e deaf.pid ] && [ -e session.pid ] && [ -e orphan.pid ] && [ -e group.pid ]; do
+    sleep 0.05
+done
+[ "$1" = ends ] || wait
+STEP
+chmod +x "$tmp/sleepers"
+
+none_is_left() {
+    local file
+    for file in plain deaf session orphan group; do
+        [ -s "$tmp/$file.pid" ] || fail "$1: the sleeper $file never ran"
+        # What has ended has no command line, also where nobody has asked yet how it ended.
+        ! grep -qs . "/proc/$(cat "$tmp/$file.pid")/cmdline" || fail "$1: the sleeper $file outlived its step"
+        rm "$tmp/$file.pid"
+    done
+}
+
+run "step 1 true; step 1 '$tmp/sleepers' waits; step 1 echo not reached; table"
+[ "$status" -eq 124 ] || fail "a step that takes too long: status $status"
+grep -q "^CI: FAIL: $tmp/sleepers waits: exceeded its limit of 1 s and was killed after [1-9] s$" "$tmp/out" ||
+    fail "a step that takes too long is not named"
+! grep -q '^not reached' "$tmp/out" || fail 'the run went on after a step that took too long'
+grep -Eq '^ +[0-9]+ +1 +1  true$' "$tmp/out" || fail 'no table'
+none_is_left 'a step that takes too long'
+
+STEP_SECONDS=10 run "step 1 '$tmp/sleepers' ends; step 1 echo reached; table"
+[ "$status" -eq 0 ] || fail "a step that ends in time: status $status"
+grep -q '^reached$' "$tmp/out" || fail 'the run ended after a step that had ended in time'
+none_is_left 'a step that ends in time'
+
+run 'step 1 sh -c "exit 3"; step 1 echo not reached; table'
+[ "$status" -eq 3 ] || fail "a step that fails: status $status"
+grep -q '^CI: FAIL: sh -c exit 3: failed with status 3 after [0-9]* s$' "$tmp/out" || fail 'a step that fails is not named'
+! grep -q '^not reached' "$tmp/out" || fail 'the run went on after a step that failed'
+
+run 'run_limit=0; step 1 true; table'
+[ "$status" -eq 124 ] || fail "a run that has no time left: status $status"
+
+echo 'limits: a step that takes too long is named and ends with all that it started: 4 runs passed'
