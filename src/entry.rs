@@ -1,6 +1,9 @@
 //! Where a record is: [`SwapType`], [`SwapEntry`], and a [`Run`] of entries with one owner.
 
+use core::cmp::Ordering;
 use core::fmt;
+use core::iter::FusedIterator;
+use core::ops::Range;
 
 use crate::id::MemcgId;
 
@@ -40,11 +43,41 @@ impl SwapType {
     }
 
     /// Every type, from 0 to 31.
-    pub fn all() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
+    pub const fn all() -> SwapTypes {
         #[expect(clippy::cast_possible_truncation, reason = "MAX_SWAPFILES is 32")]
-        (0..MAX_SWAPFILES as u8).map(Self)
+        SwapTypes(0..MAX_SWAPFILES as u8)
     }
 }
+
+/// Every [`SwapType`] in order: see [`SwapType::all`].
+#[derive(Clone, Debug)]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
+pub struct SwapTypes(Range<u8>);
+
+impl Iterator for SwapTypes {
+    type Item = SwapType;
+
+    fn next(&mut self) -> Option<SwapType> {
+        self.0.next().map(SwapType)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+
+    fn nth(&mut self, n: usize) -> Option<SwapType> {
+        self.0.nth(n).map(SwapType)
+    }
+}
+
+impl DoubleEndedIterator for SwapTypes {
+    fn next_back(&mut self) -> Option<SwapType> {
+        self.0.next_back().map(SwapType)
+    }
+}
+
+impl ExactSizeIterator for SwapTypes {}
+impl FusedIterator for SwapTypes {}
 
 impl fmt::Display for SwapType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +88,8 @@ impl fmt::Display for SwapType {
 /// A page slot of a swapfile: its [`SwapType`], and its offset in pages.
 ///
 /// The bits are those that `/proc/PID/pagemap` shows for a swapped page: the type in bits 0 to 4,
-/// the offset in bits 5 to 54 (the kernel's `Documentation/admin-guide/mm/pagemap.rst`).
+/// the offset in bits 5 to 54 (the kernel's `Documentation/admin-guide/mm/pagemap.rst`). Entries are ordered
+/// as a table gives them: by their type, then by their offset, which is not the order of the bits.
 ///
 /// ```
 /// use swap_records::{SwapEntry, SwapType};
@@ -66,7 +100,7 @@ impl fmt::Display for SwapType {
 /// assert_eq!(entry.to_bits(), 4096 << 5 | 1);
 /// assert_eq!(SwapEntry::from_bits(entry.to_bits()), Some(entry));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SwapEntry(u64);
 
 impl SwapEntry {
@@ -145,6 +179,20 @@ impl SwapEntry {
     }
 }
 
+impl Ord for SwapEntry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // The type above the offset.
+        let key = |entry: &Self| entry.0.rotate_right(TYPE_BITS);
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for SwapEntry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl fmt::Debug for SwapEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SwapEntry({}:{})", self.swap_type(), self.offset())
@@ -159,7 +207,19 @@ impl fmt::Display for SwapEntry {
 }
 
 /// Consecutive slots of one swapfile with one owner.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+///
+/// Runs are ordered by their first slot, then by their length, then by their owner. As a text, a run is its first
+/// slot, its length and its owner: `3:4711+16 of 7`.
+///
+/// ```
+/// use swap_records::{MemcgId, Run, SwapEntry, SwapType};
+///
+/// let start = SwapEntry::new(SwapType::new(3).unwrap(), 4711).unwrap();
+/// let run = Run { start, len: 16, id: MemcgId::new(7).unwrap() };
+/// assert_eq!(run.to_string(), "3:4711+16 of 7");
+/// assert!(run < Run { len: 17, ..run });
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Run {
     /// The first slot.
     pub start: SwapEntry,
@@ -167,6 +227,13 @@ pub struct Run {
     pub len: u64,
     /// The owner of each of them.
     pub id: MemcgId,
+}
+
+/// Writes the first slot, the length and the owner, as in `3:4711+16 of 7`.
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{} of {}", self.start, self.len, self.id)
+    }
 }
 
 #[cfg(test)]

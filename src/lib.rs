@@ -83,9 +83,10 @@ pub use lock_api;
 #[cfg(feature = "std")]
 pub use parking_lot;
 
-pub use entry::{MAX_SWAPFILES, Run, SwapEntry, SwapType};
+pub use entry::{MAX_SWAPFILES, Run, SwapEntry, SwapType, SwapTypes};
 pub use error::{EntryError, SwaponError};
 pub use id::MemcgId;
+pub use iter::TableRuns;
 pub use migrate::{MemswHint, Migrated, Migration, Step};
 pub use region::{CHUNK_ENTRIES, REGION_ENTRIES};
 pub use runs::{Runs, RunsIntoIter};

@@ -14,7 +14,6 @@
 use core::ops::Range;
 use core::ptr;
 
-use alloc::vec::Vec;
 use lock_api::{MutexGuard, RawMutex};
 use smallvec::SmallVec;
 
@@ -35,6 +34,15 @@ pub const CHUNK_ENTRIES: usize = if cfg!(loom) {
 /// Entries under one lock: 16 chunks. What a position in a cell can address, and the most work that is
 /// ever done in one hold of a lock.
 pub const REGION_ENTRIES: usize = if cfg!(loom) { 2 } else { 16 } * CHUNK_ENTRIES;
+
+/// Entries that an iterator copies at once and keeps in itself: 1 KiB, which fits on a kernel's stack.
+pub(crate) const PIECE: usize = if CHUNK_ENTRIES < 512 {
+    CHUNK_ENTRIES
+} else {
+    512
+};
+
+const _: () = assert!(REGION_ENTRIES.is_multiple_of(PIECE));
 
 /// The entries of a region. Those at and past `max_pages` are there too, and stay 0.
 pub(crate) type Entries = [AtomicU16; REGION_ENTRIES];
@@ -373,12 +381,15 @@ impl<'a, L: RawMutex> Region<'a, L> {
             .find(|&position| self.get(position) == id)
     }
 
-    /// The ids from `from` up to the end of its chunk. `to` has room for them: nothing is allocated here.
-    pub(crate) fn copy(&self, from: usize, to: &mut Vec<u16>) {
-        let end = self.len.min((from / CHUNK_ENTRIES + 1) * CHUNK_ENTRIES);
-        debug_assert!(to.capacity() >= CHUNK_ENTRIES);
-        to.clear();
+    /// Copies the ids from `from`, a position of the swapfile, up to the end of its piece of `to.len()` ids, or of
+    /// the swapfile. Gives how many. Pieces lie one after the other from the front of the region: each is copied
+    /// under one hold.
+    pub(crate) fn copy(&self, from: usize, to: &mut [u16; PIECE]) -> usize {
+        let end = self.len.min((from / PIECE + 1) * PIECE);
         let ids = self.entries[from..end].iter();
-        to.extend(ids.map(|entry| entry.load(Ordering::Relaxed)));
+        to.iter_mut()
+            .zip(ids)
+            .map(|(to, id)| *to = id.load(Ordering::Relaxed))
+            .count()
     }
 }

@@ -1,6 +1,7 @@
 //! [`Runs`]: the owners that a range had.
 
 use core::fmt;
+use core::iter::FusedIterator;
 use core::ops::Deref;
 
 use smallvec::SmallVec;
@@ -12,7 +13,7 @@ use crate::id::MemcgId;
 /// none of them. Two runs that touch have different owners.
 ///
 /// A slice of [`Run`]: it dereferences to one. Up to four are kept without an allocation.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Runs(SmallVec<[Run; 4]>);
 
 impl Runs {
@@ -88,5 +89,11 @@ impl Iterator for RunsIntoIter {
     }
 }
 
+impl DoubleEndedIterator for RunsIntoIter {
+    fn next_back(&mut self) -> Option<Run> {
+        self.0.next_back()
+    }
+}
+
 impl ExactSizeIterator for RunsIntoIter {}
-impl core::iter::FusedIterator for RunsIntoIter {}
+impl FusedIterator for RunsIntoIter {}

@@ -9,7 +9,7 @@ use lock_api::RawMutex;
 
 use crate::cell::{COUNTERS, Tally, counter};
 use crate::entry::SwapType;
-use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES};
+use crate::region::{CHUNK_ENTRIES, PIECE, REGION_ENTRIES};
 use crate::swapfile::On;
 use crate::table::SwapRecords;
 
@@ -37,16 +37,16 @@ fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), Strin
     let presence = on.index().presence();
     // Room for a copy of all, since nothing may be allocated under the lock.
     let mut ids = Vec::with_capacity(REGION_ENTRIES);
-    let mut chunk = Vec::with_capacity(CHUNK_ENTRIES);
+    let mut piece = [0; PIECE];
     let mut cells = Vec::with_capacity(COUNTERS);
     {
         let Some(region) = on.lock(index) else {
             return Ok(());
         };
-        for from in (0..REGION_ENTRIES).step_by(CHUNK_ENTRIES) {
+        for from in (0..REGION_ENTRIES).step_by(PIECE) {
             if region.has(from) {
-                region.copy(from, &mut chunk);
-                ids.extend_from_slice(&chunk);
+                let len = region.copy(from, &mut piece);
+                ids.extend_from_slice(&piece[..len]);
             }
         }
         let cell = |counter| {

@@ -85,6 +85,7 @@ mod error;
 mod grace;
 mod handle;
 mod ids;
+mod iter;
 mod records;
 mod shard;
 mod slot;
@@ -100,6 +101,7 @@ use lock_api::{Mutex, RawMutex};
 
 pub use error::{MemcgError, Resource};
 pub use handle::Memcg;
+pub use iter::Iter;
 pub use records::Records;
 pub use tree::Usage;
 

@@ -5,8 +5,9 @@ use core::fmt;
 use lock_api::RawMutex;
 
 use super::Memcgs;
-use crate::entry::{Run, SwapEntry, SwapType};
+use crate::entry::{SwapEntry, SwapType};
 use crate::id::MemcgId;
+use crate::iter::TableRuns;
 use crate::sync::RawSpinLock;
 use crate::table::SwapRecords;
 
@@ -24,6 +25,7 @@ impl<L> Copy for Records<'_, L> {}
 
 impl<L: RawMutex> Memcgs<L> {
     /// The swap records, to be read.
+    #[must_use]
     pub fn records(&self) -> Records<'_, L> {
         Records(&self.records)
     }
@@ -31,33 +33,37 @@ impl<L: RawMutex> Memcgs<L> {
 
 impl<'a, L: RawMutex> Records<'a, L> {
     /// [`SwapRecords::max_pages`].
+    #[must_use]
     pub fn max_pages(self, ty: SwapType) -> Option<u64> {
         self.0.max_pages(ty)
     }
 
     /// [`SwapRecords::lookup`].
     #[inline]
+    #[must_use]
     pub fn lookup(self, ent: SwapEntry) -> Option<MemcgId> {
         self.0.lookup(ent)
     }
 
     /// [`SwapRecords::count`].
+    #[must_use]
     pub fn count(self, id: MemcgId) -> u64 {
         self.0.count(id)
     }
 
     /// [`SwapRecords::count_upper_bound`].
+    #[must_use]
     pub fn count_upper_bound(self, id: MemcgId) -> u64 {
         self.0.count_upper_bound(id)
     }
 
     /// [`SwapRecords::runs`].
-    pub fn runs(self, ty: SwapType) -> impl Iterator<Item = Run> + use<'a, L> {
+    pub fn runs(self, ty: SwapType) -> TableRuns<'a, L> {
         self.0.runs(ty)
     }
 
     /// [`SwapRecords::runs_of`].
-    pub fn runs_of(self, id: MemcgId) -> impl Iterator<Item = Run> + use<'a, L> {
+    pub fn runs_of(self, id: MemcgId) -> TableRuns<'a, L> {
         self.0.runs_of(id)
     }
 }

@@ -1,6 +1,6 @@
 //! [`Slot`]: what is kept for an id, and [`Slots`], those of all ids.
 
-use core::ptr;
+use core::{fmt, ptr};
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -253,10 +253,10 @@ pub(super) struct Children {
 }
 
 /// Ids that get their memory together: some pages of it.
-const BLOCK: usize = if cfg!(loom) { 4 } else { 64 };
+pub(super) const BLOCK: usize = if cfg!(loom) { 4 } else { 64 };
 type Block = [CachePadded<Slot>; BLOCK];
 /// Of all ids. The stacks of models are small, and their trees too.
-const BLOCKS: usize = if cfg!(loom) {
+pub(super) const BLOCKS: usize = if cfg!(loom) {
     1
 } else {
     (u16::MAX as usize + 1) / BLOCK
@@ -317,21 +317,9 @@ impl Slots {
         Ok(())
     }
 
-    /// The ids of which there may be a cgroup.
-    pub(super) fn ids(&self) -> impl Iterator<Item = MemcgId> {
-        let root = usize::from(MemcgId::MIN.get());
-        let ids = move |(index, block): (usize, &AtomicPtr<Block>)| {
-            let first = index * BLOCK;
-            if !block.load(Ordering::Relaxed).is_null() {
-                first..first + BLOCK
-            } else if index == root / BLOCK {
-                root..root + 1
-            } else {
-                0..0
-            }
-        };
-        let ids = self.blocks.iter().enumerate().flat_map(ids);
-        ids.filter_map(|id| u16::try_from(id).ok().and_then(MemcgId::new))
+    /// Whether a block of ids is there: [`get`](Self::get) gives its slots.
+    pub(super) fn has_block(&self, index: usize) -> bool {
+        !self.blocks[index].load(Ordering::Relaxed).is_null()
     }
 
     /// The cgroup of this id and its ancestors, up to the root.
@@ -354,10 +342,9 @@ impl Drop for Slots {
     }
 }
 
-impl core::fmt::Debug for Slots {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let memcgs = self.ids().filter_map(|id| self.get(id)?.memcg(id));
-        f.debug_list().entries(memcgs).finish()
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

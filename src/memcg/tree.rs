@@ -135,12 +135,6 @@ impl<L: RawMutex> Memcgs<L> {
         self.slots.get(id)?.memcg(id)
     }
 
-    /// The cgroups that are there, in the order of their ids. Those that come and go meanwhile are in it or
-    /// not.
-    pub fn iter(&self) -> impl Iterator<Item = Memcg> {
-        self.slots.ids().filter_map(|id| self.find(id))
-    }
-
     /// How many ids are in use, with that of the root.
     pub fn ids_in_use(&self) -> u32 {
         self.tree.lock().used()
