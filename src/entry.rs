@@ -107,6 +107,9 @@ impl SwapEntry {
     /// The highest offset that an entry can have, in pages: 2^50 - 1.
     pub const MAX_OFFSET: u64 = (1 << OFFSET_BITS) - 1;
 
+    /// Bits 0 to 54.
+    pub(crate) const MAX_BITS: u64 = (1 << (TYPE_BITS + OFFSET_BITS)) - 1;
+
     /// The slot at `offset` pages in the swapfile `ty`; `None` above [`MAX_OFFSET`](Self::MAX_OFFSET).
     #[must_use]
     pub const fn new(ty: SwapType, offset: u64) -> Option<Self> {
@@ -121,7 +124,7 @@ impl SwapEntry {
     /// bit 54 is set.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Option<Self> {
-        if bits >> (TYPE_BITS + OFFSET_BITS) == 0 {
+        if bits <= Self::MAX_BITS {
             Some(Self(bits))
         } else {
             None
@@ -149,7 +152,7 @@ impl SwapEntry {
         const PRESENT: u64 = 1 << 63;
         const SWAPPED: u64 = 1 << 62;
         if bits & (PRESENT | SWAPPED) == SWAPPED {
-            Some(Self(bits & ((1 << (TYPE_BITS + OFFSET_BITS)) - 1)))
+            Some(Self(bits & Self::MAX_BITS))
         } else {
             None
         }

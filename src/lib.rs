@@ -59,6 +59,8 @@ extern crate alloc;
 extern crate std;
 
 mod cell;
+mod convert;
+mod count;
 mod entry;
 mod error;
 mod id;
@@ -67,6 +69,7 @@ pub mod memcg;
 mod migrate;
 #[cfg(loom)]
 mod model;
+mod parse;
 mod presence;
 mod region;
 mod regions;
@@ -83,11 +86,13 @@ pub use lock_api;
 #[cfg(feature = "std")]
 pub use parking_lot;
 
+pub use convert::{Number, RangeError};
 pub use entry::{MAX_SWAPFILES, Run, SwapEntry, SwapType, SwapTypes};
 pub use error::{EntryError, SwaponError};
 pub use id::MemcgId;
 pub use iter::TableRuns;
 pub use migrate::{MemswHint, Migrated, Migration, Step};
+pub use parse::ParseError;
 pub use region::{CHUNK_ENTRIES, REGION_ENTRIES};
 pub use runs::{Runs, RunsIntoIter};
 pub use scan::Backend;

@@ -80,6 +80,13 @@ impl RawSpinLock {
     }
 }
 
+/// A lock that is free.
+impl Default for RawSpinLock {
+    fn default() -> Self {
+        <Self as lock_api::RawMutex>::INIT
+    }
+}
+
 // SAFETY: `locked` goes from false to true by one compare-exchange only, whose winner holds the lock
 // until its own `unlock`; acquire and release order what holders do one after the other. There is no
 // state of an acquisition to lose, and nothing unwinds.

@@ -5,7 +5,7 @@ use core::fmt;
 use crossbeam_utils::CachePadded;
 use lock_api::RawMutex;
 
-use crate::cell::{counter, narrow};
+use crate::cell::narrow;
 use crate::entry::{MAX_SWAPFILES, Run, SwapEntry, SwapType};
 use crate::error::{EntryError, SwaponError};
 use crate::id::{MemcgId, to_raw};
@@ -53,8 +53,9 @@ pub struct SwapRecords<L = RawSpinLock> {
     backend: Option<Backend>,
 }
 
-/// What [`SwapRecords::cmpxchg`] did.
+/// What [`SwapRecords::cmpxchg`] did: a caller that does not look at it cannot know whether anything was stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[must_use = "nothing was stored where it is a `Mismatch`"]
 pub enum Exchange {
     /// The entry had the expected owner, and has the new one now.
     Stored,
@@ -102,6 +103,7 @@ impl<L: RawMutex> SwapRecords<L> {
 
 impl<L> SwapRecords<L> {
     /// The backend that the scan uses.
+    #[must_use]
     pub fn backend(&self) -> Backend {
         match self.backend {
             Some(backend) if backend.is_available() => backend,
@@ -121,6 +123,7 @@ impl<L> SwapRecords<L> {
     }
 
     /// How many pages the type was turned on with; `None` while it is off.
+    #[must_use]
     pub fn max_pages(&self, ty: SwapType) -> Option<u64> {
         let on = self.file(ty).on()?;
         on.is_still_on().then_some(on.max_pages())
@@ -132,6 +135,7 @@ impl<L> SwapRecords<L> {
     /// Takes no lock and never waits: a relaxed load of the entry. It sees the last write that
     /// happened before it, or a later one; a caller that must know which needs an order of its own, as
     /// the kernel has by the lock of the page.
+    #[must_use]
     #[inline]
     pub fn lookup(&self, ent: SwapEntry) -> Option<MemcgId> {
         MemcgId::new(self.file(ent.swap_type()).lookup(ent.offset()))
@@ -274,40 +278,6 @@ impl<L: RawMutex> SwapRecords<L> {
     /// As for [`record_range`](Self::record_range).
     pub fn clear_range(&self, start: SwapEntry, nr: u64) -> Result<Runs, EntryError> {
         self.set_range(start, nr, 0)
-    }
-
-    /// How many records the id has, on all types, by looking at each region that may hold one.
-    ///
-    /// Exact where nobody writes meanwhile; otherwise each region is counted as it was at one moment. A record
-    /// counts from when the call that wrote it has returned; a lookup may see it a little before.
-    pub fn count(&self, id: MemcgId) -> u64 {
-        let backend = self.backend();
-        let mut sum = 0;
-        for (_, on) in self.all_on() {
-            let mut from = 0;
-            while let Some(index) = on.next_region(Some(id), from)
-                && let Some(region) = on.lock(index)
-            {
-                sum += u64::from(region.count(backend, id.get()));
-                from = index + 1;
-            }
-        }
-        sum
-    }
-
-    /// A number that the records of the id do not exceed, from the index alone: no lock, no scan.
-    ///
-    /// That holds while nobody records the id or migrates to it, as for one whose cgroup is dead: a record
-    /// that comes while the regions are added up may be missed. It is the exact number unless a live id
-    /// shares the counter: one that is equal modulo 4096.
-    pub fn count_upper_bound(&self, id: MemcgId) -> u64 {
-        self.all_on()
-            .map(|(_, on)| {
-                let counted = on.index().counted(counter(id.get()));
-                // Of one that was turned off meanwhile, nothing is left.
-                if on.is_still_on() { counted } else { 0 }
-            })
-            .sum()
     }
 
     #[inline]

@@ -168,7 +168,7 @@ fn a_charge_is_for_all_ancestors_or_none() {
     for resource in [Resource::Memory, Resource::Memsw] {
         let used = match resource {
             Resource::Memory => 3,
-            Resource::Memsw => 8,
+            _ => 8,
         };
         memcgs.set_limit(parent, resource, Some(used + 4)).unwrap();
         let over = |nr| MemcgError::OverLimit {

@@ -108,14 +108,14 @@ fn everything_races_with_swapon_and_swapoff() {
                         Err(error) => panic!("{error}"),
                     }
                     let _ = table.record_range(start, 9, owner);
-                    table.lookup(start);
+                    let _ = table.lookup(start);
                 }
             });
         }
         s.spawn(move || {
             while !done.load(Ordering::Relaxed) {
                 table.migrate(id(2000), id(2001));
-                table.count(id(1));
+                let _ = table.count(id(1));
                 table.runs_of(id(1)).count();
                 thread::yield_now();
             }

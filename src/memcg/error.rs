@@ -7,8 +7,9 @@ use crate::entry::SwapEntry;
 use crate::error::EntryError;
 use crate::id::MemcgId;
 
-/// One of the two counters that have a limit.
+/// A counter that has a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Resource {
     /// Pages in memory.
     Memory,

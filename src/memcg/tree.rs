@@ -131,11 +131,13 @@ impl<L: RawMutex> Memcgs<L> {
     }
 
     /// The cgroup that has this id, online or offline; `None` where there is none.
+    #[must_use]
     pub fn find(&self, id: MemcgId) -> Option<Memcg> {
         self.slots.get(id)?.memcg(id)
     }
 
     /// How many ids are in use, with that of the root.
+    #[must_use]
     pub fn ids_in_use(&self) -> u32 {
         self.tree.lock().used()
     }

@@ -111,6 +111,41 @@ impl Migrated {
     }
 }
 
+/// Writes one line: what was moved, what that took, why it ended, and what may be left.
+///
+/// ```
+/// # let records: swap_records::SwapRecords = swap_records::SwapRecords::new();
+/// # let (old, new) = (swap_records::MemcgId::MIN, swap_records::MemcgId::MAX);
+/// let migrated = records.migration(old, new).run();
+/// assert_eq!(
+///     migrated.to_string(),
+///     "0 records moved, 0 chunks scanned and 0 skipped, at most 0 entries under one lock, \
+///      ended by the end of the table, at most 0 records left"
+/// );
+/// ```
+impl fmt::Display for Migrated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            moved,
+            chunks_scanned,
+            chunks_skipped,
+            longest_hold,
+            stopped_by_hint,
+            left_at_most,
+        } = self;
+        let by = if *stopped_by_hint {
+            "hint"
+        } else {
+            "end of the table"
+        };
+        write!(
+            f,
+            "{moved} records moved, {chunks_scanned} chunks scanned and {chunks_skipped} skipped, at most \
+             {longest_hold} entries under one lock, ended by the {by}, at most {left_at_most} records left"
+        )
+    }
+}
+
 /// Where a [`Migration`] stands after a [`step`](Migration::step).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use]
@@ -276,6 +311,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     }
 
     /// What is done by now; `left_at_most` is what the index says is left.
+    #[must_use]
     pub fn so_far(&self) -> Migrated {
         if self.reported {
             return self.so_far;

@@ -56,7 +56,7 @@ const FEW: u32 = 7;
 ///
 /// Every backend finds the same records. They differ in speed only, and from memory that is not in
 /// a cache even [`Wide`](Self::Wide) comes near to what the memory delivers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Backend {
     /// One entry at a time, in safe code: what the others are tested against.
@@ -107,6 +107,16 @@ impl Backend {
         }
     }
 
+    /// What it is called as a text.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Wide => "wide",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512bw",
+        }
+    }
+
     /// The scan by itself, for fuzzing: turns every `old` of `entries`, at most 65536 of them, into `new`
     /// (`write`) or counts them, from the front, until it found `stop_at` or a few more. Gives how many it
     /// found, the exclusive-or of their positions, and how many entries it looked at.
@@ -139,14 +149,10 @@ impl Backend {
     }
 }
 
+/// Writes the name: `scalar`, `wide`, `avx2` or `avx512bw`.
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Scalar => "scalar",
-            Self::Wide => "wide",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512bw",
-        })
+        f.pad(self.name())
     }
 }
 
