@@ -58,46 +58,80 @@ extern crate alloc;
 #[cfg(any(feature = "std", test, loom))]
 extern crate std;
 
-mod cell;
-mod convert;
-mod count;
-mod entry;
-mod error;
-mod id;
-mod iter;
-pub mod memcg;
-mod migrate;
-#[cfg(loom)]
-mod model;
-mod parse;
-mod presence;
-mod region;
-mod regions;
-mod runs;
-mod scan;
-#[cfg_attr(loom, path = "model/storage.rs")]
-mod storage;
-mod swapfile;
-mod sync;
-mod table;
-mod validate;
+/// Items where a condition holds, others where it does not. `cargo fmt` looks for modules in a macro only if
+/// it is called this.
+macro_rules! cfg_if {
+    (if #[cfg($condition:meta)] { $($yes:item)* } else { $($no:item)* }) => {
+        $(#[cfg($condition)] $yes)*
+        $(#[cfg(not($condition))] $no)*
+    };
+}
 
-pub use lock_api;
-#[cfg(feature = "std")]
-pub use parking_lot;
+cfg_if! {
+    if #[cfg(target_has_atomic = "64")] {
+        mod cell;
+        mod convert;
+        mod count;
+        mod entry;
+        mod error;
+        mod id;
+        mod iter;
+        pub mod memcg;
+        mod migrate;
+        #[cfg(loom)]
+        mod model;
+        mod parse;
+        mod presence;
+        mod region;
+        mod regions;
+        mod runs;
+        mod scan;
+        #[cfg_attr(loom, path = "model/storage.rs")]
+        mod storage;
+        mod swapfile;
+        mod sync;
+        mod table;
+        mod validate;
 
-pub use convert::{Number, RangeError};
-pub use entry::{MAX_SWAPFILES, Run, SwapEntry, SwapType, SwapTypes};
-pub use error::{EntryError, SwaponError};
-pub use id::MemcgId;
-pub use iter::TableRuns;
-pub use migrate::{MemswHint, Migrated, Migration, Step};
-pub use parse::ParseError;
-pub use region::{CHUNK_ENTRIES, REGION_ENTRIES};
-pub use runs::{Runs, RunsIntoIter};
-pub use scan::Backend;
-pub use sync::RawSpinLock;
-pub use table::{Exchange, SwapRecords};
+        /// The locks that a table can be made with, and the crates that they come from.
+        ///
+        /// `lock_api` has the trait that a lock implements. It is exported, as `parking_lot` is, so that its version fits.
+        /// Both are kept in this module, so that `use swap_records::*` does not bring them in the place of crates of
+        /// the same name.
+        ///
+        /// ```
+        /// # #[cfg(feature = "std")] {
+        /// use swap_records::SwapRecords;
+        /// use swap_records::lock::parking_lot;
+        ///
+        /// static RECORDS: SwapRecords<parking_lot::RawMutex> = SwapRecords::with_raw_mutex();
+        /// # }
+        /// ```
+        pub mod lock {
+            pub use crate::sync::RawSpinLock;
+            pub use lock_api;
+            #[cfg(feature = "std")]
+            pub use parking_lot;
+        }
+
+        pub use convert::{Number, RangeError};
+        pub use entry::{MAX_SWAPFILES, Run, SwapEntry, SwapType, SwapTypes};
+        pub use error::{EntryError, SwaponError};
+        pub use id::MemcgId;
+        pub use iter::TableRuns;
+        pub use migrate::{MemswHint, Migrated, Migration, Step};
+        pub use parse::ParseError;
+        pub use region::{CHUNK_ENTRIES, REGION_ENTRIES};
+        pub use runs::{Runs, RunsIntoIter};
+        pub use scan::Backend;
+        pub use sync::RawSpinLock;
+        pub use table::{Exchange, SwapRecords};
+    } else {
+        compile_error!(
+            "swap-records needs atomics of 64 bits, which this target does not have: build for a target that has them"
+        );
+    }
+}
 
 /// The example of the README, run with the other examples.
 #[cfg(all(doctest, feature = "std"))]

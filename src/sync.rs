@@ -50,7 +50,7 @@ pub(crate) fn prefetch<T>(wanted: *const T) {
 /// assert_eq!(size_of::<RawSpinLock>(), 1);
 /// // Any other lock_api::RawMutex does as well; parking_lot's puts its waiters to sleep.
 /// # #[cfg(feature = "std")]
-/// let table = SwapRecords::<swap_records::parking_lot::RawMutex>::with_raw_mutex();
+/// let table = SwapRecords::<swap_records::lock::parking_lot::RawMutex>::with_raw_mutex();
 /// ```
 #[derive(Debug)]
 pub struct RawSpinLock {

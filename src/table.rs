@@ -74,12 +74,13 @@ impl SwapRecords {
 }
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// A table with all types off, with the lock of your choice: a `RawMutex` of the [`lock_api`] that this
-    /// crate exports, as the mutex of the `parking_lot` that it exports with `std`.
+    /// A table with all types off, with the lock of your choice: a `RawMutex` of [`lock::lock_api`](crate::lock),
+    /// as the mutex of [`lock::parking_lot`](crate::lock), which is there with `std`.
     ///
     /// ```
     /// # #[cfg(feature = "std")] {
-    /// use swap_records::{SwapRecords, parking_lot};
+    /// use swap_records::SwapRecords;
+    /// use swap_records::lock::parking_lot;
     ///
     /// static RECORDS: SwapRecords<parking_lot::RawMutex> = SwapRecords::with_raw_mutex();
     /// # }

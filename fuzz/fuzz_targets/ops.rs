@@ -3,7 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use lock_api::RawMutex;
-use swap_records::{RawSpinLock, SwapRecords, parking_lot};
+use swap_records::lock::parking_lot;
+use swap_records::{RawSpinLock, SwapRecords};
 use swap_records_fuzz::TableOps;
 use swap_records_oracle::{AT_FIRST, Both};
 

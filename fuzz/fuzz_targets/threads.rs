@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use swap_records::{RawSpinLock, parking_lot};
+use swap_records::RawSpinLock;
+use swap_records::lock::parking_lot;
 use swap_records_fuzz::ThreadOps;
 use swap_records_oracle::history::explains_all;
 
