@@ -51,6 +51,7 @@
 //!   they are available, and looks at one entry at a time elsewhere; the crate compiles in a third of the time.
 
 #![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
 
 extern crate alloc;
@@ -72,6 +73,8 @@ cfg_if! {
         mod cell;
         mod convert;
         mod count;
+        #[cfg(any(doc, doctest))]
+        pub mod docs;
         mod entry;
         mod error;
         mod id;

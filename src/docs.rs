@@ -1,0 +1,65 @@
+//! The documents of the repository as pages.
+//!
+//! | page | what it is |
+//! | --- | --- |
+//! | [`design`] | structure, invariants, memory, and why the choices were made |
+//! | [`concurrency`] | the lock, the atomics, what each operation promises beside others, where `unsafe` is |
+//! | [`benchmarks`] | what the table costs, beside what one would use otherwise |
+//! | [`testing`] | what is checked by what, and how to fuzz |
+//! | [`changelog`] | what changed from version to version |
+
+// In a document, a link goes to a file beside it. The definitions that stand before the text take precedence over those
+// at its end, so that here the same link goes to a page.
+/// How swap-records works, and why.
+#[doc = ""]
+#[doc = "[benchmarks.md]: crate::docs::benchmarks"]
+#[doc = "[concurrency.md]: crate::docs::concurrency"]
+#[doc = ""]
+#[doc = include_str!("../docs/design.md")]
+pub mod design {}
+
+/// Threads, memory ordering, and what proves it.
+#[doc = ""]
+#[doc = "[design.md]: crate::docs::design"]
+#[doc = "[memory-cgroups]: crate::docs::design#memory-cgroups"]
+#[doc = ""]
+#[doc = include_str!("../docs/concurrency.md")]
+pub mod concurrency {}
+
+/// What the table costs, and how that is measured.
+#[doc = ""]
+#[doc = "[design.md]: crate::docs::design"]
+#[doc = "[locks]: crate::docs::design#locks"]
+#[doc = ""]
+#[doc = include_str!("../docs/benchmarks.md")]
+// A picture is a file beside the document. Here there are no files: the pictures stand in the page itself.
+#[doc = "\n<style>img[src$='.svg'] { display: none }</style>\n\n## Plots"]
+#[doc = "\n<div>\n"]
+#[doc = include_str!("../docs/bench-hand-over.svg")]
+#[doc = "\n</div>\n\n<div>\n"]
+#[doc = include_str!("../docs/bench-bandwidth.svg")]
+#[doc = "\n</div>\n\n<div>\n"]
+#[doc = include_str!("../docs/bench-operations.svg")]
+#[doc = "\n</div>\n\n<div>\n"]
+#[doc = include_str!("../docs/bench-threads.svg")]
+#[doc = "\n</div>\n\n<div>\n"]
+#[doc = include_str!("../docs/bench-latency.svg")]
+#[doc = "\n</div>\n\n<div>\n"]
+#[doc = include_str!("../docs/bench-memory.svg")]
+#[doc = "\n</div>\n"]
+pub mod benchmarks {}
+
+/// What is checked by what.
+#[doc = ""]
+#[doc = "[concurrency.md]: crate::docs::concurrency"]
+#[doc = ""]
+#[doc = include_str!("../docs/testing.md")]
+pub mod testing {}
+
+/// What changed from version to version.
+#[doc = ""]
+#[doc = "[docs/concurrency.md]: crate::docs::concurrency"]
+#[doc = "[docs/testing.md]: crate::docs::testing"]
+#[doc = ""]
+#[doc = include_str!("../CHANGELOG.md")]
+pub mod changelog {}
