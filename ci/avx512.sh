@@ -65,7 +65,7 @@ judge() {
 if [ -z "${SCAN_EMULATE:-}" ] && grep -qw avx512bw /proc/cpuinfo; then
     arguments | tr '\n' '\0' >"$tmp/args"
     status=0
-    xargs -0 cargo test --lib -- <"$tmp/args" >"$tmp/out" || status=$?
+    xargs -0 cargo test -p swap-records --lib -- <"$tmp/args" >"$tmp/out" || status=$?
     cat "$tmp/out"
     [ "$status" -eq 0 ] || fail "cargo test ended with $status"
     judge "$tmp/out" "this processor"
@@ -98,7 +98,7 @@ kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '$1 == "Depends:" && $2
 # With --target the flags reach neither build scripts nor procedural macros. This crate alone is
 # optimized a little: emulated instructions are dear, and an `asm!` block with a wrong clobber list
 # is likelier to be noticed so. Debug assertions stay on.
-RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo test --lib --no-run \
+RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo test -p swap-records --lib --no-run \
     --config profile.test.debug=0 --config profile.test.opt-level=1 \
     --config 'profile.test.package."*".opt-level=0' \
     --target "$target" --message-format=json-render-diagnostics >"$tmp/messages" ||

@@ -6,4 +6,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export SWAP_RECORDS_LIVE=1 SWAP_RECORDS_REQUIRE_LIVE=1
-cargo test --test live_kernel
+cargo test -p swapmap --test live_kernel

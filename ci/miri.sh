@@ -23,16 +23,16 @@ seeds=-Zmiri-many-seeds=0..${MIRI_SEEDS:-1}
 
 if [ -n "${MIRI_ALL:-}" ]; then
     for model in "$tree" "$flags"; do
-        MIRIFLAGS=$model cargo +nightly miri test --lib --test against_oracle --test cmpxchg --test operations --test stale
-        MIRIFLAGS="$model $seeds" cargo +nightly miri test --test stress --test threads --test linearizable --test memcg_race
+        MIRIFLAGS=$model cargo +nightly miri test -p swap-records -p swap-records-oracle --lib --test against_oracle --test cmpxchg --test operations --test stale
+        MIRIFLAGS="$model $seeds" cargo +nightly miri test -p swap-records -p swap-records-oracle --test stress --test threads --test linearizable --test memcg_race
     done
 fi
 
 unsafe=(storage swapfile sync validate memcg::slot memcg::grace scan::tests::wide::any_slice scan::tests::wide::lookups)
-MIRIFLAGS=$flags cargo +nightly miri test --lib -- "${unsafe[@]}"
-MIRIFLAGS=$tree cargo +nightly miri test --lib -- "${unsafe[@]}" scan::tests::wide::all_of
+MIRIFLAGS=$flags cargo +nightly miri test -p swap-records --lib -- "${unsafe[@]}"
+MIRIFLAGS=$tree cargo +nightly miri test -p swap-records --lib -- "${unsafe[@]}" scan::tests::wide::all_of
 # Tree Borrows are an order of magnitude faster where threads share large slices of atomics.
-MIRIFLAGS="$tree $seeds" cargo +nightly miri test --test threads -- disjoint
+MIRIFLAGS="$tree $seeds" cargo +nightly miri test -p swap-records --test threads -- disjoint
 # Other flags, another folder.
-RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+avx2" MIRIFLAGS=$tree cargo +nightly miri test --target-dir target/miri-avx2 \
+RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+avx2" MIRIFLAGS=$tree cargo +nightly miri test -p swap-records --target-dir target/miri-avx2 \
     --lib -- scan::tests::avx2::lookups scan::tests::avx2::any_slice

@@ -14,7 +14,7 @@ rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly -
 rustup component add rust-src --toolchain nightly
 
 target=$(rustc -vV | sed -n 's/^host: //p')
-tests=(--lib --test stress --test threads --test linearizable --test memcg_race --test memcg_stress)
+tests=(-p swap-records -p swap-records-oracle --lib --test stress --test threads --test linearizable --test memcg_race --test memcg_stress)
 if [ $# -gt 0 ]; then tests=("$@"); fi
 # A folder of its own: these flags are for everything that is built.
 RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=thread --cfg store_lanes" \

@@ -3,6 +3,8 @@
 //! An operation is plain numbers, so that what `{:?}` writes of a failing sequence can be pasted into a
 //! test as it is (see `agrees` in `tests/against_oracle.rs`).
 
+// Regions are tiny in a model, and nothing of this is used there.
+#![cfg(not(loom))]
 #![allow(
     missing_docs,
     missing_debug_implementations,
