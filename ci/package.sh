@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# The library as its users get it: packaged, unpacked in an empty folder, and depended on by a crate that is nothing but
+# README's examples, which run. The number of packages that such a crate locks has a limit. Without default features
+# the same crate compiles.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Counts the crate itself, the library, and all that the library may need on any target.
+most_packages=20
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+cargo package --package swap-records --allow-dirty --no-verify --target-dir "$tmp/target"
+tar -xzf "$tmp"/target/package/swap-records-*.crate -C "$tmp"
+mv "$tmp"/swap-records-*/ "$tmp/library"
+
+# A program for each ```rust block with a `main`.
+mkdir -p "$tmp/user/src/bin"
+awk -v folder="$tmp/user/src/bin" '
+    /^```/ && inside {
+        if (text ~ /fn main\(/) printf "%s", text >(folder "/example_" ++programs ".rs")
+        inside = 0
+        next
+    }
+    /^```/ { inside = 1; rust = /^```rust$/; text = "" ; next }
+    inside && rust { text = text $0 "\n" }
+' "$tmp/library/README.md"
+examples=("$tmp"/user/src/bin/*.rs)
+[ -e "${examples[0]}" ] || { echo 'package: FAIL: README has no ```rust block with a main' >&2; exit 1; }
+
+# The dependency on the library, with what else is said of it.
+manifest() {
+    cat >"$tmp/user/Cargo.toml" <<TOML
+[package]
+name = "user"
+version = "0.0.0"
+edition = "2024"
+
+[dependencies]
+swap-records = { path = "../library"$1 }
+TOML
+}
+export CARGO_TARGET_DIR=$tmp/target
+
+manifest ''
+cd "$tmp/user"
+cargo build
+for example in "${examples[@]}"; do
+    name=$(basename "$example" .rs)
+    cargo run --quiet --bin "$name"
+    echo "package: README's $name ran"
+done
+mapfile -t packages < <(sed -n 's/^name = "\(.*\)"/\1/p' Cargo.lock)
+
+manifest ', default-features = false'
+cargo check
+echo "package: ${#examples[@]} examples of README ran; they compile without default features"
+
+echo "package: a crate that depends on the library alone locks ${#packages[@]} packages (at most $most_packages)"
+if [ "${#packages[@]}" -gt "$most_packages" ]; then
+    echo "package: FAIL: too many packages: ${packages[*]}" >&2
+    exit 1
+fi
