@@ -11,6 +11,7 @@
 #
 #   MACHINES  which of them, in one line (aarch64 no-avx i686 s390x)
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 
 machines=${MACHINES:-aarch64 no-avx i686 s390x}

@@ -61,8 +61,8 @@ step() {
     env "$mark=1" timeout --kill-after="${STEP_GRACE:-10}" "$limit" "$@" &
     group=$!
     wait "$group" || status=$?
-    sweep
     took=$((SECONDS - start))
+    sweep
     steps+=("$took $usual $limit|$*")
     case $status in
     0) printf '== %s: %s s\n' "$*" "$took" ;;
