@@ -9,3 +9,6 @@ rustup component add clippy
 
 # `default` is a set of the others. `loom` is for models, and needs --cfg loom as well: ci/loom.sh.
 cargo hack clippy --locked --package swap-records --lib --feature-powerset --exclude-features default,loom -- -D warnings
+
+# `cargo test` leaves the feature out.
+cargo test -p swap-records-oracle --features serde --test serde

@@ -7,6 +7,7 @@ rustup target add aarch64-unknown-linux-gnu
 
 cargo fmt --all --check
 cargo clippy --all-targets -- -D warnings
+cargo clippy -p swap-records-oracle --features serde --all-targets -- -D warnings
 cargo clippy -p swap-records --no-default-features --lib -- -D warnings
 RUSTFLAGS='-C target-cpu=x86-64-v4' cargo clippy -p swap-records --no-default-features --features simd --lib --target-dir target/v4 -- -D warnings
 cargo clippy -p swap-records --lib --target aarch64-unknown-linux-gnu -- -D warnings

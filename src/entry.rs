@@ -23,6 +23,8 @@ const OFFSET_BITS: u32 = 50;
 /// assert_eq!(SwapType::new(32), None);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "u8", into = "u8"))]
 pub struct SwapType(u8);
 
 impl SwapType {
@@ -223,6 +225,8 @@ impl fmt::Display for SwapEntry {
 /// assert!(run < Run { len: 17, ..run });
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "crate::serde::RawRun"))]
 pub struct Run {
     /// The first slot.
     pub start: SwapEntry,

@@ -17,6 +17,8 @@ use core::num::NonZeroU16;
 /// assert_eq!(size_of::<Option<MemcgId>>(), 2);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "u16", into = "u16"))]
 #[repr(transparent)]
 pub struct MemcgId(NonZeroU16);
 

@@ -49,6 +49,8 @@
 //!   `parking_lot`. Without it the crate is `core` and `alloc`.
 //! - `simd` (default): the portable vector scan, with the crate `wide`. Without it, a scan uses AVX2 or AVX-512 where
 //!   they are available, and looks at one entry at a time elsewhere; the crate compiles in a third of the time.
+//! - `serde`: the small types in its formats. Numbers, entries and runs are checked on the way in. A [`SwapEntry`] is its
+//!   text, such as `"3:4711"`, where people read the format, and its bits elsewhere.
 
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -89,6 +91,8 @@ cfg_if! {
         mod regions;
         mod runs;
         mod scan;
+        #[cfg(feature = "serde")]
+        mod serde;
         #[cfg_attr(loom, path = "model/storage.rs")]
         mod storage;
         mod swapfile;

@@ -55,6 +55,8 @@ pub struct SwapRecords<L = RawSpinLock> {
 
 /// What [`SwapRecords::cmpxchg`] did: a caller that does not look at it cannot know whether anything was stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[must_use = "nothing was stored where it is a `Mismatch`"]
 pub enum Exchange {
     /// The entry had the expected owner, and has the new one now.

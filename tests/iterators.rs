@@ -1,5 +1,7 @@
 //! The iterators as iterators: named types that can be kept in a struct, and what they promise of their ends.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::iter::FusedIterator;
 
 use swap_records::memcg::{self, Memcgs};
@@ -83,6 +85,48 @@ fn iterators_are_named_can_be_kept_and_go_on_where_their_clones_were_made() {
         (31, SwapType::new(30))
     );
     assert_eq!((kept.types.next(), kept.types.next_back()), (None, None));
+}
+
+/// The system's allocator; it counts for each thread how often it was asked.
+struct Counted;
+
+thread_local! {
+    static ASKED: Cell<u32> = const { Cell::new(0) };
+}
+
+// SAFETY: the system's allocator does what is asked. A `const` thread-local without a destructor allocates nothing.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ASKED.set(ASKED.get() + 1);
+        // SAFETY: the caller keeps the promises of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: `at` came from `alloc`, so from the system's allocator, with this layout.
+        unsafe { System.dealloc(at, layout) };
+    }
+}
+
+#[global_allocator]
+static COUNTED: Counted = Counted;
+
+#[test]
+fn iterators_ask_for_no_memory() {
+    let (table, memcgs) = (SwapRecords::new(), Memcgs::new());
+    table.swapon(ty(), 132_000).unwrap();
+    for offset in (0..132_000).step_by(1000) {
+        table.record_range(entry(offset), 600, id(1)).unwrap();
+    }
+    memcgs.create(memcgs.root()).unwrap();
+    let before = ASKED.get();
+    assert!(before > 0, "nothing is counted");
+    let runs = table.runs(ty());
+    assert_eq!(runs.clone().count() + table.runs_of(id(1)).count(), 2 * 132);
+    assert_eq!(memcgs.iter().count() + SwapType::all().count(), 2 + 32);
+    assert_eq!(memcgs.records().runs(ty()).count(), 0);
+    drop(runs);
+    assert_eq!(ASKED.get() - before, 0);
 }
 
 /// It is to be had on a kernel's stack, which has 8 or 16 KiB in all.

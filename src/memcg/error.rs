@@ -9,6 +9,8 @@ use crate::id::MemcgId;
 
 /// A counter that has a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Resource {
     /// Pages in memory.

@@ -14,7 +14,10 @@ use crate::id::MemcgId;
 use crate::table::SwapRecords;
 
 /// What is charged to a cgroup, in pages, at one moment.
+///
+/// Fields may come. With feature `serde`, all of these but the limits must be there on the way in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Usage {
     /// Pages in memory, with those of all descendants.
