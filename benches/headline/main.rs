@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use lexopt::prelude::*;
 use maps::Maps;
 use report::Report;
 use swap_records_benches::ours::Ours;
@@ -79,7 +80,8 @@ struct Options {
     svg: Option<PathBuf>,
 }
 
-fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+/// What the arguments ask for; `None` where they ask for help.
+fn options() -> Result<Option<Options>, lexopt::Error> {
     let mut options = Options {
         // `cargo test --benches` runs this without optimization.
         effort: if cfg!(debug_assertions) {
@@ -90,26 +92,24 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, St
         markdown: false,
         svg: None,
     };
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--help" | "-h" => return Ok(None),
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
             // From cargo.
-            "--bench" => {}
-            "--test" => options.effort = ANSWERS,
-            "--quick" => options.effort = QUICK,
-            "--markdown" => options.markdown = true,
-            "--svg" => match args.next() {
-                Some(folder) => options.svg = Some(folder.into()),
-                None => return Err("--svg: give a folder, as in --svg docs".to_owned()),
-            },
-            _ => return Err(format!("`{arg}` is no flag of this benchmark: see --help")),
+            Long("bench") => {}
+            Long("test") => options.effort = ANSWERS,
+            Long("quick") => options.effort = QUICK,
+            Long("markdown") => options.markdown = true,
+            Long("svg") => options.svg = Some(args.value()?.into()),
+            Short('h') | Long("help") => return Ok(None),
+            _ => return Err(arg.unexpected()),
         }
     }
     Ok(Some(options))
 }
 
 fn main() -> ExitCode {
-    match options(std::env::args().skip(1)) {
+    match options() {
         Ok(None) => {
             println!("{HELP}");
             ExitCode::SUCCESS
@@ -122,7 +122,7 @@ fn main() -> ExitCode {
             }
         },
         Err(error) => {
-            eprintln!("headline: {error}");
+            eprintln!("headline: {error}; --help lists the flags");
             ExitCode::from(2)
         }
     }
