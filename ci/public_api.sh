@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The public interface, with all features, is the one in docs/public-api.txt: no change of it is an accident. Prints
-# the lines that are gone (-) and those that came (+), and how to accept them.
+# The public interface, with all features, is the one in docs/public-api.txt: no change of it is an accident.
+# Prints the lines that are gone (-) and those that came (+), and how to accept them.
 #
 #   --bless   writes the interface as it is now to docs/public-api.txt; commit it with the change
 #
-# Needs the nightly toolchain, for rustdoc's JSON, and cargo-public-api in the version below, which reads that of
-# nightlies around its own day. Gets both where they are missing (two to four minutes, once).
+# Needs the nightly toolchain, for rustdoc's JSON, and cargo-public-api in the version below, which reads that
+# of nightlies around its own day. Gets both where they are missing (two to four minutes, once).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,8 +22,8 @@ if [ "$(cargo public-api --version 2>/dev/null || true)" != "cargo-public-api $v
     cargo install --locked "cargo-public-api@$version"
 fi
 
-# What the compiler derives, and Send and Sync, are promises as well. Blanket implementations are others'; Freeze and
-# UnsafeUnpin are the compiler's own.
+# What the compiler derives, and Send and Sync, are promises as well. Blanket implementations are others';
+# Freeze and UnsafeUnpin are the compiler's own.
 now=$(mktemp)
 trap 'rm -f "$now"' EXIT
 cargo +nightly public-api --package swap-records --all-features --omit blanket-impls --color=never |

@@ -9,8 +9,8 @@ use crate::table::SwapRecords;
 impl<L: RawMutex> SwapRecords<L> {
     /// How many records the id has, on all types, by looking at each region that may hold one.
     ///
-    /// Exact where nobody writes meanwhile; otherwise each region is counted as it was at one moment. A record
-    /// counts from when the call that wrote it has returned; a lookup may see it a little before.
+    /// Exact where nobody writes meanwhile; otherwise each region is counted as it was at one moment. A
+    /// record counts from when the call that wrote it has returned; a lookup may see it a little before.
     #[must_use]
     pub fn count(&self, id: MemcgId) -> u64 {
         let backend = self.backend();

@@ -213,8 +213,8 @@ impl fmt::Display for SwapEntry {
 
 /// Consecutive slots of one swapfile with one owner.
 ///
-/// Runs are ordered by their first slot, then by their length, then by their owner. As a text, a run is its first
-/// slot, its length and its owner: `3:4711+16 of 7`.
+/// Runs are ordered by their first slot, then by their length, then by their owner. As a text, a run is its
+/// first slot, its length and its owner: `3:4711+16 of 7`.
 ///
 /// ```
 /// use swap_records::{MemcgId, Run, SwapEntry, SwapType};

@@ -18,9 +18,10 @@ use crate::table::SwapRecords;
 impl<L: RawMutex> SwapRecords<L> {
     /// The records of a type as runs of one owner, in the order of their offsets; none while it is off.
     ///
-    /// Slots are looked at in pieces of up to 512, and each piece is as it was at one moment. A record whose call
-    /// had returned when the iteration began, and that nobody changed since, is given. The iteration ends early
-    /// where the type is turned off. Regions without records are not touched. Nothing is allocated.
+    /// Slots are looked at in pieces of up to 512, and each piece is as it was at one moment. A record whose
+    /// call had returned when the iteration began, and that nobody changed since, is given. The iteration
+    /// ends early where the type is turned off. Regions without records are not touched. Nothing is
+    /// allocated.
     ///
     /// ```
     /// # use swap_records::{MemcgId, Run, SwapEntry, SwapRecords, SwapType};
@@ -48,9 +49,9 @@ impl<L: RawMutex> SwapRecords<L> {
 
 /// The runs of a table: of [one type](SwapRecords::runs), or of [one id](SwapRecords::runs_of).
 ///
-/// It holds no lock between two calls of `next`, so the table may change meanwhile, through the same thread too.
-/// After `None` it gives `None` for good. It takes about 1.2 KiB, a piece of the table with it; a clone goes on
-/// from where the original is.
+/// It holds no lock between two calls of `next`, so the table may change meanwhile, through the same thread
+/// too. After `None` it gives `None` for good. It takes about 1.2 KiB, a piece of the table with it; a clone
+/// goes on from where the original is.
 #[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct TableRuns<'t, L = RawSpinLock> {
     table: &'t SwapRecords<L>,

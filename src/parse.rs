@@ -10,8 +10,8 @@ use crate::scan::Backend;
 
 /// Why a text is no [`SwapType`], [`MemcgId`], [`SwapEntry`] or [`Backend`].
 ///
-/// Each of them reads what its `Display` writes, and no sign, space or separator beside it. Numbers are decimal;
-/// zeros may stand in front.
+/// Each of them reads what its `Display` writes, and no sign, space or separator beside it. Numbers are
+/// decimal; zeros may stand in front.
 ///
 /// ```
 /// use swap_records::{Backend, ParseError, SwapEntry};

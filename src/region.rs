@@ -381,15 +381,15 @@ impl<'a, L: RawMutex> Region<'a, L> {
             .find(|&position| self.get(position) == id)
     }
 
-    /// Copies the ids from `from`, a position of the swapfile, up to the end of its piece of `to.len()` ids, or of
-    /// the swapfile. Gives how many. Pieces lie one after the other from the front of the region: each is copied
-    /// under one hold.
+    /// Copies the ids from `from`, a position of the swapfile, up to the end of its piece of `to.len()` ids,
+    /// or of the swapfile. Gives how many. Pieces lie one after the other from the front of the region: each
+    /// is copied under one hold.
     pub(crate) fn copy(&self, from: usize, to: &mut [u16; PIECE]) -> usize {
         let end = self.len.min((from / PIECE + 1) * PIECE);
         let ids = self.entries[from..end].iter();
-        to.iter_mut()
-            .zip(ids)
-            .map(|(to, id)| *to = id.load(Ordering::Relaxed))
-            .count()
+        for (to, id) in to.iter_mut().zip(ids) {
+            *to = id.load(Ordering::Relaxed);
+        }
+        end - from
     }
 }

@@ -53,7 +53,8 @@ pub struct SwapRecords<L = RawSpinLock> {
     backend: Option<Backend>,
 }
 
-/// What [`SwapRecords::cmpxchg`] did: a caller that does not look at it cannot know whether anything was stored.
+/// What [`SwapRecords::cmpxchg`] did: a caller that does not look at it cannot know whether anything was
+/// stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -76,8 +77,9 @@ impl SwapRecords {
 }
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// A table with all types off, with the lock of your choice: a `RawMutex` of [`lock::lock_api`](crate::lock),
-    /// as the mutex of [`lock::parking_lot`](crate::lock), which is there with `std`.
+    /// A table with all types off, with the lock of your choice: a `RawMutex` of
+    /// [`lock::lock_api`](crate::lock), as the mutex of [`lock::parking_lot`](crate::lock), which is there
+    /// with `std`.
     ///
     /// ```
     /// # #[cfg(feature = "std")] {

@@ -1,7 +1,8 @@
-//! What `use swap_records::*` brings, and what it leaves alone: crates of the user's own, whatever their names are.
+//! What `use swap_records::*` brings, and what it leaves alone: crates of the user's own, whatever their
+//! names are.
 
-// Stands for the user's own `parking_lot` and `lock_api`, of other versions than this crate's: `core` has other
-// things in it than these.
+// Stands for the user's own `parking_lot` and `lock_api`, of other versions than this crate's: `core` has
+// other things in it than these.
 extern crate core as lock_api;
 extern crate core as parking_lot;
 

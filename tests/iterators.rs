@@ -94,7 +94,8 @@ thread_local! {
     static ASKED: Cell<u32> = const { Cell::new(0) };
 }
 
-// SAFETY: the system's allocator does what is asked. A `const` thread-local without a destructor allocates nothing.
+// SAFETY: the system's allocator does what is asked. A `const` thread-local without a destructor allocates
+// nothing.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ASKED.set(ASKED.get() + 1);

@@ -12,8 +12,8 @@ use crate::id::MemcgId;
 const ROOT: usize = MemcgId::MIN.get() as usize;
 
 impl<L> Memcgs<L> {
-    /// The cgroups that are there, in the order of their ids. A cgroup that comes or goes meanwhile may be given
-    /// or not.
+    /// The cgroups that are there, in the order of their ids. A cgroup that comes or goes meanwhile may be
+    /// given or not.
     pub fn iter(&self) -> Iter<'_> {
         self.slots.iter()
     }

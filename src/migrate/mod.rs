@@ -83,8 +83,8 @@ impl<F: Fn() -> u64 + Sync> MemswHint for F {
 
 /// What a [`Migration`] did.
 ///
-/// Fields may come. With feature `serde`, those that are missing on the way in are 0, and those that are not known are
-/// passed over, so that reports of other versions can be read.
+/// Fields may come. With feature `serde`, those that are missing on the way in are 0, and those that are not
+/// known are passed over, so that reports of other versions can be read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
