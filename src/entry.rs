@@ -14,7 +14,14 @@ pub const MAX_SWAPFILES: usize = if cfg!(loom) { 1 } else { 1 << TYPE_BITS };
 const TYPE_BITS: u32 = 5;
 const OFFSET_BITS: u32 = 50;
 
-/// The number of a swapfile, 0 to 31, in the order in which they were turned on.
+/// The number of a swapfile, 0 to 31.
+///
+/// Linux gives a swapfile the lowest number that is free when it is turned on. So types are in the order of turning on
+/// only while nothing is turned off: after a swapoff of type 0, the next swapon is type 0 again. `/proc/swaps` lists
+/// swapfiles in the order of their types, without their numbers.
+///
+/// Linux keeps some of the highest numbers for entries of page tables that are no slots; see
+/// [`SwapEntry::from_pagemap`].
 ///
 /// ```
 /// use swap_records::SwapType;
@@ -139,8 +146,23 @@ impl SwapEntry {
         self.0
     }
 
-    /// The slot that a page was swapped out to, from its 64 bits in `/proc/PID/pagemap`; `None` for
-    /// a page that is not swapped out (bit 62 is clear, or bit 63, "present", is set).
+    /// The slot that a page was swapped out to, from its 64 bits in `/proc/PID/pagemap`; `None` where they say that
+    /// there is none.
+    ///
+    /// | bit | what it says (the kernel's `pagemap.rst`) | a slot? |
+    /// | --- | --- | --- |
+    /// | 63 | present | no |
+    /// | 62 | swapped | only if it is set |
+    /// | 58 | a guard region (Linux 6.15) | no |
+    /// | 61, 57, 56, 55 | of a file or shared, write-protected by userfaultfd, mapped once, soft-dirty | says nothing about it |
+    ///
+    /// A word can look like a slot and be none. Bit 62 is set for every entry of a page table that is not empty and not
+    /// present. Linux keeps some of the highest of the 32 types for those that are not slots: markers (of
+    /// userfaultfd, of poison, and of guard regions before 6.15, which have no bit 58), pages that are being migrated,
+    /// pages of devices, and poisoned pages. How many types that takes depends on the kernel's version and
+    /// configuration: on one 6.18, type 31 is markers, 29 is migration, and 28 swapfiles (0 to 27) could be on at once.
+    /// The word does not say so. Callers that know which types are on leave the others out; a table refuses them with
+    /// [`EntryError::TypeOff`](crate::EntryError::TypeOff), if no swapfile was turned on under such a number.
     ///
     /// ```
     /// use swap_records::SwapEntry;
@@ -148,12 +170,15 @@ impl SwapEntry {
     /// let swapped = SwapEntry::from_pagemap(1 << 62 | 9 << 5 | 2).unwrap();
     /// assert_eq!((swapped.swap_type().get(), swapped.offset()), (2, 9));
     /// assert_eq!(SwapEntry::from_pagemap(1 << 63 | 1234), None);
+    /// // A guard page.
+    /// assert_eq!(SwapEntry::from_pagemap(0x4400_0000_0000_009f), None);
     /// ```
     #[must_use]
     pub const fn from_pagemap(bits: u64) -> Option<Self> {
         const PRESENT: u64 = 1 << 63;
         const SWAPPED: u64 = 1 << 62;
-        if bits & (PRESENT | SWAPPED) == SWAPPED {
+        const GUARD: u64 = 1 << 58;
+        if bits & (PRESENT | SWAPPED | GUARD) == SWAPPED {
             Some(Self(bits & Self::MAX_BITS))
         } else {
             None
@@ -282,6 +307,11 @@ mod tests {
         let entry = SwapEntry::from_pagemap(bits).unwrap();
         assert_eq!((entry.swap_type().get(), entry.offset()), (3, 77));
         assert_eq!(SwapEntry::from_pagemap(bits | 1 << 63), None);
+        // A guard page, whatever else is said of it.
+        assert_eq!(SwapEntry::from_pagemap(0x4400_0000_0000_009f), None);
+        assert_eq!(SwapEntry::from_pagemap(bits | 1 << 58), None);
+        // Write-protected by userfaultfd: a slot may be.
+        assert_eq!(SwapEntry::from_pagemap(bits | 1 << 57), Some(entry));
         // A page that is neither in memory nor in swap.
         assert_eq!(SwapEntry::from_pagemap(9 << 5 | 2), None);
     }
