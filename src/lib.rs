@@ -72,6 +72,7 @@ macro_rules! cfg_if {
 
 cfg_if! {
     if #[cfg(target_has_atomic = "64")] {
+        mod area;
         mod cell;
         mod convert;
         mod count;

@@ -8,7 +8,7 @@
 use core::ops::Range;
 
 use crate::cell::{BLOCK, COUNTERS};
-use crate::storage::{Refused, Zeroed};
+use crate::storage::{Refused, Slot, Zeroed};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The number of counters in use is tracked by blocks, one bit each.
@@ -110,7 +110,10 @@ impl Presence {
 
     /// All bits clear. No region's lock can be taken any more by who would set one.
     pub(crate) fn discard(&self) {
-        self.words.discard(self.counters_end() * self.stride);
+        if !self.words.give_back(self.counters_end() * self.stride) {
+            let words = self.counters().flat_map(|counter| self.row(counter));
+            words.for_each(Slot::clear);
+        }
         self.used.store(0, Ordering::Relaxed);
     }
 }

@@ -7,7 +7,7 @@ use lock_api::{Mutex, MutexGuard, RawMutex};
 
 use crate::cell::{BLOCK, COUNTERS, Cell, Tally, counter};
 use crate::presence::Presence;
-use crate::storage::{Refused, Zeroed};
+use crate::storage::{Refused, Slot, Zeroed};
 use crate::sync::{AtomicU32, Ordering, prefetch};
 
 /// How far apart the locks of neighbouring regions are: a cache line of one-byte locks.
@@ -122,10 +122,31 @@ impl<L: RawMutex> Regions<L> {
         sum
     }
 
-    /// All cells and bits zero. No region can be locked any more by who would write to it.
+    /// What the cells of a region say that are not zero.
+    pub(crate) fn tallies(&self, region: usize) -> impl Iterator<Item = Tally> {
+        let counters = self.presence.counters();
+        counters
+            .filter(move |&counter| self.presence.is_set(counter, region))
+            .map(move |counter| Cell(self.cell(region, counter).load(Ordering::Relaxed)).tally())
+    }
+
+    /// Makes all cells and bits zero. No region can be locked any more by who would write to it.
     pub(crate) fn discard(&self) {
         let blocks = self.presence.counters_end() / BLOCK;
-        self.cells.discard(blocks << self.shift);
+        if !self.cells.give_back(blocks << self.shift) {
+            self.clear_cells();
+        }
         self.presence.discard();
+    }
+
+    /// Clears each cell that has its bit set: the others are zero (invariant 2).
+    pub(crate) fn clear_cells(&self) {
+        for counter in self.presence.counters() {
+            let mut from = 0;
+            while let Some(region) = self.presence.next(counter, from..self.len()) {
+                self.cell(region, counter).clear();
+                from = region + 1;
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// What the memory holds: atomics that are 0 when their bytes are.
 pub(crate) trait Slot: Zeroable {
-    /// Back to 0, with a relaxed store.
+    /// Back to 0, with a relaxed store; where it is 0, nothing is stored, so that no memory is taken for it.
     fn clear(&self);
 }
 
@@ -22,7 +22,9 @@ macro_rules! slots {
     ($($atomic:ty),*) => {
         $(impl Slot for $atomic {
             fn clear(&self) {
-                self.store(0, Ordering::Relaxed);
+                if self.load(Ordering::Relaxed) != 0 {
+                    self.store(0, Ordering::Relaxed);
+                }
             }
         })*
     };
@@ -70,13 +72,11 @@ impl<T: Slot> Zeroed<T> {
         })
     }
 
-    /// Back to zero, as if by a relaxed store to each of the first `used` values; the memory goes
-    /// back to the system where that can be done. Nothing past `used` may have been written.
-    pub(crate) fn discard(&self, used: usize) {
-        let used = &self[..used];
-        if !self.memory.give_back(size_of_val(used)) {
-            used.iter().for_each(Slot::clear);
-        }
+    /// Gives the memory of the first `used` values back to the system, and says whether it could: then they are
+    /// zero, as if by a relaxed store to each. Otherwise any part of them may be; the caller clears the rest.
+    #[must_use]
+    pub(crate) fn give_back(&self, used: usize) -> bool {
+        self.memory.give_back(size_of_val(&self[..used]))
     }
 }
 
@@ -136,7 +136,8 @@ mod imp {
             Some((Self { map }, start))
         }
 
-        /// Whether the first `bytes` are zeroes again.
+        /// Whether the first `bytes` are zeroes again. Of locked memory the kernel refuses it, at the first page
+        /// that is locked.
         #[cfg(target_os = "linux")]
         pub(super) fn give_back(&self, bytes: usize) -> bool {
             // SAFETY: the map is private and anonymous, so MADV_DONTNEED makes it read as zeroes. All
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_zero_aligned_and_zero_again_after_discard() {
+    fn memory_is_zero_aligned_and_zero_again_when_it_was_given_back() {
         const LEN: usize = if cfg!(miri) { 100 } else { 10_000 };
         let memory = Zeroed::<AtomicU16>::new(LEN, false).unwrap();
         assert_eq!(memory.len(), LEN);
@@ -200,7 +201,9 @@ mod tests {
         assert!(memory.iter().all(|slot| slot.load(Ordering::Relaxed) == 0));
         memory[0].store(1, Ordering::Relaxed);
         memory[LEN - 1].store(2, Ordering::Relaxed);
-        memory.discard(LEN);
+        if !memory.give_back(LEN) {
+            memory.iter().for_each(Slot::clear);
+        }
         assert!(memory.iter().all(|slot| slot.load(Ordering::Relaxed) == 0));
     }
 

@@ -9,7 +9,13 @@
 //! | 2 | on | `swapoff`, by compare-exchange | 3 |
 //! | 3 | stopping | the thread that is in `swapoff`: waits for every lock once, then empties the area | 4 |
 //!
+//! | | | or unwinds, where a lock does, while it waits for the locks | 2, as if nothing had been |
+//!
 //! Only the thread in states 1 and 3 writes the other fields, so they need no lock of their own.
+//!
+//! Nothing of the area has been changed while `swapoff` waits for its locks. So where one of them unwinds, [`Back`]
+//! goes back to the generation that was on: operations that did not notice go on, those that did were refused.
+//! After the last lock nothing can unwind. `swapon` takes no lock.
 //!
 //! **Invariant 6: an operation writes only under a lock of the area, and after it has seen, under that
 //! lock, the generation that it began with.** `swapoff` changes the generation before it takes and
@@ -33,42 +39,21 @@
 
 use core::marker::PhantomData;
 use core::ops::Range;
-use core::{fmt, ptr};
+use core::{fmt, mem, ptr};
 
 use alloc::boxed::Box;
 use lock_api::RawMutex;
 
+use crate::area::Area;
 use crate::cell::counter;
 use crate::id::MemcgId;
-use crate::region::{CHUNK_ENTRIES, Entries, REGION_ENTRIES, Region};
+use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES, Region};
 use crate::regions::Regions;
-use crate::storage::{Refused, Zeroed};
+use crate::storage::Refused;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, prefetch};
 
 const OFF: u64 = 0;
 const ON: u64 = 2;
-
-/// What holds the records of a swapfile of up to `regions.len()` regions.
-pub(crate) struct Area<L> {
-    /// The table: page-sized chunks, one after the other, by region. Zero past `max_pages`.
-    chunks: Zeroed<Entries>,
-    regions: Regions<L>,
-    /// Another area of the same type, of another size.
-    next: AtomicPtr<Area<L>>,
-}
-
-impl<L: RawMutex> Area<L> {
-    fn new(regions: usize) -> Result<Self, Refused> {
-        /// From how many bytes of table on huge pages are asked for: from the first one that it fills.
-        /// At worst all of the table is resident, which is a two-thousandth of the swap.
-        const HUGE_TABLE: usize = 2 << 20;
-        Ok(Self {
-            chunks: Zeroed::new(regions, regions >= HUGE_TABLE / size_of::<Entries>())?,
-            regions: Regions::new(regions)?,
-            next: AtomicPtr::new(ptr::null_mut()),
-        })
-    }
-}
 
 /// One swap type.
 pub(crate) struct SwapFile<L> {
@@ -175,20 +160,23 @@ impl<L: RawMutex> SwapFile<L> {
         if !self.advance(on.generation) {
             return None;
         }
+        let back = Back {
+            file: self,
+            area: self.current.load(Ordering::Relaxed),
+            generation: on.generation,
+        };
         self.current.store(ptr::null_mut(), Ordering::Release);
-        let Area {
-            chunks, regions, ..
-        } = on.area;
+        let regions = &on.area.regions;
         for region in 0..on.regions() {
             // Whoever is in there ends; whoever comes later sees that the generation has changed.
             drop(regions.hold(region));
         }
+        mem::forget(back);
         let presence = regions.presence();
         let dropped = presence.counters().map(|c| regions.counted(c)).sum();
         // Who reads what is cleared now sees the changed generation: see `On::is_still_on`.
         fence(Ordering::Release);
-        chunks.discard(on.regions());
-        regions.discard();
+        on.area.discard(on.regions());
         // From stopping to off.
         self.generation.store(on.generation + 2, Ordering::Release);
         Some(dropped)
@@ -213,7 +201,7 @@ impl<L: RawMutex> SwapFile<L> {
         }
         let area = Area::new(regions)?;
         area.next.store(first, Ordering::Relaxed);
-        let area = Box::into_raw(Box::new(area));
+        let area = Box::into_raw(area);
         self.areas.store(area, Ordering::Release);
         Ok(area)
     }
@@ -227,6 +215,23 @@ impl<L> Drop for SwapFile<L> {
             let mut area = unsafe { Box::from_raw(next) };
             next = *area.next.get_mut();
         }
+    }
+}
+
+/// Turns a swapfile that was being turned off on again, where that unwinds: nothing has been changed yet.
+struct Back<'a, L> {
+    file: &'a SwapFile<L>,
+    area: *mut Area<L>,
+    generation: u64,
+}
+
+impl<L> Drop for Back<'_, L> {
+    #[cold]
+    fn drop(&mut self) {
+        self.file.current.store(self.area, Ordering::Release);
+        self.file
+            .generation
+            .store(self.generation, Ordering::Release);
     }
 }
 

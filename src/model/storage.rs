@@ -1,5 +1,5 @@
 //! [`Zeroed`] for loom, whose atomics are objects of the model and no plain memory: a box of them.
-//! To give memory back is to clear it, as on systems without `MADV_DONTNEED`.
+//! None of it can be given back, as on systems without `MADV_DONTNEED`.
 
 use core::fmt;
 use core::ops::Deref;
@@ -12,7 +12,7 @@ use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 pub(crate) trait Slot {
     fn zero() -> Self;
 
-    /// Back to 0, with a relaxed store.
+    /// Back to 0, with a relaxed store; where it is 0, nothing is stored.
     fn clear(&self);
 }
 
@@ -27,7 +27,9 @@ macro_rules! slots {
             }
 
             fn clear(&self) {
-                self.store(0, Ordering::Relaxed);
+                if self.load(Ordering::Relaxed) != 0 {
+                    self.store(0, Ordering::Relaxed);
+                }
             }
         })*
     };
@@ -58,9 +60,10 @@ impl<T: Slot> Zeroed<T> {
         Ok(Self((0..len).map(|_| T::zero()).collect()))
     }
 
-    /// Back to zero, by a relaxed store to each of the first `used` values.
-    pub(crate) fn discard(&self, used: usize) {
-        self[..used].iter().for_each(Slot::clear);
+    /// Whether the first `used` values are zero again: never.
+    #[must_use]
+    pub(crate) fn give_back(&self, _used: usize) -> bool {
+        false
     }
 }
 

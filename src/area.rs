@@ -1,0 +1,173 @@
+//! [`Area`]: the memory of one size of swapfile, and how it is emptied.
+
+use core::ptr;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use lock_api::RawMutex;
+
+use crate::cell::Tally;
+use crate::region::{Entries, REGION_ENTRIES};
+use crate::regions::Regions;
+use crate::storage::{Refused, Slot, Zeroed};
+use crate::sync::{AtomicPtr, Ordering};
+
+/// What holds the records of a swapfile of up to `regions.len()` regions.
+pub(crate) struct Area<L> {
+    /// The table: page-sized chunks, one after the other, by region. Zero past `max_pages`.
+    pub(crate) chunks: Zeroed<Entries>,
+    pub(crate) regions: Regions<L>,
+    /// Another area of the same type, of another size.
+    pub(crate) next: AtomicPtr<Area<L>>,
+}
+
+impl<L: RawMutex> Area<L> {
+    /// An empty area. Where memory is refused, nothing is left of it.
+    pub(crate) fn new(regions: usize) -> Result<Box<Self>, Refused> {
+        /// From how many bytes of table on huge pages are asked for: from the first one that it fills.
+        /// At worst all of the table is resident, which is a two-thousandth of the swap.
+        const HUGE_TABLE: usize = 2 << 20;
+        // A box that may be refused. It comes first: the locks are written, and must not be for nothing.
+        let mut place = Vec::new();
+        let refused = Refused {
+            bytes: size_of::<Self>(),
+        };
+        if place.try_reserve_exact(1).is_err() {
+            return Err(refused);
+        }
+        place.push(Self {
+            chunks: Zeroed::new(regions, regions >= HUGE_TABLE / size_of::<Entries>())?,
+            regions: Regions::new(regions)?,
+            next: AtomicPtr::new(ptr::null_mut()),
+        });
+        let place: Result<Box<[Self; 1]>, _> = place.into_boxed_slice().try_into();
+        let place = Box::into_raw(place.map_err(|_| refused)?);
+        // SAFETY: an array of one is laid out as the one, so this is the box of it.
+        Ok(unsafe { Box::from_raw(place.cast()) })
+    }
+
+    /// Makes all entries, cells and presence bits zero. The first `used` regions are those that were in use;
+    /// nobody writes to them any more.
+    ///
+    /// The memory goes back to the system where the system takes it. Where it does not, what has a record is cleared,
+    /// and nothing else is touched: by invariant 2 the rest is zero.
+    pub(crate) fn discard(&self, used: usize) {
+        // The index is needed until the entries are cleared.
+        if !self.chunks.give_back(used) {
+            self.clear_entries();
+        }
+        self.regions.discard();
+    }
+
+    /// Clears each entry that has a record.
+    fn clear_entries(&self) {
+        let presence = self.regions.presence();
+        let mut from = 0;
+        while let Some(region) = presence.next_of_any(from) {
+            if let Some(entries) = self.chunks.get(region) {
+                clear_region(entries, self.regions.tallies(region));
+            }
+            from = region + 1;
+        }
+    }
+}
+
+/// Clears the entries of these tallies, which are all that are not zero, or were: some may have been cleared already.
+fn clear_region(entries: &Entries, tallies: impl Iterator<Item = Tally>) {
+    let mut left = 0;
+    for tally in tallies {
+        match tally.last_without(Tally::default()) {
+            Some(only) => entries[only % REGION_ENTRIES].clear(),
+            None => left += tally.count,
+        }
+    }
+    // Up to the last one of the others: what is behind it may never have been touched.
+    for entry in entries {
+        if left == 0 {
+            return;
+        }
+        if entry.load(Ordering::Relaxed) != 0 {
+            entry.clear();
+            left -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::{COUNTERS, narrow};
+    use crate::region::Region;
+    use crate::sync::RawSpinLock;
+    use alloc::vec;
+
+    fn area(regions: usize) -> Box<Area<RawSpinLock>> {
+        Area::new(regions).unwrap()
+    }
+
+    fn set(area: &Area<RawSpinLock>, region: usize, position: usize, id: u16) {
+        let entries = &area.chunks[region];
+        Region::lock(&area.regions, region, entries, REGION_ENTRIES).set(position, id);
+    }
+
+    /// The ids that are there, region by region.
+    fn there(area: &Area<RawSpinLock>) -> Vec<u16> {
+        let all = area.chunks.as_flattened().iter();
+        let ids = all.map(|entry| entry.load(Ordering::Relaxed));
+        ids.filter(|&id| id != 0).collect()
+    }
+
+    #[test]
+    fn what_the_index_names_is_cleared_and_nothing_else_is_looked_at() {
+        let shared = 7 + narrow(COUNTERS) as u16;
+        let area = area(4);
+        for (region, position, id) in [
+            (0, 0, 7),
+            (0, REGION_ENTRIES - 1, 9),
+            (1, 5, 7),
+            (1, 6, shared),
+            (1, 100, 7),
+            (3, 2, shared),
+        ] {
+            set(&area, region, position, id);
+        }
+        // A region whose records are gone has a trace of them nowhere.
+        set(&area, 2, 50, 7);
+        set(&area, 2, 50, 0);
+        // What no index knows of: it shows who looks further than the index says.
+        let strays = [(0, 17), (1, 101), (2, 50), (3, 1), (3, 3)];
+        for (region, position) in strays {
+            area.chunks[region][position].store(1, Ordering::Relaxed);
+        }
+        area.clear_entries();
+        assert_eq!(there(&area), vec![1; strays.len()]);
+        area.regions.clear_cells();
+        area.regions.presence().discard();
+        for counter in 0..COUNTERS {
+            assert_eq!(area.regions.counted(counter), 0);
+            for region in 0..4 {
+                let cell = area.regions.cell(region, counter).load(Ordering::Relaxed);
+                assert_eq!(cell, 0, "region {region}, counter {counter}");
+            }
+        }
+    }
+
+    /// The system takes a part back and refuses the rest.
+    #[test]
+    fn what_is_given_back_in_part_is_cleared_in_whole() {
+        let area = area(2);
+        for position in [1, 2, 3, 900] {
+            set(&area, 0, position % REGION_ENTRIES, 5);
+        }
+        set(&area, 0, 4, 6);
+        set(&area, 1, 4, 6);
+        for given_back in [(0, 2), (0, 4), (1, 4)] {
+            area.chunks[given_back.0][given_back.1].store(0, Ordering::Relaxed);
+        }
+        area.clear_entries();
+        assert_eq!(there(&area), []);
+        area.regions.discard();
+        set(&area, 0, 2, 5);
+        assert_eq!(area.regions.counted(5), 1);
+    }
+}

@@ -1,0 +1,233 @@
+//! A swapoff where memory cannot be given back: it touches what had records, and nothing else.
+//!
+//! Two ways lead there: memory that is locked (`mlockall`), of which Linux refuses to take pages away; and, without
+//! `std`, memory of the allocator. Each is tried in a process of its own, since locking is for the whole of one.
+
+#[path = "live_kernel/harness.rs"]
+mod harness;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if let Some(code) = linux::child() {
+        return code;
+    }
+    harness::main(
+        "a_swapoff_of_2_tib_with_one_record_touches_what_had_it_locked_or_not",
+        linux::reason_not_to_run,
+        linux::a_swapoff_of_2_tib_with_one_record_touches_what_had_it_locked_or_not,
+    )
+}
+
+#[cfg(not(target_os = "linux"))]
+mod linux {
+    use crate::harness::Outcome;
+
+    pub fn reason_not_to_run() -> Option<String> {
+        Some("it asks a Linux kernel what is resident".to_owned())
+    }
+
+    pub fn a_swapoff_of_2_tib_with_one_record_touches_what_had_it_locked_or_not() -> Outcome {
+        Outcome::Passed
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::env;
+    use std::io;
+    use std::process::{Command, ExitCode, Output};
+    use std::ptr;
+    use std::time::{Duration, Instant};
+
+    use swap_records::{MemcgId, REGION_ENTRIES, SwapEntry, SwapRecords, SwapType};
+
+    use crate::harness::Outcome;
+
+    const CHILD: &str = "SWAP_RECORDS_LOCKED";
+    const REFUSED: u8 = 77;
+    const TYPE: SwapType = SwapType::new(0).unwrap();
+    /// 2 TiB of swap: a table of 1 GiB.
+    const PAGES: u64 = 1 << 29;
+    const MOST_BYTES: u64 = 4 << 20;
+    /// A swapoff like that takes a fraction of a millisecond; a zero to each of its slots some 1.8 s.
+    const MOST_TIME: Duration = Duration::from_millis(200);
+
+    /// The system's, but for large zeroed memory, which comes as a map: untouched, as a kernel would give it. (The
+    /// system's own writes to what is aligned to a page.)
+    struct Untouched;
+
+    #[global_allocator]
+    static ALLOCATOR: Untouched = Untouched;
+
+    const LARGE: usize = 1 << 20;
+
+    fn is_large(layout: Layout) -> bool {
+        layout.size() >= LARGE && layout.align() == 4096
+    }
+
+    // SAFETY: what is large and aligned to a page is a map of its own, both ways; the rest is the system's.
+    unsafe impl GlobalAlloc for Untouched {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            if is_large(layout) {
+                let (prot, flags) = (
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                );
+                // SAFETY: a new map, wherever the kernel puts it.
+                let map = unsafe { libc::mmap(ptr::null_mut(), layout.size(), prot, flags, -1, 0) };
+                if map == libc::MAP_FAILED {
+                    return ptr::null_mut();
+                }
+                return map.cast();
+            }
+            // SAFETY: the caller's promise.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            if is_large(layout) {
+                // SAFETY: the caller's promise; a new map is zero.
+                return unsafe { self.alloc(layout) };
+            }
+            // SAFETY: the caller's promise.
+            unsafe { System.alloc_zeroed(layout) }
+        }
+
+        unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+            if is_large(layout) {
+                // SAFETY: `alloc` mapped it with this size.
+                unsafe { libc::munmap(at.cast(), layout.size()) };
+            } else {
+                // SAFETY: the caller's promise.
+                unsafe { System.dealloc(at, layout) };
+            }
+        }
+    }
+
+    fn resident() -> u64 {
+        let me = procfs::process::Process::myself().unwrap();
+        me.statm().unwrap().resident * procfs::page_size()
+    }
+
+    fn id(id: u16) -> MemcgId {
+        MemcgId::new(id).unwrap()
+    }
+
+    fn entry(offset: u64) -> SwapEntry {
+        SwapEntry::new(TYPE, offset).unwrap()
+    }
+
+    /// What runs in the process of its own, where this is one.
+    pub fn child() -> Option<ExitCode> {
+        let locked = env::var(CHILD).ok()? == "locked";
+        if locked {
+            let what = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
+            // SAFETY: it moves no memory and changes none.
+            if unsafe { libc::mlockall(what) } != 0 {
+                eprintln!("mlockall: {}", io::Error::last_os_error());
+                return Some(ExitCode::from(REFUSED));
+            }
+        }
+        one_record();
+        every_kind_of_cell();
+        Some(ExitCode::SUCCESS)
+    }
+
+    fn one_record() {
+        let table = SwapRecords::new();
+        table.swapon(TYPE, PAGES).unwrap();
+        table.record(entry(PAGES / 2 + 5), id(7)).unwrap();
+        let before = resident();
+        let began = Instant::now();
+        assert_eq!(table.swapoff(TYPE), Ok(1));
+        let took = began.elapsed();
+        let grown = resident().saturating_sub(before);
+        println!(
+            "swapoff: {took:?}, resident {} KiB and {} KiB more",
+            before >> 10,
+            grown >> 10
+        );
+        assert!(
+            grown <= MOST_BYTES,
+            "{grown} bytes became resident in swapoff"
+        );
+        assert!(took <= MOST_TIME, "swapoff took {took:?}");
+        table.swapon(TYPE, PAGES).unwrap();
+        assert_eq!(table.lookup(entry(PAGES / 2 + 5)), None);
+        assert_eq!(
+            (table.count_upper_bound(id(7)), table.runs(TYPE).count()),
+            (0, 0)
+        );
+    }
+
+    /// Cells of one record and of many, ids that share one, regions that are empty, and such as were emptied.
+    fn every_kind_of_cell() {
+        const REGION: u64 = REGION_ENTRIES as u64;
+        let table = SwapRecords::new();
+        let pages = 70 * REGION - 3;
+        for cycle in 0..3 {
+            table.swapon(TYPE, pages).unwrap();
+            assert_eq!(
+                table.runs(TYPE).count(),
+                0,
+                "left from before cycle {cycle}"
+            );
+            table.validate().unwrap();
+            let mut written = 0;
+            for region in (0..70).filter(|region| region % 3 != 1) {
+                let start = region * REGION;
+                table.record(entry(start + region), id(7)).unwrap();
+                table
+                    .record(entry(start + 4000 + region), id(7 + 4096))
+                    .unwrap();
+                table
+                    .record(
+                        entry(start + REGION - 9),
+                        id(1 + u16::try_from(region).unwrap()),
+                    )
+                    .unwrap();
+                table.record(entry(start + 9000), id(4095)).unwrap();
+                written += 4;
+                if region % 2 == 0 {
+                    table
+                        .record_range(entry(start + 10_000), 1000, id(200))
+                        .unwrap();
+                    written += 1000;
+                }
+            }
+            for region in (0..70).filter(|region| region % 3 == 1) {
+                table
+                    .record_range(entry(region * REGION), 100, id(9))
+                    .unwrap();
+                table.clear_range(entry(region * REGION), 100).unwrap();
+            }
+            table.validate().unwrap();
+            assert_eq!(table.swapoff(TYPE), Ok(written));
+        }
+    }
+
+    fn run(how: &str) -> Output {
+        let me = env::current_exe().unwrap();
+        Command::new(me).env(CHILD, how).output().unwrap()
+    }
+
+    pub fn reason_not_to_run() -> Option<String> {
+        None
+    }
+
+    pub fn a_swapoff_of_2_tib_with_one_record_touches_what_had_it_locked_or_not() -> Outcome {
+        for how in ["free", "locked"] {
+            let output = run(how);
+            let says = String::from_utf8_lossy(&output.stderr).into_owned();
+            if output.status.code() == Some(i32::from(REFUSED)) {
+                return Outcome::Ignored(format!("it may not lock memory: {}", says.trim()));
+            }
+            print!("{how}: {}", String::from_utf8_lossy(&output.stdout));
+            assert!(output.status.success(), "{how}: {}: {says}", output.status);
+        }
+        Outcome::Passed
+    }
+}
