@@ -144,9 +144,10 @@ impl<'t, L: RawMutex> TableRuns<'t, L> {
             };
             if let Some(first) = first {
                 self.len = region.copy(first, &mut self.piece);
-                drop(region);
                 self.start = index * REGION_ENTRIES + first;
                 self.seen = 0;
+                // Last: an unlock may unwind, and the piece and its place belong together.
+                drop(region);
                 return Some(());
             }
             offset = (index + 1) * REGION_ENTRIES;

@@ -41,7 +41,7 @@ impl Ahead {
         }
     }
 
-    /// The next region that may hold a record of `old`.
+    /// The next region that may hold a record of `old`: the same one until it is [`passed`](Self::pass).
     #[inline]
     pub(super) fn next<L: RawMutex>(
         &mut self,
@@ -52,7 +52,13 @@ impl Ahead {
         if self.left.is_empty() {
             self.look(on, old, new);
         }
-        self.left.next().map(|next| self.regions[next])
+        self.left.clone().next().map(|next| self.regions[next])
+    }
+
+    /// The next region has its turn.
+    #[inline]
+    pub(super) fn pass(&mut self) {
+        self.left.next();
     }
 
     /// Finds the next regions, and asks for what they need.

@@ -108,6 +108,14 @@ pub struct Migrated {
 }
 
 impl Migrated {
+    /// Others were looked at, too.
+    #[cfg(feature = "std")]
+    fn include(&mut self, part: &Self) {
+        self.moved += part.moved;
+        self.chunks_scanned += part.chunks_scanned;
+        self.longest_hold = self.longest_hold.max(part.longest_hold);
+    }
+
     /// One more region was looked at.
     fn add(&mut self, sweep: &Sweep) {
         self.moved += u64::from(sweep.found.count);
@@ -222,10 +230,23 @@ impl Job<'_> {
         self.hint.is_some_and(|hint| moved >= hint.charged())
     }
 
-    /// Migrates one region. `None` where the swapfile has been turned off.
-    fn migrate<L: RawMutex>(&self, on: &On<'_, L>, region: usize) -> Option<Sweep> {
+    /// Migrates the next region that may hold a record, and adds it to the report. `None` where there is
+    /// none, or the swapfile has been turned off.
+    #[inline]
+    fn migrate_next<L: RawMutex>(
+        &self,
+        on: &On<'_, L>,
+        ahead: &mut Ahead,
+        report: &mut Migrated,
+    ) -> Option<Sweep> {
+        let region = ahead.next(on, self.old, self.new)?;
         let region = on.lock(region)?;
-        Some(region.migrate(self.backend, self.old.get(), self.new.get()))
+        // The lock, and its unlock, may unwind. So the region has had its turn from when the lock is taken, and
+        // what was moved is in the report before the lock is free.
+        ahead.pass();
+        let sweep = region.migrate(self.backend, self.old.get(), self.new.get());
+        report.add(&sweep);
+        Some(sweep)
     }
 }
 
@@ -338,14 +359,10 @@ impl<'t, L: RawMutex> Migration<'t, L> {
             self.next_type();
             return 0;
         };
-        let sweep = ahead
-            .next(on, self.job.old, self.job.new)
-            .and_then(|region| self.job.migrate(on, region));
-        let Some(sweep) = sweep else {
+        let Some(sweep) = self.job.migrate_next(on, ahead, &mut self.so_far) else {
             self.on = None;
             return 0;
         };
-        self.so_far.add(&sweep);
         u64::from(sweep.entries).max(REGION_COST)
     }
 

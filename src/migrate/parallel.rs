@@ -5,18 +5,22 @@
 //! comes next is shared. Claims do not overlap, and together are all regions: `next` of a [`File`]
 //! only grows, by compare-exchange, up to the number of regions.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::any::Any;
+use core::array;
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
-use std::vec::Vec;
 
-use lock_api::RawMutex;
+use alloc::boxed::Box;
+use lock_api::{Mutex, RawMutex};
 
 use super::ahead::Ahead;
 use super::{Job, Migrated, Migration};
 use crate::cell::counter;
-use crate::entry::SwapType;
+use crate::entry::{MAX_SWAPFILES, SwapType};
 use crate::swapfile::On;
+use crate::sync::RawSpinLock;
 
 /// How many regions must be visited for one more thread to be worth its start: a thread takes as long to start as
 /// some ten regions to scan, or some hundred to be told that they have one record.
@@ -28,7 +32,17 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
     /// The regions are handed out among them, each to one, and guarantees and report are as with one thread. The
     /// hint stops all of them: it is asked, by any of them, before each region, with what all of them have
     /// moved by then, the first time when they have been started. If it panics, the other threads go on to
-    /// their end, and then the panic is the caller's. Threads are scoped: none is left when `run` returns.
+    /// their end, and then the panic is the caller's, as is that of a lock. Threads are scoped: none is left when
+    /// `run` returns.
+    ///
+    /// # Memory
+    ///
+    /// A migration allocates nothing, except that the standard library allocates for each thread that it starts: its
+    /// stack, and some hundred bytes on the heap. Where the system refuses the thread or its stack, the threads that there
+    /// are do all of it. Where the allocator refuses those bytes, the standard library ends the process. So where memory
+    /// may run out, do without threads: a migration on one thread cannot fail.
+    ///
+    /// # Cost
     ///
     /// Where there is little to do, or the system gives no thread, it makes do with fewer: each one more is for 256
     /// regions that have the old id, 16 GiB of swap in pages of 4 KiB if all of it has. `n` is not held against
@@ -52,7 +66,7 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
         self
     }
 
-    /// Migrates all that is left, and leaves the report to be given.
+    /// Migrates all that is left, and leaves the report to be given. Of its own, it allocates nothing.
     fn run_parallel(&mut self) {
         if self.done {
             return;
@@ -60,7 +74,7 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
         let begun = self.on.take();
         let begun = begun.map(|(on, ahead)| (on, ahead.into_rest()));
         let types = self.types.by_ref().filter_map(SwapType::new);
-        let files: Vec<_> = begun
+        let mut files = begun
             .into_iter()
             .chain(types.filter_map(|ty| {
                 let on = self.table.file(ty).on()?;
@@ -71,39 +85,29 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
                 on,
                 next: AtomicUsize::new(rest.start),
                 end: rest.end,
-            })
-            .collect();
-        let visits: usize = files.iter().map(|file| file.about(&self.job)).sum();
-        let threads = self.threads.min(1 + visits / WORTH_A_THREAD);
-        let shared = Shared {
+            });
+        // A type that was begun is none of those that are still to be begun.
+        let files = array::from_fn(|_| files.next());
+        let mut shared = Shared {
             job: self.job,
             files,
-            threads,
+            threads: 1,
             moved: AtomicU64::new(self.so_far.moved),
             stop: AtomicBool::new(false),
+            ended: Mutex::new(Ended {
+                report: self.so_far,
+                panic: None,
+            }),
         };
+        let visits: usize = shared.files().map(|file| file.about(&self.job)).sum();
+        shared.threads = self.threads.min(1 + visits / WORTH_A_THREAD);
+        shared.run();
 
-        let mut parts = Vec::new();
-        thread::scope(|scope| {
-            let others: Vec<_> = (1..threads)
-                .map_while(|_| {
-                    thread::Builder::new()
-                        .spawn_scoped(scope, || shared.work())
-                        .ok()
-                })
-                .collect();
-            parts.push(shared.work());
-            for other in others {
-                // A hint that panics does so for the caller, as on one thread.
-                let part = other.join();
-                parts.push(part.unwrap_or_else(|why| std::panic::resume_unwind(why)));
-            }
-        });
-        for part in parts {
-            self.so_far.moved += part.moved;
-            self.so_far.chunks_scanned += part.chunks_scanned;
-            self.so_far.longest_hold = self.so_far.longest_hold.max(part.longest_hold);
+        let Ended { report, panic } = shared.ended.into_inner();
+        if let Some(why) = panic {
+            resume_unwind(why);
         }
+        self.so_far = report;
         self.so_far.stopped_by_hint = shared.stop.into_inner();
         self.done = true;
     }
@@ -112,12 +116,21 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
 /// What the threads share.
 struct Shared<'t, L> {
     job: Job<'t>,
-    files: Vec<File<'t, L>>,
+    files: [Option<File<'t, L>>; MAX_SWAPFILES],
     threads: usize,
     /// By all of them; kept only where there is a hint to hold it against.
     moved: AtomicU64,
     /// The hint's word.
     stop: AtomicBool,
+    /// Taken once by each thread, at its end. Not a lock of the user's.
+    ended: Mutex<RawSpinLock, Ended>,
+}
+
+/// What the threads that have ended did.
+struct Ended {
+    report: Migrated,
+    /// Why one of them did not get to its end: a hint, or a lock, that panicked.
+    panic: Option<Box<dyn Any + Send>>,
 }
 
 struct File<'t, L> {
@@ -151,24 +164,62 @@ impl<L: RawMutex> File<'_, L> {
     }
 }
 
-impl<L: RawMutex> Shared<'_, L> {
+impl<'t, L> Shared<'t, L> {
+    fn files(&self) -> impl Iterator<Item = &File<'t, L>> {
+        self.files.iter().flatten()
+    }
+}
+
+impl<L: RawMutex + Send + Sync> Shared<'_, L> {
+    /// Works on the threads that are worth it, and on the calling one.
+    fn run(&self) {
+        // To start none takes memory, too.
+        if self.threads <= 1 {
+            return self.take_part();
+        }
+        thread::scope(|scope| {
+            for _ in 1..self.threads {
+                let started = thread::Builder::new().spawn_scoped(scope, || self.take_part());
+                // Those that there are do it.
+                if started.is_err() {
+                    break;
+                }
+            }
+            self.take_part();
+        });
+    }
+
+    /// Works until nothing is left, and writes down what was done. A panic waits until all have ended.
+    fn take_part(&self) {
+        let done = catch_unwind(AssertUnwindSafe(|| self.work()));
+        let mut ended = self.ended.lock();
+        match done {
+            Ok(part) => ended.report.include(&part),
+            Err(why) => {
+                // The first one is the caller's. Another is dropped when the lock is free: that is anybody's code.
+                let other = match ended.panic {
+                    None => ended.panic.replace(why),
+                    Some(_) => Some(why),
+                };
+                drop(ended);
+                drop(other);
+            }
+        }
+    }
+
     /// Migrates regions until none is left to claim, or the hint says that it is done.
     fn work(&self) -> Migrated {
         let mut part = Migrated::default();
-        for file in &self.files {
+        for file in self.files() {
             while let Some(claim) = file.claim(self.threads) {
                 let mut ahead = Ahead::new(claim);
                 loop {
                     if self.is_done() {
                         return part;
                     }
-                    let Some(region) = ahead.next(&file.on, self.job.old, self.job.new) else {
+                    let Some(sweep) = self.job.migrate_next(&file.on, &mut ahead, &mut part) else {
                         break;
                     };
-                    let Some(sweep) = self.job.migrate(&file.on, region) else {
-                        break;
-                    };
-                    part.add(&sweep);
                     if self.job.hint.is_some() {
                         self.moved
                             .fetch_add(u64::from(sweep.found.count), Ordering::Relaxed);
