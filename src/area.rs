@@ -96,7 +96,7 @@ fn clear_region(entries: &Entries, tallies: impl Iterator<Item = Tally>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::{COUNTERS, narrow};
+    use crate::cell::COUNTERS;
     use crate::region::Region;
     use crate::sync::RawSpinLock;
     use alloc::vec;
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_the_index_names_is_cleared_and_nothing_else_is_looked_at() {
-        let shared = 7 + narrow(COUNTERS) as u16;
+        let shared = 7 + u16::try_from(COUNTERS).unwrap();
         let area = area(4);
         for (region, position, id) in [
             (0, 0, 7),

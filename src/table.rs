@@ -154,6 +154,10 @@ impl<L: RawMutex> SwapRecords<L> {
     /// of each [`REGION_ENTRIES`] pages: 64 KiB, and microseconds, for 8 TiB of swap. The rest of the
     /// memory follows the records. Without `std` it is what the allocator makes of zeroed memory.
     ///
+    /// A process that locks its memory (`mlockall` with `MCL_FUTURE`) should do so with `MCL_ONFAULT`. Without it, the
+    /// kernel makes all of that address space resident here, 2.5 bytes per page of swap: 1.25 GiB for 2 TiB. Either way all
+    /// of it counts against `RLIMIT_MEMLOCK`, where the process has one, and `swapon` is refused above that.
+    ///
     /// # Errors
     ///
     /// [`SwaponError`]: the type is on (or another thread is turning it on or off), `max_pages` is 0 or
@@ -184,8 +188,16 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// Waits for each lock of the swapfile once. Operations that are under way on the type end or fail
     /// with [`EntryError::TypeOff`]; none of them writes once this has returned, also where the
-    /// type is turned on again. The memory goes back to the system (on Linux with `std`; elsewhere it is
-    /// cleared and kept), the address space stays for the next swapon of this type and size.
+    /// type is turned on again. The address space stays for the next swapon of this type and size.
+    ///
+    /// With `std` on Linux the memory goes back to the system, if it is not locked (`mlock`, `mlockall`): that takes
+    /// microseconds to milliseconds. Everywhere else, and where memory is locked, what has a record is cleared, which
+    /// costs a visit to each region that has any. Memory that had records then stays with the table; memory that had
+    /// none is not written to. Once the memory is unlocked, the next swapoff of this type and size gives all of it back.
+    ///
+    /// A lock of your own may unwind ([`lock_api`] allows it). Then the type is on again with all its records, and this
+    /// may be called again. Operations that ran meanwhile may have been refused as by a swapoff; a range may have been
+    /// written in part.
     ///
     /// # Errors
     ///

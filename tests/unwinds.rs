@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use lock_api::RawMutex;
 use swap_records::{
-    MemcgId, Migration, REGION_ENTRIES, RawSpinLock, Run, Step, SwapEntry, SwapRecords, SwapType,
+    MemcgId, REGION_ENTRIES, RawSpinLock, Run, Step, SwapEntry, SwapRecords, SwapType,
 };
 
 const REGION: u64 = REGION_ENTRIES as u64;
@@ -242,6 +242,21 @@ fn a_swapoff_that_a_lock_ends_leaves_the_type_on_with_its_records() {
     });
 }
 
+/// It is the same swapfile: what began before goes on with it.
+#[test]
+fn a_migration_goes_on_after_a_swapoff_that_a_lock_ended() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let table = table();
+    let mut migration = table.migration(A, C);
+    assert_eq!(migration.step(1), Step::More);
+    assert!(!gets_through(2, false, || _ = table.swapoff(TYPE)));
+    let Step::Done(report) = migration.step(u64::MAX) else {
+        panic!("all of it");
+    };
+    assert_eq!((report.moved, report.left_at_most), (147, 0));
+    table.validate().unwrap();
+}
+
 /// A migration, and a walk, that a lock has ended go on where they were: nothing is left out, and nothing comes twice.
 #[test]
 fn what_comes_in_steps_goes_on_after_a_lock_that_unwound() {
@@ -314,8 +329,8 @@ fn a_lock_that_unwinds_on_a_thread_does_so_for_the_caller() {
             for region in 0..REGIONS {
                 table.record_range(entry(region * REGION), 2, A).unwrap();
             }
-            let run = |migration: Migration<'_, Fused>| _ = migration.threads(3).run();
-            let through = gets_through(nth, unlock, || run(table.migration(A, C)));
+            let run = || _ = table.migration(A, C).threads(3).run();
+            let through = gets_through(nth, unlock, run);
             assert!(!through, "lock {nth}");
             table.validate().unwrap();
             assert_eq!(table.count(A) + table.count(C), 2 * REGIONS);

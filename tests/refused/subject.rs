@@ -1,0 +1,68 @@
+//! What operations are tried on, and how they are listed.
+
+use swap_records::memcg::MemcgError;
+use swap_records::{EntryError, SwaponError};
+
+/// A table or a tree with something in it, the same each time.
+pub trait Subject {
+    /// All that can be seen of it.
+    type State: PartialEq + std::fmt::Debug;
+
+    fn new() -> Self;
+    fn state(&self) -> Self::State;
+    /// Its invariants hold.
+    fn validate(&self);
+}
+
+/// What an operation may do with the allocator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Memory {
+    /// Ask for some, and say so where it gets none.
+    Some,
+    /// Nothing: it frees, migrates, reads, or must not fail.
+    None,
+}
+
+pub struct Operation<S> {
+    pub name: &'static str,
+    pub memory: Memory,
+    pub run: fn(&mut S) -> Result<(), Refusal>,
+}
+
+/// The errors of all operations.
+#[derive(Debug)]
+pub enum Refusal {
+    Entry(EntryError),
+    Swapon(SwaponError),
+    Memcg(MemcgError),
+}
+
+impl Refusal {
+    /// By its name, so that no error has to be named here that an operation comes to need.
+    pub fn is_for_want_of_memory(&self) -> bool {
+        let text = match self {
+            Self::Entry(error) => format!("{error:?}"),
+            Self::Swapon(error) => format!("{error:?}"),
+            Self::Memcg(error) => format!("{error:?}"),
+        };
+        text.starts_with("OutOfMemory")
+    }
+}
+
+impl From<EntryError> for Refusal {
+    fn from(error: EntryError) -> Self {
+        Self::Entry(error)
+    }
+}
+
+impl From<SwaponError> for Refusal {
+    fn from(error: SwaponError) -> Self {
+        Self::Swapon(error)
+    }
+}
+
+impl From<MemcgError> for Refusal {
+    fn from(error: MemcgError) -> Self {
+        Self::Memcg(error)
+    }
+}

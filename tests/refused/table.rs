@@ -1,0 +1,156 @@
+//! The operations of `SwapRecords`.
+
+use swap_records::{MemcgId, REGION_ENTRIES, Run, Step, SwapEntry, SwapRecords, SwapType};
+
+use crate::subject::{Memory, Operation, Subject};
+
+const REGION: u64 = REGION_ENTRIES as u64;
+const TYPE: SwapType = SwapType::new(0).unwrap();
+const NEXT: SwapType = SwapType::new(1).unwrap();
+const PAGES: u64 = 2 * REGION;
+pub const A: MemcgId = MemcgId::new(1).unwrap();
+const B: MemcgId = MemcgId::new(2).unwrap();
+pub const C: MemcgId = MemcgId::new(3).unwrap();
+/// Where A and B take turns, over the border of two regions.
+const MIXED: u64 = REGION - 50;
+const NR: u64 = 100;
+
+fn entry(offset: u64) -> SwapEntry {
+    SwapEntry::new(TYPE, offset).unwrap()
+}
+
+impl Subject for SwapRecords {
+    type State = (Vec<Run>, Vec<Option<u64>>);
+
+    fn new() -> Self {
+        let table = Self::new();
+        table.swapon(TYPE, PAGES).unwrap();
+        for skip in 0..NR {
+            let owner = if skip % 2 == 0 { A } else { B };
+            table.record(entry(MIXED + skip), owner).unwrap();
+        }
+        table.record(entry(5), B).unwrap();
+        table
+    }
+
+    fn state(&self) -> Self::State {
+        let runs = SwapType::all().flat_map(|ty| self.runs(ty)).collect();
+        (runs, SwapType::all().map(|ty| self.max_pages(ty)).collect())
+    }
+
+    fn validate(&self) {
+        self.validate().unwrap();
+    }
+}
+
+#[cfg(feature = "std")]
+pub const MANY_REGIONS: u64 = 700;
+
+/// Enough for two threads.
+#[cfg(feature = "std")]
+pub fn of_many_regions() -> SwapRecords {
+    let table = SwapRecords::new();
+    table.swapon(TYPE, MANY_REGIONS * REGION).unwrap();
+    for region in 0..MANY_REGIONS {
+        table.record(entry(region * REGION), A).unwrap();
+    }
+    table
+}
+
+type Table = SwapRecords;
+
+const fn takes(
+    name: &'static str,
+    run: fn(&mut Table) -> Result<(), crate::subject::Refusal>,
+) -> Operation<Table> {
+    let memory = Memory::Some;
+    Operation { name, memory, run }
+}
+
+const fn does_without(
+    name: &'static str,
+    run: fn(&mut Table) -> Result<(), crate::subject::Refusal>,
+) -> Operation<Table> {
+    let memory = Memory::None;
+    Operation { name, memory, run }
+}
+
+pub const OPERATIONS: &[Operation<Table>] = &[
+    takes("swapon", |table| Ok(table.swapon(NEXT, PAGES)?)),
+    // The second of a size takes what the first one left.
+    does_without("swapoff and swapon", |table| {
+        table.swapoff(TYPE)?;
+        Ok(table.swapon(TYPE, PAGES)?)
+    }),
+    does_without("swapoff", |table| Ok(table.swapoff(TYPE).map(drop)?)),
+    does_without("max_pages", |table| {
+        assert_eq!(table.max_pages(TYPE), Some(PAGES));
+        Ok(())
+    }),
+    does_without("record", |table| Ok(table.record(entry(7), C).map(drop)?)),
+    does_without("record over another", |table| {
+        Ok(table.record(entry(MIXED), C).map(drop)?)
+    }),
+    does_without("clear", |table| Ok(table.clear(entry(5)).map(drop)?)),
+    does_without("cmpxchg", |table| {
+        Ok(table.cmpxchg(entry(5), B, C).map(drop)?)
+    }),
+    does_without("lookup", |table| {
+        assert_eq!(table.lookup(entry(5)), Some(B));
+        Ok(())
+    }),
+    does_without("record_range of one owner", |table| {
+        Ok(table.record_range(entry(9), 64, C).map(drop)?)
+    }),
+    takes("record_range of many owners", |table| {
+        Ok(table.record_range(entry(MIXED), NR, C).map(drop)?)
+    }),
+    does_without("clear_range of one owner", |table| {
+        Ok(table.clear_range(entry(0), 64).map(drop)?)
+    }),
+    takes("clear_range of many owners", |table| {
+        Ok(table.clear_range(entry(MIXED), NR).map(drop)?)
+    }),
+    // The place of `record_range_with` and `clear_range_with`, which do without.
+    does_without("count", |table| {
+        assert_eq!(table.count(A), NR / 2);
+        Ok(())
+    }),
+    does_without("count_upper_bound", |table| {
+        assert_eq!(table.count_upper_bound(A), NR / 2);
+        Ok(())
+    }),
+    does_without("runs", |table| {
+        assert_eq!(table.runs(TYPE).count() as u64, NR + 1);
+        Ok(())
+    }),
+    does_without("runs_of", |table| {
+        assert_eq!(table.runs_of(A).count() as u64, NR / 2);
+        Ok(())
+    }),
+    does_without("migrate", |table| {
+        assert_eq!(table.migrate(A, C), NR / 2);
+        Ok(())
+    }),
+    does_without("a migration that is run", |table| {
+        let report = table.migration(A, C).memsw_hint(&1000_u64).run();
+        assert_eq!((report.moved, report.left_at_most), (NR / 2, 0));
+        Ok(())
+    }),
+    does_without("a migration in steps", |table| {
+        let mut migration = table.migration(A, C);
+        while migration.step(1) == Step::More {}
+        assert_eq!(migration.so_far().moved, NR / 2);
+        Ok(())
+    }),
+    // Two regions are worth no thread, and what starts none takes no memory.
+    #[cfg(feature = "std")]
+    does_without("a migration that may use threads", |table| {
+        assert_eq!(table.migration(A, C).threads(8).run().moved, NR / 2);
+        Ok(())
+    }),
+    does_without("the drop of a table", |table| {
+        drop(std::mem::take(table));
+        Ok(())
+    }),
+];

@@ -1,0 +1,179 @@
+//! The operations of `Memcgs`.
+
+use swap_records::memcg::{Memcg, Memcgs, Resource, Usage};
+use swap_records::{REGION_ENTRIES, Run, SwapEntry, SwapRecords, SwapType};
+
+use crate::subject::{Memory, Operation, Refusal, Subject};
+
+const REGION: u64 = REGION_ENTRIES as u64;
+const TYPE: SwapType = SwapType::new(0).unwrap();
+const NEXT: SwapType = SwapType::new(1).unwrap();
+const PAGES: u64 = 2 * REGION;
+/// Where two cgroups take turns, over the border of two regions.
+const MIXED: u64 = REGION - 50;
+const NR: u64 = 100;
+
+fn entry(offset: u64) -> SwapEntry {
+    SwapEntry::new(TYPE, offset).unwrap()
+}
+
+/// A tree with one cgroup under the root and two under that, `a` and `b`; and `dead`, which is offline and has
+/// records.
+pub struct Tree {
+    memcgs: Memcgs,
+    parent: Memcg,
+    a: Memcg,
+    b: Memcg,
+    dead: Memcg,
+}
+
+impl Subject for Tree {
+    type State = (Vec<Run>, Vec<(Memcg, Usage)>, Vec<Option<u64>>);
+
+    fn new() -> Self {
+        let memcgs = Memcgs::new();
+        memcgs.swapon(TYPE, PAGES).unwrap();
+        let parent = memcgs.create(memcgs.root()).unwrap();
+        let [a, b, dead] = [(); 3].map(|()| memcgs.create(parent).unwrap());
+        for memcg in [a, b, dead] {
+            memcgs.charge(memcg, 200).unwrap();
+        }
+        for skip in 0..NR {
+            let owner = if skip % 2 == 0 { a } else { b };
+            memcgs.swap_out(owner, entry(MIXED + skip), 1).unwrap();
+        }
+        memcgs.swap_out(b, entry(5), 64).unwrap();
+        memcgs.swap_out(dead, entry(1000), 200).unwrap();
+        // As far as the first region: the second has some left.
+        memcgs.css_offline(dead, 1).unwrap();
+        Self {
+            memcgs,
+            parent,
+            a,
+            b,
+            dead,
+        }
+    }
+
+    fn state(&self) -> Self::State {
+        let records = self.memcgs.records();
+        let usages = self.memcgs.iter();
+        (
+            SwapType::all().flat_map(|ty| records.runs(ty)).collect(),
+            usages
+                .map(|memcg| (memcg, self.memcgs.usage(memcg).unwrap()))
+                .collect(),
+            SwapType::all().map(|ty| records.max_pages(ty)).collect(),
+        )
+    }
+
+    fn validate(&self) {
+        self.memcgs.validate().unwrap();
+    }
+}
+
+const fn takes(name: &'static str, run: fn(&mut Tree) -> Result<(), Refusal>) -> Operation<Tree> {
+    let memory = Memory::Some;
+    Operation { name, memory, run }
+}
+
+const fn does_without(
+    name: &'static str,
+    run: fn(&mut Tree) -> Result<(), Refusal>,
+) -> Operation<Tree> {
+    let memory = Memory::None;
+    Operation { name, memory, run }
+}
+
+pub const OPERATIONS: &[Operation<Tree>] = &[
+    takes("Memcgs::swapon", |t| Ok(t.memcgs.swapon(NEXT, PAGES)?)),
+    does_without("Memcgs::swapoff", |t| {
+        Ok(t.memcgs.swapoff(TYPE).map(drop)?)
+    }),
+    // 64 slots come in one block: enough of them for the next one.
+    takes("Memcgs::create", |t| {
+        for _ in 0..70 {
+            // What the ones before made stays; it is taken back to hold the state against.
+            if let Err(error) = t.memcgs.create(t.parent) {
+                take_back(t);
+                return Err(error.into());
+            }
+        }
+        take_back(t);
+        Ok(())
+    }),
+    does_without("Memcgs::charge", |t| Ok(t.memcgs.charge(t.a, 5000)?)),
+    does_without("Memcgs::uncharge", |t| Ok(t.memcgs.uncharge(t.a, 5)?)),
+    does_without("Memcgs::move_account", |t| {
+        Ok(t.memcgs.move_account(t.a, t.parent, 5)?)
+    }),
+    does_without("Memcgs::set_limit", |t| {
+        Ok(t.memcgs.set_limit(t.a, Resource::Memory, Some(10_000))?)
+    }),
+    does_without("Memcgs, what is read", |t| {
+        t.memcgs.usage(t.a)?;
+        assert_eq!(t.memcgs.parent(t.a)?, Some(t.parent));
+        assert_eq!(t.memcgs.find(t.a.id()), Some(t.a));
+        assert_eq!((t.memcgs.iter().count(), t.memcgs.ids_in_use()), (5, 5));
+        assert_eq!(t.memcgs.records().lookup(entry(5)), Some(t.b.id()));
+        assert_eq!(t.memcgs.records().count(t.a.id()), NR / 2);
+        assert_eq!(t.memcgs.records().count_upper_bound(t.a.id()), NR / 2);
+        Ok(())
+    }),
+    does_without("Memcgs, the runs of its records", |t| {
+        assert!(t.memcgs.records().runs(TYPE).count() as u64 > NR);
+        assert_eq!(t.memcgs.records().runs_of(t.a.id()).count() as u64, NR / 2);
+        Ok(())
+    }),
+    does_without("Memcgs::swap_out", |t| {
+        Ok(t.memcgs.swap_out(t.a, entry(300), 64).map(drop)?)
+    }),
+    does_without("Memcgs::swap_in", |t| {
+        Ok(t.memcgs.swap_in(entry(5), 64).map(drop)?)
+    }),
+    does_without("Memcgs::swap_in of many owners", |t| {
+        Ok(t.memcgs.swap_in(entry(MIXED), NR).map(drop)?)
+    }),
+    does_without("Memcgs::free_swap of one owner", |t| {
+        Ok(t.memcgs.free_swap(entry(5), 64).map(drop)?)
+    }),
+    takes("Memcgs::free_swap of many owners", |t| {
+        Ok(t.memcgs.free_swap(entry(MIXED), NR).map(drop)?)
+    }),
+    // The place of `free_swap_with`, which does without.
+    does_without("Memcgs::move_swap_account", |t| {
+        Ok(t.memcgs
+            .move_swap_account(entry(MIXED), NR, t.a, t.b)
+            .map(drop)?)
+    }),
+    does_without("Memcgs::css_offline", |t| {
+        Ok(t.memcgs.css_offline(t.dead, u64::MAX).map(drop)?)
+    }),
+    does_without("Memcgs::css_free", |t| {
+        Ok(t.memcgs.css_free(t.dead).map(drop)?)
+    }),
+    takes("Memcgs::with_records", |t| {
+        // The table is the tree's own afterwards, and dropped where it is refused: so it is another.
+        let table = SwapRecords::new();
+        table
+            .swapon(TYPE, PAGES)
+            .map(|()| table.record_range(entry(7), 9, t.a.id()))??;
+        Memcgs::with_records(table)?;
+        Ok(())
+    }),
+    does_without("Memcgs::into_records", |t| {
+        let records = std::mem::take(&mut t.memcgs).into_records();
+        assert_eq!(records.max_pages(TYPE), Some(PAGES));
+        Ok(())
+    }),
+];
+
+/// Frees the cgroups that were made since the fifth.
+fn take_back(t: &Tree) {
+    for memcg in t.memcgs.iter() {
+        if memcg.id() > t.dead.id() {
+            t.memcgs.css_offline(memcg, 0).unwrap();
+            t.memcgs.css_free(memcg).unwrap();
+        }
+    }
+}
