@@ -22,9 +22,6 @@ const OPERATION: &str = "SWAP_RECORDS_REFUSED";
 const PENDING: &[&str] = &[
     "record_range of many owners",
     "clear_range of many owners",
-    "runs",
-    "runs_of",
-    "Memcgs, the runs of its records",
     "Memcgs::swapoff",
     "Memcgs::free_swap of many owners",
     "Memcgs::with_records",
@@ -128,8 +125,7 @@ const WITHOUT_THREADS: &str = "a migration on threads that the system refuses";
 #[cfg(all(feature = "std", target_os = "linux"))]
 fn migrate_without_threads() {
     let table = table::of_many_regions();
-    let me = procfs::process::Process::myself().unwrap();
-    let used = me.statm().unwrap().size * procfs::page_size();
+    let used = memory_stats::memory_stats().unwrap().virtual_mem as u64;
     let limit = libc::rlimit {
         rlim_cur: used + (1 << 20),
         rlim_max: libc::RLIM_INFINITY,

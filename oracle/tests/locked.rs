@@ -3,33 +3,31 @@
 //! Two ways lead there: memory that is locked (`mlockall`), of which Linux refuses to take pages away; and, without
 //! `std`, memory of the allocator. Each is tried in a process of its own, since locking is for the whole of one.
 
-#[path = "live_kernel/harness.rs"]
-mod harness;
-
 use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     if let Some(code) = linux::child() {
         return code;
     }
-    harness::main(
+    let test = Trial::ignorable_test(
         "a_swapoff_of_2_tib_with_one_record_touches_what_had_it_locked_or_not",
-        linux::reason_not_to_run,
         linux::a_swapoff_of_2_tib_with_one_record_touches_what_had_it_locked_or_not,
-    )
+    );
+    libtest_mimic::run(&Arguments::from_args(), vec![test]).exit_code()
 }
 
 #[cfg(not(target_os = "linux"))]
 mod linux {
-    use crate::harness::Outcome;
+    use super::{Completion, Failed};
 
-    pub fn reason_not_to_run() -> Option<String> {
-        Some("it asks a Linux kernel what is resident".to_owned())
-    }
-
-    pub fn a_swapoff_of_2_tib_with_one_record_touches_what_had_it_locked_or_not() -> Outcome {
-        Outcome::Passed
+    pub fn a_swapoff_of_2_tib_with_one_record_touches_what_had_it_locked_or_not()
+    -> Result<Completion, Failed> {
+        Ok(Completion::ignored_with(
+            "it asks a Linux kernel what is resident",
+        ))
     }
 }
 
@@ -44,7 +42,7 @@ mod linux {
 
     use swap_records::{MemcgId, REGION_ENTRIES, SwapEntry, SwapRecords, SwapType};
 
-    use crate::harness::Outcome;
+    use super::{Completion, Failed};
 
     const CHILD: &str = "SWAP_RECORDS_LOCKED";
     const REFUSED: u8 = 77;
@@ -108,8 +106,7 @@ mod linux {
     }
 
     fn resident() -> u64 {
-        let me = procfs::process::Process::myself().unwrap();
-        me.statm().unwrap().resident * procfs::page_size()
+        memory_stats::memory_stats().unwrap().physical_mem as u64
     }
 
     fn id(id: u16) -> MemcgId {
@@ -214,20 +211,18 @@ mod linux {
         Command::new(me).env(CHILD, how).output().unwrap()
     }
 
-    pub fn reason_not_to_run() -> Option<String> {
-        None
-    }
-
-    pub fn a_swapoff_of_2_tib_with_one_record_touches_what_had_it_locked_or_not() -> Outcome {
+    pub fn a_swapoff_of_2_tib_with_one_record_touches_what_had_it_locked_or_not()
+    -> Result<Completion, Failed> {
         for how in ["free", "locked"] {
             let output = run(how);
             let says = String::from_utf8_lossy(&output.stderr).into_owned();
             if output.status.code() == Some(i32::from(REFUSED)) {
-                return Outcome::Ignored(format!("it may not lock memory: {}", says.trim()));
+                let why = format!("it may not lock memory: {}", says.trim());
+                return Ok(Completion::ignored_with(why));
             }
             print!("{how}: {}", String::from_utf8_lossy(&output.stdout));
             assert!(output.status.success(), "{how}: {}: {says}", output.status);
         }
-        Outcome::Passed
+        Ok(Completion::Completed)
     }
 }

@@ -2,29 +2,24 @@
 //!
 //! Elsewhere than on a Linux that shows guard pages (6.15), it says so and is counted as ignored.
 
-#[path = "live_kernel/harness.rs"]
-mod harness;
-
 use std::process::ExitCode;
 
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
 fn main() -> ExitCode {
-    harness::main(
+    let test = Trial::ignorable_test(
         "a_guard_page_of_the_running_kernel_is_no_slot",
-        guard::reason_not_to_run,
         guard::a_guard_page_of_the_running_kernel_is_no_slot,
-    )
+    );
+    libtest_mimic::run(&Arguments::from_args(), vec![test]).exit_code()
 }
 
 #[cfg(not(target_os = "linux"))]
 mod guard {
-    use crate::harness::Outcome;
+    use super::{Completion, Failed};
 
-    pub fn reason_not_to_run() -> Option<String> {
-        Some("it asks a Linux kernel".to_owned())
-    }
-
-    pub fn a_guard_page_of_the_running_kernel_is_no_slot() -> Outcome {
-        Outcome::Passed
+    pub fn a_guard_page_of_the_running_kernel_is_no_slot() -> Result<Completion, Failed> {
+        Ok(Completion::ignored_with("it asks a Linux kernel"))
     }
 }
 
@@ -37,7 +32,7 @@ mod guard {
 
     use swap_records::SwapEntry;
 
-    use crate::harness::Outcome;
+    use super::{Completion, Failed};
 
     /// `MADV_GUARD_INSTALL` of `include/uapi/asm-generic/mman-common.h`, Linux 6.13.
     const GUARD_INSTALL: libc::c_int = 102;
@@ -47,7 +42,8 @@ mod guard {
 
     /// What pagemap says of a page that was made a guard page.
     fn word() -> io::Result<u64> {
-        let size = usize::try_from(procfs::page_size()).unwrap();
+        // SAFETY: it only asks.
+        let size = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
         let (prot, flags) = (
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
@@ -73,23 +69,21 @@ mod guard {
         word
     }
 
-    pub fn reason_not_to_run() -> Option<String> {
-        match word() {
-            Err(error) => Some(format!(
-                "this kernel makes no guard pages (Linux 6.13): {error}"
-            )),
-            Ok(word) if word & GUARD == 0 => Some(format!(
-                "this kernel does not show guard pages (Linux 6.15): {word:#x}"
-            )),
-            Ok(_) => None,
-        }
-    }
-
-    pub fn a_guard_page_of_the_running_kernel_is_no_slot() -> Outcome {
-        let word = word().unwrap();
+    pub fn a_guard_page_of_the_running_kernel_is_no_slot() -> Result<Completion, Failed> {
+        let word = match word() {
+            Err(error) => {
+                let why = format!("this kernel makes no guard pages (Linux 6.13): {error}");
+                return Ok(Completion::ignored_with(why));
+            }
+            Ok(word) if word & GUARD == 0 => {
+                let why = format!("this kernel does not show guard pages (Linux 6.15): {word:#x}");
+                return Ok(Completion::ignored_with(why));
+            }
+            Ok(word) => word,
+        };
         println!("a guard page is {word:#018x}");
         assert_eq!(word & SWAPPED, SWAPPED, "it looks like one");
         assert_eq!(SwapEntry::from_pagemap(word), None);
-        Outcome::Passed
+        Ok(Completion::Completed)
     }
 }
