@@ -38,7 +38,8 @@ Usage: cargo bench --bench headline -- [--quick] [--markdown] [--svg FOLDER]
 
   --quick        256 MiB of table and fewer pairs of runs; within a minute
   --markdown     the table as markdown
-  --svg FOLDER   writes the plots of docs/benchmarks.md there
+  --svg FOLDER   writes the plots of docs/benchmarks.md there; a path from benches/, where cargo
+                 runs this, or a full one
   --help         this text
 
 SWAP_MAP_GIB says how many GiB of table there are [default: 4, or what the memory carries].
@@ -100,7 +101,15 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
             Long("test") => options.effort = ANSWERS,
             Long("quick") => options.effort = QUICK,
             Long("markdown") => options.markdown = true,
-            Long("svg") => options.svg = Some(args.value()?.into()),
+            Long("svg") => {
+                let folder = PathBuf::from(args.value()?);
+                // Not after minutes of measuring.
+                if !folder.is_dir() {
+                    let what = "is no folder, seen from benches/, where cargo runs this";
+                    return Err(format!("--svg {}: {what}", folder.display()).into());
+                }
+                options.svg = Some(folder);
+            }
             Short('h') | Long("help") => return Ok(None),
             _ => return Err(arg.unexpected()),
         }

@@ -25,6 +25,35 @@ impl Amount {
             | Self::Bytes(n) => n,
         }
     }
+
+    /// The same kind of amount.
+    pub(crate) fn with_number(self, n: f64) -> Self {
+        match self {
+            Self::Seconds(_) => Self::Seconds(n),
+            Self::Nanoseconds(_) => Self::Nanoseconds(n),
+            Self::BytesASecond(_) => Self::BytesASecond(n),
+            Self::OperationsASecond(_) => Self::OperationsASecond(n),
+            Self::Bytes(_) => Self::Bytes(n),
+        }
+    }
+
+    /// What has round multiples: MiB have, bytes by the million have not.
+    pub(crate) fn unit(self) -> f64 {
+        match self {
+            Self::Bytes(_) => 1024.0 * 1024.0,
+            _ => 1.0,
+        }
+    }
+
+    /// Without digits that are zero.
+    pub(crate) fn short(self) -> String {
+        let text = self.to_string();
+        let number_and_unit = text.split_once(' ');
+        match number_and_unit.and_then(|(n, unit)| Some((n.parse::<f64>().ok()?, unit))) {
+            Some((number, unit)) => format!("{number} {unit}"),
+            None => text,
+        }
+    }
 }
 
 impl fmt::Display for Amount {

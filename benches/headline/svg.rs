@@ -1,25 +1,35 @@
 //! The plots of `docs/benchmarks.md`: bars on a logarithmic scale, from the rows of a report.
 
-use std::fmt::Write as _;
+use std::error::Error;
 use std::path::Path;
 
-use crate::report::{Amount, Detail, Report};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-const WIDTH: f64 = 760.0;
-const LABELS: f64 = 210.0;
-/// Room for the number behind the longest bar.
-const NUMBERS: f64 = 90.0;
-const BAR: f64 = 15.0;
-const GROUP: f64 = 44.0;
-const TOP: f64 = 62.0;
-const OURS: &str = "#1b6ca8";
-const THEIRS: &str = "#c9773b";
+use crate::report::{Amount, Report};
 
-/// A plot: its file, what it asks, and the rows that answer, with what each compares with.
+const WIDTH: u32 = 800;
+/// What two bars and the gap below them take.
+const GROUP: u32 = 44;
+/// Title, axis and margins.
+const AROUND: u32 = 104;
+/// Room for the longest name and number behind the longest bar.
+const NAMES: u32 = 210;
+const OURS: RGBColor = RGBColor(0x1b, 0x6c, 0xa8);
+const THEIRS: RGBColor = RGBColor(0xc9, 0x77, 0x3b);
+
+const LOOP: &str = "2014 loop";
+const LINUX: &str = "Linux 2024";
+
+/// What was asked, how long this crate's bar is, and the other bar: its name and length.
+type Group = (&'static str, Amount, &'static str, Amount);
+
+/// A plot: its file, its title, and the rows that it shows, each with its question and the name of
+/// what it compares with.
 struct Plot {
     file: &'static str,
     title: &'static str,
-    rows: &'static [(&'static str, &'static str)],
+    rows: &'static [(&'static str, &'static str, &'static str)],
 }
 
 const PLOTS: [Plot; 5] = [
@@ -27,54 +37,68 @@ const PLOTS: [Plot; 5] = [
         file: "bench-hand-over.svg",
         title: "Time of a hand-over, by what is left of the dying cgroup",
         rows: &[
-            ("no_remains_vs_2014_loop", "nothing: 2014 loop"),
+            ("no_remains_vs_2014_loop", "nothing", LOOP),
             (
                 "no_remains_4000_ids_vs_2014_loop",
-                "nothing, 4,000 ids: 2014 loop",
+                "nothing, 4,000 ids",
+                LOOP,
             ),
-            ("remains_1000_vs_2014_loop", "1,000 records: 2014 loop"),
-            ("remains_1000_vs_roaring", "1,000 records: roaring sets"),
-            ("remains_10000_vs_2014_loop", "10,000 records: 2014 loop"),
-            ("full_scan_vs_2014_loop", "in every region: 2014 loop"),
+            ("remains_1000_vs_2014_loop", "1,000 records", LOOP),
+            ("remains_1000_vs_roaring", "1,000 records", "roaring sets"),
+            ("remains_10000_vs_2014_loop", "10,000 records", LOOP),
+            ("full_scan_vs_2014_loop", "8 records per region", LOOP),
         ],
     },
     Plot {
         file: "bench-bandwidth.svg",
-        title: "Bytes a second of a hand-over that looks at everything",
+        title: "Bytes per second of a hand-over that looks at everything",
         rows: &[
-            ("full_scan_vs_read_bandwidth", "plain read"),
-            ("full_scan_l2_vs_vectorized_loop", "2 MiB: vectorized loop"),
-            ("dense_vs_fill", "all match: slice::fill"),
+            ("full_scan_vs_read_bandwidth", "full scan", "plain read"),
+            (
+                "full_scan_l2_vs_vectorized_loop",
+                "full scan, 2 MiB",
+                "vectorized loop",
+            ),
+            ("dense_vs_fill", "all match", "slice::fill"),
         ],
     },
     Plot {
         file: "bench-operations.svg",
-        title: "Time of one operation, of one entry",
+        title: "Time of one operation, per entry",
         rows: &[
-            ("record_seq_vs_linux_2024", "record, in order: Linux 2024"),
-            ("record_hot_vs_linux_2024", "record, hot: Linux 2024"),
-            ("record_dram_vs_linux_2024", "record, DRAM: Linux 2024"),
-            ("cmpxchg_hot_vs_linux_2024", "cmpxchg, hot: Linux 2024"),
-            ("record_range64_vs_linux_2024", "record 64: Linux 2024"),
-            ("lookup_hot_vs_raw_load", "lookup, hot: raw load"),
+            ("record_seq_vs_linux_2024", "record, in order", LINUX),
+            ("record_hot_vs_linux_2024", "record, hot", LINUX),
+            ("record_dram_vs_linux_2024", "record, DRAM", LINUX),
+            ("cmpxchg_hot_vs_linux_2024", "cmpxchg, hot", LINUX),
+            (
+                "record_range64_vs_linux_2024",
+                "record, ranges of 64",
+                LINUX,
+            ),
+            ("lookup_hot_vs_raw_load", "lookup, hot", "raw load"),
         ],
     },
     Plot {
         file: "bench-threads.svg",
-        title: "Records a second, by threads",
+        title: "Records per second, by threads",
         rows: &[
-            ("record_2_threads_scaling", "2 threads, own regions: 1"),
-            ("record_8_on_2_cores", "8 threads, one region: 2"),
+            (
+                "record_2_threads_scaling",
+                "2 threads, own regions",
+                "1 thread",
+            ),
+            ("record_8_on_2_cores", "8 threads, one region", "2 threads"),
         ],
     },
     Plot {
         file: "bench-memory.svg",
-        title: "Resident bytes of the index",
+        title: "Resident bytes of the index, beside those of the ids",
         rows: &[
-            ("index_bytes_vs_table_bytes", "150 ids: the ids themselves"),
+            ("index_bytes_vs_table_bytes", "150 ids", "the ids"),
             (
                 "index_bytes_vs_table_bytes_1000_ids",
-                "1,000 ids: the ids themselves",
+                "1,000 ids",
+                "the ids",
             ),
         ],
     },
@@ -82,84 +106,106 @@ const PLOTS: [Plot; 5] = [
 
 /// Writes all plots into a folder that is there.
 pub(crate) fn write_all(report: &Report, folder: &Path) -> Result<(), String> {
-    let write = |file: &str, text: String| {
+    let write = |file: &str, title: &str, groups: &[Group]| {
         let path = folder.join(file);
-        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+        draw(&path, title, groups).map_err(|error| format!("{}: {error}", path.display()))
     };
     for plot in PLOTS {
-        let bars: Vec<Detail> = plot
-            .rows
-            .iter()
-            .filter_map(|&(name, label)| {
-                let row = report.row(name)?;
-                Some((label, row.ours, row.theirs?))
-            })
-            .collect();
-        write(plot.file, bars_of(plot.title, &bars))?;
+        let groups = plot.rows.iter().filter_map(|&(name, question, other)| {
+            let row = report.row(name)?;
+            Some((question, row.ours, other, row.theirs?))
+        });
+        write(plot.file, plot.title, &groups.collect::<Vec<_>>())?;
     }
-    let title = "Time of a record while all of the map is handed over (the other: 2014 loop)";
-    write("bench-latency.svg", bars_of(title, &report.latencies))
+    let latencies = report.latencies.iter();
+    let latencies: Vec<_> = latencies
+        .map(|&(quantile, ours, theirs)| (quantile, ours, LOOP, theirs))
+        .collect();
+    let title = "Time of a record while all of the map is handed over";
+    write("bench-latency.svg", title, &latencies)
 }
 
-/// A group of two bars for each line. One scale for all.
-fn bars_of(title: &str, lines: &[Detail]) -> String {
-    let numbers = lines
+/// Draws two bars for each group. One scale for all.
+fn draw(file: &Path, title: &str, groups: &[Group]) -> Result<(), Box<dyn Error>> {
+    let amounts = groups
         .iter()
-        .flat_map(|(_, ours, theirs)| [ours.number(), theirs.number()])
-        .filter(|&number| number > 0.0);
+        .flat_map(|&(_, ours, _, theirs)| [ours, theirs]);
+    let numbers = amounts.map(Amount::number).filter(|&number| number > 0.0);
     let (least, most) = numbers.fold((f64::MAX, f64::MIN), |(least, most), number| {
         (least.min(number), most.max(number))
     });
+    let Some((_, sample, ..)) = groups.first().filter(|_| least <= most) else {
+        println!(
+            "note: {} is left as it is, nothing for it was measured",
+            file.display()
+        );
+        return Ok(());
+    };
     // The shortest bar is still a bar.
-    let (from, to) = ((least / 2.0).log10(), most.log10());
-    let length = |amount: Amount| {
-        let part = (amount.number().max(least).log10() - from) / (to - from);
-        part * (WIDTH - LABELS - NUMBERS)
+    let (from, to) = (least / 2.0, most);
+
+    let groups_in_all = u32::try_from(groups.len())?;
+    let root = SVGBackend::new(file, (WIDTH, AROUND + GROUP * groups_in_all)).into_drawing_area();
+    // White, or the text is black on black where pages are dark.
+    root.fill(&WHITE)?;
+    // Centred on the picture; a caption would be on the bars.
+    let below = root.margin(10, 0, 0, 0).titled(title, ("sans-serif", 20))?;
+    let mut chart = ChartBuilder::on(&below)
+        .margin(10)
+        .margin_right(NAMES)
+        .x_label_area_size(50)
+        .y_label_area_size(190)
+        .build_cartesian_2d(
+            (from..to)
+                .log_scale()
+                .with_key_points(ticks(*sample, from, to)),
+            f64::from(groups_in_all)..0.0,
+        )?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
+        .max_light_lines(0)
+        .bold_line_style(RGBColor(0xdd, 0xdd, 0xdd))
+        .label_style(("sans-serif", 16))
+        .x_desc("logarithmic scale")
+        .x_label_formatter(&|&number| sample.with_number(number).short())
+        .draw()?;
+
+    let label = |text: String, at: (f64, f64), side: HPos, gap: i32| {
+        let style = ("sans-serif", 16).into_text_style(&root);
+        let style = style.pos(Pos::new(side, VPos::Center));
+        EmptyElement::at(at) + Text::new(text, (gap, 1), style)
     };
-    let height = TOP + GROUP * lines.len() as f64;
-    let mut svg = String::new();
-    // Writing to a string does not fail.
-    let mut line = |text: std::fmt::Arguments<'_>| {
-        let _ = writeln!(svg, "{text}");
-    };
-    line(format_args!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         font-family=\"sans-serif\" font-size=\"13\">"
-    ));
-    line(format_args!(
-        "<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>"
-    ));
-    line(format_args!(
-        "<text x=\"8\" y=\"22\" font-size=\"16\">{title}</text>"
-    ));
-    for (x, colour, text) in [(8.0, OURS, "this crate"), (108.0, THEIRS, "the other")] {
-        line(format_args!(
-            "<rect x=\"{x}\" y=\"34\" width=\"12\" height=\"12\" fill=\"{colour}\"/>\
-             <text x=\"{}\" y=\"45\">{text}</text>",
-            x + 18.0,
-        ));
-    }
-    line(format_args!(
-        "<text x=\"{}\" y=\"45\" text-anchor=\"end\" fill=\"#666666\">logarithmic scale</text>",
-        WIDTH - 8.0,
-    ));
-    for (i, (label, ours, theirs)) in (0..).zip(lines) {
-        let y = TOP + GROUP * f64::from(i);
-        line(format_args!(
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{label}</text>",
-            LABELS - 8.0,
-            y + BAR + 5.0,
-        ));
-        for (y, amount, colour) in [(y, ours, OURS), (y + BAR + 1.0, theirs, THEIRS)] {
-            let length = length(*amount);
-            line(format_args!(
-                "<rect x=\"{LABELS}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{BAR}\" \
-                 fill=\"{colour}\"/><text x=\"{:.1}\" y=\"{:.1}\" font-size=\"12\">{amount}</text>",
-                LABELS + length + 5.0,
-                y + BAR - 3.0,
-            ));
+    for (top, &(question, ours, other, theirs)) in (0_u32..).map(f64::from).zip(groups) {
+        let question = label(question.to_owned(), (from, top + 0.5), HPos::Right, -10);
+        chart.draw_series([question])?;
+        for (name, amount, colour, top) in [
+            ("this crate", ours, OURS, top + 0.12),
+            (other, theirs, THEIRS, top + 0.50),
+        ] {
+            let end = amount.number().max(least);
+            let corners = [(from, top), (end, top + 0.36)];
+            chart.draw_series([Rectangle::new(corners, colour.filled())])?;
+            let text = format!("{amount}, {name}");
+            chart.draw_series([label(text, (end, top + 0.18), HPos::Left, 6)])?;
         }
     }
-    line(format_args!("</svg>"));
-    svg
+    root.present()?;
+    Ok(())
+}
+
+/// Powers of ten; where there are few of them, 2 and 5 times these as well.
+fn ticks(sample: Amount, from: f64, to: f64) -> Vec<f64> {
+    let unit = sample.unit();
+    let steps: &[f64] = if to / from < 100.0 {
+        &[1.0, 2.0, 5.0]
+    } else {
+        &[1.0]
+    };
+    let powers = (-12..=15).map(|power| unit * 10_f64.powi(power));
+    powers
+        .flat_map(|power| steps.iter().map(move |step| power * step))
+        .filter(|tick| (from..=to).contains(tick))
+        .collect()
 }

@@ -125,8 +125,8 @@ fn run(options: &Options) -> Result<(), String> {
     ours.check_all_gone()?;
 
     if let Some(file) = &options.svg {
-        let svg = plot::draw(&curve, &curve_pinned, failed);
-        std::fs::write(file, svg).map_err(|error| format!("{}: {error}", file.display()))?;
+        plot::draw(file, &curve, &curve_pinned, failed)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
     }
     let pinned = match failed {
         Some(cgroups) => format!("pinned, creation failed after {}", count(cgroups)),
