@@ -59,36 +59,37 @@ impl<L: RawMutex> Area<L> {
         self.regions.discard();
     }
 
-    /// Clears each entry that has a record.
+    /// Clears each entry that has a record. Some may have been cleared already.
     fn clear_entries(&self) {
         let presence = self.regions.presence();
-        let mut from = 0;
-        while let Some(region) = presence.next_of_any(from) {
-            if let Some(entries) = self.chunks.get(region) {
-                clear_region(entries, self.regions.tallies(region));
+        // As many regions at a time as share a word of the bitmaps, so that each word is read once.
+        for word in 0..presence.words_a_counter() {
+            let mut left = [0; 64];
+            for counter in presence.counters() {
+                for region in presence.in_word(counter, word) {
+                    let tally = self.regions.tally(region, counter);
+                    match tally.last_without(Tally::default()) {
+                        Some(only) => self.chunks[region][only % REGION_ENTRIES].clear(),
+                        None => left[region % 64] += tally.count,
+                    }
+                }
             }
-            from = region + 1;
+            for (bit, &left) in left.iter().enumerate().filter(|&(_, &left)| left > 0) {
+                clear_some(&self.chunks[word * 64 + bit], left);
+            }
         }
     }
 }
 
-/// Clears the entries of these tallies, which are all that are not zero, or were: some may have been cleared already.
-fn clear_region(entries: &Entries, tallies: impl Iterator<Item = Tally>) {
-    let mut left = 0;
-    for tally in tallies {
-        match tally.last_without(Tally::default()) {
-            Some(only) => entries[only % REGION_ENTRIES].clear(),
-            None => left += tally.count,
-        }
-    }
-    // Up to the last one of the others: what is behind it may never have been touched.
+/// Clears the first `nr` entries that are not zero: what lies behind the last one may never have been touched.
+fn clear_some(entries: &Entries, mut nr: u32) {
     for entry in entries {
-        if left == 0 {
+        if nr == 0 {
             return;
         }
         if entry.load(Ordering::Relaxed) != 0 {
             entry.clear();
-            left -= 1;
+            nr -= 1;
         }
     }
 }

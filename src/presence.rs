@@ -5,6 +5,7 @@
 //! changed by atomic read-modify-writes; who reads without the lock may see a bit late, but never
 //! misses one that was set before its read began and stayed set.
 
+use core::iter;
 use core::ops::Range;
 
 use crate::cell::{BLOCK, COUNTERS};
@@ -86,6 +87,25 @@ impl Presence {
             .sum()
     }
 
+    /// How many words the bitmap of a counter has, of 64 regions each.
+    pub(crate) fn words_a_counter(&self) -> usize {
+        self.stride
+    }
+
+    /// The regions of this word where the counter's bit is set.
+    pub(crate) fn in_word(
+        &self,
+        counter: usize,
+        word: usize,
+    ) -> impl Iterator<Item = usize> + use<> {
+        let mut bits = self.row(counter)[word].load(Ordering::Relaxed);
+        iter::from_fn(move || {
+            let bit = bits.trailing_zeros();
+            bits &= bits.checked_sub(1)?;
+            Some(word * 64 + bit as usize)
+        })
+    }
+
     /// The first region from `from` on where the bit of any counter is set.
     pub(crate) fn next_of_any(&self, from: usize) -> Option<usize> {
         next_bit(self.stride, from, |word| {
@@ -142,7 +162,7 @@ mod tests {
 
     fn regions(presence: &Presence, counter: usize) -> Vec<usize> {
         let mut from = 0;
-        core::iter::from_fn(|| {
+        iter::from_fn(|| {
             let region = presence.next(counter, from..200)?;
             from = region + 1;
             Some(region)

@@ -98,8 +98,7 @@ impl<L: RawMutex> Regions<L> {
     /// The position of the counter's only entry in this region, as far as can be told without the lock.
     #[inline]
     pub(crate) fn only(&self, region: usize, counter: usize) -> Option<usize> {
-        let cell = Cell(self.cell(region, counter).load(Ordering::Relaxed));
-        cell.tally().last_without(Tally::default())
+        self.tally(region, counter).last_without(Tally::default())
     }
 
     pub(crate) fn presence(&self) -> &Presence {
@@ -115,19 +114,15 @@ impl<L: RawMutex> Regions<L> {
         let mut sum = 0;
         let mut from = 0;
         while let Some(region) = self.presence.next(counter, from..self.len()) {
-            let cell = Cell(self.cell(region, counter).load(Ordering::Relaxed));
-            sum += u64::from(cell.tally().count);
+            sum += u64::from(self.tally(region, counter).count);
             from = region + 1;
         }
         sum
     }
 
-    /// What the cells of a region say that are not zero.
-    pub(crate) fn tallies(&self, region: usize) -> impl Iterator<Item = Tally> {
-        let counters = self.presence.counters();
-        counters
-            .filter(move |&counter| self.presence.is_set(counter, region))
-            .map(move |counter| Cell(self.cell(region, counter).load(Ordering::Relaxed)).tally())
+    /// What the cell of this counter says in this region.
+    pub(crate) fn tally(&self, region: usize, counter: usize) -> Tally {
+        Cell(self.cell(region, counter).load(Ordering::Relaxed)).tally()
     }
 
     /// Makes all cells and bits zero. No region can be locked any more by who would write to it.
