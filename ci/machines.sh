@@ -39,7 +39,9 @@ trap 'rm -rf "$tmp"' EXIT
 install() {
     if ! dpkg-query -W -f '${db:Status-Status}\n' "$@" 2>&1 | { ! grep -qvx installed; }; then
         apt-get -qq update
-        DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "$@" >/dev/null
+        # Another apt-get may be at work.
+        DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=120 install --no-install-recommends \
+            "$@" >/dev/null
     fi
 }
 
