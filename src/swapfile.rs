@@ -7,9 +7,7 @@
 //! | 0 | off | `swapon`, by compare-exchange | 1 |
 //! | 1 | starting | the thread that is in `swapon`: finds an area, publishes it | 2, or 4 where it found none |
 //! | 2 | on | `swapoff`, by compare-exchange | 3 |
-//! | 3 | stopping | the thread that is in `swapoff`: waits for every lock once, then empties the area | 4 |
-//!
-//! | | | or unwinds, where a lock does, while it waits for the locks | 2, as if nothing had been |
+//! | 3 | stopping | the thread that is in `swapoff`: waits for every lock once, then empties the area | 4, or 2 where a lock unwinds |
 //!
 //! Only the thread in states 1 and 3 writes the other fields, so they need no lock of their own.
 //!
