@@ -13,7 +13,8 @@ pub enum EntryError {
     TypeOff {
         /// The swapfile.
         ty: SwapType,
-        /// The first slot that was asked for, in pages; `None` where the whole swapfile was meant.
+        /// The first slot that was asked for, in pages, or the first one that was not reached any more; `None` where
+        /// the whole swapfile was meant.
         offset: Option<u64>,
     },
     /// A slot lies at or past the swapfile's end.
@@ -24,6 +25,15 @@ pub enum EntryError {
         nr: u64,
         /// How many slots the swapfile has.
         max_pages: u64,
+    },
+    /// No memory for the owners that a range had, which were to be given as [`Runs`](crate::Runs).
+    OutOfMemory {
+        /// The first slot that was asked for.
+        start: SwapEntry,
+        /// How many slots were asked for.
+        nr: u64,
+        /// The bytes that were refused.
+        bytes: usize,
     },
 }
 
@@ -56,6 +66,11 @@ impl fmt::Display for EntryError {
                 "{nr} swap entries from {start} are out of range: start and end at or before offset \
                  {max_pages}, the number of pages that type {} was turned on with",
                 start.swap_type()
+            ),
+            Self::OutOfMemory { start, nr, bytes } => write!(
+                f,
+                "no memory for the owners that {nr} swap entries from {start} may have: {bytes} bytes were \
+                 refused; use clear_range_with or record_range_with, which need no memory"
             ),
         }
     }
@@ -174,6 +189,16 @@ mod tests {
             range.to_string(),
             "8 swap entries from 3:17 are out of range: start and end at or before offset 20, \
              the number of pages that type 3 was turned on with"
+        );
+        let refused = EntryError::OutOfMemory {
+            start,
+            nr: 8,
+            bytes: 192,
+        };
+        assert_eq!(
+            refused.to_string(),
+            "no memory for the owners that 8 swap entries from 3:17 may have: 192 bytes were refused; \
+             use clear_range_with or record_range_with, which need no memory"
         );
         for (error, says) in [
             (SwaponError::TypeOn { ty }, "swapoff first"),

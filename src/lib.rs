@@ -94,6 +94,7 @@ cfg_if! {
         mod scan;
         #[cfg(feature = "serde")]
         mod serde;
+        mod span;
         #[cfg_attr(loom, path = "model/storage.rs")]
         mod storage;
         mod swapfile;

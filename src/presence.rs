@@ -108,11 +108,14 @@ impl Presence {
 
     /// The first region from `from` on where the bit of any counter is set.
     pub(crate) fn next_of_any(&self, from: usize) -> Option<usize> {
-        next_bit(self.stride, from, |word| {
-            self.counters()
-                .map(|counter| self.row(counter)[word].load(Ordering::Relaxed))
-                .fold(0, |any, bits| any | bits)
-        })
+        next_bit(self.stride, from, |word| self.any(word))
+    }
+
+    /// Of the 64 regions of this word, those where the bit of any counter is set; none past the end.
+    pub(crate) fn any(&self, word: usize) -> u64 {
+        self.counters()
+            .filter_map(|counter| self.row(counter).get(word))
+            .fold(0, |any, bits| any | bits.load(Ordering::Relaxed))
     }
 
     /// The counters of which a bit may be set: whole blocks, lowest first.

@@ -51,7 +51,7 @@ const _: () = assert!(REGION_ENTRIES.is_power_of_two());
 // The number may be that of a whole region, and a position less: they fit into their halves.
 const _: () = assert!(REGION_ENTRIES <= u16::MAX as usize);
 
-/// Runs of equal owners: position of the first, how many, and the id.
+/// Runs of equal owners: position of the first, how many, and the id. No more than are inline.
 pub(crate) type Owners = SmallVec<[(u32, u32, u16); 32]>;
 
 /// What was found in one region, and how much of it was looked at.
@@ -232,6 +232,26 @@ impl<'a, L: RawMutex> Region<'a, L> {
         }
         self.add(new, added);
         at
+    }
+
+    /// Makes `new`, another id than `old`, the id of those entries at `positions` that have `old`, from the front,
+    /// `most` of them. Gives their number.
+    pub(crate) fn replace(&self, positions: Range<usize>, old: u16, new: u16, most: u32) -> u32 {
+        let mut moved = Tally::default();
+        for position in positions {
+            if moved.count == most {
+                break;
+            }
+            let entry = self.entry(position);
+            if entry.load(Ordering::Relaxed) == old {
+                entry.store(new, Ordering::Relaxed);
+                moved = moved.and(Tally::at(position));
+            }
+        }
+        // Where both have one counter, it is taken out and put back.
+        self.remove(old, moved);
+        self.add(new, moved);
+        moved.count
     }
 
     /// Makes `new`, another id than `old`, the id of each entry that has `old`.

@@ -12,7 +12,8 @@ use crate::id::MemcgId;
 /// Runs of slots with one owner each, in the order of their offsets; slots without a record are in
 /// none of them. Two runs that touch have different owners.
 ///
-/// A slice of [`Run`]: it dereferences to one. Up to four are kept without an allocation.
+/// A slice of [`Run`]: it dereferences to one. Up to four are kept without an allocation. The callback of
+/// [`clear_range_with`](crate::SwapRecords::clear_range_with) takes any number without one.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Runs(SmallVec<[Run; 4]>);
 
@@ -27,6 +28,28 @@ impl Runs {
         Self(runs)
     }
 
+    /// Room for so many; the bytes that were refused otherwise.
+    pub(crate) fn with_room(nr: u64) -> Result<Self, usize> {
+        let mut runs = SmallVec::new();
+        let room = usize::try_from(nr).unwrap_or(usize::MAX);
+        match runs.try_reserve_exact(room) {
+            Ok(()) => Ok(Self(runs)),
+            Err(_) => Err(room.saturating_mul(size_of::<Run>())),
+        }
+    }
+
+    /// Gives back the room that was for more runs than there are, where that can be had without an abort.
+    pub(crate) fn fit(&mut self) {
+        if !self.0.spilled() || self.0.capacity() / 2 < self.0.len() {
+            return;
+        }
+        let mut runs = SmallVec::new();
+        if runs.try_reserve_exact(self.0.len()).is_ok() {
+            runs.extend_from_slice(&self.0);
+            self.0 = runs;
+        }
+    }
+
     /// One more at the end, in one piece with the run before where they belong together.
     pub(crate) fn push(&mut self, run: Run) {
         match self.0.last_mut() {
@@ -39,6 +62,37 @@ impl Runs {
 /// Whether `next` goes on where `run` ends, with the same owner.
 pub(crate) fn continues(run: &Run, next: &Run) -> bool {
     run.id == next.id && run.start.checked_add(run.len) == Some(next.start)
+}
+
+/// Hands runs on to a callback, those that touch and have one owner as one.
+pub(crate) struct Joined<F> {
+    /// Which the next one may continue.
+    last: Option<Run>,
+    each: F,
+}
+
+impl<F: FnMut(Run)> Joined<F> {
+    pub(crate) fn new(each: F) -> Self {
+        Self { last: None, each }
+    }
+
+    pub(crate) fn push(&mut self, run: Run) {
+        match &mut self.last {
+            Some(last) if continues(last, &run) => last.len += run.len,
+            last => {
+                if let Some(done) = last.replace(run) {
+                    (self.each)(done);
+                }
+            }
+        }
+    }
+
+    /// There are no more.
+    pub(crate) fn end(mut self) {
+        if let Some(last) = self.last {
+            (self.each)(last);
+        }
+    }
 }
 
 impl Deref for Runs {

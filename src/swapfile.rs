@@ -48,7 +48,7 @@ use crate::id::MemcgId;
 use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES, Region};
 use crate::regions::Regions;
 use crate::storage::Refused;
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, prefetch};
+use crate::sync::{AtomicPtr, AtomicU16, AtomicU64, Ordering, fence, prefetch};
 
 const OFF: u64 = 0;
 const ON: u64 = 2;
@@ -272,6 +272,13 @@ impl<'a, L> On<'a, L> {
     /// Chunks in the swapfile, the last one maybe in part.
     pub(crate) fn chunks(&self) -> u64 {
         self.max_pages.div_ceil(CHUNK_ENTRIES) as u64
+    }
+
+    /// Entries, to be read without a lock: of this swapfile, if it is still on afterwards.
+    pub(crate) fn entries(&self, offsets: Range<usize>) -> &'a [AtomicU16] {
+        let entries = self.area.chunks.as_flattened();
+        // Past the area's end only if `max_pages` is of a later one.
+        entries.get(offsets).unwrap_or_default()
     }
 
     /// Regions in the swapfile, the last one maybe in part.

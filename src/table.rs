@@ -5,13 +5,13 @@ use core::fmt;
 use crossbeam_utils::CachePadded;
 use lock_api::RawMutex;
 
-use crate::cell::narrow;
 use crate::entry::{MAX_SWAPFILES, Run, SwapEntry, SwapType};
 use crate::error::{EntryError, SwaponError};
 use crate::id::{MemcgId, to_raw};
-use crate::region::{Owners, REGION_ENTRIES, Region};
+use crate::region::{REGION_ENTRIES, Region};
 use crate::runs::Runs;
 use crate::scan::Backend;
+use crate::span::{Span, locate};
 use crate::swapfile::{On, SwapFile};
 use crate::sync::RawSpinLock;
 
@@ -278,11 +278,17 @@ impl<L: RawMutex> SwapRecords<L> {
     /// assert_eq!(*had, [Run { start, len: 8, id: a }]);
     /// ```
     ///
+    /// # Memory
+    ///
+    /// None where the range lies in one region and has one owner, or none; and none for up to 4 slots. Otherwise it asks
+    /// for room for `nr` runs, the most that there can be, before anything is written.
+    /// [`record_range_with`](Self::record_range_with) needs none, whatever there is.
+    ///
     /// # Errors
     ///
-    /// [`EntryError`]: the type is off, or the range ends past its last slot; then nothing is written.
-    /// Where another thread turns the type off meanwhile, what was written goes with it, and who owned
-    /// it before is not told: that swapoff counts all of it as dropped.
+    /// [`EntryError`]: the type is off, the range ends past its last slot, or there is no memory for the owners; then
+    /// nothing is written. Where another thread turns the type off meanwhile, what was written goes with it, and who
+    /// owned it before is not told: that swapoff counts all of it as dropped.
     pub fn record_range(&self, start: SwapEntry, nr: u64, id: MemcgId) -> Result<Runs, EntryError> {
         self.set_range(start, nr, id.get())
     }
@@ -295,6 +301,66 @@ impl<L: RawMutex> SwapRecords<L> {
     /// As for [`record_range`](Self::record_range).
     pub fn clear_range(&self, start: SwapEntry, nr: u64) -> Result<Runs, EntryError> {
         self.set_range(start, nr, 0)
+    }
+
+    /// Makes `id` the owner of `nr` slots from `start` on, and calls `each` with every [`Run`] of owners that they had,
+    /// in the order of their offsets. Allocates nothing.
+    ///
+    /// Otherwise as [`record_range`](Self::record_range). `each` is called with no lock held, when the slots of the
+    /// run have been written; it may use the table. Two runs that touch have different owners.
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, Run, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let (a, b) = (MemcgId::new(1).unwrap(), MemcgId::new(2).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 1000).unwrap();
+    /// let start = SwapEntry::new(ty, 64).unwrap();
+    /// records.record_range(start, 8, a).unwrap();
+    /// let mut uncharged = 0;
+    /// records.record_range_with(start, 512, b, |run| uncharged += run.len).unwrap();
+    /// assert_eq!(uncharged, 8);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError`]: the type is off, or the range ends past its last slot; then nothing is written. Where another
+    /// thread turns the type off meanwhile, `each` has been told about every slot that was written. The offset in the
+    /// error is the first one that was not.
+    ///
+    /// # Panics
+    ///
+    /// If `each` does. Up to there, slots are written; of those whose run it was not called with, nothing is told.
+    pub fn record_range_with(
+        &self,
+        start: SwapEntry,
+        nr: u64,
+        id: MemcgId,
+        each: impl FnMut(Run),
+    ) -> Result<(), EntryError> {
+        self.set_range_with((start, nr), id.get(), each)
+    }
+
+    /// Takes the records of `nr` slots from `start` on away, and calls `each` with every [`Run`] of owners that they had:
+    /// what a caller uncharges. As [`record_range_with`](Self::record_range_with) otherwise: it allocates nothing, so
+    /// that swap can be freed when memory is short.
+    ///
+    /// Regions that the index knows to be empty are not looked at, where the range covers all of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`record_range_with`](Self::record_range_with).
+    ///
+    /// # Panics
+    ///
+    /// As [`record_range_with`](Self::record_range_with).
+    pub fn clear_range_with(
+        &self,
+        start: SwapEntry,
+        nr: u64,
+        each: impl FnMut(Run),
+    ) -> Result<(), EntryError> {
+        self.set_range_with((start, nr), 0, each)
     }
 
     #[inline]
@@ -360,65 +426,52 @@ impl<L: RawMutex> SwapRecords<L> {
         }
     }
 
-    fn set_range(&self, start: SwapEntry, nr: u64, new: u16) -> Result<Runs, EntryError> {
-        let on = self.on(start)?;
-        let (first, end) = locate(&on, start, nr)?;
-        let (region, position) = (first / REGION_ENTRIES, first % REGION_ENTRIES);
-        let positions = position..position + (end - first);
+    /// These slots of the swapfile that is on now.
+    #[inline]
+    pub(crate) fn span(&self, start: SwapEntry, nr: u64) -> Result<Span<'_, L>, EntryError> {
+        Span::new(self.on(start)?, start, nr)
+    }
+
+    fn set_range_with(
+        &self,
+        (start, nr): (SwapEntry, u64),
+        new: u16,
+        mut each: impl FnMut(Run),
+    ) -> Result<(), EntryError> {
+        let mut span = self.span(start, nr)?;
         let backend = self.backend();
         // A folio lies in one region, and mostly had one owner.
-        if !positions.is_empty() && positions.end <= REGION_ENTRIES {
-            let region = on.lock(region).ok_or_else(|| off(start))?;
-            let owner = region.set_all(backend, positions, new);
-            drop(region);
-            if let Some(owner) = owner {
-                return Ok(Runs::of(start, nr, owner));
-            }
+        let Some(owner) = span.set_all(backend, new)? else {
+            return span.set_rest(backend, new, each);
+        };
+        if let Some(id) = MemcgId::new(owner) {
+            each(Run { start, len: nr, id });
         }
-        Self::set_range_slow(&on, backend, (start, first, end), new)
+        Ok(())
+    }
+
+    fn set_range(&self, start: SwapEntry, nr: u64, new: u16) -> Result<Runs, EntryError> {
+        let mut span = self.span(start, nr)?;
+        let backend = self.backend();
+        match span.set_all(backend, new)? {
+            Some(owner) => Ok(Runs::of(start, nr, owner)),
+            None => Self::set_range_slow(span, backend, (start, nr), new),
+        }
     }
 
     /// Region by region, and with any owners.
     #[inline(never)]
     fn set_range_slow(
-        on: &On<'_, L>,
+        span: Span<'_, L>,
         backend: Backend,
-        (start, mut offset, end): (SwapEntry, usize, usize),
+        (start, nr): (SwapEntry, u64),
         new: u16,
     ) -> Result<Runs, EntryError> {
-        let mut had = Runs::default();
-        let mut owners = Owners::new();
-        while offset < end {
-            let base = offset / REGION_ENTRIES * REGION_ENTRIES;
-            let positions = offset - base..(end - base).min(REGION_ENTRIES);
-            owners.clear();
-            let region = on.lock(base / REGION_ENTRIES).ok_or_else(|| off(start))?;
-            // A part of a region has been tried by `set_range`, or is not worth it.
-            let whole = positions.len() == REGION_ENTRIES;
-            let all = whole.then(|| region.set_all(backend, positions.clone(), new));
-            offset = base
-                + if let Some(owner) = all.flatten() {
-                    owners.push((0, narrow(REGION_ENTRIES), owner));
-                    REGION_ENTRIES
-                } else {
-                    region.set_range(positions, new, &mut owners)
-                };
-            // The lock is free again while `had` may allocate.
-            drop(region);
-            for &(position, len, owner) in &owners {
-                let offset = (base + position as usize) as u64;
-                if let (Some(start), Some(id)) = (
-                    SwapEntry::new(start.swap_type(), offset),
-                    MemcgId::new(owner),
-                ) {
-                    had.push(Run {
-                        start,
-                        len: u64::from(len),
-                        id,
-                    });
-                }
-            }
-        }
+        // Before anything is written: afterwards it would be too late to refuse.
+        let refused = |bytes| EntryError::OutOfMemory { start, nr, bytes };
+        let mut had = Runs::with_room(nr).map_err(refused)?;
+        span.set_rest(backend, new, |run| had.push(run))?;
+        had.fit();
         Ok(had)
     }
 }
@@ -444,20 +497,6 @@ fn at<L: RawMutex, R>(
     let (offset, _) = locate(on, ent, 1)?;
     let region = on.lock_of(offset).ok_or_else(|| off(ent))?;
     Ok(work(&region, position(ent)))
-}
-
-/// The offset of the first of these slots and of their end, where the swapfile has all of them.
-fn locate<L>(on: &On<'_, L>, start: SwapEntry, nr: u64) -> Result<(usize, usize), EntryError> {
-    let end = start.offset().checked_add(nr);
-    match end.filter(|&end| end <= on.max_pages()) {
-        #[expect(clippy::cast_possible_truncation, reason = "max_pages is from a usize")]
-        Some(end) => Ok((start.offset() as usize, end as usize)),
-        None => Err(EntryError::OutOfRange {
-            start,
-            nr,
-            max_pages: on.max_pages(),
-        }),
-    }
 }
 
 /// Of the entry in its region.

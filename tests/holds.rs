@@ -2,11 +2,12 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use lock_api::RawMutex;
+use swap_records::memcg::{Memcg, MemcgError, Memcgs};
 use swap_records::{MemcgId, REGION_ENTRIES, RawSpinLock, Step, SwapEntry, SwapRecords, SwapType};
 
 const REGION: u64 = REGION_ENTRIES as u64;
@@ -187,4 +188,148 @@ fn writers_of_other_regions_never_wait_for_a_migration() {
     });
     assert_eq!(table.lookup(entry(5)), Some(id(3)));
     table.validate().unwrap();
+}
+
+/// The only processor, for threads that hold a lock: it disables preemption, so while one thread has it, none runs that
+/// needs it, and a thread that waits for such a one with the lock held waits for ever.
+static PROCESSOR: (Mutex<Option<thread::ThreadId>>, Condvar) = (Mutex::new(None), Condvar::new());
+
+thread_local! {
+    /// How many locks of [`OneCpu`] this thread holds.
+    static DISABLED: Cell<u32> = const { Cell::new(0) };
+    /// Called, once, before the next of them is taken.
+    static BEFORE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+}
+
+/// [`RawSpinLock`], with preemption disabled while it is held.
+struct OneCpu(RawSpinLock);
+
+impl OneCpu {
+    fn disable_preemption() {
+        if let Some(then) = BEFORE.take() {
+            then();
+        }
+        if DISABLED.replace(DISABLED.get() + 1) == 0 {
+            let processor = PROCESSOR.0.lock().unwrap();
+            let mut mine = PROCESSOR
+                .1
+                .wait_while(processor, |by| by.is_some())
+                .unwrap();
+            *mine = Some(thread::current().id());
+        }
+    }
+
+    fn enable_preemption() {
+        DISABLED.set(DISABLED.get() - 1);
+        if DISABLED.get() == 0 {
+            *PROCESSOR.0.lock().unwrap() = None;
+            PROCESSOR.1.notify_all();
+        }
+    }
+}
+
+// SAFETY: the inner lock is one, and is taken and freed whenever this is.
+unsafe impl RawMutex for OneCpu {
+    const INIT: Self = Self(RawSpinLock::INIT);
+    type Guard = <RawSpinLock as RawMutex>::Guard;
+
+    fn lock(&self) {
+        Self::disable_preemption();
+        self.0.lock();
+    }
+
+    fn try_lock(&self) -> Option<()> {
+        Self::disable_preemption();
+        let taken = self.0.try_lock();
+        if taken.is_none() {
+            Self::enable_preemption();
+        }
+        taken
+    }
+
+    unsafe fn unlock(&self, (): ()) {
+        // SAFETY: the caller holds it.
+        unsafe { self.0.unlock(()) };
+        Self::enable_preemption();
+    }
+
+    fn is_locked(&self) -> bool {
+        self.0.is_locked()
+    }
+}
+
+type Operation = fn(&Memcgs<OneCpu>, [Memcg; 2]) -> Result<(), MemcgError>;
+
+/// Each of the operations that wait for others, beside each of those that they wait for, which has begun and comes to
+/// its first lock. If the one waits with a lock held, the other does not get its own.
+#[test]
+#[cfg_attr(
+    miri,
+    ignore = "what waits for ever would be left behind, and each waits a while"
+)]
+fn nothing_waits_for_another_thread_with_a_lock_held() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let wait: [Operation; 4] = [
+        |memcgs, [dying, _]| memcgs.css_free(dying).map(drop),
+        |memcgs, [_, other]| memcgs.css_offline(other, 0).map(drop),
+        |memcgs, _| Ok(memcgs.swapoff(entry(0).swap_type()).map(drop)?),
+        // Two that wait for each other's turn.
+        |memcgs, [dying, other]| {
+            thread::scope(|s| {
+                let free = s.spawn(|| memcgs.css_free(dying).map(drop));
+                memcgs.css_offline(other, 0)?;
+                free.join().unwrap()
+            })
+        },
+    ];
+    let are_waited_for: [Operation; 6] = [
+        |memcgs, _| memcgs.swap_in(entry(0), 2).map(drop),
+        |memcgs, _| memcgs.free_swap(entry(0), 2).map(drop),
+        |memcgs, [_, other]| memcgs.swap_out(other, entry(9), 2).map(drop),
+        |memcgs, [_, other]| memcgs.move_account(other, memcgs.root(), 2),
+        |memcgs, [dying, _]| {
+            let moved = memcgs.move_swap_account(entry(0), 9, dying, memcgs.root());
+            moved.map(drop)
+        },
+        |memcgs, [_, other]| memcgs.charge(other, 1),
+    ];
+    for (which, waits) in wait.into_iter().enumerate() {
+        for (beside, is_waited_for) in are_waited_for.into_iter().enumerate() {
+            let (done, is_done) = mpsc::channel();
+            // Threads of their own: what waits for ever is left behind.
+            thread::spawn(move || {
+                let memcgs = Memcgs::<OneCpu>::with_raw_mutex();
+                memcgs.swapon(entry(0).swap_type(), REGION).unwrap();
+                let family = [(); 2].map(|()| memcgs.create(memcgs.root()).unwrap());
+                for memcg in family {
+                    memcgs.charge(memcg, 4).unwrap();
+                }
+                memcgs.swap_out(family[0], entry(0), 4).unwrap();
+                memcgs.css_offline(family[0], 0).unwrap();
+                let (start, starts) = mpsc::channel();
+                thread::scope(|s| {
+                    let memcgs = &memcgs;
+                    s.spawn(move || {
+                        starts.recv().unwrap();
+                        // Refused or not: the charge may come first, or the swapfile be gone.
+                        let _ = waits(memcgs, family);
+                    });
+                    BEFORE.set(Some(Box::new(move || {
+                        start.send(()).unwrap();
+                        // Until it waits for this thread; it may also be done.
+                        thread::sleep(Duration::from_millis(20));
+                    })));
+                    let _ = is_waited_for(memcgs, family);
+                });
+                memcgs.validate().unwrap();
+                let _ = done.send(());
+            });
+            let is_done = is_done.recv_timeout(Duration::from_secs(20));
+            assert_eq!(
+                is_done,
+                Ok(()),
+                "{which} waits for {beside}, which cannot run"
+            );
+        }
+    }
 }

@@ -176,8 +176,7 @@ fn swap_in_and_free_swap_and_uncharge_vs_css_free() {
             let family = family(0, 1);
             let page = spawn(&family, |family| {
                 let charged = family.memcgs.swap_in(entry(0), 1).unwrap();
-                let freed = family.memcgs.free_swap(entry(0), 1).unwrap();
-                assert_eq!(freed.iter().map(|run| run.len).sum::<u64>(), 1);
+                assert_eq!(family.memcgs.free_swap(entry(0), 1), Ok(1));
                 family.memcgs.uncharge(charged, 1).unwrap();
             });
             let freed = free(&family.memcgs, family.dying);
@@ -196,13 +195,14 @@ fn free_swap_vs_css_free() {
     explore("free_swap_vs_css_free", Some(3), || {
         let family = family(0, 2);
         let slot = spawn(&family, |family| {
-            let freed = family.memcgs.free_swap(entry(0), 1).unwrap();
-            assert!(
-                [family.root, family.dying]
-                    .map(Memcg::id)
-                    .contains(&freed[0].id)
-            );
-            freed[0].id == family.root.id()
+            let mut owner = None;
+            let freed = family.memcgs.free_swap_with(entry(0), 1, |run| {
+                assert_eq!(owner.replace(run.id), None);
+            });
+            assert_eq!(freed, Ok(1));
+            let owner = owner.unwrap();
+            assert!([family.root, family.dying].map(Memcg::id).contains(&owner));
+            owner == family.root.id()
         });
         let moved = free(&family.memcgs, family.dying).unwrap();
         let was_the_parents = slot.join().unwrap();
@@ -343,8 +343,7 @@ fn swapoff_vs_free_swap() {
     explore("swapoff_vs_free_swap", Some(2), || {
         let family = family(0, 2);
         let slot = spawn(&family, |family| {
-            let freed = family.memcgs.free_swap(entry(0), 1);
-            freed.map_or(0, |runs| runs.iter().map(|run| run.len).sum())
+            family.memcgs.free_swap(entry(0), 1).unwrap_or(0)
         });
         let dropped = family.memcgs.swapoff(TYPE).unwrap();
         assert_eq!(dropped + slot.join().unwrap(), 2);

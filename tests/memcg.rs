@@ -38,6 +38,14 @@ fn family(memcgs: &Memcgs) -> (Memcg, Memcg) {
     (parent, child)
 }
 
+/// Frees slots; gives whose they were.
+fn freed(memcgs: &Memcgs, start: SwapEntry, nr: u64) -> Vec<Run> {
+    let mut runs = Vec::new();
+    let freed = memcgs.free_swap_with(start, nr, |run| runs.push(run));
+    assert_eq!(freed, Ok(runs.iter().map(|run| run.len).sum()));
+    runs
+}
+
 /// All is as it was: the usage of everybody.
 fn all(memcgs: &Memcgs) -> Vec<(Memcg, Usage)> {
     memcgs
@@ -74,20 +82,22 @@ fn a_page_goes_out_and_in_and_leaves_nothing() {
     // The page and its slot are charged both, until the slot is freed.
     assert_eq!(memcgs.swap_in(entry(10), 2), Ok(child));
     assert_eq!(numbers(&memcgs, child), [5, 10, 5, 5]);
-    let freed = memcgs.free_swap(entry(10), 2).unwrap();
+    let freed = freed(&memcgs, entry(10), 2);
     let run = |offset, len, id| Run {
         start: entry(offset),
         len,
         id,
     };
-    assert_eq!(*freed, [run(10, 2, child.id())]);
+    assert_eq!(freed, [run(10, 2, child.id())]);
     assert_eq!(numbers(&memcgs, child), [5, 8, 5, 3]);
     assert_eq!(numbers(&memcgs, parent), [5, 8, 0, 0]);
     memcgs.validate().unwrap();
 
     // Slots without a record are no error; the others are freed.
-    let freed = memcgs.free_swap(entry(0), 100).unwrap();
-    assert_eq!(*freed, [run(12, 3, child.id())]);
+    assert_eq!(
+        self::freed(&memcgs, entry(0), 100),
+        [run(12, 3, child.id())]
+    );
     memcgs.uncharge(child, 5).unwrap();
     for memcg in [child, parent, memcgs.root()] {
         assert_eq!(numbers(&memcgs, memcg), [0; 4]);
@@ -104,7 +114,7 @@ fn ranges_reach_over_regions() {
     assert_eq!(numbers(&memcgs, child), [0, PAGES, 0, PAGES]);
     assert_eq!(memcgs.swap_in(entry(REGION - 4), 8), Ok(child));
     memcgs.uncharge(child, 8).unwrap();
-    let freed = memcgs.free_swap(entry(1), PAGES - 2).unwrap();
+    let freed = freed(&memcgs, entry(1), PAGES - 2);
     // One owner, one run.
     assert_eq!((freed.len(), freed[0].len), (1, PAGES - 2));
     assert_eq!(numbers(&memcgs, child), [0, 2, 0, 2]);
@@ -612,7 +622,7 @@ fn each_owner_of_freed_slots_is_uncharged_whichever_others_there_are() {
             memcgs.swap_out(child, entry(20 * round + at), 1).unwrap();
         }
     }
-    assert_eq!(memcgs.free_swap(entry(0), 60).unwrap().len(), 60);
+    assert_eq!(freed(&memcgs, entry(0), 60).len(), 60);
     for child in children {
         assert_eq!(numbers(&memcgs, child), [0; 4]);
     }
@@ -642,7 +652,9 @@ fn short_lives(cgroups: u64) {
     for n in 0..cgroups {
         let slot = entry(n % KEPT);
         if n >= KEPT {
-            assert_eq!(memcgs.free_swap(slot, 1).unwrap()[0].id, parent.id());
+            memcgs
+                .free_swap_with(slot, 1, |run| assert_eq!(run.id, parent.id()))
+                .unwrap();
         }
         let child = memcgs.create(parent).unwrap();
         assert_eq!(child.id().get(), 3);

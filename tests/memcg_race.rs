@@ -110,8 +110,7 @@ fn a_swap_in_charges_the_dying_cgroup_or_its_parent_and_nobody_who_is_gone() {
             count.fetch_add(1, Ordering::Relaxed);
             // Whoever pays now, it is there.
             assert!(memcgs.usage(charged).unwrap().own >= 1);
-            let freed = memcgs.free_swap(entry(0), 2).unwrap();
-            assert_eq!(freed.iter().map(|run| run.len).sum::<u64>(), 2);
+            assert_eq!(memcgs.free_swap(entry(0), 2), Ok(2));
             memcgs.uncharge(charged, 1).unwrap();
             meeting.wait();
         }
@@ -165,11 +164,12 @@ fn slots_that_are_freed_while_their_owner_dies_are_uncharged_once() {
         for _ in 0..ROUNDS / 15 {
             meeting.wait();
             for slot in slots() {
-                let freed = memcgs.free_swap(slot, 1).unwrap();
-                assert_eq!(freed.len(), 1);
-                if freed[0].id == parent.id() {
-                    to_parent.fetch_add(1, Ordering::Relaxed);
-                }
+                let freed = memcgs.free_swap_with(slot, 1, |run| {
+                    if run.id == parent.id() {
+                        to_parent.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                assert_eq!(freed, Ok(1));
             }
             meeting.wait();
         }
@@ -209,7 +209,7 @@ fn a_swap_out_of_a_dying_cgroup_leaves_no_record_of_it() {
             assert!(owner == dying || owner == parent);
             meeting.wait();
             assert_eq!(memcgs.records().lookup(entry(7)), Some(parent.id()));
-            assert_eq!(memcgs.free_swap(entry(7), 1).unwrap()[0].id, parent.id());
+            assert_eq!(memcgs.free_swap(entry(7), 1), Ok(1));
         }
     });
     assert_eq!(memcgs.usage(memcgs.root()).unwrap().memsw, 0);

@@ -85,7 +85,6 @@ impl Machine for Reparented {
 
     fn free_swap(&self, slot: u64, nr: u64) -> Result<(), String> {
         let freed = self.memcgs.free_swap(entry(slot)?, nr).map_err(text)?;
-        let freed: u64 = freed.iter().map(|run| run.len).sum();
         if freed == nr {
             Ok(())
         } else {

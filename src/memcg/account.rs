@@ -6,23 +6,11 @@ use super::Memcgs;
 use super::error::{MemcgError, Resource};
 use super::shard::{BATCH, Shard, Stock};
 use super::slot::{Slot, State};
-use crate::entry::SwapType;
 use crate::id::MemcgId;
 
 impl<L: RawMutex> Memcgs<L> {
-    /// Adds to what is the cgroup's own. In a section, or the cgroup could be gone.
-    pub(super) fn put(&self, id: MemcgId, part: Stock) {
-        self.put_at(&mut self.shards.here(), id, part);
-    }
-
-    /// [`put`](Self::put) of records of this type that were written or cleared.
-    pub(super) fn put_records(&self, ty: SwapType, id: MemcgId, part: Stock) {
-        let mut shard = self.shards.here();
-        shard.add_records(ty, part.swap);
-        self.put_at(&mut shard, id, part);
-    }
-
-    fn put_at(&self, shard: &mut Shard, id: MemcgId, part: Stock) {
+    /// Adds to what is the cgroup's own. Under the lock of this shard, and in a section, or the cgroup could be gone.
+    pub(super) fn put_at(&self, shard: &mut Shard, id: MemcgId, part: Stock) {
         let online = self
             .slots
             .get(id)
@@ -123,17 +111,20 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(room)
     }
 
-    /// [`try_charge_path`](Self::try_charge_path); with what the shards give back, if need be. In a section.
+    /// [`try_charge_path`](Self::try_charge_path); with what the shards give back, if need be. In a section. Says that
+    /// all is `charged` before the lock is freed.
     pub(super) fn charge_path(
         &self,
         id: MemcgId,
         end: Option<MemcgId>,
         memory: u64,
         memsw: u64,
+        charged: impl FnOnce(),
     ) -> Result<(), MemcgError> {
         {
             let _shard = self.shards.here();
             if self.try_charge_path(id, end, memory, memsw).is_ok() {
+                charged();
                 return Ok(());
             }
         }
@@ -141,7 +132,9 @@ impl<L: RawMutex> Memcgs<L> {
         for shard in &mut all {
             self.settle_all(shard, None);
         }
-        self.try_charge_path(id, end, memory, memsw).map(|_| ())
+        self.try_charge_path(id, end, memory, memsw)?;
+        charged();
+        Ok(())
     }
 
     pub(super) fn uncharge_path(&self, id: MemcgId, end: Option<MemcgId>, memory: u64, memsw: u64) {
@@ -222,10 +215,10 @@ mod tests {
                 .map(|(_, stock)| stock.used)
                 .sum()
         };
-        memcgs.put(child.id(), page);
+        memcgs.put_at(&mut memcgs.shards.here(), child.id(), page);
         assert_eq!((slot.used(), kept()), (0, 1_u64));
         let _ = memcgs.css_offline(child, 0).unwrap();
-        memcgs.put(child.id(), page);
+        memcgs.put_at(&mut memcgs.shards.here(), child.id(), page);
         assert_eq!((slot.used(), kept()), (2, 0_u64));
     }
 }

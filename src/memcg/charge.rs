@@ -41,45 +41,7 @@ impl<L: RawMutex> Memcgs<L> {
             ..Stock::default()
         };
         self.wait_while_freeing(memcg, |slot| {
-            self.take(memcg, slot, nr, freed, true).transpose()
-        })
-    }
-
-    /// Makes `nr` pages in memory that are charged to `from` charges of `to`, which is online: what
-    /// a caller does who hands the pages of a dying cgroup to its parent.
-    ///
-    /// Ancestors that both have in common see nothing of it, so that moving to an ancestor exceeds
-    /// no limit.
-    ///
-    /// # Errors
-    ///
-    /// [`NotCharged`](MemcgError::NotCharged) where `from` has fewer pages in memory;
-    /// [`OverLimit`](MemcgError::OverLimit); [`Offline`](MemcgError::Offline) where `to` is;
-    /// [`Gone`](MemcgError::Gone).
-    pub fn move_account(&self, from: Memcg, to: Memcg, nr: u64) -> Result<(), MemcgError> {
-        self.section_while_live(from, |slot| {
-            self.online(to)?;
-            self.take(from, slot, nr, Stock::default(), false)?;
-            let common = self.common_ancestor(from.id(), to.id());
-            if let Err(refused) = self.charge_path(to.id(), common, nr, nr) {
-                self.put(
-                    from.id(),
-                    Stock {
-                        used: nr,
-                        ..Stock::default()
-                    },
-                );
-                return Err(refused);
-            }
-            self.uncharge_path(from.id(), common, nr, nr);
-            self.put(
-                to.id(),
-                Stock {
-                    used: nr,
-                    ..Stock::default()
-                },
-            );
-            Ok(())
+            self.take(memcg, slot, nr, freed, true, || ()).transpose()
         })
     }
 
@@ -103,10 +65,10 @@ impl<L: RawMutex> Memcgs<L> {
     /// Does `work` on the cgroup until it gives an answer; it gives `None` where it found that the cgroup is
     /// being freed. No lock is held and no section is open between two attempts.
     #[inline]
-    fn wait_while_freeing<R>(
-        &self,
+    fn wait_while_freeing<'a, R>(
+        &'a self,
         memcg: Memcg,
-        work: impl Fn(&Slot) -> Option<Result<R, MemcgError>>,
+        mut work: impl FnMut(&'a Slot) -> Option<Result<R, MemcgError>>,
     ) -> Result<R, MemcgError> {
         let slot = self.slot(memcg)?;
         let backoff = Backoff::new();
@@ -122,10 +84,10 @@ impl<L: RawMutex> Memcgs<L> {
     }
 
     /// Does `work` in a section that began when the cgroup was there: so it is until `work` is done.
-    pub(super) fn section_while_live<R>(
-        &self,
+    pub(super) fn section_while_live<'a, R>(
+        &'a self,
         memcg: Memcg,
-        work: impl Fn(&Slot) -> Result<R, MemcgError>,
+        mut work: impl FnMut(&'a Slot) -> Result<R, MemcgError>,
     ) -> Result<R, MemcgError> {
         self.wait_while_freeing(memcg, |slot| {
             let _section = self.grace.section();
@@ -206,9 +168,9 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(id)
     }
 
-    /// Takes `nr` pages from those that the cgroup has in memory, and adds `then` to what is its own.
-    /// `None`, with nothing done, where it is being freed and the caller can `wait`; who is in a
-    /// section that began before that need not.
+    /// Takes `nr` pages from those that the cgroup has in memory, and adds `then` to what is its own. Says that they
+    /// are `taken` before the lock is freed. `None`, with nothing done, where it is being freed and the caller can
+    /// `wait`; who is in a section that began before that need not.
     #[inline]
     pub(super) fn take(
         &self,
@@ -217,12 +179,14 @@ impl<L: RawMutex> Memcgs<L> {
         nr: u64,
         then: Stock,
         wait: bool,
+        taken: impl FnOnce(),
     ) -> Result<Option<()>, MemcgError> {
         {
             let mut shard = self.shards.here();
             match slot.state_of(memcg) {
                 State::Online => {
                     if self.take_from_stock(&mut shard, memcg.id(), slot, nr, then) {
+                        taken();
                         return Ok(Some(()));
                     }
                 }
@@ -230,13 +194,14 @@ impl<L: RawMutex> Memcgs<L> {
                 State::Offline | State::Freeing => {
                     if slot.take_used(nr, nr).is_some() {
                         self.settle(memcg.id(), then);
+                        taken();
                         return Ok(Some(()));
                     }
                 }
                 State::Free => return Err(MemcgError::Gone { memcg }),
             }
         }
-        self.take_exactly(memcg, slot, nr, then, wait)
+        self.take_exactly(memcg, slot, nr, then, wait, taken)
     }
 
     #[inline]
@@ -270,6 +235,7 @@ impl<L: RawMutex> Memcgs<L> {
         nr: u64,
         then: Stock,
         wait: bool,
+        taken: impl FnOnce(),
     ) -> Result<Option<()>, MemcgError> {
         let mut all = self.shards.all();
         match slot.state_of(memcg) {
@@ -286,6 +252,7 @@ impl<L: RawMutex> Memcgs<L> {
             return Err(MemcgError::NotCharged { id, nr, charged });
         }
         self.settle(id, then);
+        taken();
         Ok(Some(()))
     }
 }
@@ -337,8 +304,9 @@ mod tests {
         memcgs.charge(child, 3).unwrap();
         let _ = memcgs.css_offline(child, 0).unwrap();
         slot.set_state(State::Freeing);
-        let take = |nr, wait| memcgs.take(child, slot, nr, Stock::default(), wait);
-        let take_exactly = |nr, wait| memcgs.take_exactly(child, slot, nr, Stock::default(), wait);
+        let none = Stock::default();
+        let take = |nr, wait| memcgs.take(child, slot, nr, none, wait, || ());
+        let take_exactly = |nr, wait| memcgs.take_exactly(child, slot, nr, none, wait, || ());
         assert_eq!((take(1, true), take_exactly(1, true)), (Ok(None), Ok(None)));
         assert_eq!(slot.used(), 3);
         assert_eq!(take(1, false), Ok(Some(())));

@@ -7,15 +7,19 @@ use super::error::MemcgError;
 use super::handle::Memcg;
 use super::slot::{Children, Slot, State};
 use crate::id::MemcgId;
-use crate::migrate::Migrated;
+use crate::migrate::{Migrated, Migration, Step};
 
 impl<L: RawMutex> Memcgs<L> {
     /// Takes a cgroup offline, and hands over to its parent as many of its records as a scan of `budget`
     /// entries allows ([`Migration::step`](crate::Migration::step)); at 0, none.
     ///
-    /// It takes no charges, children or records from now on: those of pages that are still in memory go to its first
-    /// ancestor that is online. This is the part without hard requirements: it may leave records
-    /// behind, and may be called again, for more of them. Statistics and charges follow the records.
+    /// Once this has returned, it gets no charges, children or records any more, whatever was under way: those of pages
+    /// that are still in memory go to its first ancestor that is online. (Only a child of it, offline too, still leaves
+    /// it its records and their charges when it is freed; its counters had them all along.) This is the part without hard
+    /// requirements: it may leave records behind, and may be called again, for more of them. Statistics and
+    /// charges follow the records.
+    ///
+    /// Waits for the operations on pages that are under way, for one region of long ones; for none that begins later.
     ///
     /// Gives what it moved and, in [`left_at_most`](Migrated::left_at_most), how many are left.
     ///
@@ -24,31 +28,23 @@ impl<L: RawMutex> Memcgs<L> {
     /// [`IsRoot`](MemcgError::IsRoot); [`HasChildren`](MemcgError::HasChildren) where any of them is online;
     /// [`Dying`](MemcgError::Dying); [`Gone`](MemcgError::Gone).
     pub fn css_offline(&self, memcg: Memcg, budget: u64) -> Result<Migrated, MemcgError> {
-        let (slot, parent) = {
-            let _tree = self.tree.lock();
-            let (slot, parent) = self.mortal(memcg)?;
-            let Children { online, .. } = slot.children();
-            if online > 0 {
-                return Err(MemcgError::HasChildren {
-                    id: memcg.id(),
-                    children: online,
-                });
-            }
-            if slot.state() == State::Online {
-                slot.set_state(State::Offline);
-                self.change_children(parent, |children| children.online -= 1);
-            }
-            slot.set_dying(true);
-            (slot, parent)
-        };
-        // Whoever has the lock of a shard after this sees that the cgroup is offline.
-        for mut shard in self.shards.each() {
-            self.settle_all(&mut shard, Some(memcg.id()));
+        let id = memcg.id();
+        let tree = self.tree.lock();
+        let (slot, parent) = self.mortal(memcg)?;
+        let Children { online, .. } = slot.children();
+        if online > 0 {
+            let children = online;
+            return Err(MemcgError::HasChildren { id, children });
         }
-        let migrated = self.hand_over(memcg.id(), slot, parent, Some(budget));
-        let _tree = self.tree.lock();
-        slot.set_dying(false);
-        Ok(migrated)
+        let _dying = Dying::begin(slot);
+        if slot.state() == State::Online {
+            slot.set_state(State::Offline);
+            self.change_children(parent, |children| children.online -= 1);
+        }
+        drop(tree);
+        // Whoever saw that it is online is done with it; then no stock of it is left, and none comes to be.
+        self.synchronize(id);
+        Ok(self.hand_over(id, slot, parent, Some(budget)))
     }
 
     /// Frees a cgroup that is offline. When it returns, nothing of it is left behind: its records and their
@@ -56,52 +52,50 @@ impl<L: RawMutex> Memcgs<L> {
     /// for the next [`create`](Self::create). The cgroup's memsw counter is the hint that ends the
     /// hand-over, so that where nothing is left nothing is looked for.
     ///
-    /// Waits for the operations on pages that are under way, twice; for none that begins later.
+    /// Waits for the operations on pages that are under way, twice, and for one region of long ones; for none that begins
+    /// later.
     ///
     /// # Errors
     ///
-    /// [`Busy`](MemcgError::Busy) while the cgroup has pages in memory;
-    /// [`HasChildren`](MemcgError::HasChildren) while it has any; [`Online`](MemcgError::Online);
+    /// [`Busy`](MemcgError::Busy) while the cgroup has pages in memory, or an operation over several regions has some in
+    /// hand; [`HasChildren`](MemcgError::HasChildren) while it has any; [`Online`](MemcgError::Online);
     /// [`IsRoot`](MemcgError::IsRoot); [`Dying`](MemcgError::Dying); [`Gone`](MemcgError::Gone).
     pub fn css_free(&self, memcg: Memcg) -> Result<Migrated, MemcgError> {
         let id = memcg.id();
-        let (slot, parent) = {
-            let _tree = self.tree.lock();
-            let (slot, parent) = self.mortal(memcg)?;
-            if slot.state() == State::Online {
-                return Err(MemcgError::Online { id });
-            }
-            let Children { any: children, .. } = slot.children();
-            if children > 0 {
-                return Err(MemcgError::HasChildren { id, children });
-            }
-            slot.set_dying(true);
-            slot.set_state(State::Freeing);
-            (slot, parent)
-        };
+        let tree = self.tree.lock();
+        let (slot, parent) = self.mortal(memcg)?;
+        if slot.state() == State::Online {
+            return Err(MemcgError::Online { id });
+        }
+        let Children { any: children, .. } = slot.children();
+        if children > 0 {
+            return Err(MemcgError::HasChildren { id, children });
+        }
+        // From here on: offline again, if this ends before the cgroup is gone.
+        let dying = Dying::begin(slot);
+        slot.set_state(State::Freeing);
+        drop(tree);
         // Whoever began before that is done: nobody writes a record of this id any more, and nobody has
-        // pages of this cgroup in hand. So if it has none now, it never will.
-        self.synchronize();
-        let pages = slot.used();
+        // pages of this cgroup in hand, but who keeps them. So if it has none now, it never will.
+        self.synchronize(id);
+        let kept = slot.kept();
+        let pages = kept + slot.used();
         if pages > 0 {
-            let _tree = self.tree.lock();
-            slot.set_state(State::Offline);
-            slot.set_dying(false);
             return Err(MemcgError::Busy { id, pages });
         }
-        {
-            let _tree = self.tree.lock();
-            slot.set_state(State::Free);
-        }
+        let tree = self.tree.lock();
+        slot.set_state(State::Free);
+        drop(tree);
         let migrated = self.hand_over(id, slot, parent, None);
         // Whoever found the id in a record is done with it.
-        self.synchronize();
+        self.synchronize(id);
         debug_assert_eq!((slot.memory.usage(), slot.memsw.usage()), (0, 0));
         debug_assert_eq!((slot.used(), slot.swap()), (0, 0));
         let mut ids = self.tree.lock();
-        slot.set_dying(false);
+        dying.gone();
         self.change_children(parent, |children| children.any -= 1);
         ids.free(id);
+        drop(ids);
         Ok(migrated)
     }
 
@@ -124,11 +118,15 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// Waits until every operation that was under way is done.
-    fn synchronize(&self) {
+    /// Waits until every operation that was under way is done, and takes the cgroup's stocks out of the shards. No lock
+    /// may be held.
+    fn synchronize(&self, id: MemcgId) {
         self.grace.synchronize();
-        // Charges are in no section, but under the lock of a shard.
-        self.shards.each().for_each(drop);
+        // Charges are in no section, but under the lock of a shard. It may also be that a css_offline before this one
+        // was not able to end.
+        for mut shard in self.shards.each() {
+            self.settle_all(&mut shard, Some(id));
+        }
     }
 
     /// Hands records to the parent, and then what is charged for them.
@@ -144,25 +142,72 @@ impl<L: RawMutex> Memcgs<L> {
         budget: Option<u64>,
     ) -> Migrated {
         let hint = || slot.memsw.usage();
-        let mut migration = self.records.migration(id, parent).memsw_hint(&hint);
-        let migrated = match budget {
-            None => migration.run(),
+        let mut handed = HandedOver {
+            migration: self.records.migration(id, parent).memsw_hint(&hint),
+            slot,
+            of_parent: self.slots.get(parent),
+        };
+        let migration = &mut handed.migration;
+        match budget {
+            None => loop {
+                if let Step::Done(migrated) = migration.step(u64::MAX) {
+                    break migrated;
+                }
+            },
             Some(0) => migration.so_far(),
             Some(budget) => {
                 let _ = migration.step(budget);
                 migration.so_far()
             }
-        };
-        let moved = migrated.moved;
+        }
+    }
+}
+
+/// Marks a cgroup as one that a thread is in `css_offline` or `css_free` of, until this is dropped: then it is offline,
+/// whatever became of it in between, and both can be called again.
+struct Dying<'a>(&'a Slot);
+
+impl<'a> Dying<'a> {
+    /// Under the tree's mutex, if it is not marked already.
+    fn begin(slot: &'a Slot) -> Self {
+        slot.set_dying(true);
+        Self(slot)
+    }
+
+    /// It was freed, and its slot is the next one's.
+    fn gone(self) {
+        self.0.set_dying(false);
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for Dying<'_> {
+    /// Without the tree's mutex, which may be what unwinds. Nobody else changes the state of a cgroup that is marked.
+    fn drop(&mut self) {
+        self.0.set_state(State::Offline);
+        self.0.set_dying(false);
+    }
+}
+
+/// The records that were moved are in the statistics and charges when this is dropped: of a hand-over that a lock
+/// ended, those that it got to.
+struct HandedOver<'a, L: RawMutex> {
+    migration: Migration<'a, L>,
+    slot: &'a Slot,
+    of_parent: Option<&'a Slot>,
+}
+
+impl<L: RawMutex> Drop for HandedOver<'_, L> {
+    fn drop(&mut self) {
+        let moved = self.migration.moved();
         if moved > 0 {
-            slot.add_swap(-moved.cast_signed());
-            if let Some(of_parent) = self.slots.get(parent) {
+            self.slot.add_swap(-moved.cast_signed());
+            if let Some(of_parent) = self.of_parent {
                 of_parent.add_swap(moved.cast_signed());
             }
             // The parent's counter has them already.
-            slot.memsw.uncharge(moved);
+            self.slot.memsw.uncharge(moved);
         }
-        migrated
     }
 }
 

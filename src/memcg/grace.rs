@@ -5,38 +5,46 @@
 //! read-copy-update: McKenney, "Sleepable RCU", 2006.)
 //!
 //! A section adds one to a count of its shard, one of two by the parity of `phase`, and takes it away
-//! from the same count. `synchronize` waits for the other parity, changes `phase`, and waits for the
+//! from the same count. A *grace period* waits for the other parity, changes `phase`, and waits for the
 //! parity that it was: sections that begin meanwhile are counted with the new one, so they do
 //! not keep it waiting. One that read `phase` before the change and counts itself after it was waited
-//! for is waited for by the next `synchronize`, and need not be by this one: by the fences, it sees
-//! everything that was written before `synchronize` began.
+//! for is waited for by the next grace period, and need not be by this one: by the fences, it sees
+//! everything that was written before this one began.
+//!
+//! One thread at a time is in a grace period, by compare-exchange of `turn`. Any that has begun after a call of
+//! `synchronize` is as good for it as its own, so threads that wait for their turn need not have one each. They
+//! wait with nothing held: whoever holds a lock of the user's type never waits here (design, invariant 5).
+//!
+//! | `turn % 2` | state | who goes on |
+//! | --- | --- | --- |
+//! | 0 | nobody is in a grace period | one thread, by compare-exchange |
+//! | 1 | a thread is in one | that thread, when it has waited for the sections |
 
 use core::fmt;
 
 use crossbeam_utils::CachePadded;
-use lock_api::{Mutex, RawMutex};
 
 use super::Backoff;
 use super::shard::{SHARDS, here};
 use crate::sync::{AtomicU64, Ordering, fence};
 
-pub(super) struct Grace<L> {
+pub(super) struct Grace {
     sections: [CachePadded<[AtomicU64; 2]>; SHARDS],
     phase: AtomicU64,
-    /// One at a time changes `phase`.
-    turn: Mutex<L, ()>,
+    /// Twice the number of grace periods that have ended, and one more while a thread is in one. It alone changes `phase`.
+    turn: AtomicU64,
 }
 
 /// Ends the section when it is dropped.
 #[must_use]
 pub(super) struct Section<'a>(&'a AtomicU64);
 
-impl<L: RawMutex> Grace<L> {
+impl Grace {
     pub(super) const fn new() -> Self {
         Self {
             sections: [const { CachePadded::new([AtomicU64::new(0), AtomicU64::new(0)]) }; SHARDS],
             phase: AtomicU64::new(0),
-            turn: Mutex::new(()),
+            turn: AtomicU64::new(0),
         }
     }
 
@@ -51,17 +59,44 @@ impl<L: RawMutex> Grace<L> {
         Section(count)
     }
 
-    /// Waits until every section that was under way has ended.
+    /// Waits until every section that was under way has ended. No lock may be held.
     pub(super) fn synchronize(&self) {
-        let _turn = self.turn.lock();
+        // What was written before this is seen by the sections that a grace period does not wait for, if that
+        // begins after the load.
+        fence(Ordering::SeqCst);
+        let before = self.turn.load(Ordering::Relaxed);
+        // One that has begun already may have missed sections that began before this.
+        let enough = before.next_multiple_of(2) + 2;
+        let backoff = Backoff::new();
+        loop {
+            let turn = self.turn.load(Ordering::Acquire);
+            if turn >= enough {
+                break;
+            }
+            if !turn.is_multiple_of(2) || !self.try_turn(turn) {
+                backoff.snooze();
+            }
+        }
+        // What the sections did happened before; see `Section::drop`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// A grace period, if nobody else is in one.
+    fn try_turn(&self, turn: u64) -> bool {
+        let mine = self
+            .turn
+            .compare_exchange(turn, turn + 1, Ordering::AcqRel, Ordering::Relaxed);
+        if mine.is_err() {
+            return false;
+        }
         let phase = self.phase.load(Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.wait(phase + 1);
         self.phase.store(phase + 1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.wait(phase);
-        // What the sections did happened before; see `Section::drop`.
-        fence(Ordering::SeqCst);
+        self.turn.store(turn + 2, Ordering::Release);
+        true
     }
 
     fn wait(&self, phase: u64) {
@@ -81,7 +116,7 @@ impl Drop for Section<'_> {
     }
 }
 
-impl<L> fmt::Debug for Grace<L> {
+impl fmt::Debug for Grace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Grace")
             .field("phase", &self.phase)
@@ -92,13 +127,12 @@ impl<L> fmt::Debug for Grace<L> {
 #[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
-    use crate::sync::RawSpinLock;
     use core::sync::atomic::AtomicBool;
     use std::thread;
 
     #[test]
     fn synchronize_waits_for_sections_and_for_none_that_began_later() {
-        let grace = Grace::<RawSpinLock>::new();
+        let grace = Grace::new();
         let ended = AtomicBool::new(false);
         let section = grace.section();
         thread::scope(|s| {
@@ -122,7 +156,7 @@ mod tests {
     #[test]
     fn what_a_section_reads_stays_until_it_ends() {
         const TIMES: u64 = if cfg!(miri) { 20 } else { 20_000 };
-        let grace = Grace::<RawSpinLock>::new();
+        let grace = Grace::new();
         // An owner, and for each of two owners whether it is there.
         let owner = AtomicU64::new(0);
         let there = [AtomicBool::new(true), AtomicBool::new(false)];
@@ -152,7 +186,7 @@ mod tests {
 
     #[test]
     fn sections_that_overlap_without_a_gap_do_not_keep_who_waits() {
-        let grace = Grace::<RawSpinLock>::new();
+        let grace = Grace::new();
         for _ in 0..4 {
             let ended = AtomicBool::new(false);
             thread::scope(|s| {

@@ -85,11 +85,14 @@ mod error;
 mod grace;
 mod handle;
 mod ids;
+mod in_hand;
 mod iter;
+mod moves;
 mod records;
 mod shard;
 mod slot;
 mod swap;
+mod swapfiles;
 mod tree;
 mod validate;
 
@@ -110,7 +113,7 @@ use crate::id::MemcgId;
 // A model goes on with another thread; who spins in one spins forever.
 #[cfg(loom)]
 use crate::model::Backoff;
-use crate::sync::{AtomicBool, RawSpinLock};
+use crate::sync::{AtomicU64, RawSpinLock};
 use crate::table::SwapRecords;
 use grace::Grace;
 use ids::Ids;
@@ -125,12 +128,15 @@ pub struct Memcgs<L = RawSpinLock> {
     records: SwapRecords<L>,
     slots: Slots,
     shards: Shards<L>,
-    grace: Grace<L>,
+    grace: Grace,
     /// The ids that are free. Who holds it changes the state of cgroups. It is taken before the locks
     /// of shards, and no page's operation takes it.
     tree: Mutex<L, Ids>,
-    /// The types that are being turned off: no record is written to them.
-    stopping: [AtomicBool; MAX_SWAPFILES],
+    /// Of each type, the generation that is being turned off: no record is written to it.
+    stopping: [AtomicU64; MAX_SWAPFILES],
+    /// Of each type: records that came, less those that went, as far as no shard was told because its lock unwound.
+    /// Two's complement.
+    adrift: [AtomicU64; MAX_SWAPFILES],
 }
 
 impl Memcgs {
@@ -160,7 +166,8 @@ impl<L: RawMutex> Memcgs<L> {
             shards: Shards::new(),
             grace: Grace::new(),
             tree: Mutex::new(ids),
-            stopping: [const { AtomicBool::new(false) }; MAX_SWAPFILES],
+            stopping: [const { AtomicU64::new(swapfiles::NONE) }; MAX_SWAPFILES],
+            adrift: [const { AtomicU64::new(0) }; MAX_SWAPFILES],
         }
     }
 }

@@ -78,7 +78,8 @@ pub(super) enum State {
 ///
 /// | field | is changed |
 /// | --- | --- |
-/// | `state`, `children`, `online_children`, `dying` | under the tree's mutex |
+/// | `children`, `online_children` | under the tree's mutex |
+/// | `state`, `dying` | under it; back to offline and unmarked also without it, by the thread that marked it as dying |
 /// | `parent`, `depth` | under it, by `create`; they stay until the cgroup is freed |
 /// | the others | by anybody who may not be overtaken by `css_free`: under the lock of a shard, or in a section of [`Grace`](super::grace::Grace) |
 #[derive(Debug)]
@@ -95,6 +96,9 @@ pub(super) struct Slot {
     /// The records of this very cgroup, as far as no shard knows better. Two's complement: a record
     /// that was moved may be freed before the statistic of its new owner has it.
     swap: AtomicU64,
+    /// Pages, and charges for records, that operations have in hand between two of their sections: `css_free` refuses
+    /// the cgroup until they are done.
+    kept: AtomicU64,
     children: AtomicU32,
     online_children: AtomicU32,
     dying: AtomicBool,
@@ -115,6 +119,7 @@ impl Slot {
             memsw: Counter::new(),
             used: AtomicU64::new(0),
             swap: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
             children: AtomicU32::new(0),
             online_children: AtomicU32::new(0),
             dying: AtomicBool::new(false),
@@ -168,7 +173,7 @@ impl Slot {
         memcg
     }
 
-    /// Of the generation that it has. Under the tree's mutex.
+    /// Of the generation that it has. Under the tree's mutex, or by the thread that marked it as dying.
     pub(super) fn set_state(&self, state: State) {
         let bits = match state {
             State::Free => FREE,
@@ -219,6 +224,24 @@ impl Slot {
         }
     }
 
+    /// Also after the sections of the operation that is at work. Acquire: what was given back is seen by who sees that
+    /// nothing is kept.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept.load(Ordering::Acquire)
+    }
+
+    /// In a section.
+    pub(super) fn keep(&self, nr: u64) {
+        self.kept.fetch_add(nr, Ordering::Relaxed);
+    }
+
+    /// When all that was kept has been given back.
+    pub(super) fn let_go(&self, nr: u64) {
+        if nr != 0 {
+            self.kept.fetch_sub(nr, Ordering::Release);
+        }
+    }
+
     /// Under the tree's mutex.
     pub(super) fn children(&self) -> Children {
         Children {
@@ -236,12 +259,12 @@ impl Slot {
 
     /// Whether a thread is in `css_offline` or `css_free` of it. Under the tree's mutex.
     pub(super) fn dying(&self) -> bool {
-        self.dying.load(Ordering::Relaxed)
+        self.dying.load(Ordering::Acquire)
     }
 
-    /// Under the tree's mutex.
+    /// Under the tree's mutex; to take the mark away, what that thread did comes before.
     pub(super) fn set_dying(&self, dying: bool) {
-        self.dying.store(dying, Ordering::Relaxed);
+        self.dying.store(dying, Ordering::Release);
     }
 }
 

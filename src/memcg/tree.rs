@@ -1,7 +1,5 @@
 //! The tree: who there is, with which limits, and what is charged.
 
-use alloc::vec;
-
 use lock_api::RawMutex;
 
 use super::Memcgs;
@@ -58,27 +56,22 @@ impl<L: RawMutex> Memcgs<L> {
     pub fn with_records(records: SwapRecords<L>) -> Result<Self, MemcgError> {
         let memcgs = Self::over(records);
         let root = memcgs.root().id();
-        let mut counts = vec![0_u64; usize::from(u16::MAX) + 1];
-        for run in SwapType::all().flat_map(|ty| memcgs.records.runs(ty)) {
-            counts[usize::from(run.id.get())] += run.len;
-            let mut shard = memcgs.shards.here();
-            shard.add_records(run.start.swap_type(), run.len.cast_signed());
-        }
-        let with_records = (0..=u16::MAX)
-            .zip(counts)
-            .filter(|&(_, count)| count > 0)
-            .filter_map(|(id, count)| Some((MemcgId::new(id)?, count)));
-        for (id, count) in with_records {
-            let slot = match memcgs.slots.get(id) {
-                Some(slot) => slot,
-                None => memcgs.allocate(id)?,
-            };
-            if slot.state() == State::Free {
-                memcgs.bring_online(&mut memcgs.tree.lock(), id, slot, root);
+        for ty in SwapType::all() {
+            let mut of_type = 0;
+            for run in memcgs.records.runs(ty) {
+                let slot = match memcgs.slots.get(run.id) {
+                    Some(slot) => slot,
+                    None => memcgs.allocate(run.id)?,
+                };
+                if slot.state() == State::Free {
+                    memcgs.bring_online(&mut memcgs.tree.lock(), run.id, slot, root);
+                }
+                slot.add_swap(run.len.cast_signed());
+                // Without limits, all of it is within them; and nobody else is at work.
+                memcgs.try_charge_path(run.id, None, 0, run.len)?;
+                of_type += run.len.cast_signed();
             }
-            slot.add_swap(count.cast_signed());
-            // Without limits, all of it is within them.
-            memcgs.charge_path(id, None, 0, count)?;
+            memcgs.shards.here().add_records(ty, of_type);
         }
         Ok(memcgs)
     }

@@ -8,8 +8,10 @@ use lock_api::RawMutex;
 
 use super::Memcgs;
 use super::slot::State;
+use super::swapfiles::NONE;
 use crate::entry::SwapType;
 use crate::id::MemcgId;
+use crate::sync::Ordering;
 
 impl<L: RawMutex> Memcgs<L> {
     /// Checks the table, and for each cgroup that its counters are what it and its children have, and that
@@ -35,6 +37,13 @@ impl<L: RawMutex> Memcgs<L> {
                     "swap type {ty} has {of_type} records, and {charged} are charged"
                 ));
             }
+        }
+        if self
+            .stopping
+            .iter()
+            .any(|of| of.load(Ordering::Relaxed) != NONE)
+        {
+            return Err(String::from("a swapoff has not ended"));
         }
         let _tree = self.tree.lock();
         for mut shard in self.shards.each() {
@@ -65,6 +74,9 @@ impl<L: RawMutex> Memcgs<L> {
                 }
                 continue;
             };
+            if slot.dying() || slot.state() == State::Freeing || slot.kept() != 0 {
+                return Err(format!("cgroup {id}: an operation has not ended: {slot:?}"));
+            }
             let swap = slot.swap();
             let expected = (
                 recorded,

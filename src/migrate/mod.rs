@@ -201,7 +201,7 @@ pub struct Migration<'t, L = RawSpinLock> {
     /// The types that are still to be begun.
     types: core::ops::Range<u8>,
     /// The type that is being migrated, and the regions of it that are next.
-    on: Option<(On<'t, L>, Ahead)>,
+    on: Option<(SwapType, On<'t, L>, Ahead)>,
     so_far: Migrated,
     /// Chunks of the types that it has come to, or passed over.
     chunks: u64,
@@ -314,15 +314,20 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     /// each step begins, nor the report at the end, which reads a cell for each region that still has the old id.
     ///
     /// A record of the old id that others write while a step is under way may be moved or may stay; one that is
-    /// written between two steps is moved if it lies ahead of the point that was reached. What stays is counted in
-    /// [`left_at_most`](Migrated::left_at_most): only a later migration, when nobody records the old id
-    /// any more, leaves none. Once done, it gives the same report again.
+    /// written between two steps is moved if it lies ahead of the point that was reached. That point is a swap type, and
+    /// a region of its swapfile. Where that swapfile was turned off since the last step, and another one is on when
+    /// the next step begins, all of that one lies ahead: the type is begun anew. Where none is on by then, the
+    /// type has been passed, as are those before it: what is recorded there afterwards lies behind.
+    ///
+    /// What stays is counted in [`left_at_most`](Migrated::left_at_most), wherever it lies: only a later migration, when
+    /// nobody records the old id any more, leaves none. Once done, it gives the same report again.
     pub fn step(&mut self, budget: u64) -> Step {
         let mut spent = 0;
+        self.renew();
         while !self.done {
             if spent > 0 && spent >= budget {
                 // What is recorded ahead until the next step must be seen by it.
-                if let Some((_, ahead)) = &mut self.on {
+                if let Some((_, _, ahead)) = &mut self.on {
                     ahead.forget();
                 }
                 return Step::More;
@@ -334,6 +339,11 @@ impl<'t, L: RawMutex> Migration<'t, L> {
             self.reported = true;
         }
         Step::Done(self.so_far)
+    }
+
+    /// Records that were moved by now.
+    pub(crate) fn moved(&self) -> u64 {
+        self.so_far.moved
     }
 
     /// What is done by now; `left_at_most` is what the index says is left.
@@ -355,7 +365,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
             self.stop_by_hint();
             return 0;
         }
-        let Some((on, ahead)) = &mut self.on else {
+        let Some((_, on, ahead)) = &mut self.on else {
             self.next_type();
             return 0;
         };
@@ -372,9 +382,23 @@ impl<'t, L: RawMutex> Migration<'t, L> {
             self.done = true;
             return;
         };
-        if let Some(on) = self.table.file(ty).on() {
+        self.begin(ty);
+    }
+
+    /// Begins the type, if it is on.
+    fn begin(&mut self, ty: SwapType) {
+        self.on = self.table.file(ty).on().map(|on| {
             self.chunks += on.chunks();
-            self.on = Some((on, Ahead::new(0..on.regions())));
+            (ty, on, Ahead::new(0..on.regions()))
+        });
+    }
+
+    /// Begins the type that it is in anew where the swapfile is not the one any more that it began with.
+    fn renew(&mut self) {
+        if let Some((ty, on, _)) = self.on
+            && !on.is_still_on()
+        {
+            self.begin(ty);
         }
     }
 

@@ -71,8 +71,9 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
         if self.done {
             return;
         }
+        self.renew();
         let begun = self.on.take();
-        let begun = begun.map(|(on, ahead)| (on, ahead.into_rest()));
+        let begun = begun.map(|(_, on, ahead)| (on, ahead.into_rest()));
         let types = self.types.by_ref().filter_map(SwapType::new);
         let mut files = begun
             .into_iter()

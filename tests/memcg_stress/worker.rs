@@ -175,15 +175,16 @@ impl Worker {
         let swapped = self.swapped.swap_remove(at);
         let (start, nr) = (swapped.start, swapped.nr());
         self.free.push(start);
-        let runs = match memcgs.free_swap(start, nr) {
-            Ok(runs) => runs,
+        let mut runs = Vec::new();
+        let freed = match memcgs.free_swap_with(start, nr, |run| runs.push(run)) {
+            Ok(freed) => freed,
             Err(MemcgError::Entry(EntryError::TypeOff { .. })) => {
                 self.log.push(Event::Lost { nr });
                 return;
             }
             Err(error) => panic!("{error}"),
         };
-        for run in &*runs {
+        for run in runs {
             let skip = usize::try_from(run.start.offset() - start.offset()).unwrap();
             let len = usize::try_from(run.len).unwrap();
             for &owner in &swapped.owners[skip..skip + len] {
@@ -191,7 +192,6 @@ impl Worker {
                 self.log.push(Event::Freed { owner, id });
             }
         }
-        let freed: u64 = runs.iter().map(|run| run.len).sum();
         if freed < nr {
             self.log.push(Event::Lost { nr: nr - freed });
         }

@@ -141,11 +141,12 @@ impl Both {
             }
             Op::FreeSwap(slot, nr) => {
                 let offset = FIRST + slot;
-                let ours = self.memcgs.free_swap(self.oracle.entry(offset), nr);
-                same(
-                    ours.map(|runs| runs.to_vec()),
-                    self.oracle.free_swap(offset, nr),
-                );
+                let mut runs = Vec::new();
+                let start = self.oracle.entry(offset);
+                let ours = self.memcgs.free_swap_with(start, nr, |run| runs.push(run));
+                let freed = runs.iter().map(|run| run.len).sum();
+                assert!(ours.is_err() || ours == Ok(freed));
+                same(ours.map(|_| runs), self.oracle.free_swap(offset, nr));
             }
             Op::MoveSwap(slot, nr, from, to) => {
                 let (offset, from, to) = (FIRST + slot, which(from), which(to));

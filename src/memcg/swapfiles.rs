@@ -1,0 +1,144 @@
+//! Swapfiles of a tree, on and off.
+
+use lock_api::RawMutex;
+
+use super::{Backoff, Memcgs};
+use crate::entry::{SwapEntry, SwapType};
+use crate::error::EntryError;
+use crate::span::Span;
+use crate::sync::{AtomicU64, Ordering};
+
+impl<L: RawMutex> Memcgs<L> {
+    /// Turns a type on: [`SwapRecords::swapon`](crate::SwapRecords::swapon).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn swapon(&self, ty: SwapType, max_pages: u64) -> Result<(), crate::SwaponError> {
+        self.records.swapon(ty, max_pages)
+    }
+
+    /// Turns a type off: no page is swapped out to it any more, and who owns a record in it is uncharged,
+    /// as if it had been freed. Gives the number of those records. Needs no memory.
+    ///
+    /// A caller who wants the pages back swaps them in first. Costs a walk over what has
+    /// records. Waits for the operations that are under way, at least twice, and for one region of long ones. Other
+    /// types, and cgroups, go on meanwhile; so do operations on the type that only free or move, until there is
+    /// nothing left.
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError::TypeOff`] if the type is off, or another thread is turning it on or off.
+    pub fn swapoff(&self, ty: SwapType) -> Result<u64, EntryError> {
+        let off = EntryError::TypeOff { ty, offset: None };
+        let on = self.records.file(ty).on().ok_or(off)?;
+        let stopping = &self.stopping[usize::from(ty.get())];
+        let _stopping = Stopping::begin(stopping, on.generation()).ok_or(off)?;
+        // Of this generation nobody else can turn it off from now on; somebody may have done so before.
+        let start = SwapEntry::new(ty, 0).filter(|_| on.is_still_on());
+        let all = Span::new(on, start.ok_or(off)?, on.max_pages())?;
+        // Whoever did not see that it stops is done after this.
+        self.grace.synchronize();
+        let mut dropped = 0;
+        let backoff = Backoff::new();
+        loop {
+            dropped += self.free(all, |_| ())?;
+            // Whoever is still freeing knows by then what it freed.
+            self.grace.synchronize();
+            if self.records_on(ty) <= 0 {
+                break;
+            }
+            // A hand-over moved some under the walk, which may miss them then; or somebody is freeing again.
+            backoff.snooze();
+        }
+        let off = self.records.swapoff(ty);
+        debug_assert!(!matches!(off, Ok(1..)), "{off:?} records without a charge");
+        off.map(|_| dropped)
+    }
+
+    /// How many records of a type are charged: those that it has, and those that somebody is freeing.
+    /// Those that are written meanwhile are in it or not.
+    pub(super) fn records_on(&self, ty: SwapType) -> i64 {
+        let in_shards: i64 = self.shards.all().iter().map(|all| all.records(ty)).sum();
+        let adrift = self.adrift[usize::from(ty.get())].load(Ordering::Relaxed);
+        in_shards + adrift.cast_signed()
+    }
+
+    /// Whether the swapfile of these slots is being turned off: no record is written to it. In a section, for which
+    /// `swapoff` waits if it has not seen it.
+    pub(super) fn is_stopping(&self, span: &Span<'_, L>) -> bool {
+        let stopping = &self.stopping[usize::from(span.swap_type().get())];
+        stopping.load(Ordering::Acquire) == span.on().generation()
+    }
+}
+
+/// The generation of a type that a thread is turning off, until this is dropped.
+struct Stopping<'a> {
+    flag: &'a AtomicU64,
+    generation: u64,
+}
+
+impl<'a> Stopping<'a> {
+    /// For one thread. One that is about to end with an earlier generation is in nobody's way.
+    fn begin(flag: &'a AtomicU64, generation: u64) -> Option<Self> {
+        let before = flag.load(Ordering::Relaxed);
+        if before == generation {
+            return None;
+        }
+        flag.compare_exchange(before, generation, Ordering::AcqRel, Ordering::Relaxed)
+            .ok()
+            .map(|_| Self { flag, generation })
+    }
+}
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        // Unless the next one has begun.
+        let _ =
+            self.flag
+                .compare_exchange(self.generation, NONE, Ordering::Release, Ordering::Relaxed);
+    }
+}
+
+/// The generation of no swapfile that is on.
+pub(super) const NONE: u64 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memcg::MemcgError;
+
+    /// What a thread finds between the first step of a swapoff and the last.
+    #[test]
+    fn a_type_that_is_being_turned_off_takes_no_record() {
+        let memcgs = Memcgs::new();
+        let ty = SwapType::new(1).unwrap();
+        memcgs.swapon(ty, 9).unwrap();
+        let child = memcgs.create(memcgs.root()).unwrap();
+        memcgs.charge(child, 3).unwrap();
+        let generation = memcgs.records.file(ty).on().unwrap().generation();
+        let stopping = Stopping::begin(&memcgs.stopping[1], generation).unwrap();
+        let start = SwapEntry::new(ty, 4).unwrap();
+        let off = |offset| EntryError::TypeOff { ty, offset };
+        let refused = memcgs.swap_out(child, start, 3);
+        assert_eq!(refused, Err(MemcgError::Entry(off(Some(4)))));
+        assert_eq!(memcgs.usage(child).unwrap().own, 3);
+        assert_eq!(memcgs.swapoff(ty), Err(off(None)));
+        drop(stopping);
+        memcgs.swap_out(child, start, 3).unwrap();
+        assert_eq!(memcgs.swapoff(ty), Ok(3));
+        memcgs.validate().unwrap();
+    }
+
+    #[test]
+    fn the_end_of_a_swapoff_is_in_the_way_of_nothing_that_is_done_with_the_next_swapfile() {
+        let flag = AtomicU64::new(NONE);
+        let first = Stopping::begin(&flag, 2).unwrap();
+        assert!(Stopping::begin(&flag, 2).is_none());
+        let second = Stopping::begin(&flag, 6).unwrap();
+        drop(first);
+        assert_eq!(flag.load(Ordering::Relaxed), 6);
+        drop(second);
+        assert_eq!(flag.load(Ordering::Relaxed), NONE);
+    }
+}

@@ -1,0 +1,201 @@
+//! What `css_offline` has returned from stays so: no charge, record or child of the cgroup comes to be, though an
+//! operation found it online before that. The operation is paused at each of its locks in turn, and another thread
+//! takes the cgroup offline meanwhile.
+
+#![cfg(not(miri))] // Every lock of every operation takes too long.
+
+mod hooked;
+
+use std::sync::mpsc::channel;
+use std::thread;
+
+use hooked::{Event, Hooked, SHORT, at};
+use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource};
+use swap_records::{REGION_ENTRIES, SwapEntry, SwapType};
+
+const TYPE: SwapType = SwapType::new(0).unwrap();
+const REGION: u64 = REGION_ENTRIES as u64;
+/// Over the border of two regions.
+const FIRST: u64 = REGION - 2;
+const NR: u64 = 4;
+
+fn entry(offset: u64) -> SwapEntry {
+    SwapEntry::new(TYPE, offset).unwrap()
+}
+
+struct Family {
+    memcgs: Memcgs<Hooked>,
+    /// Their parent.
+    parent: Memcg,
+    other: Memcg,
+    dying: Memcg,
+}
+
+impl Family {
+    /// Each of the two has ten pages in memory, and four in swap: the other one from `FIRST` on, the dying one from 0 on.
+    fn new() -> Self {
+        let memcgs = Memcgs::with_raw_mutex();
+        memcgs.swapon(TYPE, 2 * REGION).unwrap();
+        let parent = memcgs.create(memcgs.root()).unwrap();
+        let [other, dying] = [(); 2].map(|()| memcgs.create(parent).unwrap());
+        for (memcg, offset) in [(other, FIRST), (dying, 0)] {
+            memcgs.charge(memcg, 14).unwrap();
+            memcgs.swap_out(memcg, entry(offset), NR).unwrap();
+        }
+        Self {
+            memcgs,
+            parent,
+            other,
+            dying,
+        }
+    }
+
+    /// What the dying one has: memory, memsw, own pages, own records, records by the table, children.
+    fn has(&self) -> [u64; 6] {
+        let usage = self.memcgs.usage(self.dying).unwrap();
+        let records = self.memcgs.records().count(self.dying.id());
+        let children = u64::from(usage.children);
+        [
+            usage.memory,
+            usage.memsw,
+            usage.own,
+            usage.swap,
+            records,
+            children,
+        ]
+    }
+}
+
+/// The operation, paused at its `n`-th lock while the cgroup is taken offline. `false` where it has no such lock.
+fn beside(
+    operation: &dyn Fn(&Family) -> Result<(), MemcgError>,
+    event: Event,
+    n: usize,
+) -> (Result<(), MemcgError>, bool) {
+    let family = Family::new();
+    let (start, starts) = channel();
+    let (offline, is_offline) = channel();
+    let (result, was_there) = thread::scope(|s| {
+        let family = &family;
+        s.spawn(move || {
+            if starts.recv().is_ok() {
+                let result = family.memcgs.css_offline(family.dying, 0);
+                let _ = offline.send(result.map(|_| family.has()));
+            }
+        });
+        // It returns, or waits for this thread.
+        let pause = move || {
+            start.send(()).unwrap();
+            thread::sleep(SHORT);
+        };
+        at(event, n, pause, || operation(family))
+    });
+    if was_there {
+        match is_offline.recv().unwrap() {
+            Ok(had) => assert_eq!(family.has(), had, "{event:?} {n}: {result:?}"),
+            // A child came first.
+            Err(error) => assert!(matches!(error, MemcgError::HasChildren { .. }), "{error}"),
+        }
+    }
+    family.memcgs.validate().unwrap();
+    (result, was_there)
+}
+
+fn at_each_lock(operation: &dyn Fn(&Family) -> Result<(), MemcgError>) {
+    for event in [Event::Lock, Event::Unlocked] {
+        for n in 0.. {
+            if !beside(operation, event, n).1 {
+                assert!(n > 0, "it takes a lock");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn no_page_is_moved_to_a_cgroup_that_is_offline() {
+    at_each_lock(&|family| family.memcgs.move_account(family.other, family.dying, 3));
+    // With a limit that makes it look into every shard.
+    at_each_lock(&|family| {
+        let parent = family.parent;
+        family.memcgs.set_limit(parent, Resource::Memsw, Some(30))?;
+        family.memcgs.move_account(family.other, family.dying, 3)
+    });
+}
+
+#[test]
+fn no_record_is_written_for_a_cgroup_that_is_offline() {
+    at_each_lock(&|family| {
+        let out = family.memcgs.swap_out(family.dying, entry(100), 3);
+        out.map(drop)
+    });
+    at_each_lock(&|family| {
+        let out = family.memcgs.swap_out(family.dying, entry(REGION + 4), 3);
+        out.map(drop)
+    });
+}
+
+#[test]
+fn no_record_is_given_to_a_cgroup_that_is_offline() {
+    for nr in [1, NR] {
+        at_each_lock(&|family| {
+            let (from, to) = (family.other, family.dying);
+            let moved = family.memcgs.move_swap_account(entry(FIRST), nr, from, to);
+            moved.map(drop)
+        });
+    }
+}
+
+#[test]
+fn no_page_is_charged_to_a_cgroup_that_is_offline() {
+    at_each_lock(&|family| family.memcgs.charge(family.dying, 3));
+    at_each_lock(&|family| family.memcgs.swap_in(entry(0), NR).map(drop));
+}
+
+#[test]
+fn no_child_is_created_under_a_cgroup_that_is_offline() {
+    at_each_lock(&|family| family.memcgs.create(family.dying).map(drop));
+}
+
+/// Pages that go to several regions: those of the regions that were written before are the dying one's, the others
+/// its parent's, and that is who is given.
+#[test]
+fn a_swap_out_over_several_regions_goes_on_for_the_parent() {
+    let mut both = 0;
+    for n in 0.. {
+        let family = Family::new();
+        family.memcgs.free_swap(entry(FIRST), NR).unwrap();
+        let (start, starts) = channel();
+        let (owner, was_there) = thread::scope(|s| {
+            let family = &family;
+            s.spawn(move || {
+                if starts.recv().is_ok() {
+                    family.memcgs.css_offline(family.dying, 0).unwrap();
+                }
+            });
+            let pause = move || {
+                start.send(()).unwrap();
+                thread::sleep(SHORT);
+            };
+            let out = || family.memcgs.swap_out(family.dying, entry(FIRST), NR);
+            at(Event::Unlocked, n, pause, out)
+        });
+        if !was_there {
+            break;
+        }
+        let records = family.memcgs.records();
+        let owners = (0..NR).map(|skip| records.lookup(entry(FIRST + skip)).unwrap());
+        let owners: Vec<_> = owners.collect();
+        let (dying, parent) = (family.dying.id(), family.parent.id());
+        assert_eq!(owners.last(), Some(&owner.unwrap().id()));
+        assert!(owners.is_sorted_by_key(|&id| id == parent), "{owners:?}");
+        assert!(owners.iter().all(|id| [dying, parent].contains(id)));
+        both += u32::from(owners[0] != owners[3]);
+        family.memcgs.validate().unwrap();
+        // Nothing is in the way of its end.
+        family.memcgs.uncharge(family.dying, 10 - NR).unwrap();
+        let freed = family.memcgs.css_free(family.dying);
+        assert!(freed.is_ok() || !was_there, "{freed:?}");
+    }
+    assert!(both > 0, "it was never between the two regions");
+}

@@ -1,0 +1,168 @@
+//! Operations of a tree that began with a swapfile that is gone when they get to a lock, though another one is on under
+//! the same type: they are refused, and leave that one, its owners and their charges, as they are.
+
+#![cfg(not(miri))] // Every pair of places takes too long.
+
+mod hooked;
+
+use std::sync::mpsc::channel;
+use std::thread;
+
+use hooked::{Event, Hooked, LONG, SHORT, at, count, stop};
+use swap_records::memcg::{Memcg, MemcgError, Memcgs};
+use swap_records::{EntryError, REGION_ENTRIES, Run, SwapEntry, SwapType};
+
+const TYPE: SwapType = SwapType::new(0).unwrap();
+const PAGES: u64 = 2 * REGION_ENTRIES as u64;
+/// Over the border of two regions.
+const FIRST: u64 = REGION_ENTRIES as u64 - 2;
+const NR: u64 = 4;
+
+fn entry() -> SwapEntry {
+    SwapEntry::new(TYPE, FIRST).unwrap()
+}
+
+/// Three siblings, `a` with records in the slots or not.
+fn family(recorded: bool) -> (Memcgs<Hooked>, [Memcg; 3]) {
+    let memcgs = Memcgs::with_raw_mutex();
+    memcgs.swapon(TYPE, PAGES).unwrap();
+    let family = [(); 3].map(|()| memcgs.create(memcgs.root()).unwrap());
+    for memcg in family {
+        memcgs.charge(memcg, 10).unwrap();
+    }
+    if recorded {
+        memcgs.swap_out(family[0], entry(), NR).unwrap();
+    }
+    (memcgs, family)
+}
+
+/// The swapfile is turned off by another thread, which is paused before it takes a lock, for the `place`-th time
+/// with none held. Then the operation
+/// begins, and comes to the `n`-th time that it takes, or has freed, a lock. Meanwhile the other one goes on as far as it can: it turns the next
+/// swapfile on, in which `b` gets the slots. Gives what the operation gave, and whether it has so many locks.
+fn beside<T: 'static>(
+    recorded: bool,
+    place: usize,
+    (event, n): (Event, usize),
+    operation: fn(&Memcgs<Hooked>, [Memcg; 3]) -> Result<T, MemcgError>,
+) -> (Result<T, MemcgError>, bool) {
+    let (memcgs, family) = family(recorded);
+    let b = family[1];
+    let before = memcgs.usage(family[0]).unwrap().own;
+    let (paused, pause) = stop();
+    let (done, is_done) = channel();
+    let result = thread::scope(|s| {
+        let memcgs = &memcgs;
+        s.spawn(move || {
+            let (off, _) = at(
+                Event::First,
+                place,
+                || paused.wait(),
+                || memcgs.swapoff(TYPE),
+            );
+            off.unwrap();
+            memcgs.swapon(TYPE, PAGES).unwrap();
+            memcgs.swap_out(b, entry(), NR).expect("the slots are free");
+            let _ = done.send(());
+        });
+        // Where it has no such lock, it is done before the operation begins.
+        pause.is_there(LONG);
+        let others = move || {
+            pause.go_on();
+            let _ = is_done.recv_timeout(SHORT);
+        };
+        at(event, n, others, || operation(memcgs, family))
+    });
+    let left = Run {
+        start: entry(),
+        len: NR,
+        id: b.id(),
+    };
+    assert!(
+        memcgs.records().runs(TYPE).eq([left]),
+        "the next one has what it had: {:?}, lock {place} of swapoff, {event:?} {n} of the operation",
+        memcgs.records().runs(TYPE).collect::<Vec<_>>()
+    );
+    let [of_a, of_b, _] = family.map(|memcg| memcgs.usage(memcg).unwrap());
+    assert_eq!((of_b.own, of_b.swap, of_b.memsw), (10 - NR, NR, 10));
+    // Of what `a` had in the swapfile that is gone, nothing is left; its pages are where they were.
+    let of_a = (of_a.swap, of_a.own);
+    let swapped_in = before + if recorded { NR } else { 0 };
+    assert!(of_a == (0, before) || of_a == (0, swapped_in), "{of_a:?}");
+    memcgs.validate().unwrap();
+    result
+}
+
+/// All places in a swapoff, and all places in the operation. It is refused with `TypeOff`, or `is_right` holds for what
+/// it gives. Gives how often it was refused.
+fn everywhere<T: std::fmt::Debug + 'static>(
+    recorded: bool,
+    operation: fn(&Memcgs<Hooked>, [Memcg; 3]) -> Result<T, MemcgError>,
+    is_right: impl Fn(&Result<T, MemcgError>) -> bool,
+) -> u32 {
+    let places = {
+        let (memcgs, _) = family(recorded);
+        count(Event::First, || memcgs.swapoff(TYPE).unwrap())
+    };
+    let mut refused = 0;
+    let events = [Event::Lock, Event::Unlocked];
+    for (place, event) in (0..places).flat_map(|place| events.map(|event| (place, event))) {
+        for n in 0.. {
+            let (result, was_there) = beside(recorded, place, (event, n), operation);
+            let off = matches!(result, Err(MemcgError::Entry(EntryError::TypeOff { .. })));
+            refused += u32::from(off);
+            assert!(
+                off || is_right(&result),
+                "{place}, {event:?} {n}: {result:?}"
+            );
+            if !was_there {
+                break;
+            }
+        }
+    }
+    refused
+}
+
+#[test]
+fn a_swap_out_does_nothing_to_the_next_swapfile() {
+    // The swapfile is being turned off already when it begins.
+    let always = |_: &Result<Memcg, MemcgError>| false;
+    let over_regions =
+        |memcgs: &Memcgs<Hooked>, [a, ..]: [Memcg; 3]| memcgs.swap_out(a, entry(), NR);
+    let in_one = |memcgs: &Memcgs<Hooked>, [a, ..]: [Memcg; 3]| memcgs.swap_out(a, entry(), 2);
+    assert!(everywhere(false, over_regions, always) > 0);
+    assert!(everywhere(false, in_one, always) > 0);
+}
+
+#[test]
+fn a_free_swap_does_nothing_to_the_next_swapfile() {
+    // All slots there were are freed by one or the other.
+    let operation =
+        |memcgs: &Memcgs<Hooked>, _: [Memcg; 3]| memcgs.free_swap(entry(), NR).map(drop);
+    assert!(everywhere(true, operation, Result::is_ok) > 0);
+    assert!(everywhere(false, operation, Result::is_ok) > 0);
+}
+
+#[test]
+fn a_move_of_records_does_nothing_to_the_next_swapfile() {
+    everywhere(
+        true,
+        |memcgs, [a, _, c]| memcgs.move_swap_account(entry(), NR, a, c),
+        |moved| matches!(moved, Ok(0..=NR)),
+    );
+    // Of the one whose slots they are in the next swapfile.
+    everywhere(
+        true,
+        |memcgs, [_, b, c]| memcgs.move_swap_account(entry(), NR, b, c),
+        |moved| *moved == Ok(0),
+    );
+}
+
+#[test]
+fn a_swap_in_charges_nobody_for_the_next_swapfile() {
+    everywhere(
+        true,
+        |memcgs, _| memcgs.swap_in(entry(), NR),
+        |charged| charged.is_ok() || matches!(charged, Err(MemcgError::NoRecord { .. })),
+    );
+}
