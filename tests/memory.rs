@@ -125,8 +125,8 @@ fn a_hundred_thousand_cycles_under_load_leave_memory_where_it_was() {
         let done = AtomicBool::new(false);
         let late = AtomicU64::new(0);
         thread::scope(|s| {
-            let _ends = Ends(&done);
-            for lane in 0..2_u64 {
+            let ends = Ends(&done);
+            let threads = [0, 1].map(|lane| {
                 let (table, done, late) = (&table, &done, &late);
                 s.spawn(move || {
                     let mut random = fastrand::Rng::with_seed(lane);
@@ -143,13 +143,18 @@ fn a_hundred_thousand_cycles_under_load_leave_memory_where_it_was() {
                         };
                         late.fetch_add(u64::from(!written), Ordering::Relaxed);
                     }
-                });
-            }
+                })
+            });
             for (cycle, pages) in (0..cycles).zip(sizes.into_iter().cycle()) {
                 table.swapon(type_0(), pages).unwrap();
                 let ent = SwapEntry::new(type_0(), cycle % pages).unwrap();
                 table.record(ent, id(400)).unwrap();
                 table.swapoff(type_0()).unwrap();
+            }
+            drop(ends);
+            // A scope waits for the end of what its threads run, a join for that of their stacks.
+            for thread in threads {
+                thread.join().unwrap();
             }
         });
         assert!(late.into_inner() > 0, "nobody was ever late");

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use swap_records::{
-    Backend, CHUNK_ENTRIES, MemcgId, REGION_ENTRIES, Step, SwapEntry, SwapRecords, SwapType,
+    Backend, CHUNK_ENTRIES, MemcgId, Migrated, REGION_ENTRIES, Step, SwapEntry, SwapRecords,
+    SwapType,
 };
 
 const REGION: u64 = REGION_ENTRIES as u64;
@@ -270,8 +271,8 @@ fn steps_keep_to_their_budget_and_end_where_a_run_does() {
     assert_eq!(migration.step(0), Step::Done(migrated));
 }
 
-#[test]
-fn a_swapoff_between_steps_takes_the_rest_of_its_type_away() {
+/// A table of two types with records, one of which is turned off after the first step of a migration.
+fn a_swapoff_after_the_first_step(next: impl FnOnce(&SwapRecords)) -> (SwapRecords, Migrated) {
     let table = table(4);
     let (gone, stays) = (SwapType::new(0).unwrap(), SwapType::new(1).unwrap());
     table.swapon(stays, REGION).unwrap();
@@ -282,15 +283,30 @@ fn a_swapoff_between_steps_takes_the_rest_of_its_type_away() {
     let mut migration = table.migration(id(2), id(3));
     assert_eq!(migration.step(1), Step::More);
     assert_eq!(table.swapoff(gone), Ok(4));
-    // A later swapon is another swapfile: its records are not this migration's.
-    table.swapon(gone, 4 * REGION).unwrap();
-    table.record(entry(0, 3 * REGION), id(2)).unwrap();
+    next(&table);
     let Step::Done(migrated) = migration.step(u64::MAX) else {
         panic!("the budget was enough");
     };
-    assert_eq!((migrated.moved, migrated.left_at_most), (2, 1));
-    assert_eq!(table.lookup(entry(0, 3 * REGION)), Some(id(2)));
     assert_eq!(table.lookup(entry(1, 5)), Some(id(3)));
+    (table, migrated)
+}
+
+#[test]
+fn a_swapoff_between_steps_takes_the_rest_of_its_type_away() {
+    let (_, migrated) = a_swapoff_after_the_first_step(|_| ());
+    assert_eq!((migrated.moved, migrated.left_at_most), (2, 0));
+}
+
+#[test]
+fn the_next_swapfile_of_a_type_lies_ahead_of_the_next_step() {
+    let (table, migrated) = a_swapoff_after_the_first_step(|table| {
+        table.swapon(SwapType::new(0).unwrap(), 4 * REGION).unwrap();
+        table.record(entry(0, 3 * REGION), id(2)).unwrap();
+        table.record(entry(0, 0), id(2)).unwrap();
+    });
+    assert_eq!((migrated.moved, migrated.left_at_most), (4, 0));
+    assert_eq!(table.lookup(entry(0, 0)), Some(id(3)));
+    assert_eq!(table.lookup(entry(0, 3 * REGION)), Some(id(3)));
 }
 
 #[test]

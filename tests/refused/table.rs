@@ -106,12 +106,26 @@ pub const OPERATIONS: &[Operation<Table>] = &[
         Ok(table.record_range(entry(MIXED), NR, C).map(drop)?)
     }),
     does_without("clear_range of one owner", |table| {
-        Ok(table.clear_range(entry(0), 64).map(drop)?)
+        Ok(table.clear_range(entry(5), 1).map(drop)?)
     }),
     takes("clear_range of many owners", |table| {
         Ok(table.clear_range(entry(MIXED), NR).map(drop)?)
     }),
-    // The place of `record_range_with` and `clear_range_with`, which do without.
+    does_without("record_range_with", |table| {
+        let mut had = 0;
+        table.record_range_with(entry(MIXED), NR, C, |run| had += run.len)?;
+        assert_eq!(had, NR);
+        Ok(())
+    }),
+    does_without("clear_range_with", |table| {
+        let (mut had, mut runs) = (0, 0);
+        table.clear_range_with(entry(0), PAGES, |run| {
+            had += run.len;
+            runs += 1;
+        })?;
+        assert_eq!((had, runs), (NR + 1, NR + 1));
+        Ok(())
+    }),
     does_without("count", |table| {
         assert_eq!(table.count(A), NR / 2);
         Ok(())
