@@ -4,23 +4,23 @@ use lock_api::RawMutex;
 
 use super::Memcgs;
 use super::error::{MemcgError, Resource};
-use super::shard::{BATCH, Shard, Stock};
+use super::shard::{BATCH, Held, SHARDS, Shard, Stock};
 use super::slot::{Slot, State};
 use crate::id::MemcgId;
 
 impl<L: RawMutex> Memcgs<L> {
     /// Adds to what is the cgroup's own. Under the lock of this shard, and in a section, or the cgroup could be gone.
-    pub(super) fn put_at(&self, shard: &mut Shard, id: MemcgId, part: Stock) {
-        let online = self
-            .slots
-            .get(id)
-            .is_some_and(|slot| slot.state() == State::Online);
-        if online {
-            let stock = shard.stock(id, |id, stock| self.settle(id, stock));
-            stock.add(part);
-            self.trim(id, stock);
-        } else {
-            self.settle(id, part);
+    pub(super) fn put_at(&self, shard: &mut Held<'_, L>, id: MemcgId, part: Stock) {
+        let slot = self.slots.get(id);
+        let Some(slot) = slot.filter(|slot| slot.state() == State::Online) else {
+            return self.settle(id, part);
+        };
+        let at = shard.at;
+        let stock = shard.stock(id, |id, stock| self.settle(id, stock));
+        stock.add(part);
+        self.trim(id, stock);
+        if part.used > 0 {
+            stock.make_known(slot, at);
         }
     }
 
@@ -63,9 +63,36 @@ impl<L: RawMutex> Memcgs<L> {
 
     /// Settles the stock of `only`, or all where it is `None`.
     pub(super) fn settle_all(&self, shard: &mut Shard, only: Option<MemcgId>) {
-        for (id, stock) in shard.take(only) {
+        for (id, stock) in shard.take(|of| only.is_none_or(|only| only == of)) {
             self.settle(id, stock);
         }
+    }
+
+    /// Settles the stocks of `top` and its descendants: all that a limit of `top` is about.
+    pub(super) fn settle_below(&self, shard: &mut Shard, top: MemcgId) {
+        for (id, stock) in shard.take(|of| self.is_below(of, top)) {
+            self.settle(id, stock);
+        }
+    }
+
+    /// Gives back what the stocks of `top` and its descendants hold ahead of use. Says whether that was
+    /// anything.
+    fn take_back_below(&self, shard: &mut Shard, top: MemcgId) -> bool {
+        let mut any = false;
+        for (id, stock) in shard.stocks_mut() {
+            if (stock.memory, stock.memsw) == (0, 0) || !self.is_below(id, top) {
+                continue;
+            }
+            self.uncharge_path(id, None, stock.memory, stock.memsw);
+            (stock.memory, stock.memsw, stock.ahead) = (0, 0, 0);
+            any = true;
+        }
+        any
+    }
+
+    /// Whether charges of `id` count for `top`: it is that one, or a descendant of it.
+    fn is_below(&self, id: MemcgId, top: MemcgId) -> bool {
+        self.slots.up(id).any(|(at, _)| at == top)
     }
 
     /// The cgroup and its ancestors below `end`.
@@ -129,12 +156,40 @@ impl<L: RawMutex> Memcgs<L> {
             }
         }
         let mut all = self.shards.all();
-        for shard in &mut all {
-            self.settle_all(shard, None);
-        }
-        self.try_charge_path(id, end, memory, memsw)?;
+        self.charge_path_exactly(&mut all, id, end, memory, memsw)?;
         charged();
         Ok(())
+    }
+
+    /// [`try_charge_path`](Self::try_charge_path), with what the shards give back: those stocks alone that
+    /// count for a limit in the way. The others keep what they have, or each refusal of one cgroup would send
+    /// every other one up to the root.
+    pub(super) fn charge_path_exactly(
+        &self,
+        all: &mut [Held<'_, L>; SHARDS],
+        id: MemcgId,
+        end: Option<MemcgId>,
+        memory: u64,
+        memsw: u64,
+    ) -> Result<(), MemcgError> {
+        loop {
+            let refused = match self.try_charge_path(id, end, memory, memsw) {
+                Ok(_) => return Ok(()),
+                Err(refused) => refused,
+            };
+            let MemcgError::OverLimit { id: top, .. } = refused else {
+                return Err(refused);
+            };
+            // Nobody fills a stock meanwhile, so this ends: once all that count for the limit are empty. One
+            // further up may be in the way after this one.
+            let mut any = false;
+            for shard in all.iter_mut() {
+                any |= self.take_back_below(shard, top);
+            }
+            if !any {
+                return Err(refused);
+            }
+        }
     }
 
     pub(super) fn uncharge_path(&self, id: MemcgId, end: Option<MemcgId>, memory: u64, memsw: u64) {
@@ -166,6 +221,7 @@ impl<L: RawMutex> Memcgs<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memcg::Memcg;
 
     #[test]
     fn a_stock_keeps_two_batches_and_of_more_one() {
@@ -196,6 +252,86 @@ mod tests {
             memcgs.settle(id, stock);
             assert_eq!(slot.take_used(used, used), Some(used));
         }
+    }
+
+    /// `outer` has the children `inner` and `aunt`; `inner` has `child` and `sibling`. Both have a limit.
+    #[test]
+    #[cfg_attr(
+        miri,
+        ignore = "a shard has place for two cgroups there, and there is nothing unsafe here"
+    )]
+    fn a_charge_takes_back_what_is_in_its_way_limit_by_limit_and_no_more() {
+        let memcgs = Memcgs::new();
+        let root = memcgs.root();
+        let outsider = memcgs.create(root).unwrap();
+        let outer = memcgs.create(root).unwrap();
+        let aunt = memcgs.create(outer).unwrap();
+        let inner = memcgs.create(outer).unwrap();
+        let [child, sibling] = [(); 2].map(|()| memcgs.create(inner).unwrap());
+        let limit = |memcg, resource, pages| memcgs.set_limit(memcg, resource, Some(pages));
+        limit(inner, Resource::Memory, 10).unwrap();
+        limit(outer, Resource::Memsw, 14).unwrap();
+        let ahead = |id: MemcgId, at: usize| {
+            let shard = memcgs.shards.at(at);
+            let mut stocks = shard.stocks().filter(|&(of, _)| of == id);
+            stocks.next().map_or(0, |(_, stock)| stock.memory)
+        };
+        let hoard = |id: MemcgId, at: usize, nr: u64| {
+            let mut shard = memcgs.shards.at(at);
+            memcgs.try_charge_path(id, None, nr, nr).unwrap();
+            let evicted = |id, stock| memcgs.settle(id, stock);
+            let stock = shard.stock(id, evicted);
+            (stock.memory, stock.memsw) = (stock.memory + nr, stock.memsw + nr);
+        };
+        let here = crate::memcg::shard::here();
+        let elsewhere = (here + 1) % SHARDS;
+        hoard(sibling.id(), elsewhere, 8);
+        hoard(aunt.id(), here, 5);
+        hoard(outsider.id(), elsewhere, 7);
+        let kept = || {
+            [
+                ahead(sibling.id(), elsewhere),
+                ahead(aunt.id(), here),
+                ahead(outsider.id(), elsewhere),
+            ]
+        };
+        let over = |memcg: Memcg, resource, nr, usage, limit| MemcgError::OverLimit {
+            id: memcg.id(),
+            resource,
+            nr,
+            usage,
+            limit,
+        };
+        // More than the inner limit, whatever is given back: the outer one is not in the way.
+        let refused = over(inner, Resource::Memory, 11, 0, 10);
+        assert_eq!(memcgs.charge(child, 11), Err(refused));
+        assert_eq!(kept(), [0, 5, 7]);
+        // With what the inner limit gets back, the outer one is in the way; it gets something back, too.
+        hoard(sibling.id(), elsewhere, 8);
+        memcgs.charge(child, 10).unwrap();
+        assert_eq!(kept(), [0, 0, 7]);
+        // Nothing is left to give back.
+        let refused = over(inner, Resource::Memory, 1, 10, 10);
+        assert_eq!(memcgs.charge(sibling, 1), Err(refused));
+        let refused = over(outer, Resource::Memsw, 5, 10, 14);
+        assert_eq!(memcgs.charge(aunt, 5), Err(refused));
+        memcgs.charge(aunt, 4).unwrap();
+        // The same where a page comes from outside.
+        memcgs.uncharge(aunt, 4).unwrap();
+        memcgs.charge(outsider, 7).unwrap();
+        memcgs.uncharge(child, 10).unwrap();
+        // A new limit takes back what is below it.
+        assert_eq!([ahead(child.id(), here), ahead(aunt.id(), here)], [10, 4]);
+        limit(inner, Resource::Memory, 9).unwrap();
+        assert_eq!([ahead(child.id(), here), ahead(aunt.id(), here)], [0, 4]);
+        hoard(aunt.id(), elsewhere, 8);
+        hoard(outsider.id(), elsewhere, 7);
+        memcgs.move_account(outsider, child, 7).unwrap();
+        assert_eq!(ahead(aunt.id(), here) + ahead(aunt.id(), elsewhere), 0);
+        assert_eq!(ahead(outsider.id(), elsewhere), 7 + 7);
+        memcgs.uncharge(child, 7).unwrap();
+        assert_eq!(memcgs.usage(root).unwrap().memsw, 0);
+        memcgs.validate().unwrap();
     }
 
     #[test]

@@ -8,10 +8,10 @@
 //! [`Unsettled`] and [`Moved`] are for a section, and end in it. [`Pages`] and [`Charge`] may outlive the section that
 //! they began in, if they are *kept*: the cgroup has a note of them then, and `css_free` refuses it.
 
-use lock_api::{MutexGuard, RawMutex};
+use lock_api::RawMutex;
 
 use super::Memcgs;
-use super::shard::{Shard, Stock};
+use super::shard::Stock;
 use super::slot::Slot;
 use crate::entry::SwapType;
 use crate::id::MemcgId;
@@ -122,7 +122,7 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
     /// Gives all owners what is theirs. In the section in which the slots were written.
     pub(super) fn settle(mut self) {
         let memcgs = self.memcgs;
-        let mut shard: MutexGuard<'_, L, Shard> = memcgs.shards.here();
+        let mut shard = memcgs.shards.here();
         shard.add_records(self.ty, self.came());
         self.each_owner(|id, part| memcgs.put_at(&mut shard, id, part));
         self.end();
@@ -205,7 +205,7 @@ impl<'a, 'c, L: RawMutex> Moved<'a, 'c, L> {
     /// Gives both what is theirs. In the section in which the records were moved.
     pub(super) fn settle(mut self) {
         let memcgs = self.to.memcgs;
-        let mut shard: MutexGuard<'_, L, Shard> = memcgs.shards.here();
+        let mut shard = memcgs.shards.here();
         self.both(|id, part| memcgs.put_at(&mut shard, id, part));
         self.end();
         drop(shard);

@@ -72,11 +72,11 @@
 //!
 //! # Threads
 //!
-//! All operations take `&self`. Charges are taken in batches of up to 256 pages that a few shards keep, each for
-//! some threads, so that threads that charge cgroups of the same parent do not meet at its counters. A limit is
-//! exact all the same: before a charge is refused, every batch is given back. `css_free` waits for
-//! the operations that are under way, so one that found a record of the dying cgroup still finds
-//! its counters. Operations on ranges are no transactions, as those of [`SwapRecords`] are not.
+//! All operations take `&self`. Charges are taken in batches of up to 256 pages that a few shards keep, each
+//! for some threads, so that threads that charge cgroups of the same parent do not meet at its counters. A
+//! limit is exact all the same: before a charge is refused, every batch below that limit is given back.
+//! `css_free` waits for the operations that are under way, so one that found a record of the dying cgroup
+//! still finds its counters. Operations on ranges are no transactions, as those of [`SwapRecords`] are not.
 
 mod account;
 mod charge;
@@ -93,6 +93,7 @@ mod shard;
 mod slot;
 mod swap;
 mod swapfiles;
+mod take;
 mod tree;
 mod validate;
 

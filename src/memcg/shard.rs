@@ -6,15 +6,18 @@
 //! changes of the statistics that the cgroup's slot does not know yet. (The kernel's per-cpu
 //! stocks of charges, and its page counter.)
 //!
-//! Who needs exact numbers takes the locks of all shards, in their order. A cgroup that is not online
-//! has no stock: whoever made one before it went offline had the lock, and `css_offline` empties
-//! each shard after that.
+//! An operation that needs exact numbers takes the locks of all shards, in their order. One that needs pages
+//! which another thread charged goes to the shards that have some, with one lock at a time: [`Slot::holder`]
+//! names them. A cgroup that is not online has no stock: whoever made one before it went offline had the
+//! lock, and `css_offline` empties each shard after that.
 
 use core::fmt;
+use core::ops::{Deref, DerefMut};
 
 use crossbeam_utils::CachePadded;
 use lock_api::{Mutex, MutexGuard, RawMutex};
 
+use super::slot::Slot;
 use crate::entry::{MAX_SWAPFILES, SwapType};
 use crate::id::MemcgId;
 
@@ -37,8 +40,10 @@ pub(super) struct Stock {
     pub(super) memsw: u64,
     /// Records that came, less those that went.
     pub(super) swap: i64,
-    /// How much more than it needs the next refill may take; see there.
-    pub(super) ahead: u64,
+    /// How much more than it needs the next refill may take; see there. A batch at most.
+    pub(super) ahead: u16,
+    /// Whether the slot knows this shard as a holder, which it must where `used` is not 0.
+    pub(super) known: bool,
 }
 
 impl Stock {
@@ -47,6 +52,15 @@ impl Stock {
         self.memory += more.memory;
         self.memsw += more.memsw;
         self.swap += more.swap;
+    }
+
+    /// After pages came to this stock, which is one of shard `at`.
+    #[inline]
+    pub(super) fn make_known(&mut self, slot: &Slot, at: usize) {
+        if !self.known {
+            slot.set_holder(at);
+            self.known = true;
+        }
     }
 }
 
@@ -70,6 +84,7 @@ impl Shard {
                 memsw: 0,
                 swap: 0,
                 ahead: 0,
+                known: false,
             },
         );
         Self {
@@ -114,6 +129,12 @@ impl Shard {
         self.records[usize::from(ty.get())]
     }
 
+    /// The stock of this cgroup, if there is one.
+    pub(super) fn find(&mut self, id: MemcgId) -> Option<&mut Stock> {
+        let mut stocks = self.stocks.iter_mut();
+        stocks.find_map(|(of, stock)| (*of == Some(id)).then_some(stock))
+    }
+
     /// The stocks that are there.
     pub(super) fn stocks(&self) -> impl Iterator<Item = (MemcgId, Stock)> {
         self.stocks
@@ -121,16 +142,55 @@ impl Shard {
             .filter_map(|&(of, stock)| Some((of?, stock)))
     }
 
-    /// Takes out the stock of `only`, or all where it is `None`.
-    pub(super) fn take(&mut self, only: Option<MemcgId>) -> impl Iterator<Item = (MemcgId, Stock)> {
+    /// The stocks that are there, to be changed.
+    pub(super) fn stocks_mut(&mut self) -> impl Iterator<Item = (MemcgId, &mut Stock)> {
+        let stocks = self.stocks.iter_mut();
+        stocks.filter_map(|(of, stock)| Some(((*of)?, stock)))
+    }
+
+    /// Takes out the stocks of the cgroups that are `wanted`.
+    pub(super) fn take(
+        &mut self,
+        wanted: impl Fn(MemcgId) -> bool,
+    ) -> impl Iterator<Item = (MemcgId, Stock)> {
         self.stocks.iter_mut().filter_map(move |(of, stock)| {
-            let id = (*of)?;
-            if only.is_some_and(|only| only != id) {
-                return None;
-            }
-            *of = None;
+            let id = of.take_if(|id| wanted(*id))?;
             Some((id, core::mem::take(stock)))
         })
+    }
+}
+
+/// A shard, and its lock.
+pub(super) struct Held<'a, L: RawMutex> {
+    shard: MutexGuard<'a, L, Shard>,
+    /// Its number.
+    pub(super) at: usize,
+}
+
+impl<L: RawMutex> Held<'_, L> {
+    /// Moves the pages of the cgroup from here to its slot, where every thread finds them.
+    pub(super) fn give_used(&mut self, id: MemcgId, slot: &Slot) {
+        if let Some(stock) = self.shard.find(id) {
+            slot.add_used(core::mem::take(&mut stock.used));
+            stock.known = false;
+        }
+        slot.clear_holder(self.at);
+    }
+}
+
+impl<L: RawMutex> Deref for Held<'_, L> {
+    type Target = Shard;
+
+    #[inline]
+    fn deref(&self) -> &Shard {
+        &self.shard
+    }
+}
+
+impl<L: RawMutex> DerefMut for Held<'_, L> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Shard {
+        &mut self.shard
     }
 }
 
@@ -142,20 +202,29 @@ impl<L: RawMutex> Shards<L> {
         Self([const { CachePadded::new(Mutex::new(Shard::new())) }; SHARDS])
     }
 
+    /// The shard of this number.
+    #[inline]
+    pub(super) fn at(&self, at: usize) -> Held<'_, L> {
+        Held {
+            shard: self.0[at].lock(),
+            at,
+        }
+    }
+
     /// The shard of the calling thread.
     #[inline]
-    pub(super) fn here(&self) -> MutexGuard<'_, L, Shard> {
-        self.0[here()].lock()
+    pub(super) fn here(&self) -> Held<'_, L> {
+        self.at(here())
     }
 
     /// One after the other.
-    pub(super) fn each(&self) -> impl Iterator<Item = MutexGuard<'_, L, Shard>> {
-        self.0.iter().map(|shard| shard.lock())
+    pub(super) fn each(&self) -> impl Iterator<Item = Held<'_, L>> {
+        (0..SHARDS).map(|at| self.at(at))
     }
 
     /// All at once. Always in this order, and no lock is waited for by who holds a later one.
-    pub(super) fn all(&self) -> [MutexGuard<'_, L, Shard>; SHARDS] {
-        core::array::from_fn(|i| self.0[i].lock())
+    pub(super) fn all(&self) -> [Held<'_, L>; SHARDS] {
+        core::array::from_fn(|at| self.at(at))
     }
 }
 
@@ -246,9 +315,9 @@ mod tests {
         let last = STOCKS + 1;
         let stock = shard.stock(id(last), |_, _| unreachable!());
         assert_eq!(stock.used, last as u64);
-        assert_eq!(shard.take(Some(id(last))).count(), 1);
+        assert_eq!(shard.take(|of| of == id(last)).count(), 1);
         assert_eq!(shard.stocks().count(), STOCKS - 1);
-        assert_eq!(shard.take(None).count(), STOCKS - 1);
+        assert_eq!(shard.take(|_| true).count(), STOCKS - 1);
         assert_eq!(shard.stocks().count(), 0);
     }
 

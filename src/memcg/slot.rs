@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crossbeam_utils::CachePadded;
 
 use super::handle::Memcg;
+use super::shard::SHARDS;
 use crate::id::MemcgId;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -93,6 +94,9 @@ pub(super) struct Slot {
     pub(super) memsw: Counter,
     /// Pages in memory that are charged to this very cgroup, as far as no shard has them.
     used: AtomicU64,
+    /// A bit for each shard: 1 where its stock of this cgroup has pages of `used`, and perhaps where it has
+    /// none any more. It is written under the lock of that shard.
+    holders: AtomicU32,
     /// The records of this very cgroup, as far as no shard knows better. Two's complement: a record
     /// that was moved may be freed before the statistic of its new owner has it.
     swap: AtomicU64,
@@ -118,6 +122,7 @@ impl Slot {
             memory: Counter::new(),
             memsw: Counter::new(),
             used: AtomicU64::new(0),
+            holders: AtomicU32::new(0),
             swap: AtomicU64::new(0),
             kept: AtomicU64::new(0),
             children: AtomicU32::new(0),
@@ -130,6 +135,7 @@ impl Slot {
         Self::new(1 << 2 | ONLINE)
     }
 
+    #[inline]
     fn decode(state: u64) -> State {
         match state & 3 {
             ONLINE => State::Online,
@@ -145,6 +151,7 @@ impl Slot {
     }
 
     /// Of this cgroup: `Free` where it is not the one that is here.
+    #[inline]
     pub(super) fn state_of(&self, memcg: Memcg) -> State {
         let state = self.state.load(Ordering::Acquire);
         if state >> 2 == memcg.generation() {
@@ -212,6 +219,38 @@ impl Slot {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
             .ok()
             .map(|used| used.min(most))
+    }
+
+    /// A shard whose stock may have pages of this cgroup: the first one from shard `from` on, and around.
+    ///
+    /// Without the lock of that shard, it is a hint: the pages may be gone, and others may have come
+    /// elsewhere.
+    pub(super) fn holder(&self, from: usize) -> Option<usize> {
+        const { assert!(SHARDS <= u32::BITS as usize, "a bit for each shard") };
+        let bits = self.holders.load(Ordering::Relaxed);
+        let (before, after) = (bits & ((1 << from) - 1), bits >> from << from);
+        let bits = if after != 0 { after } else { before };
+        (bits != 0).then(|| bits.trailing_zeros() as usize)
+    }
+
+    /// Whether this shard is one. Under its lock.
+    pub(super) fn is_holder(&self, at: usize) -> bool {
+        self.holders.load(Ordering::Relaxed) & 1 << at != 0
+    }
+
+    /// This shard is one. Under its lock.
+    #[cold]
+    pub(super) fn set_holder(&self, at: usize) {
+        if !self.is_holder(at) {
+            self.holders.fetch_or(1 << at, Ordering::Relaxed);
+        }
+    }
+
+    /// This shard is none any more. Under its lock.
+    pub(super) fn clear_holder(&self, at: usize) {
+        if self.is_holder(at) {
+            self.holders.fetch_and(!(1 << at), Ordering::Relaxed);
+        }
     }
 
     pub(super) fn swap(&self) -> i64 {
@@ -411,6 +450,25 @@ mod tests {
         assert_eq!(slot.state_of(first), State::Free);
         assert_eq!((slot.memcg(id), second), (Some(second), Memcg::new(id, 2)));
         assert!(slots.up(id).map(|(id, _)| id).eq([id, MemcgId::MIN]));
+    }
+
+    #[test]
+    fn holders_are_found_from_a_shard_on_and_around() {
+        let slot = Slot::root();
+        assert_eq!(slot.holder(0), None);
+        for at in [1, 5, 6] {
+            slot.set_holder(at);
+            slot.set_holder(at);
+        }
+        let first = |from| slot.holder(from);
+        assert_eq!([0, 1, 2, 5, 6, 7].map(first), [1, 1, 5, 5, 6, 1].map(Some));
+        slot.clear_holder(1);
+        slot.clear_holder(1);
+        assert_eq!([0, 6, 7].map(first), [5, 6, 5].map(Some));
+        assert!(slot.is_holder(5) && !slot.is_holder(1));
+        slot.clear_holder(5);
+        slot.clear_holder(6);
+        assert_eq!(slot.holder(3), None);
     }
 
     #[test]

@@ -221,7 +221,7 @@ impl<L: RawMutex> Memcgs<L> {
         let limit = limit.unwrap_or(u64::MAX);
         let mut all = self.shards.all();
         for shard in &mut all {
-            self.settle_all(shard, None);
+            self.settle_below(shard, memcg.id());
         }
         let usage = counter.usage();
         if usage > limit {

@@ -15,7 +15,7 @@ use crate::sync::Ordering;
 
 impl<L: RawMutex> Memcgs<L> {
     /// Checks the table, and for each cgroup that its counters are what it and its children have, and that
-    /// no record is of an id that nobody has (design, invariants 9 to 11). Nobody may be at work
+    /// no record is of an id that nobody has (design, invariants 9 to 12). Nobody may be at work
     /// meanwhile. For tests: it looks at everything, and empties the stocks.
     ///
     /// # Errors
@@ -47,6 +47,15 @@ impl<L: RawMutex> Memcgs<L> {
         }
         let _tree = self.tree.lock();
         for mut shard in self.shards.each() {
+            for (id, stock) in shard.stocks() {
+                let slot = self.slots.get(id);
+                if !slot.is_some_and(|slot| stock.used == 0 || slot.is_holder(shard.at)) {
+                    return Err(format!(
+                        "cgroup {id} does not know that shard {} holds {stock:?}",
+                        shard.at
+                    ));
+                }
+            }
             self.settle_all(&mut shard, None);
         }
         // Of the children: memory, memsw, how many, how many online.
@@ -146,6 +155,22 @@ mod tests {
             slot.add_swap(-1);
             assert_eq!(memcgs.validate(), Ok(()));
         }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "a minute each, and there is nothing unsafe here")]
+    fn a_stock_that_nobody_would_find_is_found() {
+        let (memcgs, _, child) = family();
+        memcgs.charge(child, 1).unwrap();
+        let slot = memcgs.slots.get(child.id()).unwrap();
+        let at = memcgs.shards.here().at;
+        slot.clear_holder(at);
+        found(&memcgs, "does not know that shard");
+        slot.set_holder(at);
+        assert_eq!(memcgs.validate(), Ok(()));
+        // One that has none any more is no fault.
+        assert!(slot.is_holder(at));
+        assert_eq!(memcgs.validate(), Ok(()));
     }
 
     #[test]
