@@ -273,6 +273,122 @@ fn swap_out_vs_css_free() {
     });
 }
 
+/// A page in the stock of the thread that charged it. Another thread uncharges it there, while the cgroup
+/// dies.
+#[test]
+fn uncharge_of_another_threads_page_vs_css_free() {
+    explore(
+        "uncharge_of_another_threads_page_vs_css_free",
+        Some(3),
+        || {
+            let family = family(0, 1);
+            family.memcgs.charge(family.dying, 1).unwrap();
+            let page = spawn(&family, |family| {
+                family.memcgs.uncharge(family.dying, 1).unwrap();
+            });
+            let freed = free(&family.memcgs, family.dying);
+            page.join().unwrap();
+            if let Err(busy) = freed {
+                let id = family.dying.id();
+                assert_eq!(busy, MemcgError::Busy { id, pages: 1 });
+                assert_eq!(free(&family.memcgs, family.dying), Ok(1));
+            }
+            family.inherited(0, 1);
+        },
+    );
+}
+
+/// The same for a page that goes to swap.
+#[test]
+fn swap_out_of_another_threads_page_vs_css_free() {
+    explore(
+        "swap_out_of_another_threads_page_vs_css_free",
+        Some(2),
+        || {
+            let family = family(0, 0);
+            family.memcgs.charge(family.dying, 1).unwrap();
+            let page = spawn(&family, |family| {
+                let owner = family.memcgs.swap_out(family.dying, entry(2), 1).unwrap();
+                assert!(owner == family.dying || owner == family.root);
+            });
+            let freed = free(&family.memcgs, family.dying);
+            page.join().unwrap();
+            if freed.is_err() {
+                free(&family.memcgs, family.dying).unwrap();
+            }
+            family.inherited(0, 1);
+        },
+    );
+}
+
+/// A page is uncharged out of the stock of a thread that charges and uncharges beside it. There are enough
+/// pages at every moment, so nobody is told that there are not, wherever pages are on their way.
+#[test]
+fn uncharge_of_another_threads_page_vs_charge_and_uncharge() {
+    explore(
+        "uncharge_of_another_threads_page_vs_charge_and_uncharge",
+        Some(3),
+        || {
+            let family = family(0, 0);
+            family.memcgs.charge(family.dying, 2).unwrap();
+            let page = spawn(&family, |family| {
+                family.memcgs.uncharge(family.dying, 1).unwrap();
+            });
+            family.memcgs.charge(family.dying, 1).unwrap();
+            family.memcgs.uncharge(family.dying, 2).unwrap();
+            page.join().unwrap();
+            assert_eq!(family.numbers(family.dying), [0; 4]);
+            assert_eq!(family.numbers(family.root), [0; 4]);
+        },
+    );
+}
+
+/// One page, and two threads that uncharge it: one does, and the other is told that there is none.
+#[test]
+fn uncharge_vs_uncharge_of_one_page() {
+    explore("uncharge_vs_uncharge_of_one_page", Some(3), || {
+        let family = family(0, 0);
+        family.memcgs.charge(family.dying, 1).unwrap();
+        let other = spawn(&family, |family| family.memcgs.uncharge(family.dying, 1));
+        let ours = family.memcgs.uncharge(family.dying, 1);
+        let theirs = other.join().unwrap();
+        let refused = Err(MemcgError::NotCharged {
+            id: family.dying.id(),
+            nr: 1,
+            charged: 0,
+        });
+        assert!([(Ok(()), refused), (refused, Ok(()))].contains(&(ours, theirs)));
+        assert_eq!(family.numbers(family.dying), [0; 4]);
+        assert_eq!(family.numbers(family.root), [0; 4]);
+    });
+}
+
+/// Two pages, one in the stock of each of two threads, which both uncharge two. Each may find that the other
+/// one moved its page meanwhile, and that no stock has any; but one of them has both.
+#[test]
+fn uncharge_vs_uncharge_of_two_threads_pages() {
+    explore("uncharge_vs_uncharge_of_two_threads_pages", Some(3), || {
+        let family = family(0, 0);
+        family.memcgs.charge(family.dying, 1).unwrap();
+        let other = spawn(&family, |family| {
+            family.memcgs.charge(family.dying, 1).unwrap();
+            family.memcgs.uncharge(family.dying, 2)
+        });
+        let ours = family.memcgs.uncharge(family.dying, 2);
+        let theirs = other.join().unwrap();
+        assert_ne!(ours.is_ok(), theirs.is_ok(), "{ours:?}, {theirs:?}");
+        for refused in [ours, theirs].into_iter().filter_map(Result::err) {
+            let MemcgError::NotCharged { nr: 2, charged, .. } = refused else {
+                panic!("{refused}");
+            };
+            // Ours may have come before the other charge.
+            assert!(charged == 0 || (charged == 1 && ours.is_err()));
+        }
+        assert_eq!(family.numbers(family.dying), [0; 4]);
+        assert_eq!(family.numbers(family.root), [0; 4]);
+    });
+}
+
 /// A record is given to a dying cgroup: that is refused, or the record is inherited.
 #[test]
 fn move_swap_account_vs_css_free() {

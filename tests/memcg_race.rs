@@ -348,3 +348,76 @@ fn a_charge_that_is_refused_further_up_is_in_nobodys_way() {
     });
     memcgs.validate().unwrap();
 }
+
+/// Pages go from thread to thread, a few at a time, and are freed or swapped out by whichever thread has
+/// them: there are always as many as are freed, so nobody is told that there are not, wherever they were
+/// charged. Now and then a cgroup of them dies.
+#[test]
+fn pages_are_freed_by_threads_that_did_not_charge_them() {
+    const THREADS: usize = 4;
+    const CGROUPS: usize = 3;
+    let memcgs = Memcgs::new();
+    memcgs.swapon(entry(0).swap_type(), 1_000).unwrap();
+    let parent = memcgs.create(memcgs.root()).unwrap();
+    let cgroups: [_; CGROUPS] = std::array::from_fn(|_| memcgs.create(parent).unwrap());
+    // What is charged, of each cgroup, and by which thread does not matter.
+    let pages: [Mutex<u64>; CGROUPS] = std::array::from_fn(|_| Mutex::new(0));
+    let take = |cgroup: usize, most: u64| {
+        let mut pages = pages[cgroup].lock().unwrap();
+        let nr = most.min(*pages);
+        *pages -= nr;
+        nr
+    };
+    thread::scope(|s| {
+        for thread in 0..THREADS {
+            let (memcgs, cgroups, pages) = (&memcgs, &cgroups, &pages);
+            s.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(thread as u64);
+                for _ in 0..ROUNDS {
+                    let cgroup = rng.usize(..CGROUPS);
+                    let (memcg, nr) = (cgroups[cgroup], rng.u64(1..=20));
+                    match rng.u8(..8) {
+                        // Where it is offline: it gets no more.
+                        0..3 => match memcgs.charge(memcg, nr) {
+                            Ok(()) => *pages[cgroup].lock().unwrap() += nr,
+                            Err(error) => {
+                                assert_eq!(error, MemcgError::Offline { id: memcg.id() });
+                            }
+                        },
+                        3..6 => memcgs.uncharge(memcg, take(cgroup, nr)).unwrap(),
+                        6 => {
+                            let nr = take(cgroup, nr);
+                            let slots = entry(thread as u64 * 100);
+                            memcgs.swap_out(memcg, slots, nr).unwrap();
+                            memcgs.free_swap(slots, nr).unwrap();
+                        }
+                        _ => {
+                            // To one that stays online.
+                            let nr = take(cgroup, nr);
+                            memcgs.move_account(memcg, cgroups[0], nr).unwrap();
+                            *pages[0].lock().unwrap() += nr;
+                        }
+                    }
+                }
+            });
+        }
+        // Half way, or so.
+        while *pages[1].lock().unwrap() == 0 {
+            thread::yield_now();
+        }
+        memcgs.css_offline(cgroups[1], 0).unwrap();
+    });
+    for (memcg, pages) in cgroups.into_iter().zip(pages) {
+        let pages = pages.into_inner().unwrap();
+        assert_eq!(memcgs.usage(memcg).unwrap().own, pages);
+        let (id, nr) = (memcg.id(), pages + 1);
+        let charged = pages;
+        let refused = MemcgError::NotCharged { id, nr, charged };
+        assert_eq!(memcgs.uncharge(memcg, nr), Err(refused));
+        memcgs.validate().unwrap();
+        memcgs.uncharge(memcg, pages).unwrap();
+    }
+    die(&memcgs, cgroups[1]);
+    assert_eq!(memcgs.usage(memcgs.root()).unwrap().memsw, 0);
+    memcgs.validate().unwrap();
+}
