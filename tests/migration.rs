@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use swap_records::{
-    Backend, CHUNK_ENTRIES, MemcgId, Migrated, REGION_ENTRIES, Step, SwapEntry, SwapRecords,
-    SwapType,
+    Backend, CHUNK_ENTRIES, MemcgId, REGION_ENTRIES, Step, SwapEntry, SwapRecords, SwapType,
 };
 
 const REGION: u64 = REGION_ENTRIES as u64;
@@ -271,8 +270,8 @@ fn steps_keep_to_their_budget_and_end_where_a_run_does() {
     assert_eq!(migration.step(0), Step::Done(migrated));
 }
 
-/// A table of two types with records, one of which is turned off after the first step of a migration.
-fn a_swapoff_after_the_first_step(next: impl FnOnce(&SwapRecords)) -> (SwapRecords, Migrated) {
+#[test]
+fn a_swapoff_between_steps_takes_the_rest_of_its_type_away() {
     let table = table(4);
     let (gone, stays) = (SwapType::new(0).unwrap(), SwapType::new(1).unwrap());
     table.swapon(stays, REGION).unwrap();
@@ -283,30 +282,74 @@ fn a_swapoff_after_the_first_step(next: impl FnOnce(&SwapRecords)) -> (SwapRecor
     let mut migration = table.migration(id(2), id(3));
     assert_eq!(migration.step(1), Step::More);
     assert_eq!(table.swapoff(gone), Ok(4));
-    next(&table);
     let Step::Done(migrated) = migration.step(u64::MAX) else {
         panic!("the budget was enough");
     };
-    assert_eq!(table.lookup(entry(1, 5)), Some(id(3)));
-    (table, migrated)
-}
-
-#[test]
-fn a_swapoff_between_steps_takes_the_rest_of_its_type_away() {
-    let (_, migrated) = a_swapoff_after_the_first_step(|_| ());
     assert_eq!((migrated.moved, migrated.left_at_most), (2, 0));
+    assert_eq!(table.lookup(entry(1, 5)), Some(id(3)));
+}
+
+/// Another swapfile under the type that the point is in lies ahead, whatever its size, and wherever in the first one the
+/// point was.
+#[test]
+fn a_swapfile_that_took_the_place_of_another_between_steps_is_migrated() {
+    for (steps, regions) in [(1, 4), (1, 9), (4, 4), (4, 1)] {
+        for threads in [1, 4] {
+            let table = table(4);
+            let ty = SwapType::new(0).unwrap();
+            for region in 0..4 {
+                table.record(entry(0, region * REGION), id(2)).unwrap();
+            }
+            let mut migration = table.migration(id(2), id(3));
+            for _ in 0..steps {
+                assert_eq!(migration.step(1), Step::More);
+            }
+            assert_eq!(table.swapoff(ty), Ok(4));
+            table.swapon(ty, regions * REGION).unwrap();
+            for region in 0..regions {
+                table.record(entry(0, region * REGION + 7), id(2)).unwrap();
+            }
+            #[cfg(feature = "std")]
+            let migration = migration.threads(threads);
+            let migrated = migration.run();
+            let what = format!("{steps} steps, {regions} regions, {threads} threads");
+            assert_eq!(migrated.moved, steps + regions, "{what}");
+            assert_eq!(
+                (migrated.left_at_most, table.count(id(2))),
+                (0, 0),
+                "{what}"
+            );
+            assert_eq!(
+                migrated.chunks_skipped + migrated.chunks_scanned,
+                (4 + regions) * CHUNKS
+            );
+            table.validate().unwrap();
+        }
+    }
 }
 
 #[test]
-fn the_next_swapfile_of_a_type_lies_ahead_of_the_next_step() {
-    let (table, migrated) = a_swapoff_after_the_first_step(|table| {
-        table.swapon(SwapType::new(0).unwrap(), 4 * REGION).unwrap();
-        table.record(entry(0, 3 * REGION), id(2)).unwrap();
-        table.record(entry(0, 0), id(2)).unwrap();
-    });
-    assert_eq!((migrated.moved, migrated.left_at_most), (4, 0));
-    assert_eq!(table.lookup(entry(0, 0)), Some(id(3)));
-    assert_eq!(table.lookup(entry(0, 3 * REGION)), Some(id(3)));
+fn a_swapfile_that_is_turned_on_behind_the_point_is_reported() {
+    let table = table(1);
+    let (behind, here) = (SwapType::new(0).unwrap(), SwapType::new(1).unwrap());
+    table.swapon(here, 4 * REGION).unwrap();
+    for offset in [0, REGION] {
+        table.record(entry(1, offset), id(2)).unwrap();
+    }
+    table.record(entry(0, 3), id(2)).unwrap();
+    // It passes the first type, and gets into the second one; and then once more while the second one is off.
+    let mut migration = table.migration(id(2), id(3));
+    assert_eq!(migration.step(2048 + 1), Step::More);
+    assert_eq!(table.swapoff(behind), Ok(1));
+    table.swapon(behind, REGION).unwrap();
+    table.record(entry(0, 4), id(2)).unwrap();
+    assert_eq!(migration.so_far().left_at_most, 2);
+    table.swapoff(here).unwrap();
+    let Step::Done(migrated) = migration.step(u64::MAX) else {
+        panic!("the budget was enough");
+    };
+    assert_eq!((migrated.moved, migrated.left_at_most), (2, 1));
+    assert_eq!(table.lookup(entry(0, 4)), Some(id(2)));
 }
 
 #[test]

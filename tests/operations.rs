@@ -290,6 +290,75 @@ fn a_range_gives_the_owners_that_it_had_as_runs() {
     table.validate().unwrap();
 }
 
+/// More runs than are handed on at a time, and runs over the borders of pieces and of regions.
+#[test]
+fn a_callback_gets_the_same_runs_with_no_lock_held() {
+    let filled = || {
+        let table = table(3 * REGION);
+        for i in 0..50 {
+            table.record(entry(0, 2 * i), id(1)).unwrap();
+            table.record(entry(0, 2 * i + 1), id(2)).unwrap();
+        }
+        table
+            .record_range(entry(0, 200), 2 * REGION, id(4))
+            .unwrap();
+        table.record(entry(0, 3 * REGION - 1), id(5)).unwrap();
+        table
+    };
+    for (start, nr) in [
+        (0, 3 * REGION),
+        (1, 31),
+        (1, 32),
+        (1, 33),
+        (90, 2 * REGION),
+        (7, 0),
+    ] {
+        let (ours, theirs) = (filled(), filled());
+        let mut runs = Vec::new();
+        let done = ours.record_range_with(entry(0, start), nr, id(3), |run| {
+            // It is written by now, and nobody is in the way of another operation on it.
+            assert_eq!(ours.record(run.start, id(6)), Ok(Some(id(3))));
+            runs.push(run);
+        });
+        assert_eq!(done, Ok(()));
+        let had = theirs.record_range(entry(0, start), nr, id(3)).unwrap();
+        assert_eq!(runs, *had, "{nr} slots from {start}");
+        ours.validate().unwrap();
+
+        let (ours, theirs) = (filled(), filled());
+        runs.clear();
+        let done = ours.clear_range_with(entry(0, start), nr, |run| runs.push(run));
+        assert_eq!(done, Ok(()));
+        let had = theirs.clear_range(entry(0, start), nr).unwrap();
+        assert_eq!(runs, *had, "{nr} slots from {start}");
+        assert!(ours.runs(ty(0)).eq(theirs.runs(ty(0))));
+        ours.validate().unwrap();
+    }
+}
+
+#[test]
+fn what_was_cleared_before_a_swapoff_was_told() {
+    let table = table(2 * REGION);
+    for offset in (0..100).chain(REGION..REGION + 5) {
+        let owner = id(if offset % 2 == 0 { 1 } else { 2 });
+        table.record(entry(0, offset), owner).unwrap();
+    }
+    let (mut told, mut dropped) = (0, 0);
+    let done = table.clear_range_with(entry(0, 0), 2 * REGION, |run| {
+        if told == 40 {
+            dropped = table.swapoff(ty(0)).unwrap();
+        }
+        assert_eq!(run.start, entry(0, told));
+        told += run.len;
+    });
+    let at = EntryError::TypeOff {
+        ty: ty(0),
+        offset: Some(told),
+    };
+    assert_eq!((done, told + dropped), (Err(at), 105));
+    assert!(told > 40 && dropped > 0);
+}
+
 #[test]
 fn runs_go_over_chunks_and_regions_and_not_over_types() {
     let table = table(3 * REGION + 1);

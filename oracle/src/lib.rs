@@ -283,13 +283,28 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
             }
             Op::RecordRange(slot, nr, id) => {
                 let had = self.map.set(entry(slot), nr, owner(id));
-                let said = table.record_range(entry(slot), nr, self::id(id));
-                assert_eq!(said.map(|runs| runs.to_vec()), had);
+                let (start, id) = (entry(slot), self::id(id));
+                // Half of them with a callback.
+                let said = if nr % 2 == 0 {
+                    table.record_range(start, nr, id).map(|runs| runs.to_vec())
+                } else {
+                    let mut runs = Vec::new();
+                    let done = table.record_range_with(start, nr, id, |run| runs.push(run));
+                    done.map(|()| runs)
+                };
+                assert_eq!(said, had);
             }
             Op::ClearRange(slot, nr) => {
                 let had = self.map.set(entry(slot), nr, None);
-                let said = table.clear_range(entry(slot), nr);
-                assert_eq!(said.map(|runs| runs.to_vec()), had);
+                let start = entry(slot);
+                let said = if nr % 2 == 0 {
+                    table.clear_range(start, nr).map(|runs| runs.to_vec())
+                } else {
+                    let mut runs = Vec::new();
+                    let done = table.clear_range_with(start, nr, |run| runs.push(run));
+                    done.map(|()| runs)
+                };
+                assert_eq!(said, had);
             }
             Op::RecordEvery((of, first), stride, nr, id) => {
                 for offset in (0..u64::from(nr)).map(|n| first + n * stride) {

@@ -121,6 +121,13 @@ impl Drop for Unhook {
     }
 }
 
+/// Runs `operation` with this hook at all events.
+pub(crate) fn each<R>(hook: impl FnMut(Event) + 'static, operation: impl FnOnce() -> R) -> R {
+    let _hooked = Unhook;
+    HOOK.set(Some(Box::new(hook)));
+    operation()
+}
+
 /// How many such events there are in `operation`.
 pub(crate) fn count<R>(event: Event, operation: impl FnOnce() -> R) -> usize {
     thread_local!(static EVENTS: Cell<usize> = const { Cell::new(0) });
