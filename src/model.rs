@@ -89,7 +89,6 @@ macro_rules! integers {
 }
 
 integers! {
-    AtomicBool, bool, swap;
     AtomicU32, u32, fetch_or, fetch_and;
     AtomicU64, u64, fetch_or, fetch_and, fetch_add, fetch_sub;
 }
