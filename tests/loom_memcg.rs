@@ -33,6 +33,8 @@ struct Family {
 fn family(pages: u64, records: u64) -> Arc<Family> {
     let memcgs = Memcgs::new();
     memcgs.swapon(TYPE, REGION).unwrap();
+    assert_eq!(memcgs.swapoff(TYPE), Ok(0));
+    memcgs.swapon(TYPE, REGION).unwrap();
     let root = memcgs.root();
     let first = memcgs.create(root).unwrap();
     free(&memcgs, first).unwrap();
@@ -521,5 +523,114 @@ fn charge_vs_charge_at_the_limit() {
         let pages = if ours.is_ok() { 1 } else { 2 };
         assert_eq!(family.numbers(dying), [pages, pages, pages, 0]);
         assert_eq!(family.numbers(root), [pages, pages, 0, 0]);
+    });
+}
+
+/// A page goes to a slot while its swapfile is replaced by another one, which has no such slot: it went to the first one
+/// and is gone with it, or it did not go. (With one that has the slot, `tests/memcg_stale.rs`.)
+#[test]
+fn swap_out_vs_swapoff_and_swapon() {
+    explore("swap_out_vs_swapoff_and_swapon", Some(3), || {
+        let family = family(1, 0);
+        let out = spawn(&family, |family| {
+            family.memcgs.swap_out(family.dying, entry(1), 1)
+        });
+        let dropped = family.memcgs.swapoff(TYPE).unwrap();
+        family.memcgs.swapon(TYPE, 1).unwrap();
+        let went = out.join().unwrap().is_ok();
+        assert_eq!(dropped, u64::from(went));
+        let left = 1 - dropped;
+        assert_eq!(family.numbers(family.dying), [left, left, left, 0]);
+        family.memcgs.validate().unwrap();
+    });
+}
+
+/// A slot is freed while its swapfile is replaced by another one: of the next one nothing is uncharged, unless it was
+/// freed there.
+#[test]
+fn free_swap_vs_swapoff_and_swapon() {
+    explore("free_swap_vs_swapoff_and_swapon", Some(2), || {
+        let family = family(0, 1);
+        family.memcgs.charge(family.root, 1).unwrap();
+        let freed = spawn(&family, |family| {
+            let mut owner = None;
+            let freed = family
+                .memcgs
+                .free_swap_with(entry(0), 1, |run| owner = Some(run.id));
+            freed.map(|nr| (nr, owner))
+        });
+        let dropped = family.memcgs.swapoff(TYPE).unwrap();
+        family.memcgs.swapon(TYPE, REGION).unwrap();
+        family.memcgs.swap_out(family.root, entry(0), 1).unwrap();
+        let (root, dying) = (family.root.id(), family.dying.id());
+        let (dropped_or_freed, left) = match freed.join().unwrap() {
+            Ok((1, Some(owner))) if owner == dying => (dropped + 1, Some(root)),
+            Ok((1, owner)) => {
+                assert_eq!(owner, Some(root));
+                (dropped, None)
+            }
+            Ok(none) => {
+                assert_eq!(none, (0, None));
+                (dropped, Some(root))
+            }
+            Err(_) => (dropped, Some(root)),
+        };
+        assert_eq!((dropped_or_freed, family.owner(0)), (1, left));
+        family.memcgs.validate().unwrap();
+    });
+}
+
+/// What `css_offline` has returned from stays so, whoever had found the cgroup online before that.
+#[test]
+fn css_offline_vs_move_account() {
+    explore("css_offline_vs_move_account", None, || {
+        let family = family(0, 0);
+        family.memcgs.charge(family.root, 1).unwrap();
+        let mover = spawn(&family, |family| {
+            family.memcgs.move_account(family.root, family.dying, 1)
+        });
+        let _ = family.memcgs.css_offline(family.dying, 0).unwrap();
+        let had = family.numbers(family.dying);
+        let moved = u64::from(mover.join().unwrap().is_ok());
+        assert_eq!(had, [moved, moved, moved, 0]);
+        assert_eq!(family.numbers(family.dying), had);
+    });
+}
+
+#[test]
+fn css_offline_vs_swap_out() {
+    explore("css_offline_vs_swap_out", Some(3), || {
+        let family = family(1, 0);
+        let out = spawn(&family, |family| {
+            family.memcgs.swap_out(family.dying, entry(0), 1).unwrap()
+        });
+        let _ = family.memcgs.css_offline(family.dying, 0).unwrap();
+        let records = family.memcgs.records().count(family.dying.id());
+        let owner = out.join().unwrap();
+        // Before that, or not at all.
+        assert_eq!(records, u64::from(owner == family.dying));
+        assert_eq!(family.owner(0), Some(owner.id()));
+        family.memcgs.validate().unwrap();
+    });
+}
+
+/// Two that wait for grace periods, and a section that one of them must not miss, whoever's turn it is.
+#[test]
+fn css_free_vs_css_offline_vs_swap_in() {
+    explore("css_free_vs_css_offline_vs_swap_in", Some(2), || {
+        let family = family(0, 1);
+        let other = family.memcgs.create(family.root).unwrap();
+        let offline = spawn(&family, move |family| {
+            family.memcgs.css_offline(other, 0).unwrap().moved
+        });
+        let swap_in = spawn(&family, |family| {
+            family.memcgs.swap_in(entry(0), 1).unwrap()
+        });
+        let freed = free(&family.memcgs, family.dying);
+        assert_eq!(offline.join().unwrap(), 0);
+        let charged = swap_in.join().unwrap();
+        assert_eq!(freed.is_ok(), charged == family.root);
+        assert_eq!(family.numbers(charged)[2], 1);
+        family.memcgs.validate().unwrap();
     });
 }
