@@ -2,7 +2,9 @@
 //! of the memory.
 
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+};
 use swap_records::{Backend, RawSpinLock};
 
 use swap_records_benches::group;
@@ -10,7 +12,7 @@ use swap_records_benches::ours::Ours;
 use swap_records_benches::peers::iterator_loop::{IteratorLoop, Level};
 use swap_records_benches::peers::roaring_sets::RoaringSets;
 use swap_records_benches::work::tails;
-use swap_records_benches::{LIVE, SEED, index, ours};
+use swap_records_benches::{LIVE, REGION, SEED, index, ours};
 use swap_records_sim::tables::Loop2014;
 use swap_records_sim::tables::Table;
 use swap_records_sim::tables::U64Words;
@@ -137,6 +139,35 @@ fn remains(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// From one record in each region to a few thousand: where the index gives the place away, where a region is scanned
+/// for few, and where for many. The throughput is in regions.
+fn remains_per_region(criterion: &mut Criterion) {
+    let mut group = group::group(criterion, "remains_per_region");
+    let regions = LARGE / REGION;
+    group.throughput(Throughput::Elements(regions as u64));
+    let map = Map::new(Family::Interleaved(LIVE), LARGE as u64, SEED);
+    let table = filled(&map, Backend::detect());
+    let mut random = fastrand::Rng::with_seed(SEED);
+    // The most first: the others are recorded over some of them.
+    let all = [3_000, 300, 100, 40, 10, 3, 2, 1];
+    let ids = || (DYING.0..).step_by(2).map(|old| (old, old + 1));
+    for (nr, (dying, _)) in all.into_iter().zip(ids()) {
+        for region in 0..regions {
+            for position in random.choose_multiple(0..REGION, nr) {
+                table.record(region * REGION + position, dying);
+            }
+        }
+    }
+    for (nr, dying) in all.into_iter().zip(ids()) {
+        let records = table.0.count(ours::id(dying.0));
+        let id = BenchmarkId::from_parameter(nr);
+        shuttle(&mut group, id, dying, records, |old, new| {
+            table.migrate(old, new)
+        });
+    }
+    group.finish();
+}
+
 /// Few records, by every backend, and by sets of slots.
 fn remains_by_backend(criterion: &mut Criterion) {
     let mut group = group::group(criterion, "remains_by_backend");
@@ -176,5 +207,12 @@ fn dense(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, full_scan, remains, remains_by_backend, dense);
+criterion_group!(
+    benches,
+    full_scan,
+    remains,
+    remains_per_region,
+    remains_by_backend,
+    dense
+);
 criterion_main!(benches);
