@@ -330,7 +330,8 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Panics
     ///
-    /// If `each` does. Up to there, slots are written; of those whose run it was not called with, nothing is told.
+    /// If `each` does, or a lock. What was written by then stays; of runs that `each` was not called with, nothing is
+    /// told.
     pub fn record_range_with(
         &self,
         start: SwapEntry,

@@ -617,7 +617,7 @@ fn css_offline_vs_swap_out() {
 /// Two that wait for grace periods, and a section that one of them must not miss, whoever's turn it is.
 #[test]
 fn css_free_vs_css_offline_vs_swap_in() {
-    explore("css_free_vs_css_offline_vs_swap_in", Some(2), || {
+    explore("css_free_vs_css_offline_vs_swap_in", Some(1), || {
         let family = family(0, 1);
         let other = family.memcgs.create(family.root).unwrap();
         let offline = spawn(&family, move |family| {

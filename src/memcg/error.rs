@@ -68,11 +68,12 @@ pub enum MemcgError {
         /// The cgroup.
         id: MemcgId,
     },
-    /// Pages in memory are still charged to the cgroup.
+    /// Pages in memory are still charged to the cgroup, or an operation over several regions has some, or charges for
+    /// records, in hand.
     Busy {
         /// The cgroup.
         id: MemcgId,
-        /// Its own pages in memory.
+        /// Its own pages in memory, and those in hand.
         pages: u64,
     },
     /// The charge would exceed a limit, of the cgroup or of an ancestor.

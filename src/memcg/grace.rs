@@ -153,6 +153,32 @@ mod tests {
         grace.synchronize();
     }
 
+    /// One that has begun before may have missed sections; of those that begin later, any will do.
+    #[test]
+    fn a_grace_period_of_another_thread_serves_if_it_begins_later() {
+        let grace = Grace::new();
+        grace.synchronize();
+        assert_eq!(grace.turn.load(Ordering::Relaxed), 2);
+        for (ends, then) in [(4, 6), (6, 6), (8, 8)] {
+            // Another thread is in one.
+            grace.turn.store(3, Ordering::Relaxed);
+            let section = grace.section();
+            thread::scope(|s| {
+                let waits = s.spawn(|| grace.synchronize());
+                thread::sleep(core::time::Duration::from_millis(10));
+                assert!(!waits.is_finished());
+                // It ends, and others that came after it, before this one gets its turn.
+                grace.turn.store(ends, Ordering::Release);
+                if ends == 4 {
+                    thread::sleep(core::time::Duration::from_millis(10));
+                    assert!(!waits.is_finished(), "a section was missed");
+                }
+                drop(section);
+            });
+            assert_eq!(grace.turn.load(Ordering::Relaxed), then);
+        }
+    }
+
     #[test]
     fn what_a_section_reads_stays_until_it_ends() {
         const TIMES: u64 = if cfg!(miri) { 20 } else { 20_000 };

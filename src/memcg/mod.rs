@@ -72,11 +72,27 @@
 //!
 //! # Threads
 //!
-//! All operations take `&self`. Charges are taken in batches of up to 256 pages that a few shards keep, each
-//! for some threads, so that threads that charge cgroups of the same parent do not meet at its counters. A
-//! limit is exact all the same: before a charge is refused, every batch below that limit is given back.
-//! `css_free` waits for the operations that are under way, so one that found a record of the dying cgroup
-//! still finds its counters. Operations on ranges are no transactions, as those of [`SwapRecords`] are not.
+//! All operations take `&self`. Charges are taken in batches of up to 256 pages that a few shards keep, each for
+//! some threads, so that threads that charge cgroups of the same parent do not meet at its counters. A limit is
+//! exact all the same: before a charge is refused, every batch below that limit is
+//! given back. `css_free` waits for
+//! the operations that are under way, so one that found a record of the dying cgroup still finds
+//! its counters; `css_offline` waits for them, so what it has returned from stays so. Neither holds a lock
+//! meanwhile, or waits for what begins later, or for more than a region of a long range.
+//!
+//! An operation on slots works on the swapfile that was on when it began, and is refused
+//! ([`TypeOff`](crate::EntryError::TypeOff)) where that one is gone, whatever is on under the type by then. Operations
+//! on ranges are no transactions, as those of [`SwapRecords`] are not; but what can be refused is refused before
+//! anything is written.
+//!
+//! # Memory, and locks that unwind
+//!
+//! [`create`](Memcgs::create), [`with_records`](Memcgs::with_records) and [`swapon`](Memcgs::swapon) need memory, and say
+//! so with an error where there is none. Nothing else does.
+//!
+//! A lock of `L` may unwind, when it is taken or when it has been freed. The operation has taken effect then, in part or
+//! not at all, the books balance, and it can be called again. A cgroup that was going away is offline, a
+//! swapfile that was being turned off is on with what it still has.
 
 mod account;
 mod charge;

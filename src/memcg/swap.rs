@@ -124,7 +124,7 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// # Panics
     ///
-    /// If `each` does. What is freed by then is uncharged.
+    /// If `each` does. What was freed by then is uncharged, told or not.
     pub fn free_swap_with(
         &self,
         start: SwapEntry,
