@@ -61,12 +61,20 @@ impl Grace {
 
     /// Waits until every section that was under way has ended. No lock may be held.
     pub(super) fn synchronize(&self) {
+        self.wait_for_turn(self.enough());
+    }
+
+    /// What `turn` will be at least when all sections that are under way have been waited for.
+    fn enough(&self) -> u64 {
         // What was written before this is seen by the sections that a grace period does not wait for, if that
         // begins after the load.
         fence(Ordering::SeqCst);
-        let before = self.turn.load(Ordering::Relaxed);
+        let turn = self.turn.load(Ordering::Relaxed);
         // One that has begun already may have missed sections that began before this.
-        let enough = before.next_multiple_of(2) + 2;
+        turn.next_multiple_of(2) + 2
+    }
+
+    fn wait_for_turn(&self, enough: u64) {
         let backoff = Backoff::new();
         loop {
             let turn = self.turn.load(Ordering::Acquire);
@@ -159,23 +167,14 @@ mod tests {
         let grace = Grace::new();
         grace.synchronize();
         assert_eq!(grace.turn.load(Ordering::Relaxed), 2);
-        for (ends, then) in [(4, 6), (6, 6), (8, 8)] {
-            // Another thread is in one.
-            grace.turn.store(3, Ordering::Relaxed);
-            let section = grace.section();
-            thread::scope(|s| {
-                let waits = s.spawn(|| grace.synchronize());
-                thread::sleep(core::time::Duration::from_millis(10));
-                assert!(!waits.is_finished());
-                // It ends, and others that came after it, before this one gets its turn.
-                grace.turn.store(ends, Ordering::Release);
-                if ends == 4 {
-                    thread::sleep(core::time::Duration::from_millis(10));
-                    assert!(!waits.is_finished(), "a section was missed");
-                }
-                drop(section);
-            });
-            assert_eq!(grace.turn.load(Ordering::Relaxed), then);
+        for (began, ends, then) in [(2, 2, 4), (2, 4, 4), (3, 4, 6), (3, 6, 6), (3, 8, 8)] {
+            grace.turn.store(began, Ordering::Relaxed);
+            let enough = grace.enough();
+            // By then others have had their turn.
+            grace.turn.store(ends, Ordering::Relaxed);
+            grace.wait_for_turn(enough);
+            let turn = grace.turn.load(Ordering::Relaxed);
+            assert_eq!(turn, then, "from {began} on, {ends} when it looks");
         }
     }
 
