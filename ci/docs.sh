@@ -12,6 +12,13 @@ if grep -noE 'href="[^":]*\.md[^"]*"' target/doc/swap_records/docs/*/index.html;
 fi
 cargo doc --no-deps -p swap-records --no-default-features
 
+# A file that a document names is there: from the root, or from src.
+missing=0
+while IFS=: read -r file path; do
+    [ -e "$path" ] || [ -e "src/$path" ] || [ -e "tests/$path" ] || { echo "docs: $file names $path, which is not there"; missing=1; }
+done < <(grep -oE '`[a-z_0-9/.]+/[a-z_0-9]+\.(rs|sh|md)`' README.md CHANGELOG.md docs/*.md sim/README.md swapmap/README.md | tr -d '`')
+[ "$missing" -eq 0 ]
+
 [[ $'\n'$(rustup toolchain list) == *$'\n'nightly* ]] || rustup toolchain install nightly --profile minimal
 RUSTDOCFLAGS="$RUSTDOCFLAGS --cfg docsrs" cargo +nightly doc --no-deps -p swap-records --features std,simd,serde \
     --target-dir target/docsrs

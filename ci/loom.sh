@@ -15,5 +15,5 @@ config=()
 for package in loom generator tracing tracing-core scoped-tls; do
     config+=(--config "profile.test.package.$package.opt-level=3")
 done
-RUSTFLAGS="${RUSTFLAGS:-} --cfg loom -D warnings" cargo test -p swap-records --features loom --target-dir target/loom \
+RUSTFLAGS="${RUSTFLAGS:-} --cfg swap_records_loom -D warnings" cargo test -p swap-records --features loom --target-dir target/loom \
     --test loom --test loom_memcg "${config[@]}" -- --nocapture "$@"

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 /// How many counters each region has. Ids share a counter where they are equal modulo this. The
 /// kernel hands out ids lowest first, so this many live cgroups have a counter each.
-pub(crate) const COUNTERS: usize = if cfg!(loom) {
+pub(crate) const COUNTERS: usize = if cfg!(swap_records_loom) {
     4
 } else if cfg!(miri) {
     16
@@ -14,7 +14,7 @@ pub(crate) const COUNTERS: usize = if cfg!(loom) {
 };
 
 /// The cells of a region lie in blocks of this many, so that ids that nobody uses cost no memory.
-pub(crate) const BLOCK: usize = if cfg!(loom) {
+pub(crate) const BLOCK: usize = if cfg!(swap_records_loom) {
     2
 } else if cfg!(miri) {
     4

@@ -9,7 +9,11 @@ use crate::id::MemcgId;
 
 /// How many swap types there are: 32, the kernel's `MAX_SWAPFILES` (`include/linux/swap.h` keeps
 /// five bits for the type, and so does `/proc/PID/pagemap`).
-pub const MAX_SWAPFILES: usize = if cfg!(loom) { 1 } else { 1 << TYPE_BITS };
+pub const MAX_SWAPFILES: usize = if cfg!(swap_records_loom) {
+    1
+} else {
+    1 << TYPE_BITS
+};
 
 const TYPE_BITS: u32 = 5;
 const OFFSET_BITS: u32 = 50;

@@ -1,5 +1,5 @@
-//! For every page slot of every swapfile, the 16-bit id of the memory cgroup that owns it, and the
-//! hand-over of all records of one id to another at a cost that follows the records moved.
+//! Tracks which memory cgroup owns each swap slot, in 2 bytes per slot, and hands all records of one cgroup to another
+//! without a scan of what does not hold any.
 //!
 //! ```
 //! use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -26,7 +26,7 @@
 //! slot it keeps, for each region of [`REGION_ENTRIES`] slots and each id in use, 4 bytes: how many slots,
 //! and the exclusive-or of their positions.
 //!
-//! - A migration reads a bitmap of a bit a region; where a region has one record of the id, it goes
+//! - A migration reads a bitmap with one bit per region. Where a region has one record of the id, it goes
 //!   straight to it; where it has more, it scans the region at the speed of the memory.
 //! - A record takes one uncontended lock of a byte and writes the entry and two cells. A table that is
 //!   never migrated is cheaper without this crate: an array of `AtomicU16`.
@@ -40,8 +40,8 @@
 //! acquire and release; a write that happened before another operation is seen by it. `lookup` is a
 //! relaxed load: it sees the last write that happened before it or a later one, never anything else, and
 //! orders nothing. A range, and a migration, change each slot atomically and are no transaction.
-//! [`swapon`](SwapRecords::swapon) and [`swapoff`](SwapRecords::swapoff) may race with everything: who
-//! loses gets `None` or an error, and never touches freed memory or another swapfile's records.
+//! [`swapon`](SwapRecords::swapon) and [`swapoff`](SwapRecords::swapoff) may race with everything: an operation
+//! that comes too late gives `None` or an error, and never touches freed memory or another swapfile's records.
 //!
 //! # Features
 //!
@@ -58,7 +58,7 @@
 
 extern crate alloc;
 // The tests have it in any case.
-#[cfg(any(feature = "std", test, loom))]
+#[cfg(any(feature = "std", test, swap_records_loom))]
 extern crate std;
 
 /// Items where a condition holds, others where it does not. `cargo fmt` looks for modules in a macro only if
@@ -85,7 +85,7 @@ cfg_if! {
         pub mod lock;
         pub mod memcg;
         mod migrate;
-        #[cfg(loom)]
+        #[cfg(swap_records_loom)]
         mod model;
         mod parse;
         mod presence;
@@ -96,7 +96,7 @@ cfg_if! {
         #[cfg(feature = "serde")]
         mod serde;
         mod span;
-        #[cfg_attr(loom, path = "model/storage.rs")]
+        #[cfg_attr(swap_records_loom, path = "model/storage.rs")]
         mod storage;
         mod swapfile;
         mod sync;

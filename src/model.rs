@@ -1,4 +1,4 @@
-//! What the crate is built of under `--cfg loom`, where a model checker runs it in every order of
+//! What the crate is built of under `--cfg swap_records_loom`, where a model checker runs it in every order of
 //! threads: loom's atomics, and its yield in place of spinning. `tests/loom.rs` has the models.
 //!
 //! Loom counts an atomic among those of the model that is being run, so it cannot make one in a

@@ -23,7 +23,7 @@ use crate::scan::{self, Backend, Found};
 use crate::sync::{AtomicU16, AtomicU32, Ordering, prefetch};
 
 /// Entries in a chunk: a page of 16-bit ids.
-pub const CHUNK_ENTRIES: usize = if cfg!(loom) {
+pub const CHUNK_ENTRIES: usize = if cfg!(swap_records_loom) {
     2
 } else if cfg!(miri) {
     16
@@ -33,7 +33,7 @@ pub const CHUNK_ENTRIES: usize = if cfg!(loom) {
 
 /// Entries under one lock: 16 chunks. What a position in a cell can address, and the most work that is
 /// ever done in one hold of a lock.
-pub const REGION_ENTRIES: usize = if cfg!(loom) { 2 } else { 16 } * CHUNK_ENTRIES;
+pub const REGION_ENTRIES: usize = if cfg!(swap_records_loom) { 2 } else { 16 } * CHUNK_ENTRIES;
 
 /// Entries that an iterator copies at once and keeps in itself: 1 KiB, which fits on a kernel's stack.
 pub(crate) const PIECE: usize = if CHUNK_ENTRIES < 512 {

@@ -11,7 +11,7 @@ use crate::storage::{Refused, Slot, Zeroed};
 use crate::sync::{AtomicU32, Ordering, prefetch};
 
 /// How far apart the locks of neighbouring regions are: a cache line of one-byte locks.
-const LOCK_SPREAD: usize = if cfg!(loom) { 2 } else { 64 };
+const LOCK_SPREAD: usize = if cfg!(swap_records_loom) { 2 } else { 64 };
 
 /// The locks and cells of one area, and where the cells are not zero.
 pub(crate) struct Regions<L> {
@@ -44,7 +44,7 @@ impl<L: RawMutex> Regions<L> {
         })?;
         locks.resize_with(nr_locks, || Mutex::new(()));
         // Loom's atomics are made at their first access, which must be before they are shared.
-        #[cfg(loom)]
+        #[cfg(swap_records_loom)]
         locks.iter().for_each(|lock| assert!(!lock.is_locked()));
         Ok(Self {
             lock_mask: locks.len() - 1,

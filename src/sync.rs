@@ -1,16 +1,16 @@
 //! Atomics, and [`RawSpinLock`], the lock of a region.
 
-#[cfg(loom)]
+#[cfg(swap_records_loom)]
 use crate::model::Backoff;
-#[cfg(loom)]
+#[cfg(swap_records_loom)]
 pub(crate) use crate::model::{
     AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence,
 };
-#[cfg(not(loom))]
+#[cfg(not(swap_records_loom))]
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence,
 };
-#[cfg(not(loom))]
+#[cfg(not(swap_records_loom))]
 use crossbeam_utils::Backoff;
 
 /// Asks for the cache line at `wanted`, which is going to be used. Any address will do: it is a hint,

@@ -1,10 +1,10 @@
 //! Models: small programs of two or three threads, run by loom in every order of their atomic
 //! accesses (up to a number of preemptions), with every value that a relaxed load may give.
-//! `ci/loom.sh` builds and runs them; in a build without `--cfg loom` there is nothing here.
+//! `ci/loom.sh` builds and runs them; in a build without `--cfg swap_records_loom` there is nothing here.
 //!
 //! Under loom a chunk has 2 entries, a region 4 and a table one type; a swapfile of two regions has
 //! all that a larger one has: neighbours that share words of the presence bitmap.
-#![cfg(loom)]
+#![cfg(swap_records_loom)]
 
 mod explore;
 

@@ -3,7 +3,7 @@
 //! be seen then, and a record whose owner is gone.
 //!
 //! Under loom a tree has two shards, so the two threads of a model charge at different ones.
-#![cfg(loom)]
+#![cfg(swap_records_loom)]
 
 mod explore;
 

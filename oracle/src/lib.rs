@@ -1,10 +1,10 @@
 //! Operations on a table, and an oracle that knows their answers, for the tests and the fuzz targets.
 //!
 //! An operation is plain numbers, so that what `{:?}` writes of a failing sequence can be pasted into a
-//! test as it is (see `agrees` in `tests/against_oracle.rs`).
+//! test as it is (see `agrees` in `oracle/tests/against_oracle.rs`).
 
 // Regions are tiny in a model, and nothing of this is used there.
-#![cfg(not(loom))]
+#![cfg(not(swap_records_loom))]
 #![allow(
     missing_docs,
     missing_debug_implementations,

@@ -42,3 +42,20 @@ fn all_reparent_the_same_map_alike() {
         assert_eq!(words.lookup(slot), owner);
     }
 }
+
+#[test]
+fn a_slot_past_the_end_is_refused() {
+    fn refuses<T: Table + std::panic::RefUnwindSafe>() {
+        // A word holds more slots than these.
+        let table = T::with_slots(1).unwrap();
+        let panics = |use_it: fn(&T)| std::panic::catch_unwind(|| use_it(&table)).is_err();
+        assert!(panics(|table| _ = table.lookup(1)));
+        assert!(panics(|table| _ = table.record(1, 9)));
+        assert!(panics(|table| _ = table.cmpxchg(1, 0, 9)));
+        assert!(panics(|table| table.record_range(0, 2, 9)));
+        // The one slot that there is.
+        assert_eq!(table.migrate(9, 1), 1);
+    }
+    refuses::<Linux2024>();
+    refuses::<U64Words>();
+}

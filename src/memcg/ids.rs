@@ -3,7 +3,7 @@
 use crate::id::MemcgId;
 
 /// For all ids. The stacks of models are small, and their trees too.
-const WORDS: usize = if cfg!(loom) {
+const WORDS: usize = if cfg!(swap_records_loom) {
     64
 } else {
     (u16::MAX as usize + 1) / 64

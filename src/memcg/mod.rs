@@ -115,7 +115,7 @@ mod validate;
 
 use core::fmt;
 
-#[cfg(not(loom))]
+#[cfg(not(swap_records_loom))]
 use crossbeam_utils::Backoff;
 use lock_api::{Mutex, RawMutex};
 
@@ -128,7 +128,7 @@ pub use tree::Usage;
 use crate::entry::MAX_SWAPFILES;
 use crate::id::MemcgId;
 // A model goes on with another thread; who spins in one spins forever.
-#[cfg(loom)]
+#[cfg(swap_records_loom)]
 use crate::model::Backoff;
 use crate::sync::{AtomicU64, RawSpinLock};
 use crate::table::SwapRecords;

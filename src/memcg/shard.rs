@@ -22,9 +22,17 @@ use crate::entry::{MAX_SWAPFILES, SwapType};
 use crate::id::MemcgId;
 
 /// A power of two, as few as serve a large machine: `css_free` looks at each.
-pub(super) const SHARDS: usize = if cfg!(any(loom, miri)) { 2 } else { 16 };
+pub(super) const SHARDS: usize = if cfg!(any(swap_records_loom, miri)) {
+    2
+} else {
+    16
+};
 /// Cgroups that a shard has in hand.
-const STOCKS: usize = if cfg!(any(loom, miri)) { 2 } else { 4 };
+const STOCKS: usize = if cfg!(any(swap_records_loom, miri)) {
+    2
+} else {
+    4
+};
 /// Pages that are charged ahead, where limits leave room for that. The kernel's `MEMCG_CHARGE_BATCH` is 64;
 /// here they are given back before a charge is refused, so more of them cost no exactness, and threads
 /// under one parent meet less often at its counters: at 64, two of them were no faster than 1.2 times one.
@@ -235,7 +243,7 @@ impl<L> fmt::Debug for Shards<L> {
 }
 
 /// The number of the shard of the calling thread: threads take turns.
-#[cfg(all(feature = "std", not(loom)))]
+#[cfg(all(feature = "std", not(swap_records_loom)))]
 #[inline]
 pub(super) fn here() -> usize {
     use core::cell::Cell;
@@ -262,7 +270,7 @@ pub(super) fn here() -> usize {
 }
 
 /// The number of the shard of the calling thread: threads of a model take turns, the first one first.
-#[cfg(loom)]
+#[cfg(swap_records_loom)]
 pub(super) fn here() -> usize {
     use core::cell::Cell;
     use core::sync::atomic::{AtomicUsize, Ordering};
@@ -283,7 +291,7 @@ pub(super) fn here() -> usize {
 }
 
 /// The number of the shard of the calling thread: by where its stack is, as stacks are some pages apart.
-#[cfg(not(any(feature = "std", loom)))]
+#[cfg(not(any(feature = "std", swap_records_loom)))]
 #[inline]
 pub(super) fn here() -> usize {
     /// Of a stack at least.

@@ -315,10 +315,10 @@ pub(super) struct Children {
 }
 
 /// Ids that get their memory together: some pages of it.
-pub(super) const BLOCK: usize = if cfg!(loom) { 4 } else { 64 };
+pub(super) const BLOCK: usize = if cfg!(swap_records_loom) { 4 } else { 64 };
 type Block = [CachePadded<Slot>; BLOCK];
 /// Of all ids. The stacks of models are small, and their trees too.
-pub(super) const BLOCKS: usize = if cfg!(loom) {
+pub(super) const BLOCKS: usize = if cfg!(swap_records_loom) {
     1
 } else {
     (u16::MAX as usize + 1) / BLOCK

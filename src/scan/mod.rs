@@ -21,17 +21,17 @@ use crate::sync::AtomicU16;
 
 // Loom's atomics are objects and no plain memory, so that no vector can be loaded from them: its models
 // scan one entry at a time.
-#[cfg_attr(loom, allow(dead_code))]
+#[cfg_attr(swap_records_loom, allow(dead_code))]
 #[cfg(any(
     feature = "simd",
     all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2"))
 ))]
 mod generic;
 mod scalar;
-#[cfg_attr(loom, allow(dead_code))]
+#[cfg_attr(swap_records_loom, allow(dead_code))]
 #[cfg(feature = "simd")]
 mod wide;
-#[cfg_attr(loom, allow(dead_code))]
+#[cfg_attr(swap_records_loom, allow(dead_code))]
 #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
 mod x86_64;
 
@@ -120,7 +120,7 @@ impl Backend {
     /// The scan by itself, for fuzzing: turns every `old` of `entries`, at most 65536 of them, into `new`
     /// (`write`) or counts them, from the front, until it found `stop_at` or a few more. Gives how many it
     /// found, the exclusive-or of their positions, and how many entries it looked at.
-    #[cfg(not(loom))]
+    #[cfg(not(swap_records_loom))]
     #[doc(hidden)]
     pub fn scan(
         self,
@@ -141,7 +141,7 @@ impl Backend {
 
     /// The same for ranges: turns all `entries` into `new` if each of them is `old`, and says whether
     /// they were; otherwise it writes nothing.
-    #[cfg(not(loom))]
+    #[cfg(not(swap_records_loom))]
     #[doc(hidden)]
     pub fn replace_all(self, entries: &mut [AtomicU16], old: u16, new: u16) -> bool {
         // SAFETY: they are borrowed for this call alone, so nobody else writes them (invariant 3).
@@ -248,12 +248,12 @@ unsafe fn dispatch<const WRITE: bool>(
         entries.len()
     );
 
-    #[cfg(loom)]
+    #[cfg(swap_records_loom)]
     {
         let _ = backend;
         scalar::scan::<WRITE>(entries, old, new, stop_at)
     }
-    #[cfg(not(loom))]
+    #[cfg(not(swap_records_loom))]
     match backend {
         Backend::Scalar => scalar::scan::<WRITE>(entries, old, new, stop_at),
         #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]

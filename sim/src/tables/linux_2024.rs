@@ -16,14 +16,17 @@ const MASK: u32 = 0xffff;
 #[derive(Debug)]
 pub struct Linux2024 {
     words: Pages<AtomicU32>,
+    /// The last word may hold one more.
+    slots: usize,
 }
 
 impl Linux2024 {
     /// Makes a table over ids that are there already. On a little-endian processor each keeps its slot.
     #[must_use]
     pub fn over(ids: Pages<u16>) -> Self {
+        let slots = ids.len();
         let words = ids.retype();
-        Self { words }
+        Self { words, slots }
     }
 
     /// Returns the ids, for another table.
@@ -33,6 +36,7 @@ impl Linux2024 {
     }
 
     fn place(&self, slot: usize) -> (&AtomicU32, u32) {
+        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
         let shift = if slot.is_multiple_of(IDS) {
             0
         } else {
@@ -53,7 +57,7 @@ fn with_id(word: u32, shift: u32, id: u16) -> u32 {
 impl Table for Linux2024 {
     fn with_slots(slots: usize) -> io::Result<Self> {
         let words = Pages::zeroed(slots.div_ceil(IDS))?;
-        Ok(Self { words })
+        Ok(Self { words, slots })
     }
 
     fn lookup(&self, slot: usize) -> u16 {
@@ -91,7 +95,7 @@ impl Table for Linux2024 {
     }
 
     fn migrate(&self, old: u16, new: u16) -> u64 {
-        (0..self.words.len() * IDS)
+        (0..self.slots)
             .filter(|&slot| self.lookup(slot) == old && self.cmpxchg(slot, old, new) == old)
             .count() as u64
     }

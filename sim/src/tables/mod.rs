@@ -22,8 +22,8 @@ pub use u64_words::U64Words;
 
 /// Keeps the owner of each slot of one swapfile, for any number of threads at once.
 ///
-/// An owner is a 16-bit id, and 0 means that the slot has none. A slot is an index from 0; methods panic where it
-/// lies past the end.
+/// An owner is a 16-bit id, and 0 means that the slot has none. A slot is an index below the number of slots. The tables of
+/// this module panic where it is not.
 ///
 /// ```
 /// use swap_records_sim::tables::{Linux2024, Loop2014, Table, U64Words};

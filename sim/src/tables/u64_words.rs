@@ -19,6 +19,8 @@ const LOW: u64 = 0x7fff * ONES;
 #[derive(Debug)]
 pub struct U64Words {
     words: Pages<AtomicU64>,
+    /// The last word may hold some more.
+    slots: usize,
 }
 
 /// The highest bit of each lane that is zero, and no other: the exact one of the two tests in
@@ -29,6 +31,7 @@ fn zero_lanes(word: u64) -> u64 {
 
 impl U64Words {
     fn place(&self, slot: usize) -> (&AtomicU64, usize) {
+        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
         (&self.words[slot / IDS], slot % IDS * 16)
     }
 
@@ -57,7 +60,7 @@ fn id_at(word: u64, shift: usize) -> u16 {
 impl Table for U64Words {
     fn with_slots(slots: usize) -> io::Result<Self> {
         let words = Pages::zeroed(slots.div_ceil(IDS))?;
-        Ok(Self { words })
+        Ok(Self { words, slots })
     }
 
     fn lookup(&self, slot: usize) -> u16 {

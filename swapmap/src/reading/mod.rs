@@ -1,8 +1,8 @@
 //! Reads who owns what in this machine's swap: `/proc/swaps`, every `/proc/PID/pagemap`, and the
 //! memory cgroup of every process, into one table.
 //!
-//! The example prints what is read here; the test `live_kernel` holds it against the kernel's own
-//! figures. There is one copy of this code, so what the test shows holds for the example.
+//! `swapmap live` prints what is read here; the test `live_kernel` holds it against the kernel's own
+//! figures. There is one copy of this code, so what the test shows holds for the command.
 
 mod memcgs;
 mod pagemap;
