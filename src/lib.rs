@@ -89,6 +89,7 @@ cfg_if! {
         mod model;
         mod parse;
         mod presence;
+        mod ranges;
         mod region;
         mod regions;
         mod runs;

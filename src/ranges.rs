@@ -1,0 +1,161 @@
+//! Ranges of slots: [`SwapRecords::record_range`], [`SwapRecords::clear_range`], and both with a callback.
+
+use lock_api::RawMutex;
+
+use crate::entry::{Run, SwapEntry};
+use crate::error::EntryError;
+use crate::id::MemcgId;
+use crate::runs::Runs;
+use crate::scan::Backend;
+use crate::span::Span;
+use crate::table::SwapRecords;
+
+impl<L: RawMutex> SwapRecords<L> {
+    /// Makes `id` the owner of `nr` slots from `start` on. Gives the owners that they had.
+    ///
+    /// Each slot changes atomically; the range as a whole is no transaction: a lookup may see it in
+    /// part, and other writers come between its regions. One lock, and one step of the index for each
+    /// run of equal owners, serve up to [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots. No slots (`nr` = 0) change nothing, and
+    /// may start at the end.
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, Run, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let (a, b) = (MemcgId::new(1).unwrap(), MemcgId::new(2).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 1000).unwrap();
+    /// let start = SwapEntry::new(ty, 64).unwrap();
+    /// assert!(records.record_range(start, 8, a).unwrap().is_empty());
+    /// let had = records.record_range(start, 512, b).unwrap();
+    /// assert_eq!(*had, [Run { start, len: 8, id: a }]);
+    /// ```
+    ///
+    /// # Memory
+    ///
+    /// None where the range lies in one region and has one owner, or none; and none for up to 4 slots. Otherwise it asks
+    /// for room for `nr` runs, the most that there can be, before anything is written.
+    /// [`record_range_with`](Self::record_range_with) needs none, whatever there is.
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError`]: the type is off, the range ends past its last slot, or there is no memory for the owners; then
+    /// nothing is written. Where another thread turns the type off meanwhile, what was written goes with it, and who
+    /// owned it before is not told: that swapoff counts all of it as dropped.
+    pub fn record_range(&self, start: SwapEntry, nr: u64, id: MemcgId) -> Result<Runs, EntryError> {
+        self.set_range(start, nr, id.get())
+    }
+
+    /// Takes the records of `nr` slots from `start` on away. Gives the owners that they had, which is
+    /// what a caller uncharges. As [`record_range`](Self::record_range) otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As for [`record_range`](Self::record_range).
+    pub fn clear_range(&self, start: SwapEntry, nr: u64) -> Result<Runs, EntryError> {
+        self.set_range(start, nr, 0)
+    }
+
+    /// Makes `id` the owner of `nr` slots from `start` on, and calls `each` with every [`Run`] of owners that they had,
+    /// in the order of their offsets. Allocates nothing.
+    ///
+    /// Otherwise as [`record_range`](Self::record_range). `each` is called with no lock held, when the slots of the
+    /// run have been written; it may use the table. Two runs that touch have different owners.
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, Run, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let (a, b) = (MemcgId::new(1).unwrap(), MemcgId::new(2).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 1000).unwrap();
+    /// let start = SwapEntry::new(ty, 64).unwrap();
+    /// records.record_range(start, 8, a).unwrap();
+    /// let mut uncharged = 0;
+    /// records.record_range_with(start, 512, b, |run| uncharged += run.len).unwrap();
+    /// assert_eq!(uncharged, 8);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError`]: the type is off, or the range ends past its last slot; then nothing is written. Where another
+    /// thread turns the type off meanwhile, `each` has been told about every slot that was written. The offset in the
+    /// error is the first one that was not.
+    ///
+    /// # Panics
+    ///
+    /// If `each` does, or a lock. What was written by then stays; of runs that `each` was not called with, nothing is
+    /// told.
+    pub fn record_range_with(
+        &self,
+        start: SwapEntry,
+        nr: u64,
+        id: MemcgId,
+        each: impl FnMut(Run),
+    ) -> Result<(), EntryError> {
+        self.set_range_with((start, nr), id.get(), each)
+    }
+
+    /// Takes the records of `nr` slots from `start` on away, and calls `each` with every [`Run`] of owners that they had:
+    /// what a caller uncharges. As [`record_range_with`](Self::record_range_with) otherwise: it allocates nothing, so
+    /// that swap can be freed when memory is short.
+    ///
+    /// Regions that the index knows to be empty are not looked at, where the range covers all of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`record_range_with`](Self::record_range_with).
+    ///
+    /// # Panics
+    ///
+    /// As [`record_range_with`](Self::record_range_with).
+    pub fn clear_range_with(
+        &self,
+        start: SwapEntry,
+        nr: u64,
+        each: impl FnMut(Run),
+    ) -> Result<(), EntryError> {
+        self.set_range_with((start, nr), 0, each)
+    }
+
+    fn set_range_with(
+        &self,
+        (start, nr): (SwapEntry, u64),
+        new: u16,
+        mut each: impl FnMut(Run),
+    ) -> Result<(), EntryError> {
+        let mut span = self.span(start, nr)?;
+        let backend = self.backend();
+        // A folio lies in one region, and mostly had one owner.
+        let Some(owner) = span.set_all(backend, new)? else {
+            return span.set_rest(backend, new, each);
+        };
+        if let Some(id) = MemcgId::new(owner) {
+            each(Run { start, len: nr, id });
+        }
+        Ok(())
+    }
+
+    fn set_range(&self, start: SwapEntry, nr: u64, new: u16) -> Result<Runs, EntryError> {
+        let mut span = self.span(start, nr)?;
+        let backend = self.backend();
+        match span.set_all(backend, new)? {
+            Some(owner) => Ok(Runs::of(start, nr, owner)),
+            None => Self::set_range_slow(span, backend, (start, nr), new),
+        }
+    }
+
+    /// Region by region, and with any owners.
+    #[inline(never)]
+    fn set_range_slow(
+        span: Span<'_, L>,
+        backend: Backend,
+        (start, nr): (SwapEntry, u64),
+        new: u16,
+    ) -> Result<Runs, EntryError> {
+        // Before anything is written: afterwards it would be too late to refuse.
+        let refused = |bytes| EntryError::OutOfMemory { start, nr, bytes };
+        let mut had = Runs::with_room(nr).map_err(refused)?;
+        span.set_rest(backend, new, |run| had.push(run))?;
+        had.fit();
+        Ok(had)
+    }
+}
