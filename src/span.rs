@@ -81,6 +81,12 @@ impl<'a, L> Span<'a, L> {
         Some(part)
     }
 
+    /// The part of this one that comes before `rest`, which is what is left of it.
+    pub(crate) fn before(&self, rest: &Self) -> Self {
+        let end = rest.at;
+        Self { end, ..*self }
+    }
+
     /// Where the part that is in the next region ends.
     fn region_end(&self) -> usize {
         (self.at / REGION_ENTRIES + 1)
@@ -139,9 +145,32 @@ impl<L: RawMutex> Span<'_, L> {
         new: u16,
         piece: &mut Piece,
     ) -> Result<(), EntryError> {
+        self.set_if(backend, new, |_| true, piece).map(drop)
+    }
+
+    /// Clears some entries from the front on, as [`set`](Self::set) does, if the owners of all that are left in the
+    /// region are `wanted`. Nothing is done, and `false` is given, if they are not.
+    pub(crate) fn clear_if(
+        &mut self,
+        backend: Backend,
+        mut wanted: impl FnMut(Option<MemcgId>) -> bool,
+        piece: &mut Piece,
+    ) -> Result<bool, EntryError> {
+        let all = |mut owners: &mut dyn Iterator<Item = _>| Iterator::all(&mut owners, &mut wanted);
+        self.set_if(backend, 0, all, piece)
+    }
+
+    #[inline]
+    fn set_if(
+        &mut self,
+        backend: Backend,
+        new: u16,
+        wanted: impl FnOnce(&mut dyn Iterator<Item = Option<MemcgId>>) -> bool,
+        piece: &mut Piece,
+    ) -> Result<bool, EntryError> {
         piece.begin(self.at);
         if self.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let base = self.at / REGION_ENTRIES * REGION_ENTRIES;
         let positions = self.at - base..self.region_end() - base;
@@ -149,6 +178,12 @@ impl<L: RawMutex> Span<'_, L> {
             .on
             .lock(base / REGION_ENTRIES)
             .ok_or_else(|| self.off())?;
+        let mut owners = positions
+            .clone()
+            .map(|position| MemcgId::new(region.get(position)));
+        if !wanted(&mut owners) {
+            return Ok(false);
+        }
         // Where it was tried before, or the part before had several owners, it is not worth it.
         let at_once = core::mem::take(&mut self.untried) || positions.len() == REGION_ENTRIES;
         let all = at_once.then(|| region.set_all(backend, positions.clone(), new));
@@ -159,7 +194,7 @@ impl<L: RawMutex> Span<'_, L> {
         piece.end = base + end;
         self.at = piece.end;
         drop(region);
-        Ok(())
+        Ok(true)
     }
 
     /// Makes `new` the owner of all entries, and tells `each` run of owners that they had, with no lock held.
@@ -268,13 +303,6 @@ impl<L: RawMutex> Span<'_, L> {
         Ok(first)
     }
 
-    /// The first entry that has no owner. Takes no lock.
-    pub(crate) fn first_empty(self) -> Result<Option<SwapEntry>, EntryError> {
-        let empty = self.owners().find(|(_, id)| id.is_none());
-        self.still_on()?;
-        Ok(empty.map(|(entry, _)| entry))
-    }
-
     /// How many entries this id owns. Takes no lock.
     pub(crate) fn count(mut self, id: MemcgId) -> Result<u64, EntryError> {
         let start = self;
@@ -289,15 +317,26 @@ impl<L: RawMutex> Span<'_, L> {
         }
     }
 
-    /// The owner of the first entry, seen under its lock.
-    pub(crate) fn first_owner(&self) -> Result<Option<MemcgId>, EntryError> {
+    /// The first entry in the next region whose owner is not `wanted`, and that one, seen under the lock.
+    pub(crate) fn first_unlike(
+        &self,
+        mut wanted: impl FnMut(Option<MemcgId>) -> bool,
+    ) -> Result<Option<(SwapEntry, Option<MemcgId>)>, EntryError> {
+        let base = self.at / REGION_ENTRIES * REGION_ENTRIES;
         let region = self
             .on
-            .lock(self.at / REGION_ENTRIES)
+            .lock(base / REGION_ENTRIES)
             .ok_or_else(|| self.off())?;
-        let id = region.get(self.at % REGION_ENTRIES);
+        let mut positions = self.at - base..self.region_end() - base;
+        let other = positions.find_map(|position| {
+            let owner = MemcgId::new(region.get(position));
+            (!wanted(owner)).then_some((position, owner))
+        });
         drop(region);
-        Ok(MemcgId::new(id))
+        Ok(other.and_then(|(position, owner)| {
+            let entry = SwapEntry::new(self.ty, (base + position) as u64)?;
+            Some((entry, owner))
+        }))
     }
 
     /// The entries and their owners, by relaxed loads: of the swapfile, if it is still on afterwards.

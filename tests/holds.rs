@@ -282,8 +282,9 @@ fn nothing_waits_for_another_thread_with_a_lock_held() {
             })
         },
     ];
-    let are_waited_for: [Operation; 6] = [
+    let are_waited_for: [Operation; 7] = [
         |memcgs, _| memcgs.swap_in(entry(0), 2).map(drop),
+        |memcgs, _| memcgs.swap_in_cached(entry(0), 2).map(drop),
         |memcgs, _| memcgs.free_swap(entry(0), 2).map(drop),
         |memcgs, [_, other]| memcgs.swap_out(other, entry(9), 2).map(drop),
         |memcgs, [_, other]| memcgs.move_account(other, memcgs.root(), 2),

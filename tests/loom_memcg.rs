@@ -111,7 +111,7 @@ fn swap_in_vs_css_free() {
     explore("swap_in_vs_css_free", Some(3), || {
         let family = family(0, 1);
         let swap_in = spawn(&family, |family| {
-            let charged = family.memcgs.swap_in(entry(0), 1).unwrap();
+            let charged = family.memcgs.swap_in_cached(entry(0), 1).unwrap();
             // Who pays is there, and stays there until the page is uncharged.
             assert!(family.memcgs.usage(charged).unwrap().own >= 1);
             charged
@@ -137,6 +137,67 @@ fn swap_in_vs_css_free() {
     });
 }
 
+/// The same race, and the slot is given up: the page takes over its charge, whoever has it then.
+#[test]
+fn swap_in_that_gives_the_slot_up_vs_css_free() {
+    explore(
+        "swap_in_that_gives_the_slot_up_vs_css_free",
+        Some(2),
+        || {
+            let family = family(0, 1);
+            let swap_in = spawn(&family, |family| {
+                let charged = family.memcgs.swap_in(entry(0), 1).unwrap();
+                assert!(family.memcgs.usage(charged).unwrap().own >= 1);
+                charged
+            });
+            let (root, dying) = (family.root, family.dying);
+            let freed = free(&family.memcgs, dying);
+            let charged = swap_in.join().unwrap();
+            assert_eq!(family.owner(0), None);
+            assert_eq!(family.numbers(root)[..2], [1, 1]);
+            if charged == root {
+                assert!(matches!(freed, Ok(0..=1)), "{freed:?}");
+            } else {
+                assert_eq!(charged, dying);
+                let busy = MemcgError::Busy {
+                    id: dying.id(),
+                    pages: 1,
+                };
+                assert_eq!(freed, Err(busy));
+                assert_eq!(family.numbers(dying), [1, 1, 1, 0]);
+                family.memcgs.uncharge(dying, 1).unwrap();
+                assert_eq!(free(&family.memcgs, dying), Ok(0));
+                family.memcgs.charge(root, 1).unwrap();
+            }
+            family.inherited(1, 0);
+        },
+    );
+}
+
+/// A page comes in while its slot is freed: one of the two has the record.
+#[test]
+fn swap_in_vs_free_swap() {
+    explore("swap_in_vs_free_swap", Some(2), || {
+        let family = family(0, 1);
+        let swap_in = spawn(&family, |family| family.memcgs.swap_in(entry(0), 1));
+        let freed = family.memcgs.free_swap(entry(0), 1).unwrap();
+        let pages = match swap_in.join().unwrap() {
+            Ok(charged) => {
+                assert_eq!((charged, freed), (family.dying, 0));
+                1
+            }
+            Err(none) => {
+                assert_eq!((none, freed), (MemcgError::NoRecord { entry: entry(0) }, 1));
+                0
+            }
+        };
+        assert_eq!(family.numbers(family.dying), [pages, pages, pages, 0]);
+        family.memcgs.uncharge(family.dying, pages).unwrap();
+        free(&family.memcgs, family.dying).unwrap();
+        family.inherited(0, 0);
+    });
+}
+
 /// A swap-in or a free that found the id of a dying cgroup is done before another cgroup has the id: that one
 /// is neither charged nor uncharged for it.
 #[test]
@@ -147,7 +208,7 @@ fn swap_in_and_free_swap_vs_css_free_and_create() {
         || {
             let family = family(0, 2);
             let page = spawn(&family, |family| {
-                let charged = family.memcgs.swap_in(entry(0), 1).unwrap();
+                let charged = family.memcgs.swap_in_cached(entry(0), 1).unwrap();
                 family.memcgs.uncharge(charged, 1).unwrap();
                 family.memcgs.free_swap(entry(1), 1).unwrap();
                 charged
@@ -177,7 +238,7 @@ fn swap_in_and_free_swap_and_uncharge_vs_css_free() {
         || {
             let family = family(0, 1);
             let page = spawn(&family, |family| {
-                let charged = family.memcgs.swap_in(entry(0), 1).unwrap();
+                let charged = family.memcgs.swap_in_cached(entry(0), 1).unwrap();
                 assert_eq!(family.memcgs.free_swap(entry(0), 1), Ok(1));
                 family.memcgs.uncharge(charged, 1).unwrap();
             });

@@ -79,8 +79,8 @@ fn a_page_goes_out_and_in_and_leaves_nothing() {
     assert_eq!(numbers(&memcgs, memcgs.root()), [3, 8, 0, 0]);
     memcgs.validate().unwrap();
 
-    // The page and its slot are charged both, until the slot is freed.
-    assert_eq!(memcgs.swap_in(entry(10), 2), Ok(child));
+    // Of the swap cache: the page and its slot are charged both, until the slot is freed.
+    assert_eq!(memcgs.swap_in_cached(entry(10), 2), Ok(child));
     assert_eq!(numbers(&memcgs, child), [5, 10, 5, 5]);
     let freed = freed(&memcgs, entry(10), 2);
     let run = |offset, len, id| Run {
@@ -112,7 +112,7 @@ fn ranges_reach_over_regions() {
     memcgs.charge(child, PAGES).unwrap();
     memcgs.swap_out(child, entry(0), PAGES).unwrap();
     assert_eq!(numbers(&memcgs, child), [0, PAGES, 0, PAGES]);
-    assert_eq!(memcgs.swap_in(entry(REGION - 4), 8), Ok(child));
+    assert_eq!(memcgs.swap_in_cached(entry(REGION - 4), 8), Ok(child));
     memcgs.uncharge(child, 8).unwrap();
     let freed = freed(&memcgs, entry(1), PAGES - 2);
     // One owner, one run.
@@ -192,7 +192,7 @@ fn a_charge_is_for_all_ancestors_or_none() {
             refused(&memcgs, over(nr), || memcgs.charge(child, nr));
             refused(&memcgs, over(nr), || memcgs.charge(sibling, nr));
         }
-        refused(&memcgs, over(5), || memcgs.swap_in(entry(10), 5));
+        refused(&memcgs, over(5), || memcgs.swap_in_cached(entry(10), 5));
         // The whole limit can be used, by either, however the batches lie.
         for memcg in [child, sibling, child] {
             memcgs.charge(memcg, 4).unwrap();
@@ -305,7 +305,7 @@ fn what_is_left_of_a_cgroup_is_its_parents() {
     assert_eq!(numbers(&memcgs, parent), [2, 8, 0, 1]);
     memcgs.validate().unwrap();
     // And who wants its pages back charges the parent.
-    assert_eq!(memcgs.swap_in(entry(10), 1), Ok(parent));
+    assert_eq!(memcgs.swap_in_cached(entry(10), 1), Ok(parent));
     memcgs.uncharge(parent, 1).unwrap();
     memcgs.move_account(child, parent, 1).unwrap();
     memcgs.uncharge(child, 1).unwrap();
@@ -409,7 +409,7 @@ fn bad_input_is_refused_and_changes_nothing() {
         memcgs.free_swap(entry(0), u64::MAX).map(|_| ())
     });
     refused(range(PAGES, 1), &|| {
-        memcgs.swap_in(entry(PAGES), 1).map(|_| ())
+        memcgs.swap_in_cached(entry(PAGES), 1).map(|_| ())
     });
     refused(range(PAGES - 1, 9), &|| {
         let moved = memcgs.move_swap_account(entry(PAGES - 1), 9, child, parent);
@@ -421,7 +421,7 @@ fn bad_input_is_refused_and_changes_nothing() {
         offset: Some(9),
     });
     refused(off, &|| memcgs.swap_out(child, other, 1).map(|_| ()));
-    refused(off, &|| memcgs.swap_in(other, 1).map(|_| ()));
+    refused(off, &|| memcgs.swap_in_cached(other, 1).map(|_| ()));
     refused(off, &|| memcgs.free_swap(other, 1).map(|_| ()));
     let taken = MemcgError::Occupied {
         entry: entry(10),
@@ -429,7 +429,12 @@ fn bad_input_is_refused_and_changes_nothing() {
     };
     refused(taken, &|| memcgs.swap_out(child, entry(8), 3).map(|_| ()));
     let empty = MemcgError::NoRecord { entry: entry(15) };
+    refused(empty, &|| memcgs.swap_in_cached(entry(14), 2).map(|_| ()));
     refused(empty, &|| memcgs.swap_in(entry(14), 2).map(|_| ()));
+    refused(off, &|| memcgs.swap_in(other, 1).map(|_| ()));
+    refused(range(PAGES, 1), &|| {
+        memcgs.swap_in(entry(PAGES), 1).map(|_| ())
+    });
     assert_eq!(
         memcgs.swapoff(other.swap_type()),
         Err(EntryError::TypeOff {
@@ -462,7 +467,7 @@ fn bad_input_is_refused_and_changes_nothing() {
         moved.map(|_| ())
     });
     // Both are offline, so the root is charged.
-    assert_eq!(memcgs.swap_in(entry(10), 1), Ok(root));
+    assert_eq!(memcgs.swap_in_cached(entry(10), 1), Ok(root));
     memcgs.uncharge(root, 1).unwrap();
 
     memcgs.uncharge(child, 3).unwrap();

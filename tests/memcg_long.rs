@@ -88,11 +88,19 @@ fn css_free_waits_for_a_part_of_a_long_operation_only() {
     does_not_wait_for_the_whole(PAGES, |memcgs, [_, a, b, _]| {
         memcgs.move_swap_account(entry(0), PAGES, a, b)
     });
+    does_not_wait_for_the_whole(PAGES, |memcgs, _| memcgs.swap_in(entry(0), PAGES));
 }
 
 /// It looks at its slots without a lock: cgroups come and go in great numbers meanwhile.
 #[test]
 fn css_free_does_not_wait_for_the_slots_of_a_long_swap_in() {
+    does_not_wait_for_a_swap_in(Memcgs::swap_in_cached);
+    does_not_wait_for_a_swap_in(Memcgs::swap_in);
+}
+
+type SwapIn = fn(&Memcgs, SwapEntry, u64) -> Result<Memcg, MemcgError>;
+
+fn does_not_wait_for_a_swap_in(swap_in: SwapIn) {
     const SLOTS: u64 = 1 << 25;
     let memcgs = Memcgs::new();
     memcgs.swapon(TYPE, SLOTS).unwrap();
@@ -104,7 +112,7 @@ fn css_free_does_not_wait_for_the_slots_of_a_long_swap_in() {
     thread::scope(|s| {
         s.spawn(|| {
             begun.store(true, Ordering::Relaxed);
-            memcgs.swap_in(entry(0), SLOTS).unwrap();
+            swap_in(&memcgs, entry(0), SLOTS).unwrap();
             done.store(true, Ordering::Relaxed);
         });
         while !begun.load(Ordering::Relaxed) {
@@ -210,6 +218,12 @@ fn what_is_refused_over_several_regions_has_changed_nothing() {
         charged,
         MemcgError::Entry(EntryError::OutOfRange { .. })
     ));
+    let charged = refused(
+        memcgs
+            .swap_in_cached(self::entry(0), PAGES - REGION + 1)
+            .map(drop),
+    );
+    assert!(matches!(charged, MemcgError::NoRecord { .. }), "{charged}");
     // More pages than it has, to slots that are free.
     memcgs.free_swap(self::entry(0), PAGES).unwrap();
     let before = numbers(&memcgs, a);

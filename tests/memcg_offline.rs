@@ -149,7 +149,10 @@ fn no_record_is_given_to_a_cgroup_that_is_offline() {
 #[test]
 fn no_page_is_charged_to_a_cgroup_that_is_offline() {
     at_each_lock(&|family| family.memcgs.charge(family.dying, 3));
-    at_each_lock(&|family| family.memcgs.swap_in(entry(0), NR).map(drop));
+    at_each_lock(&|family| family.memcgs.swap_in_cached(entry(0), NR).map(drop));
+    for offset in [0, FIRST] {
+        at_each_lock(&|family| family.memcgs.swap_in(entry(offset), NR).map(drop));
+    }
 }
 
 #[test]

@@ -162,6 +162,11 @@ fn a_move_of_records_does_nothing_to_the_next_swapfile() {
 fn a_swap_in_charges_nobody_for_the_next_swapfile() {
     everywhere(
         true,
+        |memcgs, _| memcgs.swap_in_cached(entry(), NR),
+        |charged| charged.is_ok() || matches!(charged, Err(MemcgError::NoRecord { .. })),
+    );
+    everywhere(
+        true,
         |memcgs, _| memcgs.swap_in(entry(), NR),
         |charged| charged.is_ok() || matches!(charged, Err(MemcgError::NoRecord { .. })),
     );

@@ -154,10 +154,22 @@ fn records_that_are_written_freed_and_moved_are_not_lost() {
         occupied,
     );
     at_each_lock(
-        "swap_in",
-        |memcgs, _| memcgs.swap_in(entry(FIRST), NR),
+        "swap_in_cached",
+        |memcgs, _| memcgs.swap_in_cached(entry(FIRST), NR),
         Result::is_ok,
     );
+    // What was given up by then is freed, or in memory.
+    let given_up = |result: &Result<Memcg, MemcgError>| {
+        matches!(result, Ok(_) | Err(MemcgError::NoRecord { .. }))
+    };
+    for (name, offset) in [
+        ("swap_in", FIRST - 100),
+        ("swap_in over regions", FIRST),
+        ("swap_in of a dying one's", FIRST + 2 * NR),
+    ] {
+        let come_in = |memcgs: &Tree, _: [Memcg; 4]| memcgs.swap_in(entry(offset), NR);
+        at_each_lock(name, come_in, given_up);
+    }
     at_each_lock(
         "free_swap",
         |memcgs, _| memcgs.free_swap(entry(0), PAGES),

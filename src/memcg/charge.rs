@@ -133,7 +133,7 @@ impl<L: RawMutex> Memcgs<L> {
     ) -> bool {
         let at = shard.at;
         let stock = shard.stock(id, |id, stock| self.settle(id, stock));
-        if (stock.memory < nr || stock.memsw < nr) && !self.refill(id, stock, nr) {
+        if (stock.memory < nr || stock.memsw < nr) && !self.refill(id, stock, nr, nr) {
             return false;
         }
         stock.memory -= nr;
@@ -144,22 +144,22 @@ impl<L: RawMutex> Memcgs<L> {
         true
     }
 
-    /// Charges as much as the stock lacks for `nr` pages, and some more.
+    /// Charges as much as the stock lacks for so many pages, and some more.
     ///
     /// How much more is for the limits to say: where one is near, so little that the shards do not keep the
     /// most of what it leaves from each other. They are not asked twice, so this goes by what the last
     /// refill found, and the first one takes nothing ahead.
     #[cold]
-    fn refill(&self, id: MemcgId, stock: &mut Stock, nr: u64) -> bool {
-        let ahead = if nr <= BATCH {
+    pub(super) fn refill(&self, id: MemcgId, stock: &mut Stock, memory: u64, memsw: u64) -> bool {
+        let ahead = if memory.max(memsw) <= BATCH {
             u64::from(stock.ahead)
         } else {
             0
         };
-        let lacks = |has: u64| {
+        let lacks = |has: u64, nr: u64| {
             if has < nr { nr - has + ahead } else { 0 }
         };
-        let (memory, memsw) = (lacks(stock.memory), lacks(stock.memsw));
+        let (memory, memsw) = (lacks(stock.memory, memory), lacks(stock.memsw, memsw));
         let Ok(room) = self.try_charge_path(id, None, memory, memsw) else {
             stock.ahead = 0;
             return false;

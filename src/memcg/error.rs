@@ -121,6 +121,15 @@ pub enum MemcgError {
         /// Its owner.
         owner: MemcgId,
     },
+    /// Slots are to be swapped in together whose pages are not one cgroup's to pay.
+    MixedOwners {
+        /// The first slot whose page another cgroup pays for than for those before it.
+        entry: SwapEntry,
+        /// Its owner.
+        owner: MemcgId,
+        /// The cgroup that is to be charged for the slots before it.
+        charged: MemcgId,
+    },
     /// What the table of records refused.
     Entry(EntryError),
 }
@@ -202,6 +211,15 @@ impl fmt::Display for MemcgError {
             Self::Occupied { entry, owner } => write!(
                 f,
                 "swap entry {entry} has an owner, cgroup {owner}: free it first, or use another"
+            ),
+            Self::MixedOwners {
+                entry,
+                owner,
+                charged,
+            } => write!(
+                f,
+                "swap entry {entry} belongs to cgroup {owner}, and for the entries before it cgroup {charged} \
+                 is charged: swap the pages of each in by a call of its own"
             ),
             Self::Entry(error) => error.fmt(f),
         }
@@ -303,6 +321,15 @@ mod tests {
             (
                 MemcgError::Occupied { entry, owner: id },
                 "swap entry 3:17 has an owner, cgroup 7: free it first, or use another",
+            ),
+            (
+                MemcgError::MixedOwners {
+                    entry,
+                    owner: id,
+                    charged: MemcgId::MIN,
+                },
+                "swap entry 3:17 belongs to cgroup 7, and for the entries before it cgroup 1 is charged: swap \
+                 the pages of each in by a call of its own",
             ),
         ] {
             assert_eq!(error.to_string(), text);

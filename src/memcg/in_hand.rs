@@ -12,7 +12,7 @@ use lock_api::RawMutex;
 
 use super::Memcgs;
 use super::shard::Stock;
-use super::slot::Slot;
+use super::slot::{Slot, State};
 use crate::entry::SwapType;
 use crate::id::MemcgId;
 use crate::span::Piece;
@@ -77,8 +77,24 @@ impl<'a, L: RawMutex> Charge<'a, L> {
 
     /// In a section, from whose end on the cgroup stays there for this charge.
     pub(super) fn keep(&mut self) {
-        self.slot.keep(self.memsw);
-        self.kept += self.memsw;
+        let nr = self.memory.max(self.memsw);
+        self.slot.keep(nr);
+        self.kept += nr;
+    }
+
+    /// Goes up to the first ancestor that is online, whose path has the charge already; what is below it is uncharged.
+    /// For a charge that goes up to the root. In a section.
+    pub(super) fn rise(&mut self) {
+        let memcgs = self.memcgs;
+        let mut up = memcgs.slots.up(self.id);
+        let online = up.find(|(_, slot)| slot.state() == State::Online);
+        let Some((id, slot)) = online.filter(|&(id, _)| id != self.id) else {
+            return;
+        };
+        slot.keep(self.kept);
+        memcgs.uncharge_path(self.id, Some(id), self.memory, self.memsw);
+        self.slot.let_go(self.kept);
+        (self.id, self.slot) = (id, slot);
     }
 }
 
@@ -90,14 +106,25 @@ impl<L: RawMutex> Drop for Charge<'_, L> {
     }
 }
 
+/// What becomes of slots that are written, beside that their old owners lose them.
+pub(super) enum With<'a, 'p, L: RawMutex> {
+    /// Nothing: they are freed, and their charge with them.
+    Nothing,
+    /// Pages in memory become records of this cgroup.
+    Out(&'p mut Pages<'a>, MemcgId),
+    /// They are freed, and their charge for memsw is taken in hand.
+    In(&'p mut Charge<'a, L>),
+    /// What is charged for memsw becomes records of that cgroup again.
+    Back(&'p mut Charge<'a, L>),
+}
+
 /// What was done to slots, and is not in the statistics and charges of their owners yet: old owners that have lost
 /// their records, and pages in memory that have become records.
 pub(super) struct Unsettled<'a, 'p, L: RawMutex> {
     memcgs: &'a Memcgs<L>,
     ty: SwapType,
     pub(super) piece: &'p mut Piece,
-    /// Where pages are swapped out: those that are to be, and who owns the records.
-    out: Option<(&'p mut Pages<'a>, MemcgId)>,
+    with: With<'a, 'p, L>,
     settled: bool,
 }
 
@@ -107,14 +134,14 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
         memcgs: &'a Memcgs<L>,
         ty: SwapType,
         piece: &'p mut Piece,
-        out: Option<(&'p mut Pages<'a>, MemcgId)>,
+        with: With<'a, 'p, L>,
     ) -> Self {
         let settled = false;
         Self {
             memcgs,
             ty,
             piece,
-            out,
+            with,
             settled,
         }
     }
@@ -131,27 +158,31 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
 
     /// Records that are there now, less those that were.
     fn came(&self) -> i64 {
-        let written = if self.out.is_some() {
-            self.piece.len()
-        } else {
-            0
+        let written = match self.with {
+            With::Nothing | With::In(_) => 0,
+            With::Out(..) | With::Back(_) => self.piece.len(),
         };
         written.cast_signed() - self.piece.records().cast_signed()
     }
 
     fn each_owner(&self, mut tell: impl FnMut(MemcgId, Stock)) {
-        if let Some((_, owner)) = &self.out {
-            let nr = self.piece.len();
-            let out = Stock {
-                memory: nr,
-                swap: nr.cast_signed(),
-                ..Stock::default()
-            };
-            tell(*owner, out);
+        let nr = self.piece.len();
+        let records = Stock {
+            swap: nr.cast_signed(),
+            ..Stock::default()
+        };
+        match &self.with {
+            With::Nothing | With::In(_) => {}
+            With::Out(_, owner) => {
+                let memory = nr;
+                tell(*owner, Stock { memory, ..records });
+            }
+            With::Back(charge) => tell(charge.id, records),
         }
+        let is_kept = matches!(self.with, With::In(_));
         let mut lost = |(id, nr): (MemcgId, u64)| {
             let lost = Stock {
-                memsw: nr,
+                memsw: if is_kept { 0 } else { nr },
                 swap: -nr.cast_signed(),
                 ..Stock::default()
             };
@@ -169,10 +200,21 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
 
     fn end(&mut self) {
         let nr = self.piece.len();
-        if let Some((pages, owner)) = &mut self.out {
-            pages.nr -= nr;
-            // The owner has them in its stock, and its ancestors have them anyway.
-            self.memcgs.uncharge_path(pages.id, Some(*owner), nr, nr);
+        match &mut self.with {
+            With::Nothing => {}
+            With::Out(pages, owner) => {
+                pages.nr -= nr;
+                // The owner has them in its stock, and its ancestors have them anyway.
+                self.memcgs.uncharge_path(pages.id, Some(*owner), nr, nr);
+            }
+            With::In(charge) => {
+                // The cgroup that is charged is one of theirs, or an ancestor.
+                for (id, nr) in self.piece.owners() {
+                    self.memcgs.uncharge_path(id, Some(charge.id), 0, nr);
+                }
+                charge.memsw += nr;
+            }
+            With::Back(charge) => charge.memsw -= nr,
         }
         self.settled = true;
     }

@@ -34,7 +34,7 @@
 //! // A page of it is wanted again: the parent pays.
 //! let charged = memcgs.swap_in(folio, 1)?;
 //! assert_eq!(charged, parent);
-//! memcgs.free_swap(folio, 16)?;
+//! assert_eq!(memcgs.free_swap(folio, 16)?, 15); // its slot is free already
 //! memcgs.uncharge(charged, 1)?;
 //! assert_eq!(memcgs.usage(memcgs.root())?.memsw, 0);
 //! # Ok(())
@@ -47,12 +47,14 @@
 //! | --- | --- | --- | --- |
 //! | [`charge`](Memcgs::charge) | +1 | +1 | |
 //! | [`swap_out`](Memcgs::swap_out) | -1 | | +1 |
-//! | [`swap_in`](Memcgs::swap_in) | +1 | +1 | |
+//! | [`swap_in`](Memcgs::swap_in) | +1 | | -1 |
+//! | [`swap_in_cached`](Memcgs::swap_in_cached) | +1 | +1 | |
 //! | [`free_swap`](Memcgs::free_swap) | | -1 | -1 |
 //! | [`uncharge`](Memcgs::uncharge) | -1 | -1 | |
 //!
-//! Between `swap_in` and `free_swap`, the page and its slot are charged both, as in the kernel: the slot
-//! is one that can be given back. The caller knows which pages there are, and to which cgroup each of those
+//! `swap_in` is what version 1 of memory cgroups does: the charge of the slot becomes that of the page.
+//! `swap_in_cached` is for callers that keep a copy in the slot: page and slot are charged both, until `free_swap`.
+//! The caller knows which pages there are, and to which cgroup each of those
 //! in memory is charged; this crate knows that of those in swap.
 //!
 //! # What a cgroup goes through
@@ -108,6 +110,7 @@ mod records;
 mod shard;
 mod slot;
 mod swap;
+mod swap_in;
 mod swapfiles;
 mod take;
 mod tree;

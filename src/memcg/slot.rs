@@ -167,6 +167,12 @@ impl Slot {
         (Self::decode(state) != State::Free).then(|| Memcg::new(id, state >> 2))
     }
 
+    /// The handle of the cgroup that is here, if it is online.
+    pub(super) fn online(&self, id: MemcgId) -> Option<Memcg> {
+        let state = self.state.load(Ordering::Acquire);
+        (Self::decode(state) == State::Online).then(|| Memcg::new(id, state >> 2))
+    }
+
     /// The next generation comes online. Counters are 0 since the last one was freed.
     pub(super) fn bring_online(&self, id: MemcgId, parent: MemcgId, depth: u32) -> Memcg {
         self.parent.store(parent.get().into(), Ordering::Relaxed);

@@ -1,11 +1,11 @@
-//! Pages that go to swap, come back, and leave it.
+//! Pages that go to swap, and records that are freed.
 
 use lock_api::RawMutex;
 
 use super::Memcgs;
 use super::error::MemcgError;
 use super::handle::Memcg;
-use super::in_hand::{Pages, Unsettled};
+use super::in_hand::{Pages, Unsettled, With};
 use super::shard::Stock;
 use super::slot::{Slot, State};
 use crate::entry::{Run, SwapEntry};
@@ -65,38 +65,6 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(owner)
     }
 
-    /// Charges the `nr` pages of the slots from `start` on as pages in memory, memory and memsw, to the
-    /// owner of the first slot; where that is offline, to its first ancestor that is online. Gives
-    /// the cgroup that was charged.
-    ///
-    /// The records stay, and with them their charge, until [`free_swap`](Self::free_swap). The slots are the caller's:
-    /// they are looked at one after the other, and the first one once more when it is charged.
-    ///
-    /// # Errors
-    ///
-    /// [`NoRecord`](MemcgError::NoRecord) where any of the slots has none;
-    /// [`Entry`](MemcgError::Entry) where they are not in a swapfile that is on;
-    /// [`OverLimit`](MemcgError::OverLimit). Then nobody is charged.
-    pub fn swap_in(&self, start: SwapEntry, nr: u64) -> Result<Memcg, MemcgError> {
-        let span = self.records.span(start, nr.max(1))?;
-        let none = |entry| MemcgError::NoRecord { entry };
-        if let Some(entry) = span.first_empty()? {
-            return Err(none(entry));
-        }
-        // In a section, or the owner could be gone, and its id another's, before it is charged.
-        let _section = self.grace.section();
-        let owner = span.first_owner()?.ok_or(none(start))?;
-        let online = || {
-            let mut path = self.slots.up(owner);
-            // The root is online always.
-            path.find(|(_, slot)| slot.state() == State::Online)
-                .ok_or(none(start))
-        };
-        let charged = self.charge_to(nr, online)?;
-        let memcg = self.slots.get(charged).and_then(|slot| slot.memcg(charged));
-        memcg.ok_or(none(start))
-    }
-
     /// Takes the records of `nr` slots from `start` on away, and uncharges whoever owns them at that
     /// moment: memsw and the swap statistic. Slots without a record are left alone.
     ///
@@ -154,7 +122,7 @@ impl<L: RawMutex> Memcgs<L> {
             }
             {
                 let _section = self.grace.section();
-                let unsettled = Unsettled::new(self, ty, &mut piece, None);
+                let unsettled = Unsettled::new(self, ty, &mut piece, With::Nothing);
                 if let Err(off) = span.set(backend, 0, unsettled.piece) {
                     break Err(off);
                 }
@@ -197,7 +165,7 @@ impl<L: RawMutex> Memcgs<L> {
         let (ty, backend) = (span.swap_type(), self.records.backend());
         let mut piece = Piece::new();
         while !span.is_empty() {
-            let unsettled = Unsettled::new(self, ty, &mut piece, Some((&mut *pages, id)));
+            let unsettled = Unsettled::new(self, ty, &mut piece, With::Out(&mut *pages, id));
             span.set(backend, id.get(), unsettled.piece)?;
             unsettled.settle();
         }
@@ -206,10 +174,7 @@ impl<L: RawMutex> Memcgs<L> {
 
     /// The cgroup itself if it is online, or its first ancestor that is.
     fn online_from(&self, memcg: Memcg) -> Result<(MemcgId, Memcg), MemcgError> {
-        let online = |(id, slot): (MemcgId, &Slot)| {
-            let memcg = slot.memcg(id)?;
-            (slot.state() == State::Online).then_some((id, memcg))
-        };
+        let online = |(id, slot): (MemcgId, &Slot)| Some((id, slot.online(id)?));
         let found = self.slots.up(memcg.id()).find_map(online);
         found.ok_or(MemcgError::Gone { memcg })
     }

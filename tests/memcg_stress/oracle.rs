@@ -36,6 +36,11 @@ pub(crate) enum Event {
         owner: Memcg,
         id: u16,
     },
+    /// A slot that was `owner`'s once, and whose page is `to`'s now.
+    SwappedIn {
+        owner: Memcg,
+        to: Memcg,
+    },
     MovedSwap {
         from: Memcg,
         to: Memcg,
@@ -74,6 +79,8 @@ pub(crate) struct Oracle {
     dropped: i64,
     missing: i64,
     lost: i64,
+    /// Records that were swapped in. Which heir had them then, the logs do not say.
+    came_in: i64,
 }
 
 impl Oracle {
@@ -103,6 +110,10 @@ impl Oracle {
             Event::Freed { owner, id } => {
                 let owner = self.heir(owner, id);
                 self.of(owner).swap -= 1;
+            }
+            Event::SwappedIn { owner, to } => {
+                assert!(self.inherits(owner, to), "{to} paid for {owner}");
+                self.came_in += 1;
             }
             Event::MovedSwap { from, to, nr } => {
                 self.of(from).swap -= signed(nr);
@@ -150,7 +161,7 @@ impl Oracle {
         for run in (0..2).flat_map(|ty| memcgs.records().runs(swap_type(ty))) {
             *records.entry(run.id.get()).or_default() += i64::try_from(run.len).unwrap();
         }
-        // What a swapoff dropped is missing in the table. How much each lost is not in the logs, but it
+        // What a swapoff dropped, or came in, is missing in the table. How much each lost is not in the logs, but it
         // must add up.
         let mut missing = 0;
         for (memcg, cgroup) in &mut self.cgroups {
@@ -169,7 +180,11 @@ impl Oracle {
         }
         assert!(records.is_empty(), "records of nobody: {records:?}");
         self.missing += missing;
-        assert_eq!(self.missing, self.dropped, "records that swapoffs dropped");
+        assert_eq!(
+            self.missing,
+            self.dropped + self.came_in,
+            "records that swapoffs dropped or that came in"
+        );
 
         let mut sums = BTreeMap::<Memcg, (i64, i64, u32)>::new();
         for (&memcg, cgroup) in &self.cgroups {

@@ -149,15 +149,29 @@ impl Worker {
         }
         let at = self.rng.usize(..self.swapped.len());
         let (start, nr) = (self.swapped[at].start, self.swapped[at].nr());
-        match memcgs.swap_in(start, nr) {
+        let cached = self.rng.bool();
+        let charged = if cached {
+            memcgs.swap_in_cached(start, nr)
+        } else {
+            memcgs.swap_in(start, nr)
+        };
+        match charged {
             Ok(memcg) => {
                 self.log.push(Event::Charged { memcg, nr });
                 self.resident.push((memcg, nr));
-                if self.rng.bool() {
+                if !cached {
+                    let swapped = self.swapped.swap_remove(at);
+                    self.free.push(swapped.start);
+                    let to = memcg;
+                    for owner in swapped.owners {
+                        self.log.push(Event::SwappedIn { owner, to });
+                    }
+                } else if self.rng.bool() {
                     self.free_swap_at(memcgs, at);
                 }
             }
-            Err(MemcgError::OverLimit { .. }) => {}
+            // The pages of a folio may have been moved to another cgroup, as far as they had one owner.
+            Err(MemcgError::OverLimit { .. } | MemcgError::MixedOwners { .. }) => {}
             Err(MemcgError::NoRecord { .. } | MemcgError::Entry(EntryError::TypeOff { .. }))
                 if self.swapoffs => {}
             Err(error) => panic!("{error}"),

@@ -1,6 +1,6 @@
 //! The operations of `Memcgs`.
 
-use swap_records::memcg::{Memcg, Memcgs, Resource, Usage};
+use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource, Usage};
 use swap_records::{REGION_ENTRIES, Run, SwapEntry, SwapRecords, SwapType};
 
 use crate::subject::{Memory, Operation, Refusal, Subject};
@@ -131,8 +131,19 @@ pub const OPERATIONS: &[Operation<Tree>] = &[
     does_without("Memcgs::swap_in", |t| {
         Ok(t.memcgs.swap_in(entry(5), 64).map(drop)?)
     }),
+    does_without("Memcgs::swap_in_cached", |t| {
+        Ok(t.memcgs.swap_in_cached(entry(5), 64).map(drop)?)
+    }),
     does_without("Memcgs::swap_in of many owners", |t| {
-        Ok(t.memcgs.swap_in(entry(MIXED), NR).map(drop)?)
+        let mixed = t.memcgs.swap_in(entry(MIXED), NR);
+        assert!(matches!(mixed, Err(MemcgError::MixedOwners { .. })));
+        let mixed = t.memcgs.swap_in_cached(entry(MIXED), NR);
+        assert!(matches!(mixed, Err(MemcgError::MixedOwners { .. })));
+        Ok(())
+    }),
+    does_without("Memcgs::swap_in of a cgroup that is offline", |t| {
+        assert_eq!(t.memcgs.swap_in(entry(1000), 200)?, t.parent);
+        Ok(())
     }),
     does_without("Memcgs::free_swap of one owner", |t| {
         Ok(t.memcgs.free_swap(entry(5), 64).map(drop)?)

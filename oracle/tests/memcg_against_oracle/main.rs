@@ -22,7 +22,7 @@ enum Op {
     Uncharge(usize, u64),
     MoveAccount(usize, usize, u64),
     SwapOut(usize, u64, u64),
-    SwapIn(u64, u64),
+    SwapIn(u64, u64, bool),
     FreeSwap(u64, u64),
     MoveSwap(u64, u64, usize, usize),
     Offline(usize, bool),
@@ -44,7 +44,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (cgroup(), few()).prop_map(|(at, nr)| Op::Uncharge(at, nr)),
         3 => (cgroup(), cgroup(), few()).prop_map(|(from, to, nr)| Op::MoveAccount(from, to, nr)),
         8 => (cgroup(), range()).prop_map(|(at, (slot, nr))| Op::SwapOut(at, slot, nr)),
-        4 => (slot(), 1_u64..5).prop_map(|(slot, nr)| Op::SwapIn(slot, nr)),
+        6 => (slot(), 1_u64..5, any::<bool>())
+            .prop_map(|(slot, nr, cached)| Op::SwapIn(slot, nr, cached)),
         4 => range().prop_map(|(slot, nr)| Op::FreeSwap(slot, nr)),
         4 => (range(), cgroup(), cgroup())
             .prop_map(|((slot, nr), from, to)| Op::MoveSwap(slot, nr, from, to)),
@@ -133,11 +134,16 @@ impl Both {
                 let ours = ours.map(|owner| self.index(owner));
                 same(ours, self.oracle.swap_out(at, offset, nr));
             }
-            Op::SwapIn(slot, nr) => {
+            Op::SwapIn(slot, nr, cached) => {
                 let offset = FIRST + slot;
-                let ours = self.memcgs.swap_in(self.oracle.entry(offset), nr);
+                let start = self.oracle.entry(offset);
+                let ours = if cached {
+                    self.memcgs.swap_in_cached(start, nr)
+                } else {
+                    self.memcgs.swap_in(start, nr)
+                };
                 let ours = ours.map(|charged| self.index(charged));
-                same(ours, self.oracle.swap_in(offset, nr));
+                same(ours, self.oracle.swap_in(offset, nr, cached));
             }
             Op::FreeSwap(slot, nr) => {
                 let offset = FIRST + slot;

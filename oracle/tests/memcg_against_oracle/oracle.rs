@@ -235,22 +235,39 @@ impl Oracle {
         })
     }
 
-    /// Gives who is charged. There is at least one slot.
-    pub(crate) fn swap_in(&mut self, offset: u64, nr: u64) -> Expected<usize> {
+    /// Gives who is charged. There is at least one slot. `cached`: the records stay.
+    pub(crate) fn swap_in(&mut self, offset: u64, nr: u64, cached: bool) -> Expected<usize> {
         let mut no = Vec::new();
         self.not_there(offset, nr, &mut no);
-        if let Some(empty) = (offset..offset + nr).find(|slot| !self.records.contains_key(slot)) {
-            let entry = self.entry(empty);
-            no.push(MemcgError::NoRecord { entry });
+        let mut payer = None;
+        for slot in offset..offset + nr {
+            let entry = self.entry(slot);
+            let Some(&owner) = self.records.get(&slot) else {
+                no.push(MemcgError::NoRecord { entry });
+                break;
+            };
+            let pays = self.first_online(owner);
+            let charged = *payer.get_or_insert(pays);
+            if pays != charged {
+                no.push(MemcgError::MixedOwners {
+                    entry,
+                    owner: self.cgroups[owner].memcg.id(),
+                    charged: self.cgroups[charged].memcg.id(),
+                });
+                break;
+            }
         }
-        let charged = self
-            .records
-            .get(&offset)
-            .map(|&owner| self.first_online(owner));
-        if let Some(charged) = charged {
-            self.over(charged, None, [nr; 2], &mut no);
+        if let Some(charged) = payer {
+            let memsw = if cached { nr } else { 0 };
+            self.over(charged, None, [nr, memsw], &mut no);
         }
-        give(charged.unwrap_or(0), no).inspect(|&charged| self.cgroups[charged].own += nr)
+        give(payer.unwrap_or(0), no).inspect(|&charged| {
+            self.cgroups[charged].own += nr;
+            if !cached {
+                self.records
+                    .retain(|slot, _| !(offset..offset + nr).contains(slot));
+            }
+        })
     }
 
     pub(crate) fn free_swap(&mut self, offset: u64, nr: u64) -> Expected<Vec<Run>> {
