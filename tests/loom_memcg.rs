@@ -52,7 +52,7 @@ fn family(pages: u64, records: u64) -> Arc<Family> {
     // Out of the stocks, so that the race is for the slots and counters as well.
     family
         .memcgs
-        .set_limit(root, Resource::Memory, None)
+        .set_limit(dying, Resource::Memory, None)
         .unwrap();
     assert_eq!(
         family.numbers(dying),
@@ -573,6 +573,10 @@ fn charge_vs_charge_at_the_limit() {
     explore("charge_vs_charge_at_the_limit", Some(3), || {
         let family = family(0, 0);
         let (root, dying) = (family.root, family.dying);
+        family
+            .memcgs
+            .set_limit(dying, Resource::Memory, Some(2))
+            .unwrap();
         family
             .memcgs
             .set_limit(dying, Resource::Memsw, Some(2))

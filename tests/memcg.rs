@@ -180,6 +180,9 @@ fn a_charge_is_for_all_ancestors_or_none() {
             Resource::Memory => 3,
             _ => 8,
         };
+        memcgs
+            .set_limit(parent, Resource::Memory, Some(used + 4))
+            .unwrap();
         memcgs.set_limit(parent, resource, Some(used + 4)).unwrap();
         let over = |nr| MemcgError::OverLimit {
             id: parent.id(),
@@ -188,7 +191,12 @@ fn a_charge_is_for_all_ancestors_or_none() {
             usage: used,
             limit: used + 4,
         };
-        for nr in [5, 100, 1 << 60] {
+        // More than that would be too much memory as well.
+        let too_much = match resource {
+            Resource::Memory => [5, 100, 1 << 60],
+            _ => [5, 6, 9],
+        };
+        for nr in too_much {
             refused(&memcgs, over(nr), || memcgs.charge(child, nr));
             refused(&memcgs, over(nr), || memcgs.charge(sibling, nr));
         }
@@ -199,6 +207,9 @@ fn a_charge_is_for_all_ancestors_or_none() {
             assert!(memcgs.charge(sibling, 1).is_err());
             assert!(memcgs.charge(child, 1).is_err());
             memcgs.uncharge(memcg, 4).unwrap();
+        }
+        if resource == Resource::Memsw {
+            memcgs.set_limit(parent, Resource::Memory, Some(3)).unwrap();
         }
         let below = MemcgError::LimitBelowUsage {
             id: parent.id(),
@@ -211,6 +222,7 @@ fn a_charge_is_for_all_ancestors_or_none() {
         });
         memcgs.set_limit(parent, resource, Some(used)).unwrap();
         memcgs.set_limit(parent, resource, None).unwrap();
+        memcgs.set_limit(parent, Resource::Memory, None).unwrap();
         memcgs.charge(child, 1_000).unwrap();
         memcgs.uncharge(child, 1_000).unwrap();
     }
@@ -235,6 +247,7 @@ fn records_follow_the_charge_when_they_move() {
     assert_eq!(numbers(&memcgs, other), [0, 4, 0, 4]);
     memcgs.validate().unwrap();
 
+    memcgs.set_limit(other, Resource::Memory, Some(5)).unwrap();
     memcgs.set_limit(other, Resource::Memsw, Some(5)).unwrap();
     let over = MemcgError::OverLimit {
         id: other.id(),
@@ -247,6 +260,7 @@ fn records_follow_the_charge_when_they_move() {
         memcgs.move_swap_account(entry(0), PAGES, child, other)
     });
     // To an ancestor no limit is in the way, and ancestors see nothing.
+    memcgs.set_limit(parent, Resource::Memory, Some(5)).unwrap();
     memcgs.set_limit(parent, Resource::Memsw, Some(5)).unwrap();
     assert_eq!(memcgs.move_swap_account(entry(0), 11, child, parent), Ok(1));
     assert_eq!(numbers(&memcgs, child), [3, 4, 3, 1]);
@@ -502,6 +516,7 @@ fn bad_input_is_refused_and_changes_nothing() {
 fn errors_say_what_where_and_what_to_do() {
     let memcgs = with_swap();
     let (_, child) = family(&memcgs);
+    memcgs.set_limit(child, Resource::Memory, Some(9)).unwrap();
     memcgs.set_limit(child, Resource::Memsw, Some(9)).unwrap();
     let said = |error: MemcgError| error.to_string();
     assert_eq!(

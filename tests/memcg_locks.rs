@@ -188,7 +188,7 @@ fn a_page_that_another_thread_charged_is_uncharged_with_two_locks() {
 /// Two for the page, one of the region, and one for the statistics. (Two of the region, when its first record
 /// comes.)
 #[test]
-fn a_page_that_another_thread_charged_is_swapped_out_with_four_locks() {
+fn a_page_that_another_thread_charged_is_swapped_out_with_five_locks() {
     let start = SwapEntry::new(ty(), 9).unwrap();
     let most = the_most("swap_out", |memcgs, child, nr| {
         memcgs.swap_out(child, start, nr).unwrap();

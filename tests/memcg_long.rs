@@ -205,9 +205,11 @@ fn what_is_refused_over_several_regions_has_changed_nothing() {
     let taken = refused(out(REGION - 1, PAGES - REGION));
     let (entry, owner) = (entry(REGION - 1), a.id());
     assert_eq!(taken, MemcgError::Occupied { entry, owner });
-    memcgs
-        .set_limit(b, Resource::Memsw, Some(PAGES + 2 * REGION))
-        .unwrap();
+    for resource in [Resource::Memory, Resource::Memsw] {
+        memcgs
+            .set_limit(b, resource, Some(PAGES + 2 * REGION))
+            .unwrap();
+    }
     let moved = memcgs.move_swap_account(self::entry(0), PAGES, a, b);
     let over = refused(moved.map(drop));
     assert!(matches!(over, MemcgError::OverLimit { .. }), "{over}");

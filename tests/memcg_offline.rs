@@ -118,6 +118,9 @@ fn no_page_is_moved_to_a_cgroup_that_is_offline() {
     // With a limit that makes it look into every shard.
     at_each_lock(&|family| {
         let parent = family.parent;
+        family
+            .memcgs
+            .set_limit(parent, Resource::Memory, Some(30))?;
         family.memcgs.set_limit(parent, Resource::Memsw, Some(30))?;
         family.memcgs.move_account(family.other, family.dying, 3)
     });

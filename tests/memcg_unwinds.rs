@@ -123,6 +123,7 @@ fn pages_that_are_charged_and_moved_are_not_lost() {
         any,
     );
     let under_a_limit = |memcgs: &Tree, [parent, a, b, _]: [Memcg; 4]| {
+        memcgs.set_limit(parent, Resource::Memory, Some(100))?;
         memcgs.set_limit(parent, Resource::Memsw, Some(100))?;
         memcgs.charge(memcgs.root(), 5)?;
         memcgs.move_account(memcgs.root(), b, 5)?;
@@ -145,6 +146,11 @@ fn records_that_are_written_freed_and_moved_are_not_lost() {
         };
         at_each_lock(name, out, occupied);
     }
+    let under_a_limit = |memcgs: &Tree, [parent, a, ..]: [Memcg; 4]| {
+        memcgs.set_limit(parent, Resource::Swap, Some(6 * NR + 10))?;
+        memcgs.swap_out(a, entry(REGION - 20), 10)
+    };
+    at_each_lock("swap_out under a limit", under_a_limit, |_| true);
     at_each_lock(
         "swap_out of a dying one",
         |memcgs, [_, a, ..]| {
@@ -269,4 +275,8 @@ fn what_looks_at_a_tree_or_changes_it_can_be_called_again() {
         memcgs.set_limit(parent, Resource::Memory, Some(20))
     };
     at_each_lock("set_limit", limit, Result::is_ok);
+    let limit_of_swap = |memcgs: &Tree, [parent, ..]: [Memcg; 4]| {
+        memcgs.set_limit(parent, Resource::Swap, Some(1_000))
+    };
+    at_each_lock("set_limit of swap", limit_of_swap, Result::is_ok);
 }

@@ -27,7 +27,8 @@ impl<L: RawMutex> Memcgs<L> {
     /// Leaves no more in a stock than is of use there.
     #[inline]
     pub(super) fn trim(&self, id: MemcgId, stock: &mut Stock) {
-        if stock.used.max(stock.memory).max(stock.memsw) > 2 * BATCH {
+        let most = stock.used.max(stock.memory).max(stock.memsw);
+        if most.max(stock.slots) > 2 * BATCH {
             self.trim_slow(id, stock);
         }
     }
@@ -47,6 +48,7 @@ impl<L: RawMutex> Memcgs<L> {
             used: take(&mut stock.used),
             memory: take(&mut stock.memory),
             memsw: take(&mut stock.memsw),
+            slots: take(&mut stock.slots),
             ..Stock::default()
         };
         self.settle(id, surplus);
@@ -58,7 +60,7 @@ impl<L: RawMutex> Memcgs<L> {
             slot.add_used(stock.used);
             slot.add_swap(stock.swap);
         }
-        self.uncharge_path(id, None, stock.memory, stock.memsw);
+        self.uncharge_path(id, None, stock.memory, stock.memsw, stock.slots);
     }
 
     /// Settles the stock of `only`, or all where it is `None`.
@@ -80,11 +82,11 @@ impl<L: RawMutex> Memcgs<L> {
     fn take_back_below(&self, shard: &mut Shard, top: MemcgId) -> bool {
         let mut any = false;
         for (id, stock) in shard.stocks_mut() {
-            if (stock.memory, stock.memsw) == (0, 0) || !self.is_below(id, top) {
+            if (stock.memory, stock.memsw, stock.slots) == (0, 0, 0) || !self.is_below(id, top) {
                 continue;
             }
-            self.uncharge_path(id, None, stock.memory, stock.memsw);
-            (stock.memory, stock.memsw, stock.ahead) = (0, 0, 0);
+            self.uncharge_path(id, None, stock.memory, stock.memsw, stock.slots);
+            (stock.memory, stock.memsw, stock.slots, stock.ahead) = (0, 0, 0, 0);
             any = true;
         }
         any
@@ -110,30 +112,33 @@ impl<L: RawMutex> Memcgs<L> {
         end: Option<MemcgId>,
         memory: u64,
         memsw: u64,
+        swap: u64,
     ) -> Result<u64, MemcgError> {
         let mut room = u64::MAX;
         for (at, slot) in self.path(id, end) {
-            let of_memory = slot.memory.try_charge(memory);
-            let of_memsw = of_memory.and_then(|_| slot.memsw.try_charge(memsw));
-            let (resource, nr, usage, limit) = match (of_memory, of_memsw) {
-                (Ok(memory), Ok(memsw)) => {
-                    room = room.min(memory).min(memsw);
-                    continue;
+            let parts = [
+                (Resource::Memory, &slot.memory, memory),
+                (Resource::Memsw, &slot.memsw, memsw),
+                (Resource::Swap, &slot.swapped, swap),
+            ];
+            for (which, &(resource, counter, nr)) in parts.iter().enumerate() {
+                match counter.try_charge(nr) {
+                    Ok(left) => room = room.min(left),
+                    Err(usage) => {
+                        for (_, counter, nr) in &parts[..which] {
+                            counter.uncharge(*nr);
+                        }
+                        self.uncharge_path(id, Some(at), memory, memsw, swap);
+                        return Err(MemcgError::OverLimit {
+                            id: at,
+                            resource,
+                            nr,
+                            usage,
+                            limit: counter.limit(),
+                        });
+                    }
                 }
-                (Err(usage), _) => (Resource::Memory, memory, usage, slot.memory.limit()),
-                (Ok(_), Err(usage)) => {
-                    slot.memory.uncharge(memory);
-                    (Resource::Memsw, memsw, usage, slot.memsw.limit())
-                }
-            };
-            self.uncharge_path(id, Some(at), memory, memsw);
-            return Err(MemcgError::OverLimit {
-                id: at,
-                resource,
-                nr,
-                usage,
-                limit,
-            });
+            }
         }
         Ok(room)
     }
@@ -146,17 +151,18 @@ impl<L: RawMutex> Memcgs<L> {
         end: Option<MemcgId>,
         memory: u64,
         memsw: u64,
+        swap: u64,
         charged: impl FnOnce(),
     ) -> Result<(), MemcgError> {
         {
             let _shard = self.shards.here();
-            if self.try_charge_path(id, end, memory, memsw).is_ok() {
+            if self.try_charge_path(id, end, memory, memsw, swap).is_ok() {
                 charged();
                 return Ok(());
             }
         }
         let mut all = self.shards.all();
-        self.charge_path_exactly(&mut all, id, end, memory, memsw)?;
+        self.charge_path_exactly(&mut all, id, end, memory, memsw, swap)?;
         charged();
         Ok(())
     }
@@ -171,9 +177,10 @@ impl<L: RawMutex> Memcgs<L> {
         end: Option<MemcgId>,
         memory: u64,
         memsw: u64,
+        swap: u64,
     ) -> Result<(), MemcgError> {
         loop {
-            let refused = match self.try_charge_path(id, end, memory, memsw) {
+            let refused = match self.try_charge_path(id, end, memory, memsw, swap) {
                 Ok(_) => return Ok(()),
                 Err(refused) => refused,
             };
@@ -192,13 +199,21 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    pub(super) fn uncharge_path(&self, id: MemcgId, end: Option<MemcgId>, memory: u64, memsw: u64) {
-        if (memory, memsw) == (0, 0) {
+    pub(super) fn uncharge_path(
+        &self,
+        id: MemcgId,
+        end: Option<MemcgId>,
+        memory: u64,
+        memsw: u64,
+        swap: u64,
+    ) {
+        if (memory, memsw, swap) == (0, 0, 0) {
             return;
         }
         for (_, slot) in self.path(id, end) {
             slot.memory.uncharge(memory);
             slot.memsw.uncharge(memsw);
+            slot.swapped.uncharge(swap);
         }
     }
 
@@ -236,7 +251,7 @@ mod tests {
             ([0, 5, 3 * BATCH], [0, 5, BATCH]),
         ] {
             let [used, memory, memsw] = had;
-            memcgs.try_charge_path(id, None, memory, memsw).unwrap();
+            memcgs.try_charge_path(id, None, memory, memsw, 0).unwrap();
             let mut stock = Stock {
                 used,
                 memory,
@@ -270,6 +285,7 @@ mod tests {
         let [child, sibling] = [(); 2].map(|()| memcgs.create(inner).unwrap());
         let limit = |memcg, resource, pages| memcgs.set_limit(memcg, resource, Some(pages));
         limit(inner, Resource::Memory, 10).unwrap();
+        limit(outer, Resource::Memory, 14).unwrap();
         limit(outer, Resource::Memsw, 14).unwrap();
         let ahead = |id: MemcgId, at: usize| {
             let shard = memcgs.shards.at(at);
@@ -278,7 +294,7 @@ mod tests {
         };
         let hoard = |id: MemcgId, at: usize, nr: u64| {
             let mut shard = memcgs.shards.at(at);
-            memcgs.try_charge_path(id, None, nr, nr).unwrap();
+            memcgs.try_charge_path(id, None, nr, nr, 0).unwrap();
             let evicted = |id, stock| memcgs.settle(id, stock);
             let stock = shard.stock(id, evicted);
             (stock.memory, stock.memsw) = (stock.memory + nr, stock.memsw + nr);
@@ -313,7 +329,7 @@ mod tests {
         // Nothing is left to give back.
         let refused = over(inner, Resource::Memory, 1, 10, 10);
         assert_eq!(memcgs.charge(sibling, 1), Err(refused));
-        let refused = over(outer, Resource::Memsw, 5, 10, 14);
+        let refused = over(outer, Resource::Memory, 5, 10, 14);
         assert_eq!(memcgs.charge(aunt, 5), Err(refused));
         memcgs.charge(aunt, 4).unwrap();
         // The same where a page comes from outside.

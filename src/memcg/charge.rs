@@ -133,7 +133,7 @@ impl<L: RawMutex> Memcgs<L> {
     ) -> bool {
         let at = shard.at;
         let stock = shard.stock(id, |id, stock| self.settle(id, stock));
-        if (stock.memory < nr || stock.memsw < nr) && !self.refill(id, stock, nr, nr) {
+        if (stock.memory < nr || stock.memsw < nr) && !self.refill(id, stock, nr, nr, 0) {
             return false;
         }
         stock.memory -= nr;
@@ -150,8 +150,15 @@ impl<L: RawMutex> Memcgs<L> {
     /// most of what it leaves from each other. They are not asked twice, so this goes by what the last
     /// refill found, and the first one takes nothing ahead.
     #[cold]
-    pub(super) fn refill(&self, id: MemcgId, stock: &mut Stock, memory: u64, memsw: u64) -> bool {
-        let ahead = if memory.max(memsw) <= BATCH {
+    pub(super) fn refill(
+        &self,
+        id: MemcgId,
+        stock: &mut Stock,
+        memory: u64,
+        memsw: u64,
+        slots: u64,
+    ) -> bool {
+        let ahead = if memory.max(memsw).max(slots) <= BATCH {
             u64::from(stock.ahead)
         } else {
             0
@@ -160,12 +167,14 @@ impl<L: RawMutex> Memcgs<L> {
             if has < nr { nr - has + ahead } else { 0 }
         };
         let (memory, memsw) = (lacks(stock.memory, memory), lacks(stock.memsw, memsw));
-        let Ok(room) = self.try_charge_path(id, None, memory, memsw) else {
+        let slots = lacks(stock.slots, slots);
+        let Ok(room) = self.try_charge_path(id, None, memory, memsw, slots) else {
             stock.ahead = 0;
             return false;
         };
         stock.memory += memory;
         stock.memsw += memsw;
+        stock.slots += slots;
         let ahead = BATCH.min(room / (4 * SHARDS as u64));
         stock.ahead = u16::try_from(ahead).unwrap_or(0);
         true
@@ -180,7 +189,7 @@ impl<L: RawMutex> Memcgs<L> {
     ) -> Result<MemcgId, MemcgError> {
         let mut all = self.shards.all();
         let (id, slot) = target()?;
-        self.charge_path_exactly(&mut all, id, None, nr, nr)?;
+        self.charge_path_exactly(&mut all, id, None, nr, nr, 0)?;
         slot.add_used(nr);
         Ok(id)
     }
@@ -196,7 +205,10 @@ mod tests {
         let memcgs = Memcgs::new();
         let child = memcgs.create(memcgs.root()).unwrap();
         let kept = |limit| {
+            // Memory is never above memsw.
+            memcgs.set_limit(child, Resource::Memory, Some(0)).unwrap();
             memcgs.set_limit(child, Resource::Memsw, limit).unwrap();
+            memcgs.set_limit(child, Resource::Memory, limit).unwrap();
             // The first one takes nothing ahead, and looks.
             memcgs.charge(child, 1).unwrap();
             memcgs.charge(child, 1).unwrap();

@@ -90,7 +90,7 @@ impl<L: RawMutex> Memcgs<L> {
         // Whoever found the id in a record is done with it.
         self.synchronize(id);
         debug_assert_eq!((slot.memory.usage(), slot.memsw.usage()), (0, 0));
-        debug_assert_eq!((slot.used(), slot.swap()), (0, 0));
+        debug_assert_eq!((slot.used(), slot.swap(), slot.swapped.usage()), (0, 0, 0));
         let mut ids = self.tree.lock();
         dying.gone();
         self.change_children(parent, |children| children.any -= 1);
@@ -205,8 +205,9 @@ impl<L: RawMutex> Drop for HandedOver<'_, L> {
             if let Some(of_parent) = self.of_parent {
                 of_parent.add_swap(moved.cast_signed());
             }
-            // The parent's counter has them already.
+            // The parent's counters have them already.
             self.slot.memsw.uncharge(moved);
+            self.slot.swapped.uncharge(moved);
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum Resource {
     Memory,
     /// Pages in memory and pages in swap.
     Memsw,
+    /// Pages in swap alone: `memory.swap.max` of version 2.
+    Swap,
 }
 
 impl fmt::Display for Resource {
@@ -24,6 +26,7 @@ impl fmt::Display for Resource {
         f.pad(match self {
             Self::Memory => "memory",
             Self::Memsw => "memory and swap",
+            Self::Swap => "swap",
         })
     }
 }
@@ -44,7 +47,7 @@ pub enum MemcgError {
         /// The bytes that were refused.
         bytes: usize,
     },
-    /// The root of the tree goes neither offline nor away.
+    /// The root of the tree goes neither offline nor away, and has no limits.
     IsRoot,
     /// The cgroup is offline: it takes no charges and no children.
     Offline {
@@ -99,6 +102,15 @@ pub enum MemcgError {
         limit: u64,
         /// The pages that are charged.
         usage: u64,
+    },
+    /// Memsw would have a lower limit than memory (the kernel's `EINVAL`).
+    LimitOrder {
+        /// The cgroup.
+        id: MemcgId,
+        /// The limit of memory in pages that there would be; `u64::MAX` for no limit.
+        memory: u64,
+        /// That of memsw.
+        memsw: u64,
     },
     /// More pages were to be uncharged, moved or swapped out than the cgroup has in memory.
     NotCharged {
@@ -156,7 +168,7 @@ impl fmt::Display for MemcgError {
                 "no memory for one more cgroup: {bytes} bytes were refused; free some"
             ),
             Self::IsRoot => f.write_str(
-                "the root has no parent to inherit from it: it goes neither offline nor away",
+                "the root goes neither offline nor away, and has no limits: use a cgroup below it",
             ),
             Self::Offline { id } => write!(
                 f,
@@ -200,6 +212,25 @@ impl fmt::Display for MemcgError {
                 "the limit of cgroup {id} for {resource} cannot be {limit} pages, as {usage} are charged: \
                  free some, or ask for that many"
             ),
+            Self::LimitOrder { id, memory, memsw } => {
+                let pages = |limit: u64| match limit {
+                    u64::MAX => None,
+                    pages => Some(pages),
+                };
+                match (pages(memory), pages(memsw)) {
+                    (Some(memory), Some(memsw)) => write!(
+                        f,
+                        "cgroup {id} would have a limit of {memory} pages for memory, above that of {memsw} for \
+                         memory and swap: raise that one first, or lower this one first"
+                    ),
+                    (_, memsw) => write!(
+                        f,
+                        "cgroup {id} would have no limit for memory, and one of {} pages for memory and swap: \
+                         set one for memory first, or take that one away first",
+                        memsw.unwrap_or(u64::MAX)
+                    ),
+                }
+            }
             Self::NotCharged { id, nr, charged } => write!(
                 f,
                 "{nr} pages are not charged to cgroup {id} as pages in memory: {charged} are"
@@ -277,7 +308,7 @@ mod tests {
             ),
             (
                 MemcgError::IsRoot,
-                "the root has no parent to inherit from it: it goes neither offline nor away",
+                "the root goes neither offline nor away, and has no limits: use a cgroup below it",
             ),
             (
                 MemcgError::Offline { id },
@@ -309,6 +340,24 @@ mod tests {
                 below,
                 "the limit of cgroup 7 for memory and swap cannot be 8 pages, as 9 are charged: free \
                  some, or ask for that many",
+            ),
+            (
+                MemcgError::LimitOrder {
+                    id,
+                    memory: 9,
+                    memsw: 8,
+                },
+                "cgroup 7 would have a limit of 9 pages for memory, above that of 8 for memory and swap: raise \
+                 that one first, or lower this one first",
+            ),
+            (
+                MemcgError::LimitOrder {
+                    id,
+                    memory: u64::MAX,
+                    memsw: 8,
+                },
+                "cgroup 7 would have no limit for memory, and one of 8 pages for memory and swap: set one for \
+                 memory first, or take that one away first",
             ),
             (
                 MemcgError::NotCharged { id, nr, charged: 3 },

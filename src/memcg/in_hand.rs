@@ -55,6 +55,7 @@ pub(super) struct Charge<'a, L: RawMutex> {
     end: Option<MemcgId>,
     pub(super) memory: u64,
     pub(super) memsw: u64,
+    pub(super) swap: u64,
     kept: u64,
 }
 
@@ -71,6 +72,7 @@ impl<'a, L: RawMutex> Charge<'a, L> {
             end,
             memory: 0,
             memsw: 0,
+            swap: 0,
             kept: 0,
         }
     }
@@ -92,7 +94,7 @@ impl<'a, L: RawMutex> Charge<'a, L> {
             return;
         };
         slot.keep(self.kept);
-        memcgs.uncharge_path(self.id, Some(id), self.memory, self.memsw);
+        memcgs.uncharge_path(self.id, Some(id), self.memory, self.memsw, self.swap);
         self.slot.let_go(self.kept);
         (self.id, self.slot) = (id, slot);
     }
@@ -101,7 +103,7 @@ impl<'a, L: RawMutex> Charge<'a, L> {
 impl<L: RawMutex> Drop for Charge<'_, L> {
     fn drop(&mut self) {
         self.memcgs
-            .uncharge_path(self.id, self.end, self.memory, self.memsw);
+            .uncharge_path(self.id, self.end, self.memory, self.memsw, self.swap);
         self.slot.let_go(self.kept);
     }
 }
@@ -110,11 +112,11 @@ impl<L: RawMutex> Drop for Charge<'_, L> {
 pub(super) enum With<'a, 'p, L: RawMutex> {
     /// Nothing: they are freed, and their charge with them.
     Nothing,
-    /// Pages in memory become records of this cgroup.
-    Out(&'p mut Pages<'a>, MemcgId),
-    /// They are freed, and their charge for memsw is taken in hand.
+    /// Pages in memory become records of the cgroup that is charged for swap.
+    Out(&'p mut Pages<'a>, &'p mut Charge<'a, L>),
+    /// They are freed, and their charge for memsw and swap is taken in hand.
     In(&'p mut Charge<'a, L>),
-    /// What is charged for memsw becomes records of that cgroup again.
+    /// What is charged for memsw and swap becomes records of that cgroup again.
     Back(&'p mut Charge<'a, L>),
 }
 
@@ -173,16 +175,18 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
         };
         match &self.with {
             With::Nothing | With::In(_) => {}
-            With::Out(_, owner) => {
+            With::Out(_, charge) => {
                 let memory = nr;
-                tell(*owner, Stock { memory, ..records });
+                tell(charge.id, Stock { memory, ..records });
             }
             With::Back(charge) => tell(charge.id, records),
         }
         let is_kept = matches!(self.with, With::In(_));
         let mut lost = |(id, nr): (MemcgId, u64)| {
+            let uncharged = if is_kept { 0 } else { nr };
             let lost = Stock {
-                memsw: if is_kept { 0 } else { nr },
+                memsw: uncharged,
+                slots: uncharged,
                 swap: -nr.cast_signed(),
                 ..Stock::default()
             };
@@ -202,19 +206,25 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
         let nr = self.piece.len();
         match &mut self.with {
             With::Nothing => {}
-            With::Out(pages, owner) => {
+            With::Out(pages, charge) => {
                 pages.nr -= nr;
+                charge.swap -= nr;
                 // The owner has them in its stock, and its ancestors have them anyway.
-                self.memcgs.uncharge_path(pages.id, Some(*owner), nr, nr);
+                self.memcgs
+                    .uncharge_path(pages.id, Some(charge.id), nr, nr, 0);
             }
             With::In(charge) => {
                 // The cgroup that is charged is one of theirs, or an ancestor.
                 for (id, nr) in self.piece.owners() {
-                    self.memcgs.uncharge_path(id, Some(charge.id), 0, nr);
+                    self.memcgs.uncharge_path(id, Some(charge.id), 0, nr, nr);
                 }
                 charge.memsw += nr;
+                charge.swap += nr;
             }
-            With::Back(charge) => charge.memsw -= nr,
+            With::Back(charge) => {
+                charge.memsw -= nr;
+                charge.swap -= nr;
+            }
         }
         self.settled = true;
     }
@@ -264,8 +274,9 @@ impl<'a, 'c, L: RawMutex> Moved<'a, 'c, L> {
 
     fn end(&mut self) {
         let memcgs = self.to.memcgs;
-        memcgs.uncharge_path(self.from, self.to.end, 0, self.nr);
+        memcgs.uncharge_path(self.from, self.to.end, 0, self.nr, self.nr);
         self.to.memsw -= self.nr;
+        self.to.swap -= self.nr;
         self.nr = 0;
     }
 }

@@ -29,7 +29,7 @@ impl<L: RawMutex> Memcgs<L> {
             self.take(from, slot, nr, Stock::default(), false, || pages.nr = nr)?;
             let common = self.common_ancestor(from.id(), to.id());
             let mut charge = Charge::none(self, (to.id(), of_to), common);
-            self.charge_path(to.id(), common, nr, nr, || {
+            self.charge_path(to.id(), common, nr, nr, 0, || {
                 (charge.memory, charge.memsw) = (nr, nr);
             })?;
             // Until the lock is held, both are put back; when it is freed, both are done.
@@ -39,7 +39,7 @@ impl<L: RawMutex> Memcgs<L> {
                 ..Stock::default()
             };
             self.put_at(&mut shard, to.id(), moved);
-            self.uncharge_path(from.id(), common, nr, nr);
+            self.uncharge_path(from.id(), common, nr, nr, 0);
             (charge.memory, charge.memsw, pages.nr) = (0, 0, 0);
             drop(shard);
             Ok(())
@@ -122,7 +122,9 @@ impl<L: RawMutex> Memcgs<L> {
         let slot = self.online(to)?;
         let common = self.common_ancestor(from.id(), to.id());
         let mut charge = Charge::none(self, (to.id(), slot), common);
-        self.charge_path(to.id(), common, 0, due, || charge.memsw = due)?;
+        self.charge_path(to.id(), common, 0, due, due, || {
+            (charge.memsw, charge.swap) = (due, due);
+        })?;
         Ok(charge)
     }
 

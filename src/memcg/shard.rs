@@ -46,6 +46,8 @@ pub(super) struct Stock {
     /// Pages that are charged to the counter and not used.
     pub(super) memory: u64,
     pub(super) memsw: u64,
+    /// Records that are charged to the counter and not written.
+    pub(super) slots: u64,
     /// Records that came, less those that went.
     pub(super) swap: i64,
     /// How much more than it needs the next refill may take; see there. A batch at most.
@@ -59,6 +61,7 @@ impl Stock {
         self.used += more.used;
         self.memory += more.memory;
         self.memsw += more.memsw;
+        self.slots += more.slots;
         self.swap += more.swap;
     }
 
@@ -90,6 +93,7 @@ impl Shard {
                 used: 0,
                 memory: 0,
                 memsw: 0,
+                slots: 0,
                 swap: 0,
                 ahead: 0,
                 known: false,

@@ -92,6 +92,8 @@ pub(super) struct Slot {
     /// With what the stocks of the shards hold, and with all descendants.
     pub(super) memory: Counter,
     pub(super) memsw: Counter,
+    /// Records, of all descendants too.
+    pub(super) swapped: Counter,
     /// Pages in memory that are charged to this very cgroup, as far as no shard has them.
     used: AtomicU64,
     /// A bit for each shard: 1 where its stock of this cgroup has pages of `used`, and perhaps where it has
@@ -121,6 +123,7 @@ impl Slot {
             depth: AtomicU32::new(0),
             memory: Counter::new(),
             memsw: Counter::new(),
+            swapped: Counter::new(),
             used: AtomicU64::new(0),
             holders: AtomicU32::new(0),
             swap: AtomicU64::new(0),
@@ -179,6 +182,7 @@ impl Slot {
         self.depth.store(depth, Ordering::Relaxed);
         self.memory.set_limit(u64::MAX);
         self.memsw.set_limit(u64::MAX);
+        self.swapped.set_limit(u64::MAX);
         let generation = (self.state.load(Ordering::Relaxed) >> 2) + 1;
         let memcg = Memcg::new(id, generation);
         self.state

@@ -5,18 +5,17 @@ use lock_api::RawMutex;
 use super::Memcgs;
 use super::error::MemcgError;
 use super::handle::Memcg;
-use super::in_hand::{Pages, Unsettled, With};
+use super::in_hand::{Charge, Pages, Unsettled, With};
 use super::shard::Stock;
 use super::slot::{Slot, State};
 use crate::entry::{Run, SwapEntry};
 use crate::error::EntryError;
-use crate::id::MemcgId;
 use crate::runs::Joined;
 use crate::span::{Piece, Span};
 
 impl<L: RawMutex> Memcgs<L> {
     /// Swaps `nr` pages of the cgroup out to as many slots from `start` on: memory is uncharged, memsw
-    /// stays, the swap statistic grows, the records are written.
+    /// stays, swap is charged, the records are written. Only a limit of swap can refuse; then the pages stay in memory.
     ///
     /// Gives the cgroup that owns the records: `memcg`, or where that is offline, its first ancestor that is
     /// online, to which the charge moves; so a dying cgroup gets no new records, as in the kernel. A slot
@@ -34,6 +33,7 @@ impl<L: RawMutex> Memcgs<L> {
     /// # Errors
     ///
     /// [`NotCharged`](MemcgError::NotCharged) where the cgroup itself has fewer pages in memory;
+    /// [`OverLimit`](MemcgError::OverLimit) of [`Swap`](super::Resource::Swap), of the owner or an ancestor of it;
     /// [`Occupied`](MemcgError::Occupied); [`Entry`](MemcgError::Entry) where the range is not in a swapfile
     /// that is on; [`Gone`](MemcgError::Gone). Then nothing has changed, but in one case: where another thread turns
     /// the swapfile off between two regions, the slots below the offset in the error have gone with the swapfile, as if
@@ -49,18 +49,24 @@ impl<L: RawMutex> Memcgs<L> {
         }
         if span.is_in_one_region() {
             return self.section_while_live(memcg, |slot| {
+                let mut charge = self.charge_slots(memcg, nr)?;
                 let mut pages = self.take_pages(memcg, slot, nr, &span)?;
-                self.write(span, memcg, &mut pages)
+                self.write(span, memcg, &mut pages, &mut charge)
             });
         }
-        let mut pages = self.section_while_live(memcg, |slot| {
+        // What is kept of the cgroup keeps its ancestors as well, one of which may be charged for the records.
+        let (mut pages, mut charge) = self.section_while_live(memcg, |slot| {
+            let charge = self.charge_slots(memcg, nr)?;
             let mut pages = self.take_pages(memcg, slot, nr, &span)?;
             pages.keep();
-            Ok(pages)
+            Ok((pages, charge))
         })?;
         let mut owner = memcg;
         while let Some(region) = span.take_region() {
-            owner = self.section_while_live(memcg, |_| self.write(region, memcg, &mut pages))?;
+            owner = self.section_while_live(memcg, |_| {
+                charge.rise();
+                self.write(region, memcg, &mut pages, &mut charge)
+            })?;
         }
         Ok(owner)
     }
@@ -157,25 +163,34 @@ impl<L: RawMutex> Memcgs<L> {
         mut span: Span<'_, L>,
         memcg: Memcg,
         pages: &mut Pages<'a>,
+        charge: &mut Charge<'a, L>,
     ) -> Result<Memcg, MemcgError> {
         if self.is_stopping(&span) {
             return Err(span.off().into());
         }
-        let (id, owner) = self.online_from(memcg)?;
+        let id = charge.id;
+        let owner = self.slots.get(id).and_then(|slot| slot.memcg(id));
         let (ty, backend) = (span.swap_type(), self.records.backend());
         let mut piece = Piece::new();
         while !span.is_empty() {
-            let unsettled = Unsettled::new(self, ty, &mut piece, With::Out(&mut *pages, id));
+            let unsettled =
+                Unsettled::new(self, ty, &mut piece, With::Out(&mut *pages, &mut *charge));
             span.set(backend, id.get(), unsettled.piece)?;
             unsettled.settle();
         }
-        Ok(owner)
+        owner.ok_or(MemcgError::Gone { memcg })
     }
 
-    /// The cgroup itself if it is online, or its first ancestor that is.
-    fn online_from(&self, memcg: Memcg) -> Result<(MemcgId, Memcg), MemcgError> {
-        let online = |(id, slot): (MemcgId, &Slot)| Some((id, slot.online(id)?));
-        let found = self.slots.up(memcg.id()).find_map(online);
-        found.ok_or(MemcgError::Gone { memcg })
+    /// Charges swap for so many records to the cgroup itself if it is online, or to its first ancestor that is, and so to
+    /// who will own them. In a section in which it is there.
+    fn charge_slots(&self, memcg: Memcg, nr: u64) -> Result<Charge<'_, L>, MemcgError> {
+        loop {
+            let owner = self.online_up(memcg.id());
+            let owner = owner.ok_or(MemcgError::Gone { memcg })?;
+            // It may go offline in between.
+            if let Some(charge) = self.charge_part(owner, 0, nr)? {
+                return Ok(charge);
+            }
+        }
     }
 }

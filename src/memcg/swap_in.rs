@@ -118,7 +118,7 @@ impl<L: RawMutex> Memcgs<L> {
     ) -> Result<Option<Memcg>, MemcgError> {
         if span.is_in_one_region() {
             let _section = self.grace.section();
-            let Some(mut charge) = self.charge_memory(payer, nr)? else {
+            let Some(mut charge) = self.charge_part(payer, nr, 0)? else {
                 return Ok(None);
             };
             let mut rest = span;
@@ -130,7 +130,7 @@ impl<L: RawMutex> Memcgs<L> {
         }
         let mut charge = {
             let _section = self.grace.section();
-            let Some(mut charge) = self.charge_memory(payer, nr)? else {
+            let Some(mut charge) = self.charge_part(payer, nr, 0)? else {
                 return Ok(None);
             };
             charge.keep();
@@ -153,9 +153,14 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(self.arrive(&mut charge))
     }
 
-    /// Memory alone, for pages whose memsw comes from their records. `None` where the cgroup is not online. In a
-    /// section.
-    fn charge_memory(&self, payer: Memcg, nr: u64) -> Result<Option<Charge<'_, L>>, MemcgError> {
+    /// Charges memory alone, for pages whose memsw comes from their records, or swap alone, for records whose memsw comes
+    /// from their pages. `None` where the cgroup is not online. In a section.
+    pub(super) fn charge_part(
+        &self,
+        payer: Memcg,
+        memory: u64,
+        swap: u64,
+    ) -> Result<Option<Charge<'_, L>>, MemcgError> {
         let Ok(slot) = self.online(payer) else {
             return Ok(None);
         };
@@ -168,15 +173,18 @@ impl<L: RawMutex> Memcgs<L> {
                 return Ok(None);
             }
             let stock = shard.stock(id, |id, stock| self.settle(id, stock));
-            if stock.memory >= nr || self.refill(id, stock, nr, 0) {
-                stock.memory -= nr;
-                charge.memory = nr;
+            if stock.memory >= memory && stock.slots >= swap
+                || self.refill(id, stock, memory, 0, swap)
+            {
+                stock.memory -= memory;
+                stock.slots -= swap;
+                (charge.memory, charge.swap) = (memory, swap);
             }
         }
-        if charge.memory < nr {
+        if (charge.memory, charge.swap) != (memory, swap) {
             let mut all = self.shards.all();
-            self.charge_path_exactly(&mut all, id, None, nr, 0)?;
-            charge.memory = nr;
+            self.charge_path_exactly(&mut all, id, None, memory, 0, swap)?;
+            (charge.memory, charge.swap) = (memory, swap);
             drop(all);
         }
         Ok(Some(charge))
@@ -246,16 +254,17 @@ impl<L: RawMutex> Memcgs<L> {
         let mut shard = self.shards.here();
         let pages = Stock {
             used: charge.memory,
+            slots: charge.swap,
             ..Stock::default()
         };
         self.put_at(&mut shard, charge.id, pages);
-        (charge.memory, charge.memsw) = (0, 0);
+        (charge.memory, charge.memsw, charge.swap) = (0, 0, 0);
         drop(shard);
         Some(memcg)
     }
 
     /// The cgroup of this id if it is online, or its first ancestor that is. In a section in which it was there.
-    fn online_up(&self, id: MemcgId) -> Option<Memcg> {
+    pub(super) fn online_up(&self, id: MemcgId) -> Option<Memcg> {
         let mut up = self.slots.up(id);
         up.find_map(|(id, slot)| slot.online(id))
     }

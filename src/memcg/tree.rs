@@ -13,7 +13,7 @@ use crate::table::SwapRecords;
 
 /// What is charged to a cgroup, in pages, at one moment.
 ///
-/// Fields may come. With feature `serde`, all of these but the limits must be there on the way in.
+/// Fields may come. With feature `serde`, all of these but `swap_total` and the limits must be there on the way in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -26,10 +26,15 @@ pub struct Usage {
     pub own: u64,
     /// The cgroup's own records: the swap statistic.
     pub swap: u64,
+    /// Records, with those of all descendants: what a limit of [`Resource::Swap`] is for.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub swap_total: u64,
     /// The most that `memory` may be; `None` where there is no limit.
     pub memory_limit: Option<u64>,
     /// The most that `memsw` may be; `None` where there is no limit.
     pub memsw_limit: Option<u64>,
+    /// The most that `swap_total` may be; `None` where there is no limit.
+    pub swap_limit: Option<u64>,
     /// Whether the cgroup is online.
     pub online: bool,
     /// How many children it has that were not freed.
@@ -68,7 +73,7 @@ impl<L: RawMutex> Memcgs<L> {
                 }
                 slot.add_swap(run.len.cast_signed());
                 // Without limits, all of it is within them; and nobody else is at work.
-                memcgs.try_charge_path(run.id, None, 0, run.len)?;
+                memcgs.try_charge_path(run.id, None, 0, run.len, run.len)?;
                 of_type += run.len.cast_signed();
             }
             memcgs.shards.here().add_records(ty, of_type);
@@ -172,6 +177,7 @@ impl<L: RawMutex> Memcgs<L> {
         let id = memcg.id();
         let all = self.shards.all();
         let (mut memory, mut memsw) = (slot.memory.usage(), slot.memsw.usage());
+        let mut swap_total = slot.swapped.usage();
         let (mut own, mut swap) = (slot.used(), slot.swap());
         for (of, stock) in all.iter().flat_map(|shard| shard.stocks()) {
             if of == id {
@@ -182,6 +188,7 @@ impl<L: RawMutex> Memcgs<L> {
             if self.slots.up(of).any(|(at, _)| at == id) {
                 memory -= stock.memory;
                 memsw -= stock.memsw;
+                swap_total -= stock.slots;
             }
         }
         drop(all);
@@ -192,8 +199,10 @@ impl<L: RawMutex> Memcgs<L> {
             own,
             // A record may be freed before its move is counted.
             swap: u64::try_from(swap).unwrap_or(0),
+            swap_total,
             memory_limit: limit(slot.memory.limit()),
             memsw_limit: limit(slot.memsw.limit()),
+            swap_limit: limit(slot.swapped.limit()),
             online: slot.state() == State::Online,
             children: slot.children().any,
         })
@@ -201,11 +210,14 @@ impl<L: RawMutex> Memcgs<L> {
 
     /// Sets the most that may be charged to the cgroup and its descendants, in pages; `None` for no limit.
     ///
-    /// The two limits are independent of each other: whichever is reached first refuses.
+    /// Whichever limit is reached first refuses. The limit of memory is never above that of memsw, as in the kernel,
+    /// and no limit is the highest one. So raise memsw first, then memory; lower memory first, then memsw.
+    /// Swap alone ([`Resource::Swap`], `memory.swap.max` of version 2) has a limit that is independent of these.
     ///
     /// # Errors
     ///
-    /// [`LimitBelowUsage`](MemcgError::LimitBelowUsage); [`Gone`](MemcgError::Gone).
+    /// [`IsRoot`](MemcgError::IsRoot): the root has no limits; [`LimitOrder`](MemcgError::LimitOrder) where memsw would be
+    /// below memory; [`LimitBelowUsage`](MemcgError::LimitBelowUsage); [`Gone`](MemcgError::Gone).
     pub fn set_limit(
         &self,
         memcg: Memcg,
@@ -217,8 +229,21 @@ impl<L: RawMutex> Memcgs<L> {
         let counter = match resource {
             Resource::Memory => &slot.memory,
             Resource::Memsw => &slot.memsw,
+            Resource::Swap => &slot.swapped,
         };
         let limit = limit.unwrap_or(u64::MAX);
+        if slot.parent().is_none() {
+            return Err(MemcgError::IsRoot);
+        }
+        let (memory, memsw) = match resource {
+            Resource::Memory => (limit, slot.memsw.limit()),
+            Resource::Memsw => (slot.memory.limit(), limit),
+            Resource::Swap => (0, u64::MAX),
+        };
+        if memory > memsw {
+            let id = memcg.id();
+            return Err(MemcgError::LimitOrder { id, memory, memsw });
+        }
         let mut all = self.shards.all();
         for shard in &mut all {
             self.settle_below(shard, memcg.id());

@@ -58,14 +58,15 @@ impl<L: RawMutex> Memcgs<L> {
             }
             self.settle_all(&mut shard, None);
         }
-        // Of the children: memory, memsw, how many, how many online.
-        let mut below = BTreeMap::<MemcgId, (u64, u64, u32, u32)>::new();
+        // Of the children: memory, memsw and swap, how many, how many online.
+        let mut below = BTreeMap::<MemcgId, ([u64; 3], u32, u32)>::new();
         for memcg in self.iter() {
             let slot = self.slots.get(memcg.id());
             if let Some((slot, parent)) = slot.and_then(|slot| Some((slot, slot.parent()?))) {
-                let (memory, memsw, any, online) = below.entry(parent).or_default();
+                let ([memory, memsw, swapped], any, online) = below.entry(parent).or_default();
                 *memory += slot.memory.usage();
                 *memsw += slot.memsw.usage();
+                *swapped += slot.swapped.usage();
                 *any += 1;
                 *online += u32::from(slot.state() == State::Online);
             }
@@ -73,7 +74,8 @@ impl<L: RawMutex> Memcgs<L> {
         let named = records.keys().chain(below.keys()).copied();
         for id in self.slots.ids().chain(named) {
             let recorded = records.get(&id).copied().unwrap_or_default();
-            let (memory, memsw, any, online) = below.get(&id).copied().unwrap_or_default();
+            let ([memory, memsw, swapped], any, online) =
+                below.get(&id).copied().unwrap_or_default();
             let slot = self.slots.get(id);
             let Some(slot) = slot.filter(|slot| slot.state() != State::Free) else {
                 if (recorded, any) != (0, 0) {
@@ -91,10 +93,13 @@ impl<L: RawMutex> Memcgs<L> {
                 recorded,
                 memory + slot.used(),
                 memsw + slot.used() + recorded.unsigned_abs(),
+                swapped + recorded.unsigned_abs(),
             );
-            if (swap, slot.memory.usage(), slot.memsw.usage()) != expected {
+            let counters = [&slot.memory, &slot.memsw, &slot.swapped];
+            let [memory, memsw, swapped] = counters.map(super::slot::Counter::usage);
+            if (swap, memory, memsw, swapped) != expected {
                 return Err(format!(
-                    "cgroup {id}: swap, memory and memsw should be {expected:?} by the table and the \
+                    "cgroup {id}: swap, memory, memsw and all records should be {expected:?} by the table and the \
                      children: {slot:?}"
                 ));
             }
@@ -142,7 +147,7 @@ mod tests {
             let slot = memcgs.slots.get(memcg.id()).unwrap();
             let wrong = |memcg: Memcg| format!("cgroup {}: swap, memory", memcg.id());
             // A counter disagrees with the one above it first.
-            for counter in [&slot.memory, &slot.memsw] {
+            for counter in [&slot.memory, &slot.memsw, &slot.swapped] {
                 counter.try_charge(1).unwrap();
                 found(&memcgs, &wrong(above));
                 counter.uncharge(1);

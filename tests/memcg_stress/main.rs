@@ -46,8 +46,12 @@ fn live(seed: u64, swapoffs: bool) {
         let parent = first[rng.usize(..first.len())];
         let child = memcgs.create(parent).unwrap();
         if rng.u8(..10) == 0 {
-            let resource = [Resource::Memory, Resource::Memsw][rng.usize(..2)];
-            memcgs.set_limit(child, resource, Some(100)).unwrap();
+            // Memory is limited first, as memsw is never below it.
+            for resource in [Resource::Memory, Resource::Memsw, Resource::Swap] {
+                if resource == Resource::Memory || rng.bool() {
+                    memcgs.set_limit(child, resource, Some(100)).unwrap();
+                }
+            }
         }
         oracle.replay(&Event::Created { child, parent });
         first.push(child);

@@ -186,31 +186,39 @@ impl Oracle {
             "records that swapoffs dropped or that came in"
         );
 
-        let mut sums = BTreeMap::<Memcg, (i64, i64, u32)>::new();
+        let mut sums = BTreeMap::<Memcg, (i64, i64, i64, u32)>::new();
         for (&memcg, cgroup) in &self.cgroups {
             assert!(
                 !cgroup.gone || (cgroup.own, cgroup.swap) == (0, 0),
                 "{memcg}: {cgroup:?}"
             );
             for ancestor in self.up(memcg) {
-                let (memory, memsw, _) = sums.entry(ancestor).or_default();
+                let (memory, memsw, records, _) = sums.entry(ancestor).or_default();
                 *memory += cgroup.own;
                 *memsw += cgroup.own + cgroup.swap;
+                *records += cgroup.swap;
             }
             if let Some(parent) = cgroup.parent
                 && !cgroup.gone
             {
-                sums.entry(parent).or_default().2 += 1;
+                sums.entry(parent).or_default().3 += 1;
             }
         }
         for (&memcg, cgroup) in &self.cgroups {
             let usage = memcgs.usage(memcg);
             assert_eq!(usage.is_err(), cgroup.gone, "{memcg}: {usage:?}");
             let Ok(usage) = usage else { continue };
-            let has = [usage.memory, usage.memsw, usage.own, usage.swap];
+            let has = [
+                usage.memory,
+                usage.memsw,
+                usage.swap_total,
+                usage.own,
+                usage.swap,
+            ];
             let has = has.map(|pages| i64::try_from(pages).unwrap());
-            let (memory, memsw, children) = sums[&memcg];
-            assert_eq!(has, [memory, memsw, cgroup.own, cgroup.swap], "{memcg}");
+            let (memory, memsw, records, children) = sums[&memcg];
+            let expected = [memory, memsw, records, cgroup.own, cgroup.swap];
+            assert_eq!(has, expected, "{memcg}");
             assert_eq!(usage.children, children, "{memcg}");
         }
         assert_eq!(

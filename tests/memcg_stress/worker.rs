@@ -135,7 +135,7 @@ impl Worker {
                 let owners = (0..nr).map(|_| owner).collect();
                 self.swapped.push(Swapped { start, owners });
             }
-            Err(MemcgError::Entry(EntryError::TypeOff { .. })) => {
+            Err(MemcgError::Entry(EntryError::TypeOff { .. }) | MemcgError::OverLimit { .. }) => {
                 self.resident.push((memcg, nr));
                 self.free.push(start);
             }

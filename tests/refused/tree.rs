@@ -110,6 +110,11 @@ pub const OPERATIONS: &[Operation<Tree>] = &[
     does_without("Memcgs::set_limit", |t| {
         Ok(t.memcgs.set_limit(t.a, Resource::Memory, Some(10_000))?)
     }),
+    does_without("Memcgs::swap_out under a limit of swap", |t| {
+        t.memcgs.set_limit(t.parent, Resource::Swap, Some(365))?;
+        assert!(t.memcgs.swap_out(t.a, entry(300), 64).is_err());
+        Ok(t.memcgs.swap_out(t.a, entry(300), 1).map(drop)?)
+    }),
     does_without("Memcgs, what is read", |t| {
         t.memcgs.usage(t.a)?;
         assert_eq!(t.memcgs.parent(t.a)?, Some(t.parent));

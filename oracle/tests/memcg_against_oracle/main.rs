@@ -7,7 +7,7 @@ mod oracle;
 use oracle::{Expected, Oracle, State};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource};
+use swap_records::memcg::{Memcg, MemcgError, Memcgs};
 use swap_records::{REGION_ENTRIES, SwapType};
 
 /// Slots on both sides of the border of two regions, and the last one.
@@ -27,7 +27,7 @@ enum Op {
     MoveSwap(u64, u64, usize, usize),
     Offline(usize, bool),
     Free(usize),
-    SetLimit(usize, bool, Option<u64>),
+    SetLimit(usize, usize, Option<u64>),
     Swapoff,
     Swapon,
 }
@@ -51,8 +51,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|((slot, nr), from, to)| Op::MoveSwap(slot, nr, from, to)),
         4 => (cgroup(), any::<bool>()).prop_map(|(at, all)| Op::Offline(at, all)),
         4 => cgroup().prop_map(Op::Free),
-        2 => (cgroup(), any::<bool>(), proptest::option::of(0_u64..20))
-            .prop_map(|(at, memsw, limit)| Op::SetLimit(at, memsw, limit)),
+        4 => (cgroup(), 0_usize..3, proptest::option::of(0_u64..20))
+            .prop_map(|(at, which, limit)| Op::SetLimit(at, which, limit)),
         1 => Just(Op::Swapoff),
         2 => Just(Op::Swapon),
     ]
@@ -105,7 +105,7 @@ impl Both {
                         parent: Some(parent),
                         state: State::Online,
                         own: 0,
-                        limits: [None; 2],
+                        limits: [None; 3],
                     });
                 }
                 same(created.map(|memcg| memcg.id().get()), expected);
@@ -177,11 +177,11 @@ impl Both {
                 let ours = self.memcgs.css_free(handle(self, at));
                 same(ours.map(|done| done.moved), self.oracle.css_free(at));
             }
-            Op::SetLimit(at, memsw, limit) => {
+            Op::SetLimit(at, which_resource, limit) => {
                 let at = which(at);
-                let resource = [Resource::Memory, Resource::Memsw][usize::from(memsw)];
+                let resource = oracle::RESOURCES[which_resource];
                 let ours = self.memcgs.set_limit(handle(self, at), resource, limit);
-                same(ours, self.oracle.set_limit(at, memsw.into(), limit));
+                same(ours, self.oracle.set_limit(at, which_resource, limit));
             }
             Op::Swapoff => {
                 let dropped = self.memcgs.swapoff(self.oracle.ty);
@@ -208,13 +208,14 @@ impl Both {
             }
             let usage = usage.unwrap();
             assert_eq!(
-                [usage.memory, usage.memsw],
+                [usage.memory, usage.memsw, usage.swap_total],
                 oracle.usage(at),
                 "{}",
                 cgroup.memcg
             );
             assert_eq!((usage.own, usage.swap), (cgroup.own, oracle.swap(at)));
-            assert_eq!([usage.memory_limit, usage.memsw_limit], cgroup.limits);
+            let limits = [usage.memory_limit, usage.memsw_limit, usage.swap_limit];
+            assert_eq!(limits, cgroup.limits);
             assert_eq!(usage.online, cgroup.state == State::Online);
             assert_eq!(usage.children as usize, oracle.children(at).count());
         }

@@ -19,8 +19,8 @@ pub(crate) struct Cgroup {
     pub(crate) parent: Option<usize>,
     pub(crate) state: State,
     pub(crate) own: u64,
-    /// Of memory and of memsw.
-    pub(crate) limits: [Option<u64>; 2],
+    /// Of memory, of memsw, and of swap.
+    pub(crate) limits: [Option<u64>; 3],
 }
 
 /// What the operation must give, where there is no reason to refuse it.
@@ -36,7 +36,7 @@ pub(crate) struct Oracle {
     pub(crate) pages: Option<u64>,
 }
 
-const RESOURCES: [Resource; 2] = [Resource::Memory, Resource::Memsw];
+pub(crate) const RESOURCES: [Resource; 3] = [Resource::Memory, Resource::Memsw, Resource::Swap];
 
 impl Oracle {
     pub(crate) fn new(root: Memcg, ty: SwapType) -> Self {
@@ -45,7 +45,7 @@ impl Oracle {
             parent: None,
             state: State::Online,
             own: 0,
-            limits: [None; 2],
+            limits: [None; 3],
         };
         Self {
             cgroups: vec![root],
@@ -72,12 +72,13 @@ impl Oracle {
         self.records.values().filter(|&&owner| owner == of).count() as u64
     }
 
-    /// Memory and memsw, with all descendants.
-    pub(crate) fn usage(&self, of: usize) -> [u64; 2] {
+    /// Memory, memsw and records, with all descendants.
+    pub(crate) fn usage(&self, of: usize) -> [u64; 3] {
         let below = self.there().filter(|&at| self.path(at).any(|up| up == of));
-        below.fold([0; 2], |[memory, memsw], at| {
+        below.fold([0; 3], |[memory, memsw, records], at| {
             let own = self.cgroups[at].own;
-            [memory + own, memsw + own + self.swap(at)]
+            let swap = self.swap(at);
+            [memory + own, memsw + own + swap, records + swap]
         })
     }
 
@@ -110,10 +111,10 @@ impl Oracle {
     }
 
     /// The limits that so much more for the path, up to below `end`, would exceed.
-    fn over(&self, at: usize, end: Option<usize>, more: [u64; 2], reasons: &mut Vec<MemcgError>) {
+    fn over(&self, at: usize, end: Option<usize>, more: [u64; 3], reasons: &mut Vec<MemcgError>) {
         for up in self.path(at).take_while(|&up| Some(up) != end) {
             let usage = self.usage(up);
-            for which in 0..2 {
+            for which in 0..3 {
                 let (nr, usage) = (more[which], usage[which]);
                 let limit = self.cgroups[up].limits[which];
                 if let Some(limit) = limit.filter(|&limit| nr > 0 && usage + nr > limit) {
@@ -192,7 +193,7 @@ impl Oracle {
     pub(crate) fn charge(&mut self, at: usize, nr: u64) -> Expected<()> {
         let mut no = Vec::new();
         self.not_online(at, &mut no);
-        self.over(at, None, [nr; 2], &mut no);
+        self.over(at, None, [nr, nr, 0], &mut no);
         give((), no).inspect(|()| self.cgroups[at].own += nr)
     }
 
@@ -208,7 +209,7 @@ impl Oracle {
         self.gone(from, &mut no);
         self.not_online(to, &mut no);
         self.not_charged(from, nr, &mut no);
-        self.over(to, self.common(from, to), [nr; 2], &mut no);
+        self.over(to, self.common(from, to), [nr, nr, 0], &mut no);
         give((), no).inspect(|()| {
             self.cgroups[from].own -= nr;
             self.cgroups[to].own += nr;
@@ -228,6 +229,9 @@ impl Oracle {
             });
         }
         let owner = self.first_online(at);
+        if self.cgroups[at].state != State::Gone {
+            self.over(owner, None, [0, 0, nr], &mut no);
+        }
         give(owner, no).inspect(|_| {
             self.cgroups[at].own -= nr;
             self.records
@@ -259,7 +263,7 @@ impl Oracle {
         }
         if let Some(charged) = payer {
             let memsw = if cached { nr } else { 0 };
-            self.over(charged, None, [nr, memsw], &mut no);
+            self.over(charged, None, [nr, memsw, 0], &mut no);
         }
         give(payer.unwrap_or(0), no).inspect(|&charged| {
             self.cgroups[charged].own += nr;
@@ -294,7 +298,7 @@ impl Oracle {
         let due = slots
             .filter(|&(_, &owner)| owner == from && from != to)
             .count() as u64;
-        self.over(to, self.common(from, to), [0, due], &mut no);
+        self.over(to, self.common(from, to), [0, due, due], &mut no);
         give(due, no).inspect(|_| {
             for (_, owner) in self.records.range_mut(offset..offset + nr) {
                 if *owner == from {
@@ -367,6 +371,16 @@ impl Oracle {
     ) -> Expected<()> {
         let mut no = Vec::new();
         self.gone(at, &mut no);
+        if at == 0 {
+            no.push(MemcgError::IsRoot);
+        }
+        let mut after = self.cgroups[at].limits;
+        after[which] = limit;
+        let [memory, memsw] = [after[0], after[1]].map(|limit| limit.unwrap_or(u64::MAX));
+        if memory > memsw {
+            let id = self.cgroups[at].memcg.id();
+            no.push(MemcgError::LimitOrder { id, memory, memsw });
+        }
         let usage = self.usage(at)[which];
         if let Some(limit) = limit.filter(|&limit| usage > limit) {
             no.push(MemcgError::LimitBelowUsage {
