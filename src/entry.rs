@@ -6,6 +6,7 @@ use core::iter::FusedIterator;
 use core::ops::Range;
 
 use crate::id::MemcgId;
+use crate::parse::pad;
 
 /// How many swap types there are: 32, the kernel's `MAX_SWAPFILES` (`include/linux/swap.h` keeps
 /// five bits for the type, and so does `/proc/PID/pagemap`).
@@ -236,7 +237,7 @@ impl fmt::Debug for SwapEntry {
 /// Writes the type and the offset, as in `2:4096`.
 impl fmt::Display for SwapEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.swap_type(), self.offset())
+        pad(f, format_args!("{}:{}", self.swap_type(), self.offset()))
     }
 }
 
@@ -268,7 +269,10 @@ pub struct Run {
 /// Writes the first slot, the length and the owner, as in `3:4711+16 of 7`.
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}+{} of {}", self.start, self.len, self.id)
+        pad(
+            f,
+            format_args!("{}+{} of {}", self.start, self.len, self.id),
+        )
     }
 }
 

@@ -8,6 +8,34 @@ use crate::entry::{SwapEntry, SwapType};
 use crate::id::MemcgId;
 use crate::scan::Backend;
 
+/// Writes a short text as `f` asks for: padded to a width, and aligned, as a number or a name is.
+pub(crate) fn pad(f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
+    /// What `Run` writes at most: `31:`, two numbers of 20 digits, and an id.
+    const MOST: usize = 64;
+
+    struct Text {
+        bytes: [u8; MOST],
+        len: usize,
+    }
+
+    impl fmt::Write for Text {
+        fn write_str(&mut self, more: &str) -> fmt::Result {
+            let free = self.bytes[self.len..].get_mut(..more.len());
+            free.ok_or(fmt::Error)?.copy_from_slice(more.as_bytes());
+            self.len += more.len();
+            Ok(())
+        }
+    }
+
+    let mut whole = Text {
+        bytes: [0; MOST],
+        len: 0,
+    };
+    fmt::write(&mut whole, text)?;
+    let whole = core::str::from_utf8(&whole.bytes[..whole.len]);
+    f.pad(whole.map_err(|_| fmt::Error)?)
+}
+
 /// Why a text is no [`SwapType`], [`MemcgId`], [`SwapEntry`] or [`Backend`].
 ///
 /// Each of them reads what its `Display` writes, and no sign, space or separator beside it. Numbers are

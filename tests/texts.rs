@@ -214,3 +214,26 @@ fn a_lock_begins_free() {
     let mutex = lock_api::Mutex::from_raw(lock, 5);
     assert_eq!(*mutex.lock(), 5);
 }
+
+#[test]
+fn texts_of_several_numbers_are_padded_as_one() {
+    let start = SwapEntry::new(SwapType::new(3).unwrap(), 4711).unwrap();
+    assert_eq!(
+        format!("[{start:>8}] [{start:<8}]"),
+        "[  3:4711] [3:4711  ]"
+    );
+    let (len, id) = (16, MemcgId::new(7).unwrap());
+    let run = Run { start, len, id };
+    assert_eq!(format!("[{run:^16}]"), "[ 3:4711+16 of 7 ]");
+    let last = SwapEntry::new(SwapType::new(31).unwrap(), SwapEntry::MAX_OFFSET).unwrap();
+    let (len, id) = (u64::MAX, MemcgId::MAX);
+    let longest = Run {
+        start: last,
+        len,
+        id,
+    };
+    assert_eq!(
+        longest.to_string(),
+        "31:1125899906842623+18446744073709551615 of 65535"
+    );
+}
