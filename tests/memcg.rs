@@ -573,7 +573,7 @@ fn a_tree_is_made_over_a_table<L: RawMutex>() {
     records.record_range(entry(5), 10, id(300)).unwrap();
     records.record(entry(7), id(1)).unwrap();
     records.record(entry(REGION), id(2)).unwrap();
-    let memcgs = Memcgs::with_records(records).unwrap();
+    let memcgs = Memcgs::with_records(records, []).unwrap();
     memcgs.validate().unwrap();
     let ids: Vec<_> = memcgs.iter().map(|memcg| memcg.id().get()).collect();
     assert_eq!(ids, [1, 2, 300]);

@@ -185,7 +185,7 @@ fn a_page_that_another_thread_charged_is_uncharged_with_two_locks() {
     assert!(most <= 2.0, "{most} locks per call");
 }
 
-/// Two for the page, one of the region, and one for the statistics. (Two of the region, when its first record
+/// Two for the page, one for the charge of swap, one of the region, and one for the statistics. (Two of the region, when its first record
 /// comes.)
 #[test]
 fn a_page_that_another_thread_charged_is_swapped_out_with_five_locks() {
@@ -194,7 +194,7 @@ fn a_page_that_another_thread_charged_is_swapped_out_with_five_locks() {
         memcgs.swap_out(child, start, nr).unwrap();
         uncounted(|| memcgs.free_swap(start, nr).unwrap());
     });
-    assert!(most <= 4.5, "{most} locks per call");
+    assert!(most <= 5.5, "{most} locks per call");
 }
 
 /// Two for the page, one for the charge and one for whose it is.

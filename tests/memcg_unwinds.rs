@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use hooked::{Event, Hooked, at};
 use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource};
-use swap_records::{REGION_ENTRIES, SwapEntry, SwapType};
+use swap_records::{MemcgId, REGION_ENTRIES, SwapEntry, SwapType};
 
 const TYPE: SwapType = SwapType::new(0).unwrap();
 const REGION: u64 = REGION_ENTRIES as u64;
@@ -255,6 +255,11 @@ fn what_looks_at_a_tree_or_changes_it_can_be_called_again() {
         "create",
         |memcgs, [parent, ..]| memcgs.create(parent),
         Result::is_ok,
+    );
+    at_each_lock(
+        "create_with_id",
+        |memcgs, [parent, ..]| memcgs.create_with_id(parent, MemcgId::new(900).unwrap()),
+        |again| matches!(again, Ok(_) | Err(MemcgError::IdInUse { .. })),
     );
     at_each_lock(
         "usage",

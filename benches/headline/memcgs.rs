@@ -36,7 +36,7 @@ impl Tree {
             .flat_map(|run| (0..run.len).map(move |skip| index(run.start.offset() + skip)))
             .map(entry)
             .collect();
-        let memcgs = Memcgs::with_records(ours.0).map_err(text)?;
+        let memcgs = Memcgs::with_records(ours.0, []).map_err(text)?;
         let parent = memcgs.create(memcgs.root()).map_err(text)?;
         let owner = memcgs.find(id(FEW.0)).ok_or("a map without its few")?;
         Ok(Self {

@@ -79,7 +79,12 @@ fn reports_and_usages_are_written_and_read_again() {
     );
     is(usage, json.clone());
     json["other"] = json!("new");
+    assert_eq!(from_value::<Usage>(json.clone()).unwrap(), usage);
+    // One from before there was a limit of swap.
+    let fields = json.as_object_mut().unwrap();
+    assert!(fields.remove("swap_total").is_some() && fields.remove("swap_limit").is_some());
     assert_eq!(from_value::<Usage>(json).unwrap(), usage);
+    is(Resource::Swap, json!("swap"));
 }
 
 #[test]

@@ -42,6 +42,18 @@ pub enum MemcgError {
     },
     /// All 65,535 ids are in use (the kernel's `ENOSPC`).
     NoId,
+    /// The id that was asked for is in use.
+    IdInUse {
+        /// The id.
+        id: MemcgId,
+    },
+    /// A cgroup comes before its parent, or has one that there is not.
+    UnknownParent {
+        /// The cgroup.
+        id: MemcgId,
+        /// The parent that was asked for.
+        parent: MemcgId,
+    },
     /// No memory for the counters of one more cgroup.
     OutOfMemory {
         /// The bytes that were refused.
@@ -166,6 +178,15 @@ impl fmt::Display for MemcgError {
             Self::OutOfMemory { bytes } => write!(
                 f,
                 "no memory for one more cgroup: {bytes} bytes were refused; free some"
+            ),
+            Self::IdInUse { id } => write!(
+                f,
+                "id {id} is in use: free the cgroup that has it with css_free, or use another"
+            ),
+            Self::UnknownParent { id, parent } => write!(
+                f,
+                "cgroup {id} cannot be made under cgroup {parent}, which is not there: name parents before \
+                 their children"
             ),
             Self::IsRoot => f.write_str(
                 "the root goes neither offline nor away, and has no limits: use a cgroup below it",
@@ -305,6 +326,18 @@ mod tests {
             (
                 MemcgError::OutOfMemory { bytes: 99 },
                 "no memory for one more cgroup: 99 bytes were refused; free some",
+            ),
+            (
+                MemcgError::IdInUse { id },
+                "id 7 is in use: free the cgroup that has it with css_free, or use another",
+            ),
+            (
+                MemcgError::UnknownParent {
+                    id,
+                    parent: MemcgId::MAX,
+                },
+                "cgroup 7 cannot be made under cgroup 65535, which is not there: name parents before their \
+                 children",
             ),
             (
                 MemcgError::IsRoot,

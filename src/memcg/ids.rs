@@ -43,6 +43,12 @@ impl Ids {
         MemcgId::new(u16::try_from(id).ok()?)
     }
 
+    /// Whether this one is.
+    pub(super) fn is_free(&self, id: MemcgId) -> bool {
+        let word = self.words.get(usize::from(id.get()) / 64);
+        word.is_some_and(|word| word >> (id.get() % 64) & 1 != 0)
+    }
+
     /// No longer free. It was.
     pub(super) const fn take(&mut self, id: MemcgId) {
         let (word, bit) = (id.get() as usize / 64, id.get() % 64);

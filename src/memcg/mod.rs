@@ -2,8 +2,8 @@
 //! cgroup that dies.
 //!
 //! [`Memcgs`] owns a [`SwapRecords`] and keeps, for each cgroup, what the kernel keeps: a counter of pages
-//! in memory (*memory*), one of pages in memory and in swap (*memsw*), both with limits and with all
-//! descendants, and the number of its own records (the *swap* statistic). A cgroup that dies hands
+//! in memory (*memory*), one of pages in memory and in swap (*memsw*), and one of records, all with limits and with
+//! all descendants, and the number of its own records (the *swap* statistic). A cgroup that dies hands
 //! its records to its parent ([`css_offline`](Memcgs::css_offline), [`css_free`](Memcgs::css_free)), so no
 //! record pins it, and its id can be used again at once. Its memsw counter tells the hand-over
 //! when to stop.
@@ -107,6 +107,7 @@ mod in_hand;
 mod iter;
 mod moves;
 mod records;
+mod restore;
 mod shard;
 mod slot;
 mod swap;

@@ -49,15 +49,16 @@ impl<L: RawMutex> Memcgs<L> {
         }
         if span.is_in_one_region() {
             return self.section_while_live(memcg, |slot| {
-                let mut charge = self.charge_slots(memcg, nr)?;
+                // In this order: what is charged here and given back could be in the way of others.
                 let mut pages = self.take_pages(memcg, slot, nr, &span)?;
+                let mut charge = self.charge_slots(memcg, nr)?;
                 self.write(span, memcg, &mut pages, &mut charge)
             });
         }
         // What is kept of the cgroup keeps its ancestors as well, one of which may be charged for the records.
         let (mut pages, mut charge) = self.section_while_live(memcg, |slot| {
-            let charge = self.charge_slots(memcg, nr)?;
             let mut pages = self.take_pages(memcg, slot, nr, &span)?;
+            let charge = self.charge_slots(memcg, nr)?;
             pages.keep();
             Ok((pages, charge))
         })?;

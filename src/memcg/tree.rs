@@ -7,9 +7,7 @@ use super::error::{MemcgError, Resource};
 use super::handle::Memcg;
 use super::ids::Ids;
 use super::slot::{Children, Slot, State};
-use crate::entry::SwapType;
 use crate::id::MemcgId;
-use crate::table::SwapRecords;
 
 /// What is charged to a cgroup, in pages, at one moment.
 ///
@@ -50,43 +48,6 @@ impl<L> Memcgs<L> {
 }
 
 impl<L: RawMutex> Memcgs<L> {
-    /// A tree over a table with records, as one that was kept while the cgroups were not: each id that
-    /// has records is a child of the root, online, and charged for them.
-    ///
-    /// Walks over all records.
-    ///
-    /// # Errors
-    ///
-    /// [`OutOfMemory`](MemcgError::OutOfMemory). The table is dropped.
-    pub fn with_records(records: SwapRecords<L>) -> Result<Self, MemcgError> {
-        let memcgs = Self::over(records);
-        let root = memcgs.root().id();
-        for ty in SwapType::all() {
-            let mut of_type = 0;
-            for run in memcgs.records.runs(ty) {
-                let slot = match memcgs.slots.get(run.id) {
-                    Some(slot) => slot,
-                    None => memcgs.allocate(run.id)?,
-                };
-                if slot.state() == State::Free {
-                    memcgs.bring_online(&mut memcgs.tree.lock(), run.id, slot, root);
-                }
-                slot.add_swap(run.len.cast_signed());
-                // Without limits, all of it is within them; and nobody else is at work.
-                memcgs.try_charge_path(run.id, None, 0, run.len, run.len)?;
-                of_type += run.len.cast_signed();
-            }
-            memcgs.shards.here().add_records(ty, of_type);
-        }
-        Ok(memcgs)
-    }
-
-    /// The table, with the records as they are. Cgroups and charges are gone.
-    #[must_use]
-    pub fn into_records(self) -> SwapRecords<L> {
-        self.records
-    }
-
     /// A new cgroup, online, under a parent that is online. It gets the lowest id that is free, and no
     /// limits.
     ///
@@ -106,6 +67,29 @@ impl<L: RawMutex> Memcgs<L> {
                 }
                 id
             };
+            // Not under the lock.
+            self.allocate(id)?;
+        }
+    }
+
+    /// As [`create`](Self::create), with this id: for a tree that is made again as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`IdInUse`](MemcgError::IdInUse) where a cgroup has it, which may be offline or about to be freed; otherwise as of
+    /// [`create`](Self::create).
+    pub fn create_with_id(&self, parent: Memcg, id: MemcgId) -> Result<Memcg, MemcgError> {
+        loop {
+            {
+                let mut ids = self.tree.lock();
+                self.online(parent)?;
+                if !ids.is_free(id) {
+                    return Err(MemcgError::IdInUse { id });
+                }
+                if let Some(slot) = self.slots.get(id) {
+                    return Ok(self.bring_online(&mut ids, id, slot, parent.id()));
+                }
+            }
             // Not under the lock.
             self.allocate(id)?;
         }

@@ -1,7 +1,7 @@
 //! The operations of `Memcgs`.
 
 use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource, Usage};
-use swap_records::{REGION_ENTRIES, Run, SwapEntry, SwapRecords, SwapType};
+use swap_records::{MemcgId, REGION_ENTRIES, Run, SwapEntry, SwapRecords, SwapType};
 
 use crate::subject::{Memory, Operation, Refusal, Subject};
 
@@ -102,6 +102,12 @@ pub const OPERATIONS: &[Operation<Tree>] = &[
         take_back(t);
         Ok(())
     }),
+    takes("Memcgs::create_with_id", |t| {
+        let id = MemcgId::new(1_000).unwrap();
+        t.memcgs.create_with_id(t.parent, id)?;
+        take_back(t);
+        Ok(())
+    }),
     does_without("Memcgs::charge", |t| Ok(t.memcgs.charge(t.a, 5000)?)),
     does_without("Memcgs::uncharge", |t| Ok(t.memcgs.uncharge(t.a, 5)?)),
     does_without("Memcgs::move_account", |t| {
@@ -182,7 +188,11 @@ pub const OPERATIONS: &[Operation<Tree>] = &[
         table
             .swapon(TYPE, PAGES)
             .map(|()| table.record_range(entry(7), 9, t.a.id()))??;
-        Memcgs::with_records(table)?;
+        let root = t.memcgs.root().id();
+        // The second one has a block of its own.
+        let far = MemcgId::new(1_000).unwrap();
+        let shape = [(t.parent.id(), root), (far, t.parent.id())];
+        Memcgs::with_records(table, shape)?;
         Ok(())
     }),
     does_without("Memcgs::into_records", |t| {

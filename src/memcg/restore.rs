@@ -1,0 +1,96 @@
+//! A tree that is made again over a table that was kept.
+
+use lock_api::RawMutex;
+
+use super::Memcgs;
+use super::error::MemcgError;
+use crate::entry::SwapType;
+use crate::id::MemcgId;
+use crate::table::SwapRecords;
+
+impl<L: RawMutex> Memcgs<L> {
+    /// A tree over a table with records, as one that was kept while the cgroups were not. `shape` gives the id of each
+    /// cgroup and that of its parent, parents first. All are online, and charged for their records.
+    ///
+    /// An id that has records and is not in `shape` becomes a child of the root; so does every one, where `shape` is
+    /// empty. Limits, and charges for pages in memory, are for the caller to make again, with
+    /// [`set_limit`](Self::set_limit) and [`charge`](Self::charge). A cgroup that was offline goes offline again with
+    /// [`css_offline`](Self::css_offline).
+    ///
+    /// Walks over all records.
+    ///
+    /// ```
+    /// use swap_records::memcg::{MemcgError, Memcgs};
+    /// # use swap_records::{SwapEntry, SwapType};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let memcgs = Memcgs::new();
+    /// # memcgs.swapon(SwapType::new(0).unwrap(), 100)?;
+    /// # let parent = memcgs.create(memcgs.root())?;
+    /// # let child = memcgs.create(parent)?;
+    /// # memcgs.charge(child, 1)?;
+    /// # memcgs.swap_out(child, SwapEntry::new(SwapType::new(0).unwrap(), 7).unwrap(), 1)?;
+    /// let mut shape = Vec::new();
+    /// for memcg in &memcgs {
+    ///     if let Some(parent) = memcgs.parent(memcg)? {
+    ///         shape.push((memcg.id(), parent.id()));
+    ///     }
+    /// }
+    /// // A child may have a lower id than its parent: parents first.
+    /// let depth = |id| {
+    ///     let up = |&id: &_| shape.iter().find(|of| of.0 == id).map(|of| of.1);
+    ///     std::iter::successors(Some(id), up).count()
+    /// };
+    /// let mut sorted = shape.clone();
+    /// sorted.sort_by_key(|&(id, _)| depth(id));
+    ///
+    /// let again = Memcgs::with_records(memcgs.into_records(), sorted)?;
+    /// let child = again.find(child.id()).unwrap();
+    /// assert_eq!(again.parent(child)?, again.find(parent.id()));
+    /// assert_eq!(again.usage(child)?.swap, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownParent`](MemcgError::UnknownParent) where a parent is not the root and does not come before;
+    /// [`IdInUse`](MemcgError::IdInUse) where an id comes twice; [`IsRoot`](MemcgError::IsRoot) where the root has a
+    /// parent; [`OutOfMemory`](MemcgError::OutOfMemory). The table is dropped.
+    pub fn with_records(
+        records: SwapRecords<L>,
+        shape: impl IntoIterator<Item = (MemcgId, MemcgId)>,
+    ) -> Result<Self, MemcgError> {
+        let memcgs = Self::over(records);
+        for (id, parent) in shape {
+            if id == memcgs.root().id() {
+                return Err(MemcgError::IsRoot);
+            }
+            let of_parent = memcgs.find(parent);
+            let of_parent = of_parent.ok_or(MemcgError::UnknownParent { id, parent })?;
+            memcgs.create_with_id(of_parent, id)?;
+        }
+        for ty in SwapType::all() {
+            let mut of_type = 0;
+            for run in memcgs.records.runs(ty) {
+                if memcgs.find(run.id).is_none() {
+                    memcgs.create_with_id(memcgs.root(), run.id)?;
+                }
+                if let Some(slot) = memcgs.slots.get(run.id) {
+                    slot.add_swap(run.len.cast_signed());
+                }
+                // Without limits, all of it is within them; and nobody else is at work.
+                memcgs.try_charge_path(run.id, None, 0, run.len, run.len)?;
+                of_type += run.len.cast_signed();
+            }
+            memcgs.shards.here().add_records(ty, of_type);
+        }
+        Ok(memcgs)
+    }
+
+    /// The table, with the records as they are. Cgroups and charges are gone.
+    #[must_use]
+    pub fn into_records(self) -> SwapRecords<L> {
+        self.records
+    }
+}
