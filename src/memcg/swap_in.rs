@@ -94,8 +94,14 @@ impl<L: RawMutex> Memcgs<L> {
                 let (Some(owner), Some(charged)) = (owner, payer) else {
                     return Err(MemcgError::NoRecord { entry });
                 };
-                if self.online(charged).is_err() {
-                    // It went offline between two slots: both may be the same one's now.
+                // It went offline, or another thread has moved the slots, since the first was looked at: all may be
+                // the same one's now.
+                let mut first = None;
+                span.first_unlike(|owner| {
+                    first = owner;
+                    false
+                })?;
+                if first.and_then(|id| self.online_up(id)) != Some(charged) {
                     continue 'anew;
                 }
                 let charged = charged.id();
