@@ -177,10 +177,15 @@ fn swap_in_that_gives_the_slot_up_vs_css_free() {
 /// A page comes in while its slot is freed: one of the two has the record.
 #[test]
 fn swap_in_vs_free_swap() {
-    explore("swap_in_vs_free_swap", Some(2), || {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    // No part of the model: how often each of the two had it.
+    static HAD: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
+    explore("swap_in_vs_free_swap", Some(3), || {
         let family = family(0, 1);
         let swap_in = spawn(&family, |family| family.memcgs.swap_in(entry(0), 1));
         let freed = family.memcgs.free_swap(entry(0), 1).unwrap();
+        HAD[usize::from(freed == 1)].fetch_add(1, Ordering::Relaxed);
         let pages = match swap_in.join().unwrap() {
             Ok(charged) => {
                 assert_eq!((charged, freed), (family.dying, 0));
@@ -196,6 +201,8 @@ fn swap_in_vs_free_swap() {
         free(&family.memcgs, family.dying).unwrap();
         family.inherited(0, 0);
     });
+    let had = HAD.each_ref().map(|had| had.load(Ordering::Relaxed));
+    assert!(had.iter().all(|&had| had > 0), "{had:?}");
 }
 
 /// A swap-in or a free that found the id of a dying cgroup is done before another cgroup has the id: that one
