@@ -16,7 +16,8 @@ fuzz_target!(|input: (u64, u8, u64, u16)| {
     }
 
     let swapped = SwapEntry::from_pagemap(bits);
-    assert_eq!(swapped.is_some(), bits >> 62 == 1);
+    // Swapped, not present, and no guard page.
+    assert_eq!(swapped.is_some(), bits >> 62 == 1 && bits >> 58 & 1 == 0);
     if let Some(entry) = swapped {
         assert_eq!(entry.to_bits(), bits & 0x7f_ffff_ffff_ffff);
         unpacked(entry, bits);
@@ -46,7 +47,9 @@ fn unpacked(entry: SwapEntry, bits: u64) {
     assert_eq!(u64::from(ty.get()), bits % 32);
     assert_eq!(offset, bits / 32 % (1 << 50));
     assert_eq!(SwapEntry::new(ty, offset), Some(entry));
-    assert_eq!(entry.to_string(), format!("{}:{offset}", bits % 32));
+    let text = format!("{}:{offset}", bits % 32);
+    assert_eq!(entry.to_string(), text);
+    assert_eq!(text.parse(), Ok(entry));
 }
 
 /// `nr` slots further in the same swapfile, or too far.
