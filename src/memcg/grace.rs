@@ -13,7 +13,7 @@
 //!
 //! One thread at a time is in a grace period, by compare-exchange of `turn`. Any that has begun after a call of
 //! `synchronize` is as good for it as its own, so threads that wait for their turn need not have one each. They
-//! wait with nothing held: whoever holds a lock of the user's type never waits here (design, invariant 5).
+//! wait with nothing held: no thread waits here with a lock of the user's type (design, invariant 5).
 //!
 //! | `turn % 2` | state | who goes on |
 //! | --- | --- | --- |

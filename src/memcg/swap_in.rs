@@ -54,7 +54,7 @@ impl<L: RawMutex> Memcgs<L> {
     /// pages of the swap cache, of which the slot has a copy. Gives the cgroup that is charged.
     ///
     /// It differs from [`swap_in`](Self::swap_in) in that a page and its slot are both charged to memsw, until
-    /// [`free_swap`](Self::free_swap). So memsw must have room for the pages. Who is charged is the same.
+    /// [`free_swap`](Self::free_swap). So memsw must have room for the pages. The same cgroup is charged.
     ///
     /// # Errors
     ///
