@@ -94,13 +94,23 @@ fn css_free_waits_for_a_part_of_a_long_operation_only() {
 /// It looks at its slots without a lock: cgroups come and go in great numbers meanwhile.
 #[test]
 fn css_free_does_not_wait_for_the_slots_of_a_long_swap_in() {
-    does_not_wait_for_a_swap_in(Memcgs::swap_in_cached);
-    does_not_wait_for_a_swap_in(Memcgs::swap_in);
+    for swap_in in [Memcgs::swap_in_cached as SwapIn, Memcgs::swap_in] {
+        // Where the machine is busy, a thread may not get a processor for as long as one swap-in takes.
+        let mut freed = Vec::new();
+        while freed.len() < 10 && freed.last() <= Some(&20) {
+            freed.push(freed_beside_a_swap_in(swap_in));
+        }
+        assert!(
+            freed.last() > Some(&20),
+            "cgroups freed meanwhile: {freed:?}"
+        );
+    }
 }
 
 type SwapIn = fn(&Memcgs, SwapEntry, u64) -> Result<Memcg, MemcgError>;
 
-fn does_not_wait_for_a_swap_in(swap_in: SwapIn) {
+/// How many cgroups another thread frees beside a swap-in of many slots: one or two, where each waits for all of it.
+fn freed_beside_a_swap_in(swap_in: SwapIn) -> u64 {
     const SLOTS: u64 = 1 << 25;
     let memcgs = Memcgs::new();
     memcgs.swapon(TYPE, SLOTS).unwrap();
@@ -125,8 +135,7 @@ fn does_not_wait_for_a_swap_in(swap_in: SwapIn) {
             freed.fetch_add(1, Ordering::Relaxed);
         }
     });
-    let freed = freed.into_inner();
-    assert!(freed > 20, "only {freed} cgroups were freed meanwhile");
+    freed.into_inner()
 }
 
 /// A terabyte of swap in which there is nothing.
