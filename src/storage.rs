@@ -136,17 +136,19 @@ mod imp {
             Some((Self { map }, start))
         }
 
-        /// Whether the first `bytes` are zeroes again. Of locked memory the kernel refuses it, at the first page
-        /// that is locked.
+        /// Whether the first `bytes` are zeroes again. Of locked memory the kernel refuses the first advice, at the
+        /// first page that is locked, and takes the second one from Linux 5.18 on.
         #[cfg(target_os = "linux")]
         pub(super) fn give_back(&self, bytes: usize) -> bool {
-            // SAFETY: the map is private and anonymous, so MADV_DONTNEED makes it read as zeroes. All
-            // that refers to it are shared atomics, for which that is a store of 0 by another thread.
-            unsafe {
-                self.map
-                    .unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, 0, bytes)
-            }
-            .is_ok()
+            debug_assert!(bytes <= self.map.len());
+            [libc::MADV_DONTNEED, libc::MADV_DONTNEED_LOCKED]
+                .into_iter()
+                .any(|advice| {
+                    // SAFETY: the map has that many bytes, and is private and anonymous, so that either advice makes it
+                    // read as zeroes. All that refers to it are shared atomics, for which that is a store of 0 by
+                    // another thread.
+                    unsafe { libc::madvise(self.map.as_mut_ptr().cast(), bytes, advice) == 0 }
+                })
         }
 
         /// Elsewhere MADV_DONTNEED may keep what was there.

@@ -189,10 +189,10 @@ impl<L: RawMutex> SwapRecords<L> {
     /// with [`EntryError::TypeOff`]; none of them writes once this has returned, also where the
     /// type is turned on again. The address space stays for the next swapon of this type and size.
     ///
-    /// With `std` on Linux the memory goes back to the system, if it is not locked (`mlock`, `mlockall`): that takes
-    /// microseconds to milliseconds. Everywhere else, and where memory is locked, what has a record is cleared, which
+    /// With `std` on Linux the memory goes back to the system, which takes microseconds to milliseconds; so does memory
+    /// that is locked (`mlock`, `mlockall`), from Linux 5.18 on. Everywhere else what has a record is cleared, which
     /// costs a visit to each region that has any. Memory that had records then stays with the table; memory that had
-    /// none is not written to. Once the memory is unlocked, the next swapoff of this type and size gives all of it back.
+    /// none is not written to.
     ///
     /// A lock of your own may unwind ([`lock_api`] allows it). Then the type is on again with all its records, and this
     /// may be called again. Operations that ran meanwhile may have been refused as by a swapoff; a range may have been

@@ -130,6 +130,9 @@ mod linux {
         }
         one_record();
         every_kind_of_cell();
+        if cfg!(feature = "std") && (!locked || takes_locked_pages_back()) {
+            every_slot();
+        }
         Some(ExitCode::SUCCESS)
     }
 
@@ -158,6 +161,34 @@ mod linux {
             (table.count_upper_bound(id(7)), table.runs(TYPE).count()),
             (0, 0)
         );
+    }
+
+    /// `MADV_DONTNEED_LOCKED`, Linux 5.18.
+    fn takes_locked_pages_back() -> bool {
+        let page = vec![0_u8; 3 * 4096];
+        let at = page.as_ptr().addr().next_multiple_of(4096) - page.as_ptr().addr();
+        // SAFETY: a page in the middle of the vector's memory, which is zero and stays so.
+        unsafe { libc::madvise(page.as_ptr().add(at).cast_mut().cast(), 4096, 24) == 0 }
+    }
+
+    /// What had records goes back to the system, locked or not.
+    fn every_slot() {
+        const PAGES: u64 = 1 << 24;
+        let table = SwapRecords::new();
+        let before = resident();
+        table.swapon(TYPE, PAGES).unwrap();
+        table.record_range(entry(0), PAGES, id(7)).unwrap();
+        let full = resident();
+        assert!(full - before >= PAGES * 2, "{before} to {full}");
+        assert_eq!(table.swapoff(TYPE), Ok(PAGES));
+        let after = resident();
+        println!(
+            "swapoff of 32 MiB of table: resident {} KiB, then {} KiB, then {} KiB",
+            before >> 10,
+            full >> 10,
+            after >> 10
+        );
+        assert!(after <= before + MOST_BYTES, "{before} to {after}");
     }
 
     /// Cells of one record and of many, ids that share one, regions that are empty, and such as were emptied.

@@ -163,7 +163,7 @@ pub struct Memcgs<L = RawSpinLock> {
 impl Memcgs {
     /// A root without children, and no swapfile, with the crate's own lock.
     ///
-    /// It is `const`, takes about 25 KiB and allocates nothing before the first
+    /// It is `const`, takes about 32 KiB and allocates nothing before the first
     /// [`create`](Self::create) or [`swapon`](Self::swapon).
     #[must_use]
     pub const fn new() -> Self {
