@@ -168,7 +168,7 @@ mod linux {
         let page = vec![0_u8; 3 * 4096];
         let at = page.as_ptr().addr().next_multiple_of(4096) - page.as_ptr().addr();
         // SAFETY: a page in the middle of the vector's memory, which is zero and stays so.
-        unsafe { libc::madvise(page.as_ptr().add(at).cast_mut().cast(), 4096, 24) == 0 }
+        unsafe { libc::madvise(page.as_ptr().wrapping_add(at).cast_mut().cast(), 4096, 24) == 0 }
     }
 
     /// What had records goes back to the system, locked or not.
