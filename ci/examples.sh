@@ -8,7 +8,7 @@ cargo run --release --example reparent -- --gib 0.0625
 # The last line is the summary; a plot is a plot, and so are those of the documents.
 svg=$(mktemp)
 trap 'rm -f "$svg"' EXIT
-cargo run --release --example css_free -- --seconds 4 --svg "$svg" | tee /dev/stderr | tail -n 1 |
+cargo run --release --example css_free -- --seconds 4 --svg "$svg" | tee >(cat >&2) | tail -n 1 |
     grep -q 'everything balanced: no charge and no record is left, 1 id is in use.$'
 ci/svg.sh "$svg" docs/*.svg
 
