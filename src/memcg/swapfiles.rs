@@ -79,13 +79,24 @@ struct Stopping<'a> {
 }
 
 impl<'a> Stopping<'a> {
-    /// For one thread. One that is about to end with an earlier generation is in nobody's way.
+    /// For one thread. One that is about to end with an earlier generation is in nobody's way, and one that comes
+    /// with an earlier generation leaves the mark of the later one alone.
     fn begin(flag: &'a AtomicU64, generation: u64) -> Option<Self> {
-        let before = flag.load(Ordering::Relaxed);
-        if before == generation {
-            return None;
-        }
-        flag.compare_exchange(before, generation, Ordering::AcqRel, Ordering::Relaxed)
+        Self::begin_beside(flag, generation, || ())
+    }
+
+    /// [`begin`](Self::begin), and `others` do what they do between its load and its store.
+    fn begin_beside(
+        flag: &'a AtomicU64,
+        generation: u64,
+        mut others: impl FnMut(),
+    ) -> Option<Self> {
+        // Generations only grow. One that is not smaller is this one, or of a swapfile that came after it.
+        let begin = |before: u64| {
+            others();
+            (before < generation).then_some(generation)
+        };
+        flag.fetch_update(Ordering::AcqRel, Ordering::Relaxed, begin)
             .ok()
             .map(|_| Self { flag, generation })
     }
@@ -140,5 +151,27 @@ mod tests {
         assert_eq!(flag.load(Ordering::Relaxed), 6);
         drop(second);
         assert_eq!(flag.load(Ordering::Relaxed), NONE);
+    }
+
+    /// It was refused then, though nobody else was turning its swapfile off.
+    #[test]
+    fn a_swapoff_begins_while_that_of_the_swapfile_before_ends() {
+        let flag = AtomicU64::new(NONE);
+        let mut first = Stopping::begin(&flag, 2);
+        let second = Stopping::begin_beside(&flag, 6, || drop(first.take()));
+        assert!(second.is_some());
+        assert_eq!(flag.load(Ordering::Relaxed), 6);
+        drop(second);
+        assert_eq!(flag.load(Ordering::Relaxed), NONE);
+    }
+
+    /// It came too late for its own swapfile, and would take the mark of the next one away.
+    #[test]
+    fn a_late_swapoff_leaves_the_mark_of_the_next_one() {
+        let flag = AtomicU64::new(NONE);
+        let next = Stopping::begin(&flag, 6).unwrap();
+        assert!(Stopping::begin(&flag, 2).is_none());
+        assert_eq!(flag.load(Ordering::Relaxed), 6);
+        drop(next);
     }
 }
