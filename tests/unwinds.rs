@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use lock_api::RawMutex;
 use swap_records::{
-    MemcgId, REGION_ENTRIES, RawSpinLock, Run, Step, SwapEntry, SwapRecords, SwapType,
+    MemcgId, Migration, REGION_ENTRIES, RawSpinLock, Run, Step, SwapEntry, SwapRecords, SwapType,
 };
 
 const REGION: u64 = REGION_ENTRIES as u64;
@@ -313,6 +313,40 @@ fn what_comes_in_steps_goes_on_after_a_lock_that_unwound() {
                 break;
             }
         }
+    }
+}
+
+/// Each step looks ahead, and the next one looks anew, whether a lock ended it or the budget.
+#[test]
+fn a_step_moves_what_was_written_ahead_since_the_one_before_however_that_ended() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let by_lock = |unlock| {
+        move |migration: &mut Migration<'_, Fused>| {
+            assert!(!gets_through(1, unlock, || _ = migration.step(u64::MAX)));
+        }
+    };
+    let by_budget =
+        |migration: &mut Migration<'_, Fused>| assert_eq!(migration.step(1), Step::More);
+    let ends: [(&str, &dyn Fn(&mut Migration<'_, Fused>)); 3] = [
+        ("lock", &by_lock(false)),
+        ("unlock", &by_lock(true)),
+        ("budget", &by_budget),
+    ];
+    for (name, end_step) in ends {
+        let table = Table::with_raw_mutex();
+        table.swapon(TYPE, PAGES).unwrap();
+        for region in [0, 2] {
+            table.record(entry(region * REGION), A).unwrap();
+        }
+        let mut migration = table.migration(A, C);
+        end_step(&mut migration);
+        table.record(entry(REGION), A).unwrap();
+        let Step::Done(report) = migration.step(u64::MAX) else {
+            panic!("all of it");
+        };
+        let counted = (report.moved, report.left_at_most, table.count(A));
+        assert_eq!(counted, (3, 0, 0), "{name}");
+        table.validate().unwrap();
     }
 }
 

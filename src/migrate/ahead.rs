@@ -16,6 +16,9 @@ pub(super) struct Ahead {
     regions: [usize; Self::BATCH],
     /// Those that have not had their turn.
     left: Range<usize>,
+    /// Where those begin that have not had their turn: behind the last one that had it, whether or not the next one had
+    /// a record when it was looked at.
+    from: usize,
     /// Where the bitmap goes on, and where it ends for this.
     rest: Range<usize>,
 }
@@ -29,16 +32,16 @@ impl Ahead {
         Self {
             regions: [0; Self::BATCH],
             left: 0..0,
+            from: rest.start,
             rest,
         }
     }
 
-    /// Goes back to the first region that has not had its turn.
+    /// Goes back to behind the last region that has had its turn: what was written since to regions that had no
+    /// record is found, too.
     pub(super) fn forget(&mut self) {
-        if let Some(next) = self.left.next() {
-            self.rest.start = self.regions[next];
-            self.left = 0..0;
-        }
+        self.rest.start = self.from;
+        self.left = 0..0;
     }
 
     /// The next region that may hold a record of `old`: the same one until it is [`passed`](Self::pass).
@@ -58,7 +61,9 @@ impl Ahead {
     /// The next region has its turn.
     #[inline]
     pub(super) fn pass(&mut self) {
-        self.left.next();
+        if let Some(passed) = self.left.next() {
+            self.from = self.regions[passed] + 1;
+        }
     }
 
     /// Finds the next regions, and asks for what they need.

@@ -326,10 +326,6 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         self.renew();
         while !self.done {
             if spent > 0 && spent >= budget {
-                // What is recorded ahead until the next step must be seen by it.
-                if let Some((_, _, ahead)) = &mut self.on {
-                    ahead.forget();
-                }
                 return Step::More;
             }
             spent += self.next_region();
@@ -393,11 +389,16 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         });
     }
 
-    /// Begins the type that it is in anew where the swapfile is not the one any more that it began with.
+    /// Makes what was recorded ahead since the last step visible to this one, however that one ended. Begins the type
+    /// that it is in anew where the swapfile is not the one any more that it began with.
     fn renew(&mut self) {
-        if let Some((ty, on, _)) = self.on
-            && !on.is_still_on()
-        {
+        let Some((ty, on, ahead)) = &mut self.on else {
+            return;
+        };
+        if on.is_still_on() {
+            ahead.forget();
+        } else {
+            let ty = *ty;
             self.begin(ty);
         }
     }
