@@ -4,7 +4,7 @@ use lock_api::RawMutex;
 
 use super::Memcgs;
 use super::error::{MemcgError, Resource};
-use super::shard::{BATCH, Held, SHARDS, Shard, Stock};
+use super::shard::{BATCH, Held, RESOURCES, SHARDS, Shard, Stock};
 use super::slot::{Slot, State};
 use crate::id::MemcgId;
 
@@ -77,17 +77,22 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// Gives back what the stocks of `top` and its descendants hold ahead of use. Says whether that was
-    /// anything.
-    fn take_back_below(&self, shard: &mut Shard, top: MemcgId) -> bool {
+    /// Gives back what the stocks of `top` and its descendants hold of this resource ahead of use. Says whether
+    /// that was anything.
+    fn take_back_below(&self, shard: &mut Shard, top: MemcgId, resource: Resource) -> bool {
         let mut any = false;
         for (id, stock) in shard.stocks_mut() {
-            if (stock.memory, stock.memsw, stock.slots) == (0, 0, 0) || !self.is_below(id, top) {
-                continue;
+            let held = [&mut stock.memory, &mut stock.memsw, &mut stock.slots];
+            let mut back = [0; 3];
+            for (which, held) in held.into_iter().enumerate() {
+                if RESOURCES[which] == resource && *held > 0 && self.is_below(id, top) {
+                    back[which] = core::mem::take(held);
+                    stock.ahead[which] = 0;
+                    any = true;
+                }
             }
-            self.uncharge_path(id, None, stock.memory, stock.memsw, stock.slots);
-            (stock.memory, stock.memsw, stock.slots, stock.ahead) = (0, 0, 0, 0);
-            any = true;
+            let [memory, memsw, slots] = back;
+            self.uncharge_path(id, None, memory, memsw, slots);
         }
         any
     }
@@ -104,7 +109,7 @@ impl<L: RawMutex> Memcgs<L> {
         path.take_while(move |&(id, _)| Some(id) != end)
     }
 
-    /// Charges all of the path, or nobody. Gives the least that any limit leaves. Under the lock of a shard:
+    /// Charges all of the path, or nobody. Gives the least that any limit leaves, of each of [`RESOURCES`]. Under the lock of a shard:
     /// half way up, it is in the way of others that would have been within their limits.
     pub(super) fn try_charge_path(
         &self,
@@ -113,25 +118,25 @@ impl<L: RawMutex> Memcgs<L> {
         memory: u64,
         memsw: u64,
         swap: u64,
-    ) -> Result<u64, MemcgError> {
-        let mut room = u64::MAX;
+    ) -> Result<[u64; 3], MemcgError> {
+        let mut room = [u64::MAX; 3];
         for (at, slot) in self.path(id, end) {
             let parts = [
-                (Resource::Memory, &slot.memory, memory),
-                (Resource::Memsw, &slot.memsw, memsw),
-                (Resource::Swap, &slot.swapped, swap),
+                (&slot.memory, memory),
+                (&slot.memsw, memsw),
+                (&slot.swapped, swap),
             ];
-            for (which, &(resource, counter, nr)) in parts.iter().enumerate() {
+            for (which, &(counter, nr)) in parts.iter().enumerate() {
                 match counter.try_charge(nr) {
-                    Ok(left) => room = room.min(left),
+                    Ok(left) => room[which] = room[which].min(left),
                     Err(usage) => {
-                        for (_, counter, nr) in &parts[..which] {
+                        for (counter, nr) in &parts[..which] {
                             counter.uncharge(*nr);
                         }
                         self.uncharge_path(id, Some(at), memory, memsw, swap);
                         return Err(MemcgError::OverLimit {
                             id: at,
-                            resource,
+                            resource: RESOURCES[which],
                             nr,
                             usage,
                             limit: counter.limit(),
@@ -168,8 +173,8 @@ impl<L: RawMutex> Memcgs<L> {
     }
 
     /// [`try_charge_path`](Self::try_charge_path), with what the shards give back: those stocks alone that
-    /// count for a limit in the way. The others keep what they have, or each refusal of one cgroup would send
-    /// every other one up to the root.
+    /// count for a limit in the way, and of that resource alone. The rest stays where it is, or each refusal of one
+    /// cgroup would send every other one up to the root.
     pub(super) fn charge_path_exactly(
         &self,
         all: &mut [Held<'_, L>; SHARDS],
@@ -184,14 +189,17 @@ impl<L: RawMutex> Memcgs<L> {
                 Ok(_) => return Ok(()),
                 Err(refused) => refused,
             };
-            let MemcgError::OverLimit { id: top, .. } = refused else {
+            let MemcgError::OverLimit {
+                id: top, resource, ..
+            } = refused
+            else {
                 return Err(refused);
             };
             // Nobody fills a stock meanwhile, so this ends: once all that count for the limit are empty. One
             // further up may be in the way after this one.
             let mut any = false;
             for shard in all.iter_mut() {
-                any |= self.take_back_below(shard, top);
+                any |= self.take_back_below(shard, top, resource);
             }
             if !any {
                 return Err(refused);
@@ -292,13 +300,14 @@ mod tests {
             let mut stocks = shard.stocks().filter(|&(of, _)| of == id);
             stocks.next().map_or(0, |(_, stock)| stock.memory)
         };
-        let hoard = |id: MemcgId, at: usize, nr: u64| {
+        let hoard_of_each = |id: MemcgId, at: usize, [memory, memsw]: [u64; 2]| {
             let mut shard = memcgs.shards.at(at);
-            memcgs.try_charge_path(id, None, nr, nr, 0).unwrap();
+            memcgs.try_charge_path(id, None, memory, memsw, 0).unwrap();
             let evicted = |id, stock| memcgs.settle(id, stock);
             let stock = shard.stock(id, evicted);
-            (stock.memory, stock.memsw) = (stock.memory + nr, stock.memsw + nr);
+            (stock.memory, stock.memsw) = (stock.memory + memory, stock.memsw + memsw);
         };
+        let hoard = |id, at, nr| hoard_of_each(id, at, [nr, nr]);
         let here = crate::memcg::shard::here();
         let elsewhere = (here + 1) % SHARDS;
         hoard(sibling.id(), elsewhere, 8);
@@ -322,10 +331,14 @@ mod tests {
         let refused = over(inner, Resource::Memory, 11, 0, 10);
         assert_eq!(memcgs.charge(child, 11), Err(refused));
         assert_eq!(kept(), [0, 5, 7]);
+        // Memsw was not in the way.
+        let outer_memsw = || memcgs.slots.get(outer.id()).unwrap().memsw.usage();
+        assert_eq!(outer_memsw(), 8 + 5);
         // With what the inner limit gets back, the outer one is in the way; it gets something back, too.
-        hoard(sibling.id(), elsewhere, 8);
+        hoard_of_each(sibling.id(), elsewhere, [8, 0]);
         memcgs.charge(child, 10).unwrap();
         assert_eq!(kept(), [0, 0, 7]);
+        assert_eq!(outer_memsw(), 10);
         // Nothing is left to give back.
         let refused = over(inner, Resource::Memory, 1, 10, 10);
         assert_eq!(memcgs.charge(sibling, 1), Err(refused));

@@ -4,7 +4,7 @@ use lock_api::RawMutex;
 
 use super::error::MemcgError;
 use super::handle::Memcg;
-use super::shard::{BATCH, Held, SHARDS, Stock};
+use super::shard::{BATCH, Held, RESOURCES, SHARDS, Stock};
 use super::slot::{Slot, State};
 use super::{Backoff, Memcgs};
 use crate::id::MemcgId;
@@ -14,7 +14,8 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// Most calls take a lock that few other threads use, and no other shared memory. One for each 256 pages
     /// walks up to the root, and more where a limit is near. A call that finds a limit in the way takes the
-    /// locks of all shards, and takes back what they keep for cgroups below that limit, before it is refused.
+    /// locks of all shards, and takes back what they keep of that resource for cgroups below that limit, before it is
+    /// refused.
     ///
     /// # Errors
     ///
@@ -148,7 +149,7 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// How much more is for the limits to say: where one is near, so little that the shards do not keep the
     /// most of what it leaves from each other. They are not asked twice, so this goes by what the last
-    /// refill found, and the first one takes nothing ahead.
+    /// refill of that resource found, and the first one takes nothing ahead.
     #[cold]
     pub(super) fn refill(
         &self,
@@ -158,25 +159,39 @@ impl<L: RawMutex> Memcgs<L> {
         memsw: u64,
         slots: u64,
     ) -> bool {
-        let ahead = if memory.max(memsw).max(slots) <= BATCH {
-            u64::from(stock.ahead)
-        } else {
-            0
-        };
-        let lacks = |has: u64, nr: u64| {
-            if has < nr { nr - has + ahead } else { 0 }
-        };
-        let (memory, memsw) = (lacks(stock.memory, memory), lacks(stock.memsw, memsw));
-        let slots = lacks(stock.slots, slots);
-        let Ok(room) = self.try_charge_path(id, None, memory, memsw, slots) else {
-            stock.ahead = 0;
-            return false;
+        let few = memory.max(memsw).max(slots) <= BATCH;
+        let has = [stock.memory, stock.memsw, stock.slots];
+        let mut lacks = [memory, memsw, slots];
+        for (which, nr) in lacks.iter_mut().enumerate() {
+            *nr = if has[which] < *nr {
+                let ahead = if few { stock.ahead[which] } else { 0 };
+                *nr - has[which] + u64::from(ahead)
+            } else {
+                0
+            };
+        }
+        let [memory, memsw, slots] = lacks;
+        let room = match self.try_charge_path(id, None, memory, memsw, slots) {
+            Ok(room) => room,
+            Err(refused) => {
+                if let MemcgError::OverLimit { resource, .. } = refused
+                    && let Some(which) = RESOURCES.iter().position(|&of| of == resource)
+                {
+                    stock.ahead[which] = 0;
+                }
+                return false;
+            }
         };
         stock.memory += memory;
         stock.memsw += memsw;
         stock.slots += slots;
-        let ahead = BATCH.min(room / (4 * SHARDS as u64));
-        stock.ahead = u16::try_from(ahead).unwrap_or(0);
+        for (which, &nr) in lacks.iter().enumerate() {
+            // What was not charged has not been asked for its limits.
+            if nr > 0 {
+                let ahead = BATCH.min(room[which] / (4 * SHARDS as u64));
+                stock.ahead[which] = u16::try_from(ahead).unwrap_or(0);
+            }
+        }
         true
     }
 
@@ -273,5 +288,62 @@ mod tests {
                 "{CHARGES} charges, a refused {name} after each: {walks} walks, not {batches}"
             );
         }
+    }
+
+    /// A refusal of swap took batches of memory away, and swap-outs set how many pages of memory come ahead.
+    #[test]
+    fn a_refusal_of_swap_leaves_the_batches_of_memory() {
+        use crate::entry::{SwapEntry, SwapType};
+        const CHARGES: u64 = if cfg!(miri) { 600 } else { 10_000 };
+        let memcgs = Memcgs::new();
+        let ty = SwapType::new(0).unwrap();
+        memcgs.swapon(ty, 1).unwrap();
+        let parent = memcgs.create(memcgs.root()).unwrap();
+        let [full, sibling] = [(); 2].map(|()| memcgs.create(parent).unwrap());
+        memcgs.charge(full, 5).unwrap();
+        memcgs.set_limit(parent, Resource::Swap, Some(0)).unwrap();
+        let root = memcgs.slots.get(memcgs.root().id()).unwrap();
+        for refused in [full, sibling] {
+            let mut counter = root.memory.usage();
+            let mut walks = 0;
+            for _ in 0..CHARGES {
+                memcgs.charge(sibling, 1).unwrap();
+                let out = memcgs.swap_out(refused, SwapEntry::new(ty, 0).unwrap(), 1);
+                assert!(matches!(out, Err(MemcgError::OverLimit { .. })));
+                let now = root.memory.usage();
+                walks += u64::from(now != counter);
+                counter = now;
+            }
+            let batches = CHARGES / BATCH + 2;
+            assert!(
+                walks <= batches,
+                "{CHARGES} charges, a refused swap-out of {refused:?} after each: {walks} walks, not {batches}"
+            );
+        }
+        memcgs.validate().unwrap();
+    }
+
+    /// What a swap-out finds of swap says nothing of memory, and the other way round.
+    #[test]
+    fn how_many_come_ahead_is_for_the_limits_of_that_resource_to_say() {
+        let memcgs = Memcgs::new();
+        let child = memcgs.create(memcgs.root()).unwrap();
+        let slot = memcgs.slots.get(child.id()).unwrap();
+        let share = 4 * SHARDS as u64;
+        memcgs
+            .set_limit(child, Resource::Memory, Some(2 * share))
+            .unwrap();
+        // Nothing limits swap: a batch of it comes ahead.
+        for _ in 0..2 {
+            let charge = memcgs.charge_part(child, 0, 1).unwrap();
+            assert!(charge.is_some());
+        }
+        assert_eq!(slot.swapped.usage(), BATCH);
+        for _ in 0..2 {
+            memcgs.charge(child, 1).unwrap();
+        }
+        let counted = [slot.memory.usage(), slot.memsw.usage()];
+        assert_eq!(counted, [2 + 1, 2 + BATCH]);
+        memcgs.validate().unwrap();
     }
 }

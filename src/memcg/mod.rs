@@ -76,8 +76,8 @@
 //!
 //! All operations take `&self`. Charges are taken in batches of up to 256 pages that a few shards keep, each for
 //! some threads, so that threads that charge cgroups of the same parent do not meet at its counters. A limit is
-//! exact all the same: before a charge is refused, every batch below that limit is
-//! given back. `css_free` waits for
+//! exact all the same: before a charge is refused, every batch of that resource below
+//! that limit is given back. `css_free` waits for
 //! the operations that are under way, so one that found a record of the dying cgroup still finds
 //! its counters; `css_offline` waits for them, so what it has returned from stays so. Neither holds a lock
 //! meanwhile, or waits for what begins later, or for more than a region of a long range.

@@ -17,6 +17,7 @@ use core::ops::{Deref, DerefMut};
 use crossbeam_utils::CachePadded;
 use lock_api::{Mutex, MutexGuard, RawMutex};
 
+use super::error::Resource;
 use super::slot::Slot;
 use crate::entry::{MAX_SWAPFILES, SwapType};
 use crate::id::MemcgId;
@@ -38,6 +39,9 @@ const STOCKS: usize = if cfg!(any(swap_records_loom, miri)) {
 /// under one parent meet less often at its counters: at 64, two of them were no faster than 1.2 times one.
 pub(super) const BATCH: u64 = 256;
 
+/// The counters that a stock holds something of ahead of use: its `memory`, `memsw` and `slots`.
+pub(super) const RESOURCES: [Resource; 3] = [Resource::Memory, Resource::Memsw, Resource::Swap];
+
 /// What a shard has of one cgroup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Stock {
@@ -50,8 +54,8 @@ pub(super) struct Stock {
     pub(super) slots: u64,
     /// Records that came, less those that went.
     pub(super) swap: i64,
-    /// How much more than it needs the next refill may take; see there. A batch at most.
-    pub(super) ahead: u16,
+    /// Of each of [`RESOURCES`]: how much more than it needs the next refill may take; see there. A batch at most.
+    pub(super) ahead: [u16; 3],
     /// Whether the slot knows this shard as a holder, which it must where `used` is not 0.
     pub(super) known: bool,
 }
@@ -95,7 +99,7 @@ impl Shard {
                 memsw: 0,
                 slots: 0,
                 swap: 0,
-                ahead: 0,
+                ahead: [0; 3],
                 known: false,
             },
         );
