@@ -316,6 +316,9 @@ fn what_comes_in_steps_goes_on_after_a_lock_that_unwound() {
     }
 }
 
+/// Makes a step that ends early.
+type End<'a> = &'a dyn Fn(&mut Migration<'_, Fused>);
+
 /// Each step looks ahead, and the next one looks anew, whether a lock ended it or the budget.
 #[test]
 fn a_step_moves_what_was_written_ahead_since_the_one_before_however_that_ended() {
@@ -327,7 +330,7 @@ fn a_step_moves_what_was_written_ahead_since_the_one_before_however_that_ended()
     };
     let by_budget =
         |migration: &mut Migration<'_, Fused>| assert_eq!(migration.step(1), Step::More);
-    let ends: [(&str, &dyn Fn(&mut Migration<'_, Fused>)); 3] = [
+    let ends: [(&str, End<'_>); 3] = [
         ("lock", &by_lock(false)),
         ("unlock", &by_lock(true)),
         ("budget", &by_budget),
