@@ -33,8 +33,11 @@ impl<L: RawMutex> SwapRecords<L> {
     /// # Memory
     ///
     /// None where the range lies in one region and has one owner, or none; and none for up to 4 slots. Otherwise it asks
-    /// for room for `nr` runs, the most that there can be, before anything is written.
-    /// [`record_range_with`](Self::record_range_with) needs none, whatever there is.
+    /// for room for `nr` runs, the most that there can be, before anything is written: `size_of::<Run>()`, 24 bytes, for each slot, also
+    /// where few slots or none have an owner. What was not needed is given back at the end. So a range of 2^30 slots
+    /// asks for 24 GiB, and is refused where that cannot be had. Long ranges are for
+    /// [`record_range_with`](Self::record_range_with) and [`clear_range_with`](Self::clear_range_with), which need no
+    /// memory, whatever there is.
     ///
     /// # Errors
     ///
@@ -46,7 +49,8 @@ impl<L: RawMutex> SwapRecords<L> {
     }
 
     /// Takes the records of `nr` slots from `start` on away. Gives the owners that they had, which is
-    /// what a caller uncharges. As [`record_range`](Self::record_range) otherwise.
+    /// what a caller uncharges. As [`record_range`](Self::record_range) otherwise: it asks for 24 bytes for each slot,
+    /// also where none has an owner. Long ranges are for [`clear_range_with`](Self::clear_range_with), which needs no memory.
     ///
     /// # Errors
     ///
@@ -151,7 +155,8 @@ impl<L: RawMutex> SwapRecords<L> {
         (start, nr): (SwapEntry, u64),
         new: u16,
     ) -> Result<Runs, EntryError> {
-        // Before anything is written: afterwards it would be too late to refuse.
+        // Before anything is written: afterwards it would be too late to refuse. And for all slots: what the index counts
+        // now is no bound, since others may write until each region is locked.
         let refused = |bytes| EntryError::OutOfMemory { start, nr, bytes };
         let mut had = Runs::with_room(nr).map_err(refused)?;
         span.set_rest(backend, new, |run| had.push(run))?;
