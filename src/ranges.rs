@@ -49,8 +49,8 @@ impl<L: RawMutex> SwapRecords<L> {
     }
 
     /// Takes the records of `nr` slots from `start` on away. Gives the owners that they had, which is
-    /// what a caller uncharges. As [`record_range`](Self::record_range) otherwise: it asks for 24 bytes for each slot,
-    /// also where none has an owner. Long ranges are for [`clear_range_with`](Self::clear_range_with), which needs no memory.
+    /// what a caller uncharges. As [`record_range`](Self::record_range) otherwise, also in the memory that it asks
+    /// for by the number of slots. Long ranges are for [`clear_range_with`](Self::clear_range_with), which needs none.
     ///
     /// # Errors
     ///
