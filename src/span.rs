@@ -10,7 +10,7 @@ use lock_api::RawMutex;
 use crate::entry::{Run, SwapEntry, SwapType};
 use crate::error::EntryError;
 use crate::id::MemcgId;
-use crate::region::{Owners, REGION_ENTRIES};
+use crate::region::{Owners, REGION_ENTRIES, Region};
 use crate::runs::Joined;
 use crate::scan::Backend;
 use crate::swapfile::On;
@@ -139,51 +139,22 @@ impl<L: RawMutex> Span<'_, L> {
 
     /// Makes `new` the owner of some entries from the front on, under one lock, and writes down in `piece` whom they
     /// had. That is done when the lock is freed, so that it is there also if to free it unwinds.
+    #[inline]
     pub(crate) fn set(
         &mut self,
         backend: Backend,
         new: u16,
         piece: &mut Piece,
     ) -> Result<(), EntryError> {
-        self.set_if(backend, new, |_| true, piece).map(drop)
-    }
-
-    /// Clears some entries from the front on, as [`set`](Self::set) does, if the owners of all that are left in the
-    /// region are `wanted`. Nothing is done, and `false` is given, if they are not.
-    pub(crate) fn clear_if(
-        &mut self,
-        backend: Backend,
-        mut wanted: impl FnMut(Option<MemcgId>) -> bool,
-        piece: &mut Piece,
-    ) -> Result<bool, EntryError> {
-        let all = |mut owners: &mut dyn Iterator<Item = _>| Iterator::all(&mut owners, &mut wanted);
-        self.set_if(backend, 0, all, piece)
-    }
-
-    #[inline]
-    fn set_if(
-        &mut self,
-        backend: Backend,
-        new: u16,
-        wanted: impl FnOnce(&mut dyn Iterator<Item = Option<MemcgId>>) -> bool,
-        piece: &mut Piece,
-    ) -> Result<bool, EntryError> {
         piece.begin(self.at);
         if self.is_empty() {
-            return Ok(true);
+            return Ok(());
         }
-        let base = self.at / REGION_ENTRIES * REGION_ENTRIES;
-        let positions = self.at - base..self.region_end() - base;
+        let (base, positions) = self.in_region();
         let region = self
             .on
             .lock(base / REGION_ENTRIES)
             .ok_or_else(|| self.off())?;
-        let mut owners = positions
-            .clone()
-            .map(|position| MemcgId::new(region.get(position)));
-        if !wanted(&mut owners) {
-            return Ok(false);
-        }
         // Where it was tried before, or the part before had several owners, it is not worth it.
         let at_once = core::mem::take(&mut self.untried) || positions.len() == REGION_ENTRIES;
         let all = at_once.then(|| region.set_all(backend, positions.clone(), new));
@@ -194,7 +165,77 @@ impl<L: RawMutex> Span<'_, L> {
         piece.end = base + end;
         self.at = piece.end;
         drop(region);
+        Ok(())
+    }
+
+    /// Clears some entries from the front on, under one lock: as many runs of them as a piece has room for. `wanted` is
+    /// asked about those runs, and no others, before. Nothing is done, and `false` is given, if it does not want them, or
+    /// an entry among them has no owner.
+    pub(crate) fn clear_if(
+        &mut self,
+        backend: Backend,
+        wanted: impl FnOnce(&Piece) -> bool,
+        piece: &mut Piece,
+    ) -> Result<bool, EntryError> {
+        piece.begin(self.at);
+        if self.is_empty() {
+            return Ok(true);
+        }
+        let (base, positions) = self.in_region();
+        let region = self
+            .on
+            .lock(base / REGION_ENTRIES)
+            .ok_or_else(|| self.off())?;
+        let positions = positions.start..piece.note(&region, positions.clone());
+        let is_whole = positions.end == self.region_end() - base || piece.is_full();
+        if !is_whole || !wanted(piece) {
+            piece.begin(self.at);
+            return Ok(false);
+        }
+        if piece.owners.len() > 1 || region.set_all(backend, positions.clone(), 0).is_none() {
+            piece.owners.clear();
+            region.set_range(positions.clone(), 0, &mut piece.owners);
+        }
+        piece.end = base + positions.end;
+        self.at = piece.end;
+        drop(region);
         Ok(true)
+    }
+
+    /// Writes down in `piece` who owns some entries from the front on, as seen under one lock: as many runs of them as a
+    /// piece has room for, up to the first entry without an owner, which is given.
+    pub(crate) fn look(&mut self, piece: &mut Piece) -> Result<Option<SwapEntry>, EntryError> {
+        piece.begin(self.at);
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let (base, positions) = self.in_region();
+        let region = self
+            .on
+            .lock(base / REGION_ENTRIES)
+            .ok_or_else(|| self.off())?;
+        let end = piece.note(&region, positions.clone());
+        drop(region);
+        self.at = base + end;
+        if end == positions.end || piece.is_full() {
+            return Ok(None);
+        }
+        Ok(SwapEntry::new(self.ty, self.at as u64))
+    }
+
+    /// The owner of the first entry, seen under the lock.
+    pub(crate) fn first_owner(&self) -> Result<Option<MemcgId>, EntryError> {
+        let (region, position) = (self.at / REGION_ENTRIES, self.at % REGION_ENTRIES);
+        let region = self.on.lock(region).ok_or_else(|| self.off())?;
+        let owner = MemcgId::new(region.get(position));
+        drop(region);
+        Ok(owner)
+    }
+
+    /// The first entry of the next region, and the positions of this span in that one.
+    fn in_region(&self) -> (usize, core::ops::Range<usize>) {
+        let base = self.at / REGION_ENTRIES * REGION_ENTRIES;
+        (base, self.at - base..self.region_end() - base)
     }
 
     /// Makes `new` the owner of all entries, and tells `each` run of owners that they had, with no lock held.
@@ -317,28 +358,6 @@ impl<L: RawMutex> Span<'_, L> {
         }
     }
 
-    /// The first entry in the next region whose owner is not `wanted`, and that one, seen under the lock.
-    pub(crate) fn first_unlike(
-        &self,
-        mut wanted: impl FnMut(Option<MemcgId>) -> bool,
-    ) -> Result<Option<(SwapEntry, Option<MemcgId>)>, EntryError> {
-        let base = self.at / REGION_ENTRIES * REGION_ENTRIES;
-        let region = self
-            .on
-            .lock(base / REGION_ENTRIES)
-            .ok_or_else(|| self.off())?;
-        let mut positions = self.at - base..self.region_end() - base;
-        let other = positions.find_map(|position| {
-            let owner = MemcgId::new(region.get(position));
-            (!wanted(owner)).then_some((position, owner))
-        });
-        drop(region);
-        Ok(other.and_then(|(position, owner)| {
-            let entry = SwapEntry::new(self.ty, (base + position) as u64)?;
-            Some((entry, owner))
-        }))
-    }
-
     /// The entries and their owners, by relaxed loads: of the swapfile, if it is still on afterwards.
     fn owners(&self) -> impl Iterator<Item = (SwapEntry, Option<MemcgId>)> {
         let ty = self.ty;
@@ -372,6 +391,34 @@ impl Piece {
         self.owners.clear();
     }
 
+    /// Notes the owners at these positions, until it is full or one has none. Gives where it got to. Nothing was done to
+    /// them yet.
+    fn note(
+        &mut self,
+        region: &Region<'_, impl RawMutex>,
+        positions: core::ops::Range<usize>,
+    ) -> usize {
+        use crate::cell::narrow;
+        let mut at = positions.start;
+        while at < positions.end && !self.is_full() {
+            let (start, owner) = (at, region.get(at));
+            if owner == 0 {
+                break;
+            }
+            at += 1;
+            while at < positions.end && region.get(at) == owner {
+                at += 1;
+            }
+            self.owners.push((narrow(start), narrow(at - start), owner));
+        }
+        at
+    }
+
+    /// Whether there is no room for another run.
+    fn is_full(&self) -> bool {
+        self.owners.len() >= self.owners.inline_size()
+    }
+
     /// All of these positions had this owner, 0 for none. Gives their end.
     fn all(&mut self, positions: core::ops::Range<usize>, owner: u16) -> usize {
         use crate::cell::narrow;
@@ -396,6 +443,18 @@ impl Piece {
     pub(crate) fn owners(&self) -> impl Iterator<Item = (MemcgId, u64)> {
         let owners = self.owners.iter();
         owners.filter_map(|&(_, len, id)| Some((MemcgId::new(id)?, u64::from(len))))
+    }
+
+    /// The first run of each of them.
+    pub(crate) fn firsts(&self, ty: SwapType) -> impl Iterator<Item = Run> {
+        let is_first = |&(n, run): &(usize, Run)| {
+            let before = &self.owners[..n];
+            before.iter().all(|&(_, _, id)| id != run.id.get())
+        };
+        self.runs(ty)
+            .enumerate()
+            .filter(is_first)
+            .map(|(_, run)| run)
     }
 
     /// The same, with where they are.

@@ -171,3 +171,48 @@ fn a_swap_in_charges_nobody_for_the_next_swapfile() {
         |charged| charged.is_ok() || matches!(charged, Err(MemcgError::NoRecord { .. })),
     );
 }
+
+/// It looked at the records in sections, and charged in none: for pages of a swapfile that was gone, or not there yet.
+#[test]
+fn nobody_is_charged_for_a_copy_after_its_swapfile_was_turned_off() {
+    for n in 0.. {
+        let (memcgs, [a, ..]) = family(true);
+        let own = || memcgs.usage(a).unwrap().own;
+        let (paused, pause) = stop();
+        let (done, is_done) = channel();
+        let (charged, off_before, was_there) = thread::scope(|s| {
+            let memcgs = &memcgs;
+            let come_in = s.spawn(move || {
+                at(
+                    Event::First,
+                    n,
+                    || paused.wait(),
+                    || memcgs.swap_in_cached(entry(), NR),
+                )
+            });
+            pause.is_there(LONG);
+            s.spawn(move || {
+                memcgs.swapoff(TYPE).unwrap();
+                memcgs.swapon(TYPE, PAGES).unwrap();
+                let _ = done.send(());
+            });
+            // Where it waits for the other one's section, it is not done by then.
+            let off = is_done.recv_timeout(SHORT).is_ok();
+            let off_before = off && own() == 10 - NR;
+            pause.go_on();
+            let (charged, was_there) = come_in.join().unwrap();
+            (charged, off_before, was_there)
+        });
+        if !was_there {
+            assert!(n > 4, "{n} places");
+            break;
+        }
+        if off_before {
+            let off = matches!(charged, Err(MemcgError::Entry(EntryError::TypeOff { .. })));
+            assert!(off, "place {n}: {charged:?}");
+        }
+        let pages = if charged.is_ok() { 10 } else { 10 - NR };
+        assert_eq!((own(), memcgs.usage(a).unwrap().memsw), (pages, pages));
+        memcgs.validate().unwrap();
+    }
+}

@@ -184,3 +184,39 @@ fn slots_of_a_dying_cgroup_and_of_its_parent_come_in_together() {
     assert_eq!(memcgs.css_free(a).unwrap().moved, 0);
     memcgs.validate().unwrap();
 }
+
+/// Each piece of a region asked again for the payers of all that was left, and each change of owner walked up the tree.
+#[test]
+#[cfg(not(miri))] // It is about time.
+fn owners_that_take_turns_below_a_chain_that_is_offline_take_time_by_their_slots() {
+    use std::time::{Duration, Instant};
+    let memcgs = Memcgs::new();
+    memcgs.swapon(TYPE, PAGES).unwrap();
+    let mut chain = vec![memcgs.root()];
+    for _ in 0..21 {
+        chain.push(memcgs.create(chain[chain.len() - 1]).unwrap());
+    }
+    let (b, a) = (chain[21], chain[20]);
+    for i in 0..2 * REGION {
+        let owner = if i % 2 == 0 { a } else { b };
+        memcgs.charge(owner, 1).unwrap();
+        memcgs.swap_out(owner, entry(i), 1).unwrap();
+    }
+    for &memcg in chain[1..].iter().rev() {
+        let _ = memcgs.css_offline(memcg, 0).unwrap();
+    }
+    let swap_in = |start: u64, nr: u64| {
+        let begin = Instant::now();
+        assert_eq!(memcgs.swap_in(entry(start), nr), Ok(memcgs.root()));
+        begin.elapsed()
+    };
+    let few = REGION / 8;
+    let short = (0..8).map(|n| swap_in(n * few, few)).min();
+    let short = short.unwrap_or(Duration::MAX);
+    let long = swap_in(REGION, REGION);
+    assert!(
+        long < 16 * short + Duration::from_millis(5),
+        "{few} slots: {short:?}; {REGION}: {long:?}"
+    );
+    memcgs.validate().unwrap();
+}

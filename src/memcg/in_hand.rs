@@ -182,7 +182,7 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
             With::Back(charge) => tell(charge.id, records),
         }
         let is_kept = matches!(self.with, With::In(_));
-        let mut lost = |(id, nr): (MemcgId, u64)| {
+        let lost = |(id, nr): (MemcgId, u64)| {
             let uncharged = if is_kept { 0 } else { nr };
             let lost = Stock {
                 memsw: uncharged,
@@ -192,18 +192,28 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
             };
             tell(id, lost);
         };
-        // Where owners take turns, each is told once.
+        self.each_old_owner(lost);
+    }
+
+    /// How many slots each old owner has lost: in one sum, also where owners take turns, but for those that have to
+    /// make room for others.
+    fn each_old_owner(&self, mut tell: impl FnMut((MemcgId, u64))) {
         let mut sums = Sums::default();
         for (id, nr) in self.piece.owners() {
             if let Some(sum) = sums.add(id, nr) {
-                lost(sum);
+                tell(sum);
             }
         }
-        sums.0.into_iter().flatten().for_each(lost);
+        sums.0.into_iter().flatten().for_each(tell);
     }
 
     fn end(&mut self) {
         let nr = self.piece.len();
+        if let With::In(charge) = &self.with {
+            // The cgroup that is charged is one of theirs, or an ancestor.
+            let (memcgs, end) = (self.memcgs, charge.id);
+            self.each_old_owner(|(id, nr)| memcgs.uncharge_path(id, Some(end), 0, nr, nr));
+        }
         match &mut self.with {
             With::Nothing => {}
             With::Out(pages, charge) => {
@@ -214,10 +224,6 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
                     .uncharge_path(pages.id, Some(charge.id), nr, nr, 0);
             }
             With::In(charge) => {
-                // The cgroup that is charged is one of theirs, or an ancestor.
-                for (id, nr) in self.piece.owners() {
-                    self.memcgs.uncharge_path(id, Some(charge.id), 0, nr, nr);
-                }
                 charge.memsw += nr;
                 charge.swap += nr;
             }

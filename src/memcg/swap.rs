@@ -49,7 +49,8 @@ impl<L: RawMutex> Memcgs<L> {
         }
         if span.is_in_one_region() {
             return self.section_while_live(memcg, |slot| {
-                // In this order: what is charged here and given back could be in the way of others.
+                // In this order: what is charged here and given back could be in the way of others. From the charge
+                // on, nothing refuses: a swapoff that begins now waits for this section.
                 let mut pages = self.take_pages(memcg, slot, nr, &span)?;
                 let mut charge = self.charge_slots(memcg, nr)?;
                 self.write(span, memcg, &mut pages, &mut charge)
@@ -65,6 +66,9 @@ impl<L: RawMutex> Memcgs<L> {
         let mut owner = memcg;
         while let Some(region) = span.take_region() {
             owner = self.section_while_live(memcg, |_| {
+                if self.is_stopping(&region) {
+                    return Err(region.off().into());
+                }
                 charge.rise();
                 self.write(region, memcg, &mut pages, &mut charge)
             })?;
@@ -158,7 +162,8 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(pages)
     }
 
-    /// Writes as many of the pages as there are slots, which are in one region. Gives who owns them. In a section.
+    /// Writes as many of the pages as there are slots, which are in one region. Gives who owns them. In a
+    /// section that began before a swapoff of theirs did.
     fn write<'a>(
         &'a self,
         mut span: Span<'_, L>,
@@ -166,9 +171,6 @@ impl<L: RawMutex> Memcgs<L> {
         pages: &mut Pages<'a>,
         charge: &mut Charge<'a, L>,
     ) -> Result<Memcg, MemcgError> {
-        if self.is_stopping(&span) {
-            return Err(span.off().into());
-        }
         let id = charge.id;
         let owner = self.slots.get(id).and_then(|slot| slot.memcg(id));
         let (ty, backend) = (span.swap_type(), self.records.backend());
@@ -189,7 +191,7 @@ impl<L: RawMutex> Memcgs<L> {
             let owner = self.online_up(memcg.id());
             let owner = owner.ok_or(MemcgError::Gone { memcg })?;
             // It may go offline in between.
-            if let Some(charge) = self.charge_part(owner, 0, nr)? {
+            if let Some(charge) = self.charge_part(owner, 0, 0, nr)? {
                 return Ok(charge);
             }
         }

@@ -8,9 +8,18 @@ use super::handle::Memcg;
 use super::in_hand::{Charge, Unsettled, With};
 use super::shard::Stock;
 use super::slot::{Slot, State};
-use crate::entry::SwapEntry;
+use crate::entry::{Run, SwapEntry, SwapType};
 use crate::id::MemcgId;
 use crate::span::{Piece, Span};
+
+/// What becomes of the slots whose pages come in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slots {
+    /// Their records are cleared, and their charges become those of the pages.
+    GivenUp,
+    /// They keep copies, records and charges.
+    Kept,
+}
 
 impl<L: RawMutex> Memcgs<L> {
     /// Swaps `nr` pages in from as many slots from `start` on, and gives the slots' records up: memory grows, memsw
@@ -44,7 +53,7 @@ impl<L: RawMutex> Memcgs<L> {
         let span = self.records.span(start, nr)?;
         loop {
             let payer = self.payer_of_all(looked_at)?;
-            if let Some(charged) = self.try_swap_in(span, payer, nr)? {
+            if let Some(charged) = self.try_come_in(span, payer, nr, Slots::GivenUp)? {
                 return Ok(charged);
             }
         }
@@ -63,44 +72,35 @@ impl<L: RawMutex> Memcgs<L> {
         let span = self.records.span(start, nr.max(1))?;
         loop {
             let payer = self.payer_of_all(span)?;
-            match self.charge(payer, nr) {
-                // Since it was found online.
-                Err(MemcgError::Offline { .. } | MemcgError::Gone { .. }) => {}
-                charged => return charged.map(|()| payer),
+            if let Some(charged) = self.try_come_in(span, payer, nr, Slots::Kept)? {
+                return Ok(charged);
             }
         }
     }
 
     /// Who pays for the pages of all of these slots: each has a record, and of all owners this is the first one that is
-    /// online on the way up. A region in each section.
+    /// online on the way up. A piece in each section; owners are asked about with no lock held.
     fn payer_of_all(&self, span: Span<'_, L>) -> Result<Memcg, MemcgError> {
+        let mut piece = Piece::new();
         'anew: loop {
             let mut payer = None;
             let mut rest = span;
-            while let Some(region) = rest.take_region() {
+            while !rest.is_empty() {
                 let _section = self.grace.section();
-                let mut last = None;
-                let other = region.first_unlike(|owner| {
-                    if owner.is_some() && last == owner {
-                        return true;
-                    }
-                    last = owner;
-                    let of_owner = owner.and_then(|id| self.online_up(id));
-                    of_owner.is_some_and(|memcg| *payer.get_or_insert(memcg) == memcg)
-                })?;
-                let Some((entry, owner)) = other else {
+                let empty = rest.look(&mut piece)?;
+                let other = piece.firsts(span.swap_type()).find(|run| {
+                    let of_owner = self.online_up(run.id);
+                    of_owner.is_none_or(|memcg| *payer.get_or_insert(memcg) != memcg)
+                });
+                let Some(entry) = other.map(|run| run.start).or(empty) else {
                     continue;
                 };
-                let (Some(owner), Some(charged)) = (owner, payer) else {
+                let (Some(Run { id: owner, .. }), Some(charged)) = (other, payer) else {
                     return Err(MemcgError::NoRecord { entry });
                 };
                 // It went offline, or another thread has moved the slots, since the first was looked at: all may be
                 // the same one's now.
-                let mut first = None;
-                span.first_unlike(|owner| {
-                    first = owner;
-                    false
-                })?;
+                let first = span.first_owner()?;
                 if first.and_then(|id| self.online_up(id)) != Some(charged) {
                     continue 'anew;
                 }
@@ -115,56 +115,71 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// `None` where other cgroups own the slots now, or the payer is offline, and nothing has changed.
-    fn try_swap_in(
+    /// A piece in each section, the first one in that in which the payer is charged, the last one in that in which the
+    /// pages are there. `None` where other cgroups own the slots now, or the payer is offline, and nothing has changed.
+    fn try_come_in(
         &self,
         span: Span<'_, L>,
         payer: Memcg,
         nr: u64,
+        slots: Slots,
     ) -> Result<Option<Memcg>, MemcgError> {
-        if span.is_in_one_region() {
-            let _section = self.grace.section();
-            let Some(mut charge) = self.charge_part(payer, nr, 0)? else {
-                return Ok(None);
-            };
-            let mut rest = span;
-            if !self.give_up(&mut rest, &mut charge)? {
-                self.put_back(span.before(&rest), &mut charge)?;
-                return Ok(None);
-            }
-            return Ok(self.arrive(&mut charge));
-        }
+        let mut rest = span;
+        let mut piece = Piece::new();
         let mut charge = {
             let _section = self.grace.section();
-            let Some(mut charge) = self.charge_part(payer, nr, 0)? else {
+            self.must_stay(&rest, slots)?;
+            let memsw = match slots {
+                Slots::GivenUp => 0,
+                Slots::Kept => nr,
+            };
+            let Some(mut charge) = self.charge_part(payer, nr, memsw, 0)? else {
                 return Ok(None);
             };
+            if !self.next_piece(&mut rest, slots, &mut charge, &mut piece)? {
+                return Ok(None);
+            }
+            if rest.is_empty() {
+                return Ok(self.arrive(&mut charge));
+            }
             charge.keep();
             charge
         };
-        let mut rest = span;
-        while let Some(mut region) = rest.take_region() {
-            let all = {
-                let _section = self.grace.section();
-                charge.rise();
-                self.give_up(&mut region, &mut charge)?
-            };
-            if !all {
-                self.put_back(span.before(&region), &mut charge)?;
-                return Ok(None);
+        loop {
+            let section = self.grace.section();
+            self.must_stay(&rest, slots)?;
+            charge.rise();
+            if self.next_piece(&mut rest, slots, &mut charge, &mut piece)? {
+                if rest.is_empty() {
+                    return Ok(self.arrive(&mut charge));
+                }
+                continue;
             }
+            drop(section);
+            if slots == Slots::GivenUp {
+                self.put_back(span.before(&rest), &mut charge)?;
+            }
+            return Ok(None);
         }
-        let _section = self.grace.section();
-        charge.rise();
-        Ok(self.arrive(&mut charge))
     }
 
-    /// Charges memory alone, for pages whose memsw comes from their records, or swap alone, for records whose memsw comes
-    /// from their pages. `None` where the cgroup is not online. In a section.
+    /// Refuses slots that are to be kept, in a swapfile that is being turned off: it waits for the sections in which it
+    /// was not, and their records are there until then. In a section.
+    fn must_stay(&self, span: &Span<'_, L>, slots: Slots) -> Result<(), MemcgError> {
+        if slots == Slots::Kept && self.is_stopping(span) {
+            return Err(span.off().into());
+        }
+        Ok(())
+    }
+
+    /// Charges memory alone, for pages whose memsw comes from their records, memory and memsw, for pages beside their
+    /// records, or swap alone, for records whose memsw comes from their pages. `None` where the cgroup is not online. In
+    /// a section.
     pub(super) fn charge_part(
         &self,
         payer: Memcg,
         memory: u64,
+        memsw: u64,
         swap: u64,
     ) -> Result<Option<Charge<'_, L>>, MemcgError> {
         let Ok(slot) = self.online(payer) else {
@@ -179,54 +194,59 @@ impl<L: RawMutex> Memcgs<L> {
                 return Ok(None);
             }
             let stock = shard.stock(id, |id, stock| self.settle(id, stock));
-            if stock.memory >= memory && stock.slots >= swap
-                || self.refill(id, stock, memory, 0, swap)
+            if stock.memory >= memory && stock.memsw >= memsw && stock.slots >= swap
+                || self.refill(id, stock, memory, memsw, swap)
             {
                 stock.memory -= memory;
+                stock.memsw -= memsw;
                 stock.slots -= swap;
-                (charge.memory, charge.swap) = (memory, swap);
+                (charge.memory, charge.memsw, charge.swap) = (memory, memsw, swap);
             }
         }
-        if (charge.memory, charge.swap) != (memory, swap) {
+        if (charge.memory, charge.memsw, charge.swap) != (memory, memsw, swap) {
             let mut all = self.shards.all();
-            self.charge_path_exactly(&mut all, id, None, memory, 0, swap)?;
-            (charge.memory, charge.swap) = (memory, swap);
+            self.charge_path_exactly(&mut all, id, None, memory, memsw, swap)?;
+            (charge.memory, charge.memsw, charge.swap) = (memory, memsw, swap);
             drop(all);
         }
         Ok(Some(charge))
     }
 
-    /// Clears the records of these slots, which are in one region, and takes their charge in hand. `false`, as soon as
-    /// one of them is no record that the cgroup in hand pays for. In a section.
-    fn give_up<'a>(
+    /// Looks at the next slots. Where they are given up, clears their records and takes what these were charged in hand.
+    /// `false`, and nothing is done, if one of them is no record that the cgroup in hand pays for. In a section.
+    fn next_piece<'a>(
         &'a self,
-        region: &mut Span<'_, L>,
+        rest: &mut Span<'_, L>,
+        slots: Slots,
         charge: &mut Charge<'a, L>,
+        piece: &mut Piece,
     ) -> Result<bool, MemcgError> {
-        let (ty, backend, payer) = (region.swap_type(), self.records.backend(), charge.id);
-        let mut piece = Piece::new();
-        while !region.is_empty() {
-            let unsettled = Unsettled::new(self, ty, &mut piece, With::In(charge));
-            let mut last = None;
-            let is_paid_for = |owner: Option<MemcgId>| {
-                if owner.is_some() && last == owner {
-                    return true;
-                }
-                last = owner;
-                owner.is_some_and(|id| {
-                    // It may have gone offline since, but css_offline waits for this section.
-                    let ends =
-                        |&(at, slot): &(MemcgId, &Slot)| at == payer || slot.online(at).is_some();
-                    let mut up = self.slots.up(id);
-                    up.find(ends).is_some_and(|(at, _)| at == payer)
-                })
-            };
-            if !region.clear_if(backend, is_paid_for, unsettled.piece)? {
-                return Ok(false);
-            }
-            unsettled.settle();
+        let (ty, backend, payer) = (rest.swap_type(), self.records.backend(), charge.id);
+        if rest.is_empty() {
+            return Ok(true);
         }
+        if slots == Slots::Kept {
+            let empty = rest.look(piece)?;
+            return Ok(empty.is_none() && self.pays_for(payer, piece, ty));
+        }
+        let unsettled = Unsettled::new(self, ty, piece, With::In(charge));
+        let is_paid_for = |piece: &Piece| self.pays_for(payer, piece, ty);
+        if !rest.clear_if(backend, is_paid_for, unsettled.piece)? {
+            return Ok(false);
+        }
+        unsettled.settle();
         Ok(true)
+    }
+
+    /// Whether this cgroup, which was online in this section, pays for all that the piece has. Walks up once for each
+    /// owner.
+    fn pays_for(&self, payer: MemcgId, piece: &Piece, ty: SwapType) -> bool {
+        piece.firsts(ty).all(|run| {
+            // It may have gone offline since, but css_offline waits for this section.
+            let ends = |&(at, slot): &(MemcgId, &Slot)| at == payer || slot.online(at).is_some();
+            let mut up = self.slots.up(run.id);
+            up.find(ends).is_some_and(|(at, _)| at == payer)
+        })
     }
 
     /// Makes records again of what was given up. Their slots are the caller's, so nobody else has written to them.
