@@ -1,5 +1,7 @@
 //! Limits: which there are, who can have them, and in which order.
 
+mod hooked;
+
 use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource, Usage};
 use swap_records::{REGION_ENTRIES, SwapEntry, SwapType};
 
@@ -204,4 +206,51 @@ fn memsw_is_never_limited_below_memory() {
     set(Resource::Memory, None).unwrap();
     // Swap alone is compared with neither.
     set(Resource::Swap, Some(1)).unwrap();
+}
+
+/// It was charged, found that its swapfile was being turned off, and was refused: so was the other one, by the limit.
+#[test]
+#[cfg(not(miri))] // It waits for real time.
+fn a_limit_of_swap_refuses_nobody_for_the_sake_of_a_swap_out_that_a_swapoff_refuses() {
+    use hooked::{Event, Hooked, LONG, SHORT, at, stop};
+    use std::thread;
+    let other = SwapType::new(TYPE.get() + 1).unwrap();
+    for n in 0.. {
+        let memcgs = Memcgs::<Hooked>::with_raw_mutex();
+        memcgs.swapon(TYPE, 100).unwrap();
+        memcgs.swapon(other, 100).unwrap();
+        let parent = memcgs.create(memcgs.root()).unwrap();
+        let [a, b] = [(); 2].map(|()| memcgs.create(parent).unwrap());
+        for memcg in [a, b] {
+            memcgs.charge(memcg, 5).unwrap();
+        }
+        memcgs.set_limit(parent, Resource::Swap, Some(5)).unwrap();
+        let (paused, pause) = stop();
+        let (of_a, of_b, was_there) = thread::scope(|s| {
+            let memcgs = &memcgs;
+            let swap_out = s.spawn(move || {
+                let wait = || paused.wait();
+                at(Event::Unlocked, n, wait, || {
+                    memcgs.swap_out(a, SwapEntry::new(TYPE, 0).unwrap(), 5)
+                })
+            });
+            pause.is_there(LONG);
+            s.spawn(move || memcgs.swapoff(TYPE).unwrap());
+            // Until it has begun, and waits for the section of the swap-out if that is in one.
+            thread::sleep(SHORT);
+            let of_b = memcgs.swap_out(b, SwapEntry::new(other, 0).unwrap(), 5);
+            pause.go_on();
+            let (of_a, was_there) = swap_out.join().unwrap();
+            (of_a, of_b, was_there)
+        });
+        assert!(
+            of_a.is_ok() || of_b.is_ok(),
+            "place {n}: {of_a:?}, {of_b:?}"
+        );
+        memcgs.validate().unwrap();
+        if !was_there {
+            assert!(n > 2, "{n} places");
+            break;
+        }
+    }
 }

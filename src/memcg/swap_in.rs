@@ -32,10 +32,10 @@ impl<L: RawMutex> Memcgs<L> {
     /// folio are. Only a limit of memory can refuse: memsw has the pages already. The slots are the caller's to
     /// read from; [`swap_in_cached`](Self::swap_in_cached) is for callers that keep a copy in the slot.
     ///
-    /// # More than one region
+    /// # Long ranges
     ///
     /// The slots are checked and memory is charged before the first record is given up. Then `css_free` and `swapoff`
-    /// wait for one region of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots at most, and until the end `css_free`
+    /// wait for one piece at most: up to 32 runs of owners in one region. Where there is more than one, until the end `css_free`
     /// refuses the cgroup as [`Busy`](MemcgError::Busy). Where it goes offline meanwhile, an ancestor is charged
     /// for all of the pages.
     ///
@@ -67,7 +67,8 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// # Errors
     ///
-    /// As of [`swap_in`](Self::swap_in). Then nothing has changed.
+    /// As of [`swap_in`](Self::swap_in), and [`TypeOff`](crate::EntryError::TypeOff) as soon as another thread has begun to
+    /// turn the swapfile off. Then nothing has changed.
     pub fn swap_in_cached(&self, start: SwapEntry, nr: u64) -> Result<Memcg, MemcgError> {
         let span = self.records.span(start, nr.max(1))?;
         loop {
