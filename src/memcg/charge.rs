@@ -335,7 +335,7 @@ mod tests {
             .unwrap();
         // Nothing limits swap: a batch of it comes ahead.
         for _ in 0..2 {
-            let charge = memcgs.charge_part(child, 0, 1).unwrap();
+            let charge = memcgs.charge_part(child, 0, 0, 1).unwrap();
             assert!(charge.is_some());
         }
         assert_eq!(slot.swapped.usage(), BATCH);
