@@ -196,7 +196,8 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// Whichever limit is reached first refuses. The limit of memory is never above that of memsw, as in the kernel,
     /// and no limit is the highest one. So raise memsw first, then memory; lower memory first, then memsw.
-    /// Swap alone ([`Resource::Swap`], `memory.swap.max` of version 2) has a limit that is independent of these.
+    /// Swap alone ([`Resource::Swap`], `memory.swap.max` of version 2) has a limit that is independent of these. No limit
+    /// can be set below what is charged already: nothing is reclaimed here to make room, as a kernel may do.
     ///
     /// # Errors
     ///
