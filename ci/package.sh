@@ -15,6 +15,11 @@ cargo package --package swap-records --allow-dirty --no-verify --target-dir "$tm
 tar -xzf "$tmp"/target/package/swap-records-*.crate -C "$tmp"
 mv "$tmp"/swap-records-*/ "$tmp/library"
 
+# The synthetic maps are published as well, with their licences.
+cargo package --quiet --package swap-records-sim --allow-dirty --target-dir "$tmp/target"
+[[ $(tar -tzf "$tmp"/target/package/swap-records-sim-*.crate) == *LICENSE-MIT* ]] ||
+    { echo 'package: FAIL: swap-records-sim has no licence' >&2; exit 1; }
+
 # A program for each ```rust block with a `main`.
 mkdir -p "$tmp/user/src/bin"
 awk -v folder="$tmp/user/src/bin" '
