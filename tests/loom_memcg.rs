@@ -137,7 +137,7 @@ fn swap_in_vs_css_free() {
     });
 }
 
-/// The same race, and the slot is given up: the page takes over its charge, whoever has it then.
+/// The same race, and the slot is given up: the page takes over its charge from the cgroup that has it then.
 #[test]
 fn swap_in_that_gives_the_slot_up_vs_css_free() {
     explore(

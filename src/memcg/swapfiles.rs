@@ -21,7 +21,7 @@ impl<L: RawMutex> Memcgs<L> {
     /// Turns a type off: no page is swapped out to it any more, and who owns a record in it is uncharged,
     /// as if it had been freed. Gives the number of those records. Needs no memory.
     ///
-    /// A caller who wants the pages back swaps them in first. Costs a walk over what has
+    /// To get the pages back, swap them in first. Costs a walk over what has
     /// records. Waits for the operations that are under way, at least twice, and for one region of long ones. Other
     /// types, and cgroups, go on meanwhile; so do operations on the type that only free or move, until there is
     /// nothing left.
@@ -43,7 +43,7 @@ impl<L: RawMutex> Memcgs<L> {
         let backoff = Backoff::new();
         loop {
             dropped += self.free(all, |_| ())?;
-            // Whoever is still freeing knows by then what it freed.
+            // Each thread that is still freeing knows by then what it freed.
             self.grace.synchronize();
             if self.records_on(ty) <= 0 {
                 break;

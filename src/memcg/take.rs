@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(slot.memory.usage(), 0);
     }
 
-    /// Who waits is told to; who is in a section that css_free waits for must not wait.
+    /// A thread that may wait is told to; one in a section that css_free waits for must not wait.
     #[test]
     fn pages_of_a_cgroup_that_is_being_freed_are_for_who_began_before() {
         let memcgs = Memcgs::new();
