@@ -652,7 +652,7 @@ fn free_swap_vs_swapoff_and_swapon() {
     });
 }
 
-/// What `css_offline` has returned from stays so, whoever had found the cgroup online before that.
+/// What `css_offline` has returned from stays so, also for threads that had found the cgroup online before that.
 #[test]
 fn css_offline_vs_move_account() {
     explore("css_offline_vs_move_account", None, || {

@@ -164,7 +164,7 @@ fn no_child_is_created_under_a_cgroup_that_is_offline() {
 }
 
 /// Pages that go to several regions: those of the regions that were written before are the dying one's, the others
-/// its parent's, and that is who is given.
+/// its parent's, and the parent is the cgroup that is given.
 #[test]
 fn a_swap_out_over_several_regions_goes_on_for_the_parent() {
     let mut both = 0;

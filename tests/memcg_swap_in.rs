@@ -1,4 +1,4 @@
-//! Pages that come back from swap, one operation after the other: who is charged, and for what.
+//! Pages that come back from swap, one operation after the other: which cgroup is charged, and for what.
 
 use std::fmt::Debug;
 

@@ -162,7 +162,7 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(pages)
     }
 
-    /// Writes as many of the pages as there are slots, which are in one region. Gives who owns them. In a
+    /// Writes as many of the pages as there are slots, which are in one region. Gives the cgroup that owns them. In a
     /// section that began before a swapoff of theirs did.
     fn write<'a>(
         &'a self,

@@ -216,7 +216,7 @@ impl Oracle {
         })
     }
 
-    /// Gives who owns the records.
+    /// Gives the cgroup that owns the records.
     pub(crate) fn swap_out(&mut self, at: usize, offset: u64, nr: u64) -> Expected<usize> {
         let mut no = Vec::new();
         self.gone(at, &mut no);
@@ -239,7 +239,7 @@ impl Oracle {
         })
     }
 
-    /// Gives who is charged. There is at least one slot. `cached`: the records stay.
+    /// Gives the cgroup that is charged. There is at least one slot. `cached`: the records stay.
     pub(crate) fn swap_in(&mut self, offset: u64, nr: u64, cached: bool) -> Expected<usize> {
         let mut no = Vec::new();
         self.not_there(offset, nr, &mut no);
