@@ -37,6 +37,28 @@ impl BareSteps {
         Ok(bare)
     }
 
+    /// The ids are the records that it has. Its cells count nothing: it is not what is in them that takes the time.
+    pub fn over(ids: Pages<u16>) -> io::Result<Self> {
+        Self::of(ids.retype())
+    }
+
+    /// Returns the ids, for another table.
+    #[must_use]
+    pub fn into_ids(self) -> Pages<u16> {
+        self.entries.retype()
+    }
+
+    fn of(entries: Pages<AtomicU16>) -> io::Result<Self> {
+        let regions = entries.len().div_ceil(REGION).next_power_of_two();
+        let locks = regions.max(SPREAD * regions.min(SPREAD));
+        Ok(Self {
+            entries,
+            cells: Pages::zeroed(regions * BLOCK * BLOCKS)?,
+            locks: (0..locks).map(|_| AtomicBool::new(false)).collect(),
+            shift: regions.ilog2(),
+        })
+    }
+
     fn cell(&self, region: usize, id: u16) -> &AtomicU32 {
         let id = usize::from(id);
         &self.cells[(((id / BLOCK) << self.shift) + region) * BLOCK + id % BLOCK]
@@ -45,14 +67,7 @@ impl BareSteps {
 
 impl Table for BareSteps {
     fn with_slots(slots: usize) -> io::Result<Self> {
-        let regions = slots.div_ceil(REGION).next_power_of_two();
-        let locks = regions.max(SPREAD * regions.min(SPREAD));
-        Ok(Self {
-            entries: Pages::zeroed(slots)?,
-            cells: Pages::zeroed(regions * BLOCK * BLOCKS)?,
-            locks: (0..locks).map(|_| AtomicBool::new(false)).collect(),
-            shift: regions.ilog2(),
-        })
+        Self::of(Pages::zeroed(slots)?)
     }
 
     #[inline]
