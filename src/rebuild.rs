@@ -66,7 +66,8 @@ pub(crate) enum Failed {
 /// The index of one region at a time, made in memory of its own.
 ///
 /// The entries of a region are [`add`](Self::add)ed, in parts or at once, then [`store`](Self::store)d. After the
-/// regions of a word, [`store_bits`](Self::store_bits).
+/// regions of a word, or where there are to be no more of them, [`store_bits`](Self::store_bits): whoever discards an
+/// index goes by its bits.
 pub(crate) struct Rebuild {
     /// The cells of a region; the last one is for what has no record.
     cells: Box<[[u32; LANES]; COUNTERS + 1]>,
@@ -84,7 +85,7 @@ impl Rebuild {
         })
     }
 
-    /// Counts entries, the first of which is at position `first` of the region.
+    /// Counts entries, the first of which is at position `first` of the region. Nobody writes to them.
     pub(crate) fn add(&mut self, first: usize, entries: &[AtomicU16]) {
         debug_assert!(first + entries.len() <= REGION_ENTRIES);
         let (together, rest) = entries.as_chunks::<TOGETHER>();
@@ -335,37 +336,51 @@ impl Job<'_> {
     /// The index of these regions. `data` is where this thread found entries last, in bytes.
     fn claimed(
         &self,
-        regions: Range<usize>,
+        mut regions: Range<usize>,
         rebuild: &mut Rebuild,
         data: &mut Range<usize>,
     ) -> Result<Found, Failed> {
-        let mut found = Found::default();
         let word = regions.start / CLAIM;
-        for region in regions {
-            let first = region * REGION_ENTRIES;
-            let mut records = 0;
-            let mut at = first;
-            while let Some(part) = self.next_entries(at..first + REGION_ENTRIES, data) {
-                at = part.end;
-                let (before, past) = split(part, self.max_pages);
-                let entries = self.chunks.as_flattened();
-                if let Some((id, offset)) = first_record(&entries[past.clone()]) {
-                    return Err(Failed::PastEnd {
-                        offset: past.start + offset,
-                        id,
-                    });
-                }
-                rebuild.add(before.start - first, &entries[before]);
-                records = 1;
-            }
-            if records > 0 {
-                records = rebuild.store(self.index, region);
-            }
+        let mut found = Found::default();
+        let all = regions.try_for_each(|region| {
+            let records = self.region(region, rebuild, data)?;
             found.records += u64::from(records);
             found.regions += u64::from(records > 0);
-        }
+            Ok(())
+        });
+        // Also of a part: a cell without its bit would not be found by who discards it.
         rebuild.store_bits(self.index, word);
-        Ok(found)
+        all.map(|()| found)
+    }
+
+    /// The cells of this region. Gives the number of its records.
+    fn region(
+        &self,
+        region: usize,
+        rebuild: &mut Rebuild,
+        data: &mut Range<usize>,
+    ) -> Result<u32, Failed> {
+        let first = region * REGION_ENTRIES;
+        let mut any = false;
+        let mut at = first;
+        while let Some(part) = self.next_entries(at..first + REGION_ENTRIES, data) {
+            at = part.end;
+            let (before, past) = split(part, self.max_pages);
+            let entries = self.chunks.as_flattened();
+            if let Some((id, offset)) = first_record(&entries[past.clone()]) {
+                return Err(Failed::PastEnd {
+                    offset: past.start + offset,
+                    id,
+                });
+            }
+            rebuild.add(before.start - first, &entries[before]);
+            any = true;
+        }
+        Ok(if any {
+            rebuild.store(self.index, region)
+        } else {
+            0
+        })
     }
 
     /// The first of these entries, as many as lie together, that may hold a record.
@@ -539,6 +554,21 @@ mod tests {
             }
             assert!(area.rebuild(offset + 1, threads, None).is_ok());
         }
+    }
+
+    /// The cells of the regions before it were written by then, and their bits were not.
+    #[test]
+    fn an_index_that_was_not_made_to_its_end_can_be_discarded() {
+        let area: Box<Subject> = Area::new(2).unwrap();
+        put(&area, &[7, 0, 9]);
+        let past = &area.chunks[1][REGION_ENTRIES - 1];
+        past.store(7, Ordering::Relaxed);
+        assert!(area.rebuild(REGION_ENTRIES + 9, 1, None).is_err());
+        area.regions.discard();
+        assert_eq!(index_of(&area), (vec![], vec![]));
+        past.store(0, Ordering::Relaxed);
+        let found = area.rebuild(REGION_ENTRIES + 9, 1, None).unwrap();
+        assert_eq!((found.records, found.regions), (2, 1));
     }
 
     #[test]
