@@ -134,6 +134,11 @@ impl Presence {
             .flat_map(|block| block * BLOCK..(block + 1) * BLOCK)
     }
 
+    /// Whether a bit of any counter of this block may be set.
+    pub(crate) fn is_used(&self, block: usize) -> bool {
+        self.used.load(Ordering::Relaxed) >> block & 1 != 0
+    }
+
     /// How many counters there are up to the last one of which a bit was set.
     pub(crate) fn counters_end(&self) -> usize {
         (u64::BITS - self.used.load(Ordering::Relaxed).leading_zeros()) as usize * BLOCK
@@ -150,7 +155,7 @@ impl Presence {
 }
 
 /// The first set bit from `from` on of a bitmap of `len` words.
-fn next_bit(len: usize, from: usize, word: impl Fn(usize) -> u64) -> Option<usize> {
+pub(crate) fn next_bit(len: usize, from: usize, word: impl Fn(usize) -> u64) -> Option<usize> {
     let mut index = from / 64;
     if index >= len {
         return None;

@@ -9,7 +9,8 @@
 //! **Invariants (design, 1 and 2):** entries, cells and presence bits of a region are written only
 //! while its lock is held, that is, through a [`Region`]. Whenever the lock is free, for each counter:
 //! the cell's number is that of the entries whose id maps to it, its exclusive-or is that of their
-//! positions, and the presence bit is set exactly if the number is not zero.
+//! positions, and the presence bit is set exactly if the number is not zero. An id from `COUNTERS` on that
+//! an entry has is noted in [`Shared`](crate::shared::Shared).
 
 use core::ops::Range;
 use core::ptr;
@@ -17,7 +18,7 @@ use core::ptr;
 use lock_api::{MutexGuard, RawMutex};
 use smallvec::SmallVec;
 
-use crate::cell::{Cell, Tally, counter, narrow};
+use crate::cell::{COUNTERS, Cell, Tally, counter, narrow};
 use crate::regions::Regions;
 use crate::scan::{self, Backend, Found};
 use crate::sync::{AtomicU16, AtomicU32, Ordering, prefetch};
@@ -121,7 +122,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
             return Some(old);
         }
         let from = regions.get_cell(index, counter(old))?;
-        let to = regions.get_cell(index, counter(new))?;
+        // An id from `COUNTERS` on has no cell here: it must be noted that its counter is shared.
+        let to = regions.get_cell(index, usize::from(new))?;
         let taken = Cell(from.load(Ordering::Relaxed));
         let given = Cell(to.load(Ordering::Relaxed));
         // Each is loaded and stored once, so they must not be the same cell.
@@ -132,7 +134,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         let one = Tally::at(position);
         entry.store(new, Ordering::Relaxed);
         if old != 0 {
-            from.store(taken.without(one).0, Ordering::Relaxed);
+            // Release, for an id that shares its counter: see `remove`.
+            from.store(taken.without(one).0, Ordering::Release);
         }
         if new != 0 {
             to.store(given.with(one).0, Ordering::Relaxed);
@@ -354,9 +357,13 @@ impl<'a, L: RawMutex> Region<'a, L> {
         if id == 0 || more.count == 0 {
             return;
         }
+        if usize::from(id) >= COUNTERS {
+            self.regions.shared().note(id);
+        }
         let cell = self.cell(id);
         let before = Cell(cell.load(Ordering::Relaxed));
-        cell.store(before.with(more).0, Ordering::Relaxed);
+        // Release: a thread that reads the cell without the lock reads that it is shared, too.
+        cell.store(before.with(more).0, Ordering::Release);
         if before.is_empty() {
             self.regions.presence().set(counter(id), self.index);
         }
@@ -370,7 +377,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         }
         let cell = self.cell(id);
         let after = Cell(cell.load(Ordering::Relaxed)).without(part);
-        cell.store(after.0, Ordering::Relaxed);
+        // Release, as in `add`: others that share the cell may have been added to it by another thread.
+        cell.store(after.0, Ordering::Release);
         if after.is_empty() {
             self.regions.presence().clear(counter(id), self.index);
         }

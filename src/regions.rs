@@ -7,6 +7,7 @@ use lock_api::{Mutex, MutexGuard, RawMutex};
 
 use crate::cell::{BLOCK, COUNTERS, Cell, Tally, counter};
 use crate::presence::Presence;
+use crate::shared::Shared;
 use crate::storage::{Refused, Slot, Zeroed};
 use crate::sync::{AtomicU32, Ordering, prefetch};
 
@@ -42,6 +43,7 @@ pub(crate) struct Regions<L> {
     /// `[block of counters][region][counter in the block]`.
     cells: Zeroed<[AtomicU32; BLOCK]>,
     presence: Presence,
+    shared: Shared,
 }
 
 #[cfg(all(feature = "std", not(swap_records_loom)))]
@@ -66,6 +68,7 @@ impl<L: RawMutex> Regions<L> {
         // A huge page must not reach over blocks: an unused one would be paid for.
         let cells = Zeroed::new(blocks, len * BLOCK * size_of::<AtomicU32>() >= HUGE_PAGE)?;
         let presence = Presence::new(len)?;
+        let shared = Shared::new()?;
         // The locks come last: they alone are written, and a table that is refused must not pay for them.
         // A line of locks for each region while there are few regions, then a lock.
         let nr_locks = len.max(LOCK_SPREAD * len.min(LOCK_SPREAD));
@@ -84,6 +87,7 @@ impl<L: RawMutex> Regions<L> {
             shift: len.ilog2(),
             stride: len * BLOCK,
             presence,
+            shared,
         })
     }
 
@@ -138,6 +142,10 @@ impl<L: RawMutex> Regions<L> {
         &self.presence
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     pub(crate) fn len(&self) -> usize {
         1 << self.shift
     }
@@ -153,6 +161,27 @@ impl<L: RawMutex> Regions<L> {
         sum
     }
 
+    /// Adds to `sums` the numbers of each counter of a block: exact for the counter when nobody writes.
+    pub(crate) fn count_block(&self, block: usize, sums: &mut [u64; BLOCK]) {
+        /// Words of the bitmaps at a time: a line of them. The cells of so many regions stay in the cache
+        /// while each of the block's counters has its turn.
+        const WORDS: usize = 8;
+        if !self.presence.is_used(block) {
+            return;
+        }
+        let words = self.presence.words_a_counter();
+        for first in (0..words).step_by(WORDS) {
+            for (at, sum) in sums.iter_mut().enumerate() {
+                let counter = block * BLOCK + at;
+                for word in first..words.min(first + WORDS) {
+                    for region in self.presence.in_word(counter, word) {
+                        *sum += u64::from(self.tally(region, counter).count);
+                    }
+                }
+            }
+        }
+    }
+
     /// What the cell of this counter says in this region.
     pub(crate) fn tally(&self, region: usize, counter: usize) -> Tally {
         Cell(self.cell(region, counter).load(Ordering::Relaxed)).tally()
@@ -165,6 +194,7 @@ impl<L: RawMutex> Regions<L> {
             self.clear_cells();
         }
         self.presence.discard();
+        self.shared.discard();
     }
 
     /// Clears each cell that has its bit set: the others are zero (invariant 2).

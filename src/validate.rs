@@ -14,8 +14,8 @@ use crate::swapfile::On;
 use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// Checks that entries, cells and presence bits agree in every region that is on (design,
-    /// invariant 2) and that nothing is written past `max_pages` (4). For tests: it looks at everything.
+    /// Checks that entries, cells, presence bits and notes of shared counters agree in every region that is
+    /// on (design, invariant 2) and that nothing is written past `max_pages` (4). For tests: it looks at everything.
     ///
     /// # Errors
     ///
@@ -68,6 +68,11 @@ fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), Strin
             .zip(ids)
             .filter(|&(_, &id)| id != 0)
         {
+            let shared = on.index().shared();
+            let is_noted = || shared.knows(id) && shared.has(counter(id));
+            if usize::from(id) >= COUNTERS && !is_noted() && on.is_still_on() {
+                return Err(format!("position {position}: no note of id {id}"));
+            }
             let tally = entries.entry(counter(id)).or_default();
             *tally = tally.and(Tally::at(position));
         }
@@ -161,6 +166,19 @@ mod tests {
             let wrong = format!("type 4, region 0: counter {counter}: wrong presence bit");
             assert!(what.starts_with(&wrong), "{what}");
         }
+    }
+
+    #[test]
+    fn an_id_that_shares_its_counter_unnoticed_is_found() {
+        let table = table();
+        let id = u16::try_from(COUNTERS).unwrap() + 1;
+        let entry = SwapEntry::new(SwapType::new(4).unwrap(), 50).unwrap();
+        table.record(entry, MemcgId::new(id).unwrap()).unwrap();
+        table.validate().unwrap();
+        on(&table).index().shared().discard();
+        let what = table.validate().unwrap_err();
+        let wrong = format!("type 4, region 0: position 50: no note of id {id}");
+        assert_eq!(what, wrong);
     }
 
     #[test]

@@ -106,7 +106,17 @@ fn no_operation_holds_two_locks_or_takes_more_than_one_a_region() {
     assert!(taken_by(|| table.cmpxchg(entry(3), Some(id(2)), None).unwrap()) <= 2);
     assert_eq!(taken_by(|| table.lookup(start)), 0);
     assert_eq!(taken_by(|| table.count_upper_bound(id(1))), 0);
+    assert_eq!(taken_by(|| table.count(id(1))), 0, "the index knows");
+    assert_eq!(taken_by(|| assert_eq!(table.owners().count(), 1)), 0);
+    // As soon as its counter is shared, one a region that may hold it, and none more in which another one is.
+    let shared = 1 + 4096;
+    table.record(entry(REGION / 2), id(shared)).unwrap();
     assert_eq!(taken_by(|| table.count(id(1))), 7);
+    let both = taken_by(|| assert_eq!(table.owners().count(), 2));
+    assert_eq!(both, 2 * 7, "each of the two by itself");
+    table.record(entry(REGION / 2), id(1)).unwrap();
+    let other = taken_by(|| assert_eq!(table.count(id(2 + 4096)), 0));
+    assert_eq!(other, 0, "it was never recorded");
 
     assert_eq!(taken_by(|| table.migrate(id(3), id(4))), 0);
     assert_eq!(taken_by(|| table.migrate(id(1), id(2))), 7);
@@ -123,6 +133,10 @@ fn no_operation_holds_two_locks_or_takes_more_than_one_a_region() {
         table.clear_range(start, 6 * REGION).unwrap();
         table.swapoff(entry(0).swap_type()).unwrap();
     });
+    // No counter of the next swapfile is shared.
+    table.swapon(entry(0).swap_type(), 8 * REGION).unwrap();
+    table.record(start, id(1)).unwrap();
+    assert_eq!(taken_by(|| assert_eq!(table.count(id(1)), 1)), 0);
 }
 
 /// A migration that is stopped in the middle of a region, by force, keeps nobody from the other regions, and

@@ -20,6 +20,8 @@ const REGION: u64 = REGION_ENTRIES as u64;
 const A: MemcgId = MemcgId::new(1).unwrap();
 const B: MemcgId = MemcgId::new(2).unwrap();
 const C: MemcgId = MemcgId::new(3).unwrap();
+/// It shares the counter of A.
+const SHARED: MemcgId = MemcgId::new(5).unwrap();
 const TYPE: SwapType = SwapType::new(0).unwrap();
 
 fn entry(offset: u64) -> SwapEntry {
@@ -256,6 +258,82 @@ fn swapoff_vs_count_upper_bound() {
         let count = reader.join().unwrap();
         assert!(count == 0 || count == 2, "{count}");
     });
+}
+
+/// The number of an id whose records nobody changes is right beside the first record of an id that shares its counter,
+/// and beside one that takes that record away again: the cell tells of both ids, and a thread that reads it knows that.
+///
+/// Here and below the reader is a thread of its own: loom looks for other orders of a load that comes after a store, not
+/// of one that comes before a load and a store of the same cell.
+#[test]
+fn count_vs_first_record_of_a_shared_counter() {
+    explore("count_vs_first_record_of_a_shared_counter", Some(3), || {
+        let table = table(&[(0, A), (3, B)]);
+        let reader = spawn(&table, |table| table.count(A));
+        assert_eq!(table.record(entry(1), SHARED), Ok(None));
+        assert_eq!(table.record(entry(2), SHARED), Ok(None));
+        assert_eq!(table.record(entry(2), B), Ok(Some(SHARED)));
+        assert_eq!(reader.join().unwrap(), 1);
+        assert_eq!((table.count(A), table.count(SHARED)), (1, 1));
+        table.validate().unwrap();
+    });
+}
+
+/// The same where another thread takes it away, which has not noted it: on the usual way, and on the slow one.
+#[test]
+fn count_vs_two_writers_of_a_shared_counter() {
+    for slow in [false, true] {
+        explore(
+            "count_vs_two_writers_of_a_shared_counter",
+            Some(3),
+            move || {
+                let table = table(&[(0, A), (3, B)]);
+                let first = spawn(&table, |table| {
+                    table.record_range(entry(1), 2, SHARED).map(drop)
+                });
+                let reader = spawn(&table, |table| table.count(A));
+                first.join().unwrap().unwrap();
+                if slow {
+                    assert_eq!(table.record_range(entry(2), 2, B).unwrap().len(), 2);
+                } else {
+                    assert_eq!(table.record(entry(2), B), Ok(Some(SHARED)));
+                }
+                assert_eq!(reader.join().unwrap(), 1);
+                table.validate().unwrap();
+            },
+        );
+    }
+}
+
+/// Owners that are read beside writers: of ids whose records nobody changes, the numbers are right.
+#[test]
+fn owners_vs_records() {
+    explore("owners_vs_records", Some(2), || {
+        let table = table(&[(0, A), (REGION, A), (1, C)]);
+        let reader = spawn(&table, |table| table.owners().collect::<Vec<_>>());
+        assert_eq!(table.record(entry(2), SHARED), Ok(None));
+        assert_eq!(table.migrate(C, B), 1);
+        let owners = reader.join().unwrap();
+        assert_eq!(owners[0], (A, 2), "{owners:?}");
+        assert!(owners.is_sorted(), "{owners:?}");
+        assert!(table.owners().eq([(A, 2), (B, 1), (SHARED, 1)]));
+    });
+}
+
+/// Owners beside a swapoff are those of before or those of after; of one whose counter is shared, too.
+#[test]
+fn swapoff_vs_owners() {
+    for third in [C, SHARED] {
+        explore("swapoff_vs_owners", Some(2), move || {
+            let table = table(&[(0, A), (REGION, A), (1, third)]);
+            let reader = spawn(&table, |table| table.owners().collect::<Vec<_>>());
+            assert_eq!(table.swapoff(TYPE), Ok(3));
+            let owners = reader.join().unwrap();
+            let all = [(A, 2), (third, 1)];
+            assert!(all.starts_with(&owners) || owners == all[1..], "{owners:?}");
+            assert_eq!(table.owners().next(), None);
+        });
+    }
 }
 
 /// A cmpxchg beside a swapoff that the next swapon follows is stored and dropped, or refused; the next

@@ -51,6 +51,8 @@ const TYPE: SwapType = SwapType::new(0).unwrap();
 const PAGES: u64 = 2 * REGION_ENTRIES as u64;
 const A: MemcgId = MemcgId::new(1).unwrap();
 const B: MemcgId = MemcgId::new(2).unwrap();
+/// It shares the counter of A, which a count then has to look for.
+const SHARED: MemcgId = MemcgId::new(4097).unwrap();
 const C: MemcgId = MemcgId::new(3).unwrap();
 /// Over the border of two regions.
 const FIRST: u64 = REGION_ENTRIES as u64 - 2;
@@ -76,6 +78,7 @@ fn who_began_before_a_swapoff_does_nothing_to_the_next_swapfile() {
     let here = |operation: &dyn Fn() -> Result<(), EntryError>| {
         TABLE.swapon(TYPE, PAGES).unwrap();
         // Some in the first swapfile, so that nothing has to be made.
+        TABLE.record_range(entry(), NR, SHARED).unwrap();
         TABLE.record_range(entry(), NR, A).unwrap();
         BEFORE.set(Some(another));
         let result = operation();
@@ -119,4 +122,9 @@ fn who_began_before_a_swapoff_does_nothing_to_the_next_swapfile() {
         Ok(())
     };
     assert_eq!(here(&count), Ok(()));
+    let owners = || {
+        assert_eq!(TABLE.owners().next(), None);
+        Ok(())
+    };
+    assert_eq!(here(&owners), Ok(()));
 }

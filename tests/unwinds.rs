@@ -18,6 +18,8 @@ const OTHER: SwapType = SwapType::new(3).unwrap();
 const A: MemcgId = MemcgId::new(1).unwrap();
 const B: MemcgId = MemcgId::new(2).unwrap();
 const C: MemcgId = MemcgId::new(3).unwrap();
+/// It shares the counter of A.
+const SHARED: MemcgId = MemcgId::new(4097).unwrap();
 const PAGES: u64 = 3 * REGION - 100;
 
 /// Locks, or unlocks, until one unwinds; 0: none does.
@@ -173,7 +175,15 @@ const OPERATIONS: &[Operation] = &[
     ("clear_range", |t| _ = t.clear_range(entry(0), PAGES)),
     ("migrate", |t| _ = t.migrate(A, C)),
     ("migrate in steps", migrate_in_steps),
-    ("count", |t| _ = t.count(A)),
+    // From an id on that shares its counter, numbers are counted.
+    ("count", |t| {
+        _ = t.record(entry(5), SHARED);
+        _ = t.count(A);
+    }),
+    ("owners", |t| {
+        _ = t.record(entry(5), SHARED);
+        _ = t.owners().count();
+    }),
     ("runs", |t| _ = t.runs(TYPE).count()),
     ("runs_of", |t| _ = t.runs_of(A).count()),
     ("swapoff", |t| _ = t.swapoff(TYPE)),

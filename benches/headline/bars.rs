@@ -35,7 +35,7 @@ impl std::fmt::Display for Bar {
 use Bar::{AtLeast, AtMost, Limit};
 
 /// Name and bar of every row, in the order in which they are shown.
-pub(crate) const BARS: [(&str, Bar); 31] = [
+pub(crate) const BARS: [(&str, Bar); 32] = [
     ("full_scan_vs_read_bandwidth", AtLeast(0.9)),
     ("full_scan_l2_vs_vectorized_loop", AtLeast(0.8)),
     ("full_scan_vs_2014_loop", AtLeast(3.5)),
@@ -46,6 +46,7 @@ pub(crate) const BARS: [(&str, Bar); 31] = [
     ("remains_10000_vs_2014_loop", AtLeast(200.0)),
     ("remains_1000_vs_full_scan", AtLeast(1_000.0)),
     ("remains_1000_vs_roaring", AtLeast(0.5)),
+    ("owners_vs_walk", AtLeast(100.0)),
     ("record_seq_vs_linux_2024", AtMost(1.1)),
     ("bare_steps_seq_vs_linux_2024", Limit),
     ("record_hot_vs_linux_2024", AtMost(1.5)),

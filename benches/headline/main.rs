@@ -12,6 +12,7 @@ mod measure;
 mod memcgs;
 mod memory;
 mod operations;
+mod owners;
 mod read;
 mod report;
 mod scans;
@@ -183,6 +184,7 @@ fn measure_all(report: &mut Report, slots: usize, effort: Effort) -> Result<(), 
     let maps = Maps::new(ours, ids);
     memory::index(report, "index_bytes_vs_table_bytes", slots, before)?;
     scans::against_2014(report, &maps, nr);
+    owners::against_a_walk(report, &maps.ours);
     let maps = memcgs::on_the_map(report, maps, nr)?;
 
     let (ours, in_tails) = (maps.ours, maps.in_tails);

@@ -111,6 +111,7 @@ fn table_op(u: &mut Unstructured) -> Result<Op> {
         52..56 => Op::Step(budget(u)?),
         56 => Op::Walk(pick(u, &TYPES)?),
         57..59 => Op::WalkOf(pick(u, &IDS)?),
+        59 => Op::Owners,
         _ => Op::Next(u8::arbitrary(u)? % 8),
     })
 }

@@ -16,6 +16,7 @@ pub mod history;
 mod map;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -51,6 +52,8 @@ pub enum Op {
     /// So many slots, each this many behind the one before.
     RecordEvery(Slot, u64, u16, u16),
     Count(u16),
+    /// The owners on all types, and on each.
+    Owners,
     Runs(u8),
     RunsOf(u16),
     Migrate(u16, u16),
@@ -315,7 +318,13 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
                 let id = self::id(id);
                 assert_eq!(table.count(id), self.map.count(id));
                 assert_eq!(table.count_upper_bound(id), self.map.count_of_counter(id));
+                for of in SwapType::all() {
+                    assert_eq!(table.count_on(of, id), self.map.count_on(of, id));
+                }
+                let bounds = SwapType::all().map(|of| table.count_upper_bound_on(of, id));
+                assert_eq!(bounds.sum::<u64>(), table.count_upper_bound(id));
             }
+            Op::Owners => self.owners(),
             Op::Runs(of) => {
                 let runs: Vec<_> = table.runs(ty(of)).collect();
                 assert_eq!(runs, self.map.runs(ty(of)));
@@ -348,9 +357,28 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         }
     }
 
+    fn owners(&self) {
+        let (mut all, mut on_types) = (BTreeMap::new(), BTreeMap::new());
+        for (slot, id) in self.map.records() {
+            *all.entry(id).or_insert(0) += 1;
+            *on_types.entry((slot.0, id)).or_insert(0) += 1;
+        }
+        let said: Vec<_> = self.table.owners().collect();
+        assert_eq!(said, Vec::from_iter(all));
+        let on_types = Vec::from_iter(on_types);
+        let said: Vec<_> = SwapType::all()
+            .flat_map(|ty| {
+                let owners = self.table.owners_on(ty);
+                owners.map(move |(id, nr)| ((ty.get(), id), nr))
+            })
+            .collect();
+        assert_eq!(said, on_types);
+    }
+
     /// Asserts that the invariants of the table stand, and that it holds what it should.
     pub fn check(&self) {
         self.table.validate().unwrap();
+        self.owners();
         self.look_up_all();
     }
 

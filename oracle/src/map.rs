@@ -161,6 +161,15 @@ impl Map {
         self.records().filter(|&(_, owner)| owner == id).count() as u64
     }
 
+    pub(super) fn count_on(&self, ty: SwapType, id: MemcgId) -> u64 {
+        let records = self
+            .files
+            .get(&ty)
+            .into_iter()
+            .flat_map(|file| &file.records);
+        records.filter(|&(_, &owner)| owner == id).count() as u64
+    }
+
     /// The records of this id and of those that share its counter.
     pub(super) fn count_of_counter(&self, id: MemcgId) -> u64 {
         let counter = |id: MemcgId| id.get() % COUNTERS;

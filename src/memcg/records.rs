@@ -8,6 +8,7 @@ use super::Memcgs;
 use crate::entry::{SwapEntry, SwapType};
 use crate::id::MemcgId;
 use crate::iter::TableRuns;
+use crate::owners::TableOwners;
 use crate::sync::RawSpinLock;
 use crate::table::SwapRecords;
 
@@ -55,6 +56,28 @@ impl<'a, L: RawMutex> Records<'a, L> {
     #[must_use]
     pub fn count_upper_bound(self, id: MemcgId) -> u64 {
         self.0.count_upper_bound(id)
+    }
+
+    /// [`SwapRecords::count_on`].
+    #[must_use]
+    pub fn count_on(self, ty: SwapType, id: MemcgId) -> u64 {
+        self.0.count_on(ty, id)
+    }
+
+    /// [`SwapRecords::count_upper_bound_on`].
+    #[must_use]
+    pub fn count_upper_bound_on(self, ty: SwapType, id: MemcgId) -> u64 {
+        self.0.count_upper_bound_on(ty, id)
+    }
+
+    /// [`SwapRecords::owners`].
+    pub fn owners(self) -> TableOwners<'a, L> {
+        self.0.owners()
+    }
+
+    /// [`SwapRecords::owners_on`].
+    pub fn owners_on(self, ty: SwapType) -> TableOwners<'a, L> {
+        self.0.owners_on(ty)
     }
 
     /// [`SwapRecords::runs`].

@@ -17,7 +17,7 @@ impl<L: RawMutex> Memcgs<L> {
     /// [`set_limit`](Self::set_limit) and [`charge`](Self::charge). A cgroup that was offline goes offline again with
     /// [`css_offline`](Self::css_offline).
     ///
-    /// Walks over all records.
+    /// Costs a look at the [`owners`](SwapRecords::owners_on) of each type, not a walk over all records.
     ///
     /// ```
     /// use swap_records::memcg::{MemcgError, Memcgs};
@@ -72,16 +72,16 @@ impl<L: RawMutex> Memcgs<L> {
         }
         for ty in SwapType::all() {
             let mut of_type = 0;
-            for run in memcgs.records.runs(ty) {
-                if memcgs.find(run.id).is_none() {
-                    memcgs.create_with_id(memcgs.root(), run.id)?;
+            for (id, nr) in memcgs.records.owners_on(ty) {
+                if memcgs.find(id).is_none() {
+                    memcgs.create_with_id(memcgs.root(), id)?;
                 }
-                if let Some(slot) = memcgs.slots.get(run.id) {
-                    slot.add_swap(run.len.cast_signed());
+                if let Some(slot) = memcgs.slots.get(id) {
+                    slot.add_swap(nr.cast_signed());
                 }
                 // Without limits, all of it is within them; and nobody else is at work.
-                memcgs.try_charge_path(run.id, None, 0, run.len, run.len)?;
-                of_type += run.len.cast_signed();
+                memcgs.try_charge_path(id, None, 0, nr, nr)?;
+                of_type += nr.cast_signed();
             }
             memcgs.shards.here().add_records(ty, of_type);
         }

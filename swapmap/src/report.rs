@@ -4,29 +4,22 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use swap_records::{MemcgId, Run, SwapType};
+use swap_records::{MemcgId, SwapType};
 
 use crate::reading::{Name, Reading, Version};
 
 /// The owners in `ty` and their slots, largest first.
 pub fn owners_of(reading: &Reading, ty: SwapType) -> Vec<(MemcgId, u64)> {
-    largest_first(reading.records.runs(ty))
+    largest_first(reading.records.owners_on(ty))
 }
 
 /// The owners in all types and their slots, largest first.
-///
-/// One pass over the table serves all of them; asking it to `count` each takes a pass for each.
 pub fn owners_of_all(reading: &Reading) -> Vec<(MemcgId, u64)> {
-    let types = reading.names.keys();
-    largest_first(types.flat_map(|&ty| reading.records.runs(ty)))
+    largest_first(reading.records.owners())
 }
 
-fn largest_first(runs: impl Iterator<Item = Run>) -> Vec<(MemcgId, u64)> {
-    let mut slots: HashMap<MemcgId, u64> = HashMap::new();
-    for run in runs {
-        *slots.entry(run.id).or_default() += run.len;
-    }
-    let mut owners: Vec<_> = slots.into_iter().collect();
+fn largest_first(owners: impl Iterator<Item = (MemcgId, u64)>) -> Vec<(MemcgId, u64)> {
+    let mut owners: Vec<_> = owners.collect();
     owners.sort_by_key(|&(id, slots)| (Reverse(slots), id));
     owners
 }

@@ -134,6 +134,10 @@ pub const OPERATIONS: &[Operation<Table>] = &[
         assert_eq!(table.count_upper_bound(A), NR / 2);
         Ok(())
     }),
+    does_without("owners", |table| {
+        assert_eq!(table.owners().count(), 2);
+        Ok(())
+    }),
     does_without("runs", |table| {
         assert_eq!(table.runs(TYPE).count() as u64, NR + 1);
         Ok(())

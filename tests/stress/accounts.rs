@@ -82,6 +82,8 @@ pub fn gains_and_losses_add_up_to_what_is_there<L: RawMutex + Send + Sync>() {
     for run in table.runs(ALWAYS_ON) {
         *there.entry(run.id.get()).or_default() += run.len;
     }
+    let owners = table.owners_on(ALWAYS_ON).map(|(id, nr)| (id.get(), nr));
+    assert!(owners.eq(there.iter().map(|(&id, &nr)| (id, nr))));
     for number in 1..=IDS {
         let counted = there.remove(&number).unwrap_or(0);
         assert_eq!(all.of(number), counted, "gains less losses of {number}");

@@ -128,4 +128,5 @@ with_each_lock! {
     promises::every_hand_over_moves_what_nobody_else_touches
     promises::hand_overs_on_threads_miss_nothing
     promises::what_a_swapoff_dropped_stays_dropped
+    promises::owners_are_told_right_where_nobody_changes_their_records
 }

@@ -168,3 +168,64 @@ pub fn hand_overs_on_threads_miss_nothing<L: RawMutex + Send + Sync>() {
     });
     table.validate().unwrap();
 }
+
+/// Ids whose records nobody changes, beside others that share their counters, from the first such record of a swapfile on:
+/// their numbers are right all the time. Two threads write; a third reads.
+pub fn owners_are_told_right_where_nobody_changes_their_records<L: RawMutex + Send + Sync>() {
+    /// How many apart two ids are that share a counter.
+    const COUNTERS: u16 = if cfg!(miri) { 16 } else { 4096 };
+    /// Of each of two ids, in two regions: one alone, and some.
+    const STAY: [(u64, u64, u16); 4] = [
+        (3, 1, 1),
+        (REGION + 3, 5, 1),
+        (20, 7, 2),
+        (REGION + 30, 1, 2),
+    ];
+    let stay = [(id(1), 6), (id(2), 8)];
+    let table = SwapRecords::<L>::with_raw_mutex();
+    for round in 0..operations().div_ceil(if cfg!(miri) { 20 } else { 60 }) {
+        // No counter is shared in a new swapfile.
+        table.swapon(COMES_AND_GOES, PAGES).unwrap();
+        for (start, nr, owner) in STAY {
+            let start = entry(COMES_AND_GOES, start);
+            table.record_range(start, nr, id(owner)).unwrap();
+        }
+        let done = AtomicBool::new(false);
+        thread::scope(|s| {
+            let (table, done) = (&table, &done);
+            for seed in 0..2 {
+                s.spawn(move || {
+                    let mut rng = Rng::with_seed(round * 2 + seed);
+                    let ids = [1, 2, 3, 1 + COUNTERS, 2 + COUNTERS, 2 + 2 * COUNTERS].map(id);
+                    for _ in 0..20 {
+                        // Slots of its own, in both regions; ids 1 and 2 are left alone.
+                        let offset = 100 + 50 * seed + rng.u64(..40) + rng.u64(..2) * REGION;
+                        let (start, owner) = (entry(COMES_AND_GOES, offset), ids[rng.usize(2..6)]);
+                        match rng.u8(..5) {
+                            0 => _ = table.record(start, owner).unwrap(),
+                            1 => _ = table.clear(start).unwrap(),
+                            2 => drop(table.record_range(start, rng.u64(..9), owner).unwrap()),
+                            3 => _ = table.migrate(ids[rng.usize(2..6)], owner),
+                            _ => _ = table.cmpxchg(start, table.lookup(start), owner).unwrap(),
+                        }
+                    }
+                    done.store(true, Ordering::Relaxed);
+                });
+            }
+            loop {
+                let last = done.load(Ordering::Relaxed);
+                let owners: Vec<_> = table.owners().collect();
+                assert_eq!(owners[..2], stay, "in round {round}");
+                assert!(owners.is_sorted_by_key(|&(id, _)| id));
+                for (id, nr) in stay {
+                    assert_eq!(table.count_on(COMES_AND_GOES, id), nr, "in round {round}");
+                }
+                if last {
+                    break;
+                }
+            }
+        });
+        table.validate().unwrap();
+        table.swapoff(COMES_AND_GOES).unwrap();
+    }
+}
