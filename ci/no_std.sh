@@ -8,7 +8,7 @@ rustup target add x86_64-unknown-none
 cargo build -p swap-records --no-default-features --target x86_64-unknown-none
 cargo test -p swap-records -p swap-records-oracle --no-default-features --lib \
     --test against_oracle --test cmpxchg --test linearizable --test migration --test operations --test threads --test values \
-    --test glob --test iterators --test texts \
+    --test glob --test iterators --test texts --test owners --test footprint \
     --test memcg --test memcg_race --test memcg_stress --test memcg_locks --test memcg_long --test memcg_offline \
     --test memcg_stale --test memcg_unwinds \
     --test locked --test refused --test unwinds

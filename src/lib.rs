@@ -81,6 +81,7 @@ cfg_if! {
         pub mod docs;
         mod entry;
         mod error;
+        mod footprint;
         mod id;
         mod iter;
         pub mod lock;
@@ -113,6 +114,7 @@ cfg_if! {
         pub use convert::{Number, RangeError};
         pub use entry::{MAX_SWAPFILES, Run, SwapEntry, SwapType, SwapTypes};
         pub use error::{EntryError, SwaponError};
+        pub use footprint::{Extent, Footprint};
         pub use id::MemcgId;
         pub use iter::TableRuns;
         pub use migrate::{MemswHint, Migrated, Migration, Step};

@@ -9,6 +9,7 @@ use core::iter;
 use core::ops::Range;
 
 use crate::cell::{BLOCK, COUNTERS};
+use crate::footprint::Extent;
 use crate::storage::{Refused, Slot, Zeroed};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -142,6 +143,10 @@ impl Presence {
     /// How many counters there are up to the last one of which a bit was set.
     pub(crate) fn counters_end(&self) -> usize {
         (u64::BITS - self.used.load(Ordering::Relaxed).leading_zeros()) as usize * BLOCK
+    }
+
+    pub(crate) fn extent(&self) -> Extent {
+        Extent::of(&self.words)
     }
 
     /// All bits clear. No region's lock can be taken any more by who would set one.

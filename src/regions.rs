@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use lock_api::{Mutex, MutexGuard, RawMutex};
 
 use crate::cell::{BLOCK, COUNTERS, Cell, Tally, counter};
+use crate::footprint::{Extent, Footprint};
 use crate::presence::Presence;
 use crate::shared::Shared;
 use crate::storage::{Refused, Slot, Zeroed};
@@ -185,6 +186,16 @@ impl<L: RawMutex> Regions<L> {
     /// What the cell of this counter says in this region.
     pub(crate) fn tally(&self, region: usize, counter: usize) -> Tally {
         Cell(self.cell(region, counter).load(Ordering::Relaxed)).tally()
+    }
+
+    /// What its cells, bitmaps and locks take; the table is not here.
+    pub(crate) fn footprint(&self) -> Footprint {
+        Footprint {
+            table: Extent::default(),
+            cells: Extent::of(&self.cells),
+            bitmaps: self.presence.extent().and(self.shared.extent()),
+            locks: Extent::resident(size_of_val(&*self.locks)),
+        }
     }
 
     /// Makes all cells and bits zero. No region can be locked any more by who would write to it.

@@ -5,13 +5,14 @@
 //! | `SwapType`, `MemcgId` | their numbers |
 //! | `SwapEntry` | its text, `"3:4711"`, where people read the format; its bits elsewhere |
 //! | `Backend` | its name |
-//! | `Run`, `Migrated`, `Usage` | maps of their fields |
+//! | `Run`, `Migrated`, `Usage`, `Footprint`, `Extent` | maps of their fields |
 //! | `Exchange`, `Resource` | their variants in lower case |
 //!
 //! An entry is a text in JSON because many programs take a number above 2^53 there for another one.
 //!
 //! What no value of the type is, is refused on the way in. Of structs that may grow, fields that are not
-//! known are passed over on the way in; those of [`Migrated`](crate::Migrated) that are missing are 0.
+//! known are passed over on the way in; those of [`Migrated`](crate::Migrated) and [`Footprint`](crate::Footprint)
+//! that are missing are 0.
 
 use core::fmt;
 

@@ -10,6 +10,7 @@
 //! lock, and issues an acquire fence, reads the note as well, if any record of such an id is in what it read.
 
 use crate::cell::{COUNTERS, counter};
+use crate::footprint::Extent;
 use crate::presence::next_bit;
 use crate::storage::{Refused, Slot, Zeroed};
 use crate::sync::{AtomicU64, Ordering};
@@ -60,6 +61,10 @@ impl Shared {
         next_bit(IDS / WORD, from, |word| {
             self.0[word].load(Ordering::Relaxed)
         })
+    }
+
+    pub(crate) fn extent(&self) -> Extent {
+        Extent::of(&self.0)
     }
 
     /// No notes. No region's lock can be taken any more by a thread that would make one.

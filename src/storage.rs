@@ -84,6 +84,12 @@ impl<T: Slot> Zeroed<T> {
     pub(crate) fn give_back(&self, used: usize) -> bool {
         self.memory.give_back(size_of_val(&self[..used]))
     }
+
+    /// How many of its bytes are in memory, as far as can be told; otherwise all.
+    pub(crate) fn resident(&self) -> usize {
+        let bytes = size_of_val(&**self);
+        self.memory.resident(bytes).min(bytes)
+    }
 }
 
 impl<T> Deref for Zeroed<T> {
@@ -157,11 +163,50 @@ mod imp {
                 })
         }
 
+        /// Bytes of the pages of the map that are in memory.
+        #[cfg(target_os = "linux")]
+        pub(super) fn resident(&self, _bytes: usize) -> usize {
+            /// Pages to ask about at once: their answers lie on the stack.
+            const PAGES: usize = 1024;
+            let page = page_size();
+            let mut answers = [0_u8; PAGES];
+            let mut resident = 0;
+            for from in (0..self.map.len()).step_by(PAGES * page) {
+                let len = (self.map.len() - from).min(PAGES * page);
+                let pages = &mut answers[..len.div_ceil(page)];
+                let start = self.map.as_mut_ptr().wrapping_add(from);
+                // SAFETY: the pages from `start` on are the map's, which stays as long as `self`; nothing of them is
+                // changed. A byte for each is written to `pages`, which has as many.
+                let asked = unsafe { libc::mincore(start.cast(), len, pages.as_mut_ptr()) };
+                resident += match asked {
+                    0 => pages.iter().filter(|&page| page & 1 != 0).count() * page,
+                    _ => len,
+                };
+            }
+            resident
+        }
+
+        #[cfg(not(target_os = "linux"))]
+        pub(super) fn resident(&self, bytes: usize) -> usize {
+            bytes
+        }
+
         /// Elsewhere MADV_DONTNEED may keep what was there.
         #[cfg(not(target_os = "linux"))]
         pub(super) fn give_back(&self, _bytes: usize) -> bool {
             false
         }
+    }
+
+    /// Of the running system. Where it does not say, it is the smallest that there is.
+    #[cfg(target_os = "linux")]
+    fn page_size() -> usize {
+        // SAFETY: it asks for a constant, and takes nothing.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        usize::try_from(size)
+            .ok()
+            .filter(|&size| size >= super::PAGE)
+            .unwrap_or(super::PAGE)
     }
 }
 
@@ -185,6 +230,11 @@ mod imp {
 
         pub(super) fn give_back(&self, _bytes: usize) -> bool {
             false
+        }
+
+        /// The allocator does not tell.
+        pub(super) fn resident(&self, bytes: usize) -> usize {
+            bytes
         }
     }
 

@@ -37,7 +37,7 @@
 
 use core::marker::PhantomData;
 use core::ops::Range;
-use core::{fmt, mem, ptr};
+use core::{fmt, iter, mem, ptr};
 
 use alloc::boxed::Box;
 use lock_api::RawMutex;
@@ -89,6 +89,16 @@ impl<L> SwapFile<L> {
         // SAFETY: what these fields point to came from `Box::into_raw`, was published with release and
         // read with acquire, and is freed by `drop` only (invariant 7), which nobody shares `self` with.
         unsafe { area.as_ref() }
+    }
+
+    /// All areas that the type ever had.
+    pub(crate) fn areas(&self) -> impl Iterator<Item = &Area<L>> {
+        let mut next = self.areas.load(Ordering::Acquire);
+        iter::from_fn(move || {
+            let area = self.area(next)?;
+            next = area.next.load(Ordering::Acquire);
+            Some(area)
+        })
     }
 
     /// The id at `offset`, 0 for none. Takes no lock.

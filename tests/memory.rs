@@ -86,6 +86,57 @@ fn the_index_of_150_ids_is_at_most_2_percent_of_the_table() {
     );
 }
 
+/// What a table says of itself is what the kernel says of the process: after a swapon, after records, and after a swapoff.
+#[test]
+fn the_footprint_is_what_the_process_has_more() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    const REGION: u64 = REGION_ENTRIES as u64;
+    const PAGES: u64 = 512 * REGION;
+    let table = SwapRecords::new();
+    let before = memory();
+    let is_as_the_kernel_says = || {
+        let (total, now) = (table.footprint().total(), memory());
+        for (says, kernel) in [
+            (total.resident, now.0.saturating_sub(before.0)),
+            (total.reserved, now.1.saturating_sub(before.1)),
+        ] {
+            // Stacks and the allocator move, too.
+            assert!(says.abs_diff(kernel) < 1 << 20, "{total:?}: {kernel} bytes");
+        }
+    };
+    table.swapon(type_0(), PAGES).unwrap();
+    let footprint = table.footprint();
+    assert_eq!(
+        (footprint.table.reserved, footprint.table.resident),
+        (2 * PAGES, 0)
+    );
+    assert_eq!(
+        (footprint.cells.reserved, footprint.cells.resident),
+        (PAGES / 2, 0)
+    );
+    assert_eq!(footprint.locks.resident, footprint.locks.reserved);
+    is_as_the_kernel_says();
+
+    // All of the table, and of the cells those of 64 ids: a quarter of a chunk a region.
+    let all = SwapEntry::new(type_0(), 0).unwrap();
+    table.record_range(all, PAGES, id(9)).unwrap();
+    let footprint = table.footprint();
+    assert_eq!(footprint.table.resident, footprint.table.reserved);
+    assert_eq!(footprint.cells.resident, 512 * 256);
+    let bitmaps = footprint.bitmaps.resident;
+    assert!((4096..128 << 10).contains(&bitmaps), "{footprint}");
+    is_as_the_kernel_says();
+    // The first id that shares a counter has a note.
+    table.record(all, id(9 + 4096)).unwrap();
+    assert!(table.footprint().bitmaps.resident > bitmaps);
+
+    table.swapoff(type_0()).unwrap();
+    let off = table.footprint();
+    assert_eq!((off.table.resident, off.cells.resident), (0, 0));
+    assert_eq!(off.total().reserved, footprint.total().reserved);
+    is_as_the_kernel_says();
+}
+
 #[test]
 fn swapoff_gives_the_memory_back_and_swapon_takes_the_same_addresses() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

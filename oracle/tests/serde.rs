@@ -8,7 +8,9 @@ use serde_json::{Value, from_value, json, to_value};
 use serde_test::{Compact, Configure, Token, assert_de_tokens_error, assert_tokens};
 
 use swap_records::memcg::{Memcgs, Resource, Usage};
-use swap_records::{Backend, Exchange, MemcgId, Migrated, Run, SwapEntry, SwapRecords, SwapType};
+use swap_records::{
+    Backend, Exchange, Footprint, MemcgId, Migrated, Run, SwapEntry, SwapRecords, SwapType,
+};
 
 fn id(id: u16) -> MemcgId {
     MemcgId::new(id).unwrap()
@@ -68,6 +70,14 @@ fn reports_and_usages_are_written_and_read_again() {
     // An older one has fewer fields, a newer one more.
     let other: Migrated = from_value(json!({ "moved": 1, "other": "new" })).unwrap();
     assert_eq!((other.moved, other.chunks_scanned), (1, 0));
+
+    let footprint = table.footprint();
+    let json = to_value(footprint).unwrap();
+    assert_eq!(json["table"]["reserved"], json!(65_536));
+    is(footprint, json);
+    let other: Footprint =
+        from_value(json!({ "cells": { "resident": 1, "other": 2 }, "other": "new" })).unwrap();
+    assert_eq!((other.total().resident, other.total().reserved), (1, 0));
 
     let memcgs = Memcgs::new();
     memcgs.charge(memcgs.root(), 3).unwrap();

@@ -6,6 +6,7 @@ use lock_api::RawMutex;
 
 use super::Memcgs;
 use crate::entry::{SwapEntry, SwapType};
+use crate::footprint::Footprint;
 use crate::id::MemcgId;
 use crate::iter::TableRuns;
 use crate::owners::TableOwners;
@@ -78,6 +79,18 @@ impl<'a, L: RawMutex> Records<'a, L> {
     /// [`SwapRecords::owners_on`].
     pub fn owners_on(self, ty: SwapType) -> TableOwners<'a, L> {
         self.0.owners_on(ty)
+    }
+
+    /// [`SwapRecords::footprint`].
+    #[must_use]
+    pub fn footprint(self) -> Footprint {
+        self.0.footprint()
+    }
+
+    /// [`SwapRecords::footprint_on`].
+    #[must_use]
+    pub fn footprint_on(self, ty: SwapType) -> Footprint {
+        self.0.footprint_on(ty)
     }
 
     /// [`SwapRecords::runs`].

@@ -67,6 +67,13 @@ impl<T: Slot> Zeroed<T> {
     }
 }
 
+impl<T> Zeroed<T> {
+    /// How many of its bytes are in memory: all.
+    pub(crate) fn resident(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+}
+
 impl<T> Deref for Zeroed<T> {
     type Target = [T];
 

@@ -1,0 +1,72 @@
+//! What a table says of its memory, wherever that comes from.
+
+use swap_records::memcg::Memcgs;
+use swap_records::{REGION_ENTRIES, SwapEntry, SwapRecords, SwapType};
+
+const REGION: u64 = REGION_ENTRIES as u64;
+
+fn ty(ty: u8) -> SwapType {
+    SwapType::new(ty).unwrap()
+}
+
+#[test]
+fn each_size_that_a_type_had_is_reserved_until_the_table_is_dropped() {
+    let table = SwapRecords::new();
+    let nothing = table.footprint();
+    assert_eq!((nothing.total().resident, nothing.total().reserved), (0, 0));
+    let mut tables = 0;
+    // Rounded up to a power of two of regions; a size that was there before takes nothing more.
+    for (pages, more) in [
+        (1, 1),
+        (3 * REGION, 4),
+        (REGION, 0),
+        (4 * REGION - 1, 0),
+        (5 * REGION, 8),
+    ] {
+        table.swapon(ty(3), pages).unwrap();
+        tables += more * REGION * 2;
+        let footprint = table.footprint();
+        assert_eq!(footprint.table.reserved, tables, "{pages} pages");
+        // A quarter of the table, where counters are as many as they are.
+        let counters = if cfg!(miri) { 16 } else { 4096 };
+        assert_eq!(footprint.cells.reserved, tables / 2 / REGION * counters * 4);
+        let parts = [
+            footprint.table,
+            footprint.cells,
+            footprint.bitmaps,
+            footprint.locks,
+        ];
+        for part in parts {
+            assert!(
+                part.reserved > 0 && part.resident <= part.reserved,
+                "{footprint}"
+            );
+        }
+        let sums = [
+            parts.iter().map(|part| part.resident).sum::<u64>(),
+            parts.iter().map(|part| part.reserved).sum(),
+        ];
+        let total = footprint.total();
+        assert_eq!([total.resident, total.reserved], sums);
+        table.swapoff(ty(3)).unwrap();
+        assert_eq!(table.footprint().total().reserved, total.reserved);
+    }
+    table.swapon(ty(4), 1).unwrap();
+    let on = |of| table.footprint_on(ty(of)).total().reserved;
+    assert_eq!(on(3) + on(4), table.footprint().total().reserved);
+    assert!(on(4) > 0 && on(5) == 0);
+    assert!(table.footprint().to_string().contains("resident: table "));
+}
+
+#[test]
+fn a_tree_tells_of_its_table() {
+    let memcgs = Memcgs::new();
+    memcgs.swapon(ty(0), 100).unwrap();
+    memcgs.charge(memcgs.root(), 1).unwrap();
+    memcgs
+        .swap_out(memcgs.root(), SwapEntry::new(ty(0), 0).unwrap(), 1)
+        .unwrap();
+    let records = memcgs.records();
+    assert_eq!(records.footprint(), records.footprint_on(ty(0)));
+    assert!(records.footprint().table.resident > 0);
+}
