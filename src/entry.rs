@@ -16,7 +16,8 @@ pub const MAX_SWAPFILES: usize = if cfg!(swap_records_loom) {
     1 << TYPE_BITS
 };
 
-const TYPE_BITS: u32 = 5;
+/// The type is in the lowest bits of an entry.
+pub(crate) const TYPE_BITS: u32 = 5;
 const OFFSET_BITS: u32 = 50;
 
 /// The number of a swapfile, 0 to 31.

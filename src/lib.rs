@@ -74,6 +74,8 @@ macro_rules! cfg_if {
 cfg_if! {
     if #[cfg(target_has_atomic = "64")] {
         mod area;
+        mod batch;
+        mod batches;
         mod cell;
         mod convert;
         mod count;

@@ -19,6 +19,7 @@ use lock_api::{MutexGuard, RawMutex};
 use smallvec::SmallVec;
 
 use crate::cell::{COUNTERS, Cell, Tally, counter, narrow};
+use crate::presence::Presence;
 use crate::regions::Regions;
 use crate::scan::{self, Backend, Found};
 use crate::sync::{AtomicU16, AtomicU32, Ordering, prefetch};
@@ -237,6 +238,39 @@ impl<'a, L: RawMutex> Region<'a, L> {
         at
     }
 
+    /// Gives each of these positions, in turn, the id beside it, 0 for none, and writes down the ids that were there. A
+    /// position may come twice.
+    #[inline(always)]
+    pub(crate) fn set_each(&self, slots: impl Iterator<Item = (usize, u16)>, had: &mut [u16]) {
+        let row = self.regions.row(self.index);
+        // What one id has got is added up, and goes into its cell when another one comes.
+        let (mut to, mut added) = (0, Tally::default());
+        for ((position, new), had) in slots.zip(had) {
+            let entry = self.entry(position);
+            let old = entry.load(Ordering::Relaxed);
+            *had = old;
+            if new != to {
+                self.add(to, added);
+                (to, added) = (new, Tally::default());
+            }
+            if old == new {
+                continue;
+            }
+            let one = Tally::at(position);
+            entry.store(new, Ordering::Relaxed);
+            added = added.and(one);
+            if old != 0 {
+                let cell = row.cell(counter(old));
+                let after = Cell(cell.load(Ordering::Relaxed)).without(one);
+                cell.store(after.0, Ordering::Relaxed);
+                if after.is_empty() {
+                    has_none(self.regions.presence(), counter(old), self.index);
+                }
+            }
+        }
+        self.add(to, added);
+    }
+
     /// Makes `new`, another id than `old`, the id of those entries at `positions` that have `old`, from the front,
     /// `most` of them. Gives their number.
     pub(crate) fn replace(&self, positions: Range<usize>, old: u16, new: u16, most: u32) -> u32 {
@@ -420,4 +454,11 @@ impl<'a, L: RawMutex> Region<'a, L> {
         }
         end - from
     }
+}
+
+/// Out of line, and without the region, which would have to be in memory for it.
+#[cold]
+#[inline(never)]
+fn has_none(presence: &Presence, counter: usize, region: usize) {
+    presence.clear(counter, region);
 }

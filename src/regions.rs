@@ -59,6 +59,21 @@ impl<L> Regions<L> {
     }
 }
 
+/// The cells of one region.
+#[derive(Clone, Copy)]
+pub(crate) struct Row<'a> {
+    /// From its first one on.
+    cells: &'a [AtomicU32],
+    shift: u32,
+}
+
+impl<'a> Row<'a> {
+    #[inline(always)]
+    pub(crate) fn cell(self, counter: usize) -> &'a AtomicU32 {
+        &self.cells[((counter & !(BLOCK - 1)) << self.shift) + counter % BLOCK]
+    }
+}
+
 impl<L: RawMutex> Regions<L> {
     pub(crate) fn new(len: usize) -> Result<Self, Refused> {
         const HUGE_PAGE: usize = 2 << 20;
@@ -123,6 +138,15 @@ impl<L: RawMutex> Regions<L> {
         // A product, and no shift: that needs one register more, and this is for two cells at once.
         let block = counter / BLOCK * self.stride + region * BLOCK;
         self.cells.as_flattened().get(block + counter % BLOCK)
+    }
+
+    /// The cells of a region.
+    #[inline(always)]
+    pub(crate) fn row(&self, region: usize) -> Row<'_> {
+        Row {
+            cells: &self.cells.as_flattened()[region * BLOCK..],
+            shift: self.shift,
+        }
     }
 
     /// Asks for what a migration of this region from `old` to `new` will need first.

@@ -316,6 +316,46 @@ impl<'a, L: RawMutex> On<'a, L> {
         Region::try_set(regions, region, (entry, position), new, wanted, in_time)
     }
 
+    /// Asks for an entry, and for the cell that is to count it when it has this owner, 0 for none.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, offset: usize, new: u16) {
+        if let Some(entry) = self.area.chunks.as_flattened().get(offset) {
+            prefetch(entry);
+        }
+        self.prefetch_cell(offset / REGION_ENTRIES, new);
+    }
+
+    /// Asks for the entries of the aligned block of `slots`, a power of two, that has this one.
+    #[inline(always)]
+    pub(crate) fn prefetch_block(&self, offset: usize, slots: usize) {
+        let start = offset & !(slots - 1);
+        let entries = self.area.chunks.as_flattened();
+        for line in entries
+            .get(start..start + slots)
+            .unwrap_or_default()
+            .chunks(32)
+        {
+            prefetch(line.as_ptr());
+        }
+    }
+
+    /// Asks for the cell that counts an entry, by the owner that it has for who reads it without the lock.
+    #[inline(always)]
+    pub(crate) fn prefetch_owner(&self, offset: usize) {
+        if let Some(entry) = self.area.chunks.as_flattened().get(offset) {
+            self.prefetch_cell(offset / REGION_ENTRIES, entry.load(Ordering::Relaxed));
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch_cell(&self, region: usize, id: u16) {
+        if id != 0
+            && let Some(cell) = self.index().get_cell(region, counter(id))
+        {
+            prefetch(cell);
+        }
+    }
+
     /// Takes the lock of the region of this entry; `None` where there is no such entry.
     pub(crate) fn lock_of(&self, offset: usize) -> Option<Region<'a, L>> {
         if offset < self.max_pages {

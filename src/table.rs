@@ -306,7 +306,7 @@ impl<L: RawMutex> SwapRecords<L> {
 
     /// The swapfile that an operation works on from now to its end, whatever comes after it under the type.
     #[inline]
-    fn on(&self, ent: SwapEntry) -> Result<On<'_, L>, EntryError> {
+    pub(crate) fn on(&self, ent: SwapEntry) -> Result<On<'_, L>, EntryError> {
         self.file(ent.swap_type()).on().ok_or_else(|| off(ent))
     }
 
@@ -364,7 +364,7 @@ fn position(ent: SwapEntry) -> usize {
 }
 
 #[cold]
-fn off(ent: SwapEntry) -> EntryError {
+pub(crate) fn off(ent: SwapEntry) -> EntryError {
     EntryError::TypeOff {
         ty: ent.swap_type(),
         offset: Some(ent.offset()),

@@ -204,7 +204,7 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
                 tell(sum);
             }
         }
-        sums.0.into_iter().flatten().for_each(tell);
+        sums.into_iter().for_each(tell);
     }
 
     fn end(&mut self) {
@@ -298,11 +298,11 @@ impl<L: RawMutex> Drop for Moved<'_, '_, L> {
 
 /// Pages by owner, for a few of them.
 #[derive(Default)]
-struct Sums([Option<(MemcgId, u64)>; 8]);
+pub(super) struct Sums([Option<(MemcgId, u64)>; 8]);
 
 impl Sums {
     /// Gives the sum of an owner that had to make room.
-    fn add(&mut self, id: MemcgId, nr: u64) -> Option<(MemcgId, u64)> {
+    pub(super) fn add(&mut self, id: MemcgId, nr: u64) -> Option<(MemcgId, u64)> {
         let place = usize::from(id.get()) % self.0.len();
         match &mut self.0[place] {
             Some((of, sum)) if *of == id => {
@@ -311,6 +311,11 @@ impl Sums {
             }
             other => other.replace((id, nr)),
         }
+    }
+
+    /// Those that are left.
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (MemcgId, u64)> {
+        self.0.into_iter().flatten()
     }
 }
 
@@ -326,7 +331,7 @@ mod tests {
         assert_eq!(sums.add(id(4), 1), None);
         assert_eq!(sums.add(id(3 + 8), 1), Some((id(3), 7)));
         assert_eq!(sums.add(id(3 + 800), 9), Some((id(3 + 8), 1)));
-        let left: u64 = sums.0.into_iter().flatten().map(|(_, nr)| nr).sum();
+        let left: u64 = sums.into_iter().map(|(_, nr)| nr).sum();
         assert_eq!(left, 10);
     }
 }

@@ -97,6 +97,7 @@
 //! swapfile that was being turned off is on with what it still has.
 
 mod account;
+mod batch;
 mod charge;
 mod dying;
 mod error;
