@@ -19,10 +19,11 @@ use crate::sync::{AtomicPtr, Ordering};
 /// together.
 #[repr(align(128))]
 pub(crate) struct Area<L> {
-    /// The table: page-sized chunks, one after the other, by region. Zero past `max_pages`.
+    /// The table: page-sized chunks, one after the other, by region. Zero past `max_pages`. Of a file, only the
+    /// regions that it has: `regions` is rounded up.
     pub(crate) chunks: Zeroed<Entries>,
     pub(crate) regions: Regions<L>,
-    /// Another area of the same type, of another size.
+    /// Another area of the same type, of another size or of a file.
     pub(crate) next: AtomicPtr<Area<L>>,
 }
 
@@ -32,21 +33,30 @@ impl<L: RawMutex> Area<L> {
         /// From how many bytes of table on huge pages are asked for: from the first one that it fills.
         /// At worst all of the table is resident, which is a two-thousandth of the swap.
         const HUGE_TABLE: usize = 2 << 20;
+        Self::with(|| {
+            let huge = regions >= HUGE_TABLE / size_of::<Entries>();
+            Ok((Zeroed::new(regions, huge)?, Regions::new(regions)?))
+        })
+    }
+
+    /// An area of these entries and this index.
+    pub(crate) fn with<E: From<Refused>>(
+        parts: impl FnOnce() -> Result<(Zeroed<Entries>, Regions<L>), E>,
+    ) -> Result<Box<Self>, E> {
         // A box that may be refused. It comes first: the locks are written, and must not be for nothing.
         let mut place = Vec::new();
-        let refused = Refused {
+        let refused = || Refused {
             bytes: size_of::<Self>(),
         };
-        if place.try_reserve_exact(1).is_err() {
-            return Err(refused);
-        }
+        place.try_reserve_exact(1).map_err(|_| refused())?;
+        let (chunks, regions) = parts()?;
         place.push(Self {
-            chunks: Zeroed::new(regions, regions >= HUGE_TABLE / size_of::<Entries>())?,
-            regions: Regions::new(regions)?,
+            chunks,
+            regions,
             next: AtomicPtr::new(ptr::null_mut()),
         });
         let place: Result<Box<[Self; 1]>, _> = place.into_boxed_slice().try_into();
-        let place = Box::into_raw(place.map_err(|_| refused)?);
+        let place = Box::into_raw(place.map_err(|_| refused())?);
         // SAFETY: an array of one is laid out as the one, so this is the box of it.
         Ok(unsafe { Box::from_raw(place.cast()) })
     }
@@ -62,6 +72,7 @@ impl<L: RawMutex> Area<L> {
             self.clear_entries();
         }
         self.regions.discard();
+        self.chunks.emptied();
     }
 
     /// Clears each entry that has a record. Some may have been cleared already.

@@ -84,6 +84,8 @@ cfg_if! {
         mod entry;
         mod error;
         mod footprint;
+        #[cfg(all(feature = "std", target_os = "linux", not(swap_records_loom)))]
+        pub mod file;
         mod id;
         mod iter;
         pub mod lock;
@@ -96,7 +98,7 @@ cfg_if! {
         mod presence;
         mod ranges;
         #[cfg(all(feature = "std", not(swap_records_loom)))]
-        #[allow(dead_code, reason = "what brings entries along comes next")]
+        #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only files bring entries along"))]
         mod rebuild;
         mod region;
         mod regions;

@@ -34,7 +34,7 @@ const TOGETHER: usize = 16;
 /// In how many cells neighbouring entries of an id are counted, which is otherwise as slow as one after the other.
 const LANES: usize = 2;
 
-/// How far a rebuild has come, in regions of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots.
+/// How far the index of a swapfile has been made from its entries, in regions of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct Progress {
@@ -247,24 +247,30 @@ impl Job<'_> {
                 tell(done);
             }
         };
-        thread::scope(|scope| {
-            for _ in 1..threads {
-                // A thread that has no memory of its own leaves the work to the others.
-                let work = || {
-                    if let Ok(rebuild) = Rebuild::new() {
-                        self.take_part(rebuild, |_| ());
+        let mut mine = || match Rebuild::new() {
+            Ok(rebuild) => self.take_part(rebuild, &mut tell_done),
+            Err(refused) => self.end(Err(Failed::Refused(refused))),
+        };
+        if threads <= 1 {
+            // To start none takes memory, too, which must not be refused.
+            mine();
+        } else {
+            thread::scope(|scope| {
+                for _ in 1..threads {
+                    // A thread that has no memory of its own leaves the work to the others.
+                    let work = || {
+                        if let Ok(rebuild) = Rebuild::new() {
+                            self.take_part(rebuild, |_| ());
+                        }
+                    };
+                    // Those that there are do it.
+                    if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                        break;
                     }
-                };
-                // Those that there are do it.
-                if thread::Builder::new().spawn_scoped(scope, work).is_err() {
-                    break;
                 }
-            }
-            match Rebuild::new() {
-                Ok(rebuild) => self.take_part(rebuild, &mut tell_done),
-                Err(refused) => self.end(Err(Failed::Refused(refused))),
-            }
-        });
+                mine();
+            });
+        }
         let found = self.result.into_inner();
         let found = found.unwrap_or_else(PoisonError::into_inner)?;
         tell_done(self.max_pages.div_ceil(REGION_ENTRIES));

@@ -50,6 +50,11 @@ use crate::regions::Regions;
 use crate::storage::Refused;
 use crate::sync::{AtomicPtr, AtomicU16, AtomicU64, Ordering, fence, prefetch};
 
+#[cfg(all(feature = "std", target_os = "linux", not(swap_records_loom)))]
+mod file;
+#[cfg(all(feature = "std", target_os = "linux", not(swap_records_loom)))]
+pub(crate) use file::{NotOn, Options};
+
 const OFF: u64 = 0;
 const ON: u64 = 2;
 
@@ -60,7 +65,7 @@ pub(crate) struct SwapFile<L> {
     max_pages: AtomicU64,
     /// Where the records are; null in states 0 and 3.
     current: AtomicPtr<Area<L>>,
-    /// All areas that this type ever had, one of each size, linked by `next`. Owned.
+    /// All areas that this type ever had, one of each size and one of each file, linked by `next`. Owned.
     areas: AtomicPtr<Area<L>>,
     /// `AtomicPtr` is `Send` and `Sync` whatever it points to. What this may be is said below.
     locks: PhantomData<*mut L>,
@@ -150,9 +155,7 @@ impl<L: RawMutex> SwapFile<L> {
             .and_then(|regions| self.area_of(regions));
         match area {
             Ok(area) => {
-                self.max_pages.store(max_pages, Ordering::Release);
-                self.current.store(area, Ordering::Release);
-                self.generation.store(off + ON, Ordering::Release);
+                self.publish(off, max_pages, area);
                 Ok(true)
             }
             Err(refused) => {
@@ -199,19 +202,30 @@ impl<L: RawMutex> SwapFile<L> {
 
     /// The empty area of this size, a new one if need be. In state 1.
     fn area_of(&self, regions: usize) -> Result<*mut Area<L>, Refused> {
-        let first = self.areas.load(Ordering::Acquire);
-        let mut next = first;
+        let mut next = self.areas.load(Ordering::Acquire);
         while let Some(area) = self.area(next) {
-            if area.regions.len() == regions {
+            if area.regions.len() == regions && area.chunks.is_own() {
                 return Ok(next);
             }
             next = area.next.load(Ordering::Acquire);
         }
-        let area = Area::new(regions)?;
+        Ok(self.keep(Area::new(regions)?))
+    }
+
+    /// Links an area, which is dropped with the table. In state 1.
+    fn keep(&self, area: Box<Area<L>>) -> *mut Area<L> {
+        let first = self.areas.load(Ordering::Relaxed);
         area.next.store(first, Ordering::Relaxed);
         let area = Box::into_raw(area);
         self.areas.store(area, Ordering::Release);
-        Ok(area)
+        area
+    }
+
+    /// From state 1 to state 2.
+    fn publish(&self, off: u64, max_pages: u64, area: *mut Area<L>) {
+        self.max_pages.store(max_pages, Ordering::Release);
+        self.current.store(area, Ordering::Release);
+        self.generation.store(off + ON, Ordering::Release);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::sync::RawSpinLock;
 
 /// The most pages that a swapfile can have: what an entry can address, and what an index of an
 /// address space can.
-const MAX_PAGES: u64 = if usize::BITS >= 64 {
+pub(crate) const MAX_PAGES: u64 = if usize::BITS >= 64 {
     SwapEntry::MAX_OFFSET + 1
 } else {
     1 << 29
@@ -162,16 +162,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// [`SwaponError`]: the type is on (or another thread is turning it on or off), `max_pages` is 0 or
     /// more than an address space holds, or the system refuses.
     pub fn swapon(&self, ty: SwapType, max_pages: u64) -> Result<(), SwaponError> {
-        if max_pages == 0 {
-            return Err(SwaponError::NoPages { ty });
-        }
-        if max_pages > MAX_PAGES {
-            return Err(SwaponError::TooLarge {
-                ty,
-                max_pages,
-                limit: MAX_PAGES,
-            });
-        }
+        check_pages(ty, max_pages)?;
         match self.file(ty).swapon(max_pages) {
             Ok(true) => Ok(()),
             Ok(false) => Err(SwaponError::TypeOn { ty }),
@@ -326,6 +317,21 @@ impl<L: RawMutex> SwapRecords<L> {
     pub(crate) fn span(&self, start: SwapEntry, nr: u64) -> Result<Span<'_, L>, EntryError> {
         Span::new(self.on(start)?, start, nr)
     }
+}
+
+/// Whether a swapfile may have so many pages.
+pub(crate) fn check_pages(ty: SwapType, max_pages: u64) -> Result<(), SwaponError> {
+    if max_pages == 0 {
+        return Err(SwaponError::NoPages { ty });
+    }
+    if max_pages > MAX_PAGES {
+        return Err(SwaponError::TooLarge {
+            ty,
+            max_pages,
+            limit: MAX_PAGES,
+        });
+    }
+    Ok(())
 }
 
 /// Makes `new` the owner of this slot if the one it has is `wanted`. Gives that one; `None`, with

@@ -60,6 +60,14 @@ impl<T: Slot> Zeroed<T> {
         Ok(Self((0..len).map(|_| T::zero()).collect()))
     }
 
+    /// There is nothing to let go.
+    pub(crate) fn emptied(&self) {}
+
+    /// There are no files here.
+    pub(crate) fn is_own(&self) -> bool {
+        true
+    }
+
     /// Whether the first `used` values are zero again: never.
     #[must_use]
     pub(crate) fn give_back(&self, _used: usize) -> bool {

@@ -1,5 +1,7 @@
 //! The operations of `SwapRecords`.
 
+#[cfg(all(feature = "std", target_os = "linux"))]
+use swap_records::file::{RecordFile, SwaponFileError};
 use swap_records::{MemcgId, REGION_ENTRIES, Run, Step, SwapEntry, SwapRecords, SwapType};
 
 use crate::subject::{Memory, Operation, Subject};
@@ -75,6 +77,22 @@ const fn does_without(
     Operation { name, memory, run }
 }
 
+/// Turns the next type on with this file.
+#[cfg(all(feature = "std", target_os = "linux"))]
+fn on_with(
+    table: &Table,
+    file: &RecordFile,
+    threads: usize,
+) -> Result<(), crate::subject::Refusal> {
+    let on = table.swapon_file(NEXT, PAGES, file).threads(threads).run();
+    match on {
+        Ok(found) => assert_eq!(found.records, 0),
+        Err(SwaponFileError::Swapon(error)) => return Err(error.into()),
+        Err(error) => panic!("{error}"),
+    }
+    Ok(())
+}
+
 pub const OPERATIONS: &[Operation<Table>] = &[
     takes("swapon", |table| Ok(table.swapon(NEXT, PAGES)?)),
     // The second of a size takes what the first one left.
@@ -83,6 +101,15 @@ pub const OPERATIONS: &[Operation<Table>] = &[
         Ok(table.swapon(TYPE, PAGES)?)
     }),
     does_without("swapoff", |table| Ok(table.swapoff(TYPE).map(drop)?)),
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    takes("swapon_file", |table| {
+        let file = RecordFile::memfd(PAGES).unwrap();
+        on_with(table, &file, 1)?;
+        table.record_range_with(SwapEntry::new(NEXT, 5).unwrap(), 9, C, |_| ())?;
+        // It knows the file by now, and takes memory for the rebuild alone.
+        table.swapoff(NEXT)?;
+        on_with(table, &file, 0)
+    }),
     does_without("max_pages", |table| {
         assert_eq!(table.max_pages(TYPE), Some(PAGES));
         Ok(())

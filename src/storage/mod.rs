@@ -1,6 +1,6 @@
 //! Zeroed, page-aligned memory that costs nothing until it is touched: [`Zeroed`].
 //!
-//! With `std` it is an anonymous map, without it zeroed pages from the global allocator; Miri, which
+//! With `std` it is an anonymous map, or, on Linux, a shared map of a file (`file`); without it zeroed pages from the global allocator; Miri, which
 //! knows no `madvise`, takes the second. This module owns the provenance of every entry, cell and
 //! bitmap word: they are reached through the one pointer that the map or the allocator gave.
 
@@ -11,6 +11,9 @@ use core::ptr::NonNull;
 use bytemuck::Zeroable;
 
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub(crate) mod file;
 
 /// What the memory holds: atomics that are 0 when their bytes are.
 pub(crate) trait Slot: Zeroable {
@@ -43,11 +46,18 @@ pub(crate) struct Refused {
     pub(crate) bytes: usize,
 }
 
-/// A slice of zeroes at its start, of a fixed length, shared by reference until it is dropped.
+/// A slice of zeroes at its start (but where it is of a file), of a fixed length, shared by reference until it is dropped.
 pub(crate) struct Zeroed<T> {
     ptr: NonNull<T>,
     len: usize,
-    memory: imp::Memory,
+    memory: Memory,
+}
+
+/// Where it is from: looked at to give it back, and never on the way to a value.
+enum Memory {
+    Own(imp::Memory),
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    File(file::Map),
 }
 
 // SAFETY: it owns its `T`s as a `Box<[T]>` does.
@@ -68,27 +78,80 @@ impl<T: Slot> Zeroed<T> {
         Ok(Self {
             ptr: start.cast(),
             len,
-            memory,
+            memory: Memory::Own(memory),
         })
     }
 
     /// The next bytes from `from` on that may not be zero; none, at the end, where all that follow are.
     #[cfg(feature = "std")]
     pub(crate) fn next_data(&self, from: usize) -> core::ops::Range<usize> {
-        from..self.len * size_of::<T>()
+        match &self.memory {
+            Memory::Own(_) => from..self.len * size_of::<T>(),
+            #[cfg(target_os = "linux")]
+            Memory::File(map) => map.next_data(from),
+        }
     }
 
     /// Gives the memory of the first `used` values back to the system, and says whether it could: then they are
     /// zero, as if by a relaxed store to each. Otherwise any part of them may be; the caller clears the rest.
     #[must_use]
     pub(crate) fn give_back(&self, used: usize) -> bool {
-        self.memory.give_back(size_of_val(&self[..used]))
+        let bytes = size_of_val(&self[..used]);
+        match &self.memory {
+            Memory::Own(memory) => memory.give_back(bytes),
+            #[cfg(all(feature = "std", target_os = "linux"))]
+            Memory::File(map) => map.give_back(bytes),
+        }
+    }
+
+    /// All values are zero, and stay so until something else is turned on with them. A file is let go.
+    pub(crate) fn emptied(&self) {
+        #[cfg(all(feature = "std", target_os = "linux"))]
+        if let Memory::File(map) = &self.memory {
+            map.emptied();
+            map.release();
+        }
+    }
+}
+
+impl<T> Zeroed<T> {
+    /// Whether nothing else can write to it, or have it: not where it is of a file.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.memory, Memory::Own(_))
     }
 
     /// How many of its bytes are in memory, as far as can be told; otherwise all.
     pub(crate) fn resident(&self) -> usize {
         let bytes = size_of_val(&**self);
-        self.memory.resident(bytes).min(bytes)
+        let resident = match &self.memory {
+            Memory::Own(memory) => memory.resident(bytes),
+            #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
+            Memory::File(map) => imp::resident(map.raw()),
+            #[cfg(all(feature = "std", target_os = "linux", miri))]
+            Memory::File(_) => bytes,
+        };
+        resident.min(bytes)
+    }
+}
+
+#[cfg(all(feature = "std", target_os = "linux"))]
+impl Zeroed<crate::region::Entries> {
+    /// The entries of a file, as they are in it.
+    pub(crate) fn of_file(locked: file::Locked) -> Result<Self, std::io::Error> {
+        let (map, start) = file::Map::new(locked)?;
+        Ok(Self {
+            ptr: start.cast(),
+            len: map.len() / size_of::<crate::region::Entries>(),
+            memory: Memory::File(map),
+        })
+    }
+
+    /// The file, where it is of one.
+    pub(crate) fn file(&self) -> Option<&file::Map> {
+        match &self.memory {
+            Memory::Own(_) => None,
+            Memory::File(map) => Some(map),
+        }
     }
 }
 
@@ -98,7 +161,8 @@ impl<T> Deref for Zeroed<T> {
     #[inline]
     fn deref(&self) -> &[T] {
         // SAFETY: `new` got `len * size_of::<T>()` bytes at `ptr`, page aligned and zero, which is a
-        // valid `T` (`Zeroable`); they live as long as `memory`, and only `&[T]` is ever made of them.
+        // valid `T` (`Zeroable`); they live as long as `memory`, and only `&[T]` is ever made of them. Of a file
+        // (`of_file`), `T` is the entries of a region, for which all bytes are valid.
         unsafe { core::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 }
@@ -163,27 +227,9 @@ mod imp {
                 })
         }
 
-        /// Bytes of the pages of the map that are in memory.
         #[cfg(target_os = "linux")]
         pub(super) fn resident(&self, _bytes: usize) -> usize {
-            /// Pages to ask about at once: their answers lie on the stack.
-            const PAGES: usize = 1024;
-            let page = page_size();
-            let mut answers = [0_u8; PAGES];
-            let mut resident = 0;
-            for from in (0..self.map.len()).step_by(PAGES * page) {
-                let len = (self.map.len() - from).min(PAGES * page);
-                let pages = &mut answers[..len.div_ceil(page)];
-                let start = self.map.as_mut_ptr().wrapping_add(from);
-                // SAFETY: the pages from `start` on are the map's, which stays as long as `self`; nothing of them is
-                // changed. A byte for each is written to `pages`, which has as many.
-                let asked = unsafe { libc::mincore(start.cast(), len, pages.as_mut_ptr()) };
-                resident += match asked {
-                    0 => pages.iter().filter(|&page| page & 1 != 0).count() * page,
-                    _ => len,
-                };
-            }
-            resident
+            resident(&self.map)
         }
 
         #[cfg(not(target_os = "linux"))]
@@ -196,6 +242,29 @@ mod imp {
         pub(super) fn give_back(&self, _bytes: usize) -> bool {
             false
         }
+    }
+
+    /// Bytes of the pages of the map that are in memory.
+    #[cfg(target_os = "linux")]
+    pub(super) fn resident(map: &MmapRaw) -> usize {
+        /// Pages to ask about at once: their answers lie on the stack.
+        const PAGES: usize = 1024;
+        let page = page_size();
+        let mut answers = [0_u8; PAGES];
+        let mut resident = 0;
+        for from in (0..map.len()).step_by(PAGES * page) {
+            let len = (map.len() - from).min(PAGES * page);
+            let pages = &mut answers[..len.div_ceil(page)];
+            let start = map.as_mut_ptr().wrapping_add(from);
+            // SAFETY: the pages from `start` on are the map's, which is borrowed; nothing of them is changed. A byte for
+            // each is written to `pages`, which has as many.
+            let asked = unsafe { libc::mincore(start.cast(), len, pages.as_mut_ptr()) };
+            resident += match asked {
+                0 => pages.iter().filter(|&page| page & 1 != 0).count() * page,
+                _ => len,
+            };
+        }
+        resident
     }
 
     /// Of the running system. Where it does not say, it is the smallest that there is.

@@ -1,0 +1,249 @@
+//! A file whose entries are mapped: [`Locked`], which is had by one table at a time, and [`Map`].
+
+pub(crate) mod header;
+pub(crate) mod sys;
+
+use core::ops::Range;
+use core::ptr::NonNull;
+use std::ffi::OsStr;
+use std::fs::{File, TryLockError};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[cfg(test)]
+use alloc::format;
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::file::FileError;
+use header::{EMPTYING, HEADER, Header, IN_USE, STATE_AT, USED, file_len};
+
+/// What tells a file from all others that there are at the same time. The inode number of a `memfd` comes from a counter
+/// of 32 bits; the random number covers the case that it comes again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+    random: u64,
+}
+
+/// Reads the header of a file, and holds the file's length against it.
+pub(crate) fn read_header(file: &File) -> Result<Header, FileError> {
+    let len = file
+        .metadata()
+        .map_err(FileError::io("asking for the length of"))?
+        .len();
+    let mut bytes = [0; USED];
+    let mut at = 0;
+    while at < USED {
+        match file.read_at(&mut bytes[at..], at as u64) {
+            Ok(0) => break,
+            Ok(read) => at += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(FileError::io("reading the header of")(error)),
+        }
+    }
+    let header = Header::from_bytes(&bytes, len)?;
+    let expected = file_len(header.max_pages);
+    if len != expected {
+        return Err(FileError::Length {
+            found: len,
+            expected,
+            max_pages: header.max_pages,
+        });
+    }
+    Ok(header)
+}
+
+/// A file of records that one table has, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    /// Opened anew, so that the lock is this table's own, whoever else has the descriptor that it came by.
+    file: File,
+    header: Header,
+    identity: Identity,
+}
+
+impl Locked {
+    /// Takes the file's lock, and looks whether it is whole and for so many slots.
+    pub(crate) fn new(of: &File, max_pages: u64) -> Result<Self, FileError> {
+        let file = open_anew(of);
+        let file = file.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => FileError::NoProc,
+            _ => FileError::io("opening anew")(error),
+        })?;
+        file.try_lock().map_err(|refused| match refused {
+            TryLockError::WouldBlock => FileError::InUse,
+            TryLockError::Error(error) => FileError::io("locking")(error),
+        })?;
+        // From here on nobody else empties it.
+        let header = read_header(&file)?;
+        if header.max_pages != max_pages {
+            return Err(FileError::MaxPages {
+                found: header.max_pages,
+                asked: max_pages,
+            });
+        }
+        let metadata = file
+            .metadata()
+            .map_err(FileError::io("asking for the inode of"))?;
+        let identity = Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            random: header.random,
+        };
+        Ok(Self {
+            file,
+            header,
+            identity,
+        })
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Whether a swapoff began to empty the file and did not get to its end.
+    pub(crate) fn is_half_emptied(&self) -> bool {
+        self.header.emptying
+    }
+
+    /// Writes down whether a swapoff is under way. Where that cannot be written, a process that ends within the swapoff
+    /// leaves some of the records, and what is empty is emptied once more: neither is a reason to stop.
+    fn set_state(&self, state: [u8; 4]) {
+        let _ = self.file.write_all_at(&state, STATE_AT as u64);
+    }
+
+    /// The next bytes of entries from `from` on, up to `len`, that may not be zero. Where the file system cannot tell
+    /// holes, that is all of them.
+    fn next_data(&self, from: usize, len: usize) -> Range<usize> {
+        let end = len as u64 + HEADER;
+        let seek = |from, whence| match sys::seek(&self.file, from, whence) {
+            Ok(at) => Some(at.min(end)),
+            // There is none.
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Some(end),
+            Err(_) => None,
+        };
+        let data = from as u64 + HEADER;
+        let data = seek(data, libc::SEEK_DATA).unwrap_or(data);
+        let hole = seek(data, libc::SEEK_HOLE).unwrap_or(end);
+        // A byte at least, so that whoever goes on behind it gets on.
+        index(data)..index(hole.max(data + 1).min(end))
+    }
+}
+
+/// Opens the same file once more, for reading and writing. Allocates nothing.
+fn open_anew(of: &File) -> io::Result<File> {
+    let mut path = [0; 32];
+    let mut rest = &mut path[..];
+    write!(rest, "/proc/self/fd/{}", of.as_fd().as_raw_fd())?;
+    let unused = rest.len();
+    let path = OsStr::from_bytes(&path[..path.len() - unused]);
+    File::options().read(true).write(true).open(path)
+}
+
+/// A byte of the entries, by its offset in the file; all of them are mapped.
+fn index(offset: u64) -> usize {
+    usize::try_from(offset - HEADER).unwrap_or(usize::MAX)
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // To close the file would not do: the map, and a child that was forked, keep it open.
+        let _ = self.file.unlock();
+    }
+}
+
+/// The map of a file's entries, which stays when the file is let go.
+#[derive(Debug)]
+pub(crate) struct Map {
+    map: MmapRaw,
+    identity: Identity,
+    /// While a swapfile is on with it. Taken by the one thread that turns it on or off.
+    locked: Mutex<Option<Locked>>,
+}
+
+impl Map {
+    /// Maps all entries of a file.
+    pub(crate) fn new(locked: Locked) -> Result<(Self, NonNull<u8>), io::Error> {
+        let len = file_len(locked.header.max_pages) - HEADER;
+        let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let map = MmapOptions::new()
+            .offset(HEADER)
+            .len(len)
+            .map_raw(&locked.file)?;
+        let start = NonNull::new(map.as_mut_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let map = Self {
+            map,
+            identity: locked.identity,
+            locked: Mutex::new(Some(locked)),
+        };
+        Ok((map, start))
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    #[cfg(not(miri))]
+    pub(super) fn raw(&self) -> &MmapRaw {
+        &self.map
+    }
+
+    /// In bytes: whole regions.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<Locked>> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file is on again.
+    pub(crate) fn take(&self, locked: Locked) {
+        debug_assert_eq!(self.identity, locked.identity);
+        *self.locked() = Some(locked);
+    }
+
+    /// Lets the file go, to be turned on by any table.
+    pub(crate) fn release(&self) {
+        *self.locked() = None;
+    }
+
+    /// The entries are zero now: there is no swapoff to be ended by the next one that has the file.
+    pub(crate) fn emptied(&self) {
+        if let Some(locked) = &*self.locked() {
+            locked.set_state(IN_USE);
+        }
+    }
+
+    /// Whether the first `bytes` are zeroes again. From before they begin to be until [`emptied`](Self::emptied), the
+    /// file says so: whoever turns it on after a process that was killed meanwhile does the rest.
+    pub(crate) fn give_back(&self, bytes: usize) -> bool {
+        self.locked().as_ref().is_some_and(|locked| {
+            locked.set_state(EMPTYING);
+            // For those who have the map, all of which refer to it by shared atomics, that is a store of 0 by another thread.
+            sys::punch_hole(&locked.file, HEADER..HEADER + bytes as u64).is_ok()
+        })
+    }
+
+    /// From now on the system refuses holes, as some file systems do, and writes to the header.
+    #[cfg(test)]
+    pub(crate) fn refuse_holes(&self) {
+        if let Some(locked) = &mut *self.locked() {
+            let path = format!("/proc/self/fd/{}", locked.file.as_raw_fd());
+            locked.file.unlock().expect("it is locked");
+            locked.file = File::open(path).expect("the file may be read");
+        }
+    }
+
+    pub(crate) fn next_data(&self, from: usize) -> Range<usize> {
+        let len = self.map.len();
+        match &*self.locked() {
+            Some(locked) => locked.next_data(from, len),
+            None => from..len,
+        }
+    }
+}

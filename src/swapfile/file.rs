@@ -1,0 +1,239 @@
+//! A swapfile whose entries are those of a file.
+//!
+//! It goes through the states of any other. In state 1 it takes the file's lock, finds the map of the file or makes
+//! one, and makes the index, which takes no lock of a region and calls the caller's progress callback. Where one of these fails or
+//! unwinds, [`Starting`] goes to state 4, with an empty index, and lets the file go. Its map stays (invariant 7).
+
+use core::{mem, ptr};
+use std::fs::File;
+use std::io;
+
+use lock_api::RawMutex;
+
+use super::{OFF, SwapFile};
+use crate::area::Area;
+use crate::file::FileError;
+use crate::rebuild::{Failed, Found, Progress};
+use crate::region::{Entries, REGION_ENTRIES};
+use crate::regions::Regions;
+use crate::storage::file::Locked;
+use crate::storage::{Refused, Slot, Zeroed};
+use crate::sync::Ordering;
+
+/// Why a swapfile was not turned on with a file.
+#[derive(Debug)]
+pub(crate) enum NotOn {
+    /// It is on, or being turned on or off.
+    On,
+    Refused(Refused),
+    File(FileError),
+}
+
+impl From<Refused> for NotOn {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<FileError> for NotOn {
+    fn from(why: FileError) -> Self {
+        Self::File(why)
+    }
+}
+
+/// How to make the index.
+pub(crate) struct Options<'a> {
+    pub(crate) threads: usize,
+    pub(crate) progress: Option<&'a mut dyn FnMut(Progress)>,
+}
+
+impl<L: RawMutex> SwapFile<L> {
+    /// Turns it on with the records that are in the file.
+    pub(crate) fn swapon_file(
+        &self,
+        max_pages: u64,
+        file: &File,
+        options: Options<'_>,
+    ) -> Result<Found, NotOn> {
+        let off = self.generation.load(Ordering::Relaxed);
+        if off % 4 != OFF || !self.advance(off) {
+            return Err(NotOn::On);
+        }
+        let mut starting = Starting {
+            file: self,
+            off,
+            area: None,
+        };
+        let locked = Locked::new(file, max_pages)?;
+        let half_emptied = locked.is_half_emptied();
+        let area = self.area_of_file(max_pages, locked)?;
+        starting.area = Some(area);
+        if half_emptied {
+            empty(&area.chunks);
+        }
+        let pages = usize::try_from(max_pages);
+        let pages = pages.map_err(|_| Refused { bytes: usize::MAX })?;
+        let found = area.rebuild(pages, options.threads, options.progress);
+        let found = found.map_err(|failed| match failed {
+            Failed::Refused(refused) => NotOn::Refused(refused),
+            Failed::PastEnd { offset, id } => NotOn::File(FileError::PastEnd {
+                slot: offset as u64,
+                found: id,
+                max_pages,
+            }),
+        })?;
+        mem::forget(starting);
+        self.publish(off, max_pages, ptr::from_ref(area).cast_mut());
+        Ok(found)
+    }
+
+    /// The area of this file, its index empty, with the file's lock; a new one if need be. In state 1.
+    fn area_of_file(&self, max_pages: u64, locked: Locked) -> Result<&Area<L>, NotOn> {
+        let mut next = self.areas.load(Ordering::Acquire);
+        while let Some(area) = self.area(next) {
+            if let Some(map) = area.chunks.file()
+                && map.identity() == locked.identity()
+            {
+                map.take(locked);
+                return Ok(area);
+            }
+            next = area.next.load(Ordering::Acquire);
+        }
+        let area = Area::with::<NotOn>(|| {
+            let regions = usize::try_from(max_pages.div_ceil(REGION_ENTRIES as u64));
+            let regions = regions.ok().and_then(usize::checked_next_power_of_two);
+            let regions = regions.ok_or(Refused { bytes: usize::MAX })?;
+            let chunks = Zeroed::of_file(locked).map_err(|error| match error.kind() {
+                io::ErrorKind::OutOfMemory => NotOn::Refused(Refused {
+                    bytes: regions.saturating_mul(size_of::<Entries>()),
+                }),
+                _ => FileError::io("mapping")(error).into(),
+            })?;
+            Ok((chunks, Regions::new(regions)?))
+        })?;
+        let area = self.area(self.keep(area));
+        area.ok_or(NotOn::On)
+    }
+}
+
+/// Does what a swapoff was killed in. There is no index to go by.
+fn empty(chunks: &Zeroed<Entries>) {
+    if !chunks.give_back(chunks.len()) {
+        let mut data = 0..0;
+        let bytes = size_of_val(&**chunks);
+        while data.end < bytes {
+            data = chunks.next_data(data.end);
+            let entries = data.start / 2..data.end.div_ceil(2);
+            chunks.as_flattened()[entries].iter().for_each(Slot::clear);
+        }
+    }
+    if let Some(map) = chunks.file() {
+        map.emptied();
+    }
+}
+
+/// Lets a swapfile that is not turned on go to state 4.
+struct Starting<'a, L: RawMutex> {
+    file: &'a SwapFile<L>,
+    off: u64,
+    area: Option<&'a Area<L>>,
+}
+
+impl<L: RawMutex> Drop for Starting<'_, L> {
+    #[cold]
+    fn drop(&mut self) {
+        if let Some(area) = self.area {
+            area.regions.discard();
+            if let Some(map) = area.chunks.file() {
+                map.release();
+            }
+        }
+        self.file.generation.store(self.off + 4, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::file::RecordFile;
+    use crate::sync::RawSpinLock;
+
+    const PAGES: u64 = 3 * REGION_ENTRIES as u64 - 7;
+
+    fn on(file: &RecordFile) -> (SwapFile<RawSpinLock>, Found) {
+        let swapfile = SwapFile::new();
+        let options = Options {
+            threads: 1,
+            progress: None,
+        };
+        let found = swapfile.swapon_file(PAGES, file.file(), options).unwrap();
+        (swapfile, found)
+    }
+
+    fn set(swapfile: &SwapFile<RawSpinLock>, offset: usize, id: u16) {
+        let on = swapfile.on().unwrap();
+        on.lock_of(offset).unwrap().set(offset % REGION_ENTRIES, id);
+    }
+
+    fn is_empty(chunks: &Zeroed<Entries>) -> bool {
+        let mut all = chunks.as_flattened().iter();
+        all.all(|entry| entry.load(Ordering::Relaxed) == 0)
+    }
+
+    const SOME: [usize; 5] = [0, 1, 5000, REGION_ENTRIES + 9, 3 * REGION_ENTRIES - 8];
+
+    #[test]
+    fn a_file_without_holes_is_cleared_by_the_index() {
+        let file = RecordFile::memfd(PAGES).unwrap();
+        let (swapfile, _) = on(&file);
+        for (id, offset) in (1..).zip(SOME) {
+            set(&swapfile, offset, id);
+        }
+        let chunks = &swapfile.on().unwrap().area.chunks;
+        chunks.file().unwrap().refuse_holes();
+        assert_eq!(swapfile.swapoff(), Some(5));
+        assert!(is_empty(chunks));
+        assert_eq!(on(&file).1, Found::default());
+    }
+
+    #[test]
+    fn what_a_swapoff_was_killed_in_is_emptied_with_holes_and_without() {
+        for holes in [true, false] {
+            let file = RecordFile::memfd(PAGES).unwrap();
+            let chunks = Zeroed::of_file(Locked::new(file.file(), PAGES).unwrap()).unwrap();
+            for offset in SOME {
+                chunks.as_flattened()[offset].store(9, Ordering::Relaxed);
+            }
+            if !holes {
+                chunks.file().unwrap().refuse_holes();
+            }
+            empty(&chunks);
+            assert!(is_empty(&chunks));
+            drop(chunks);
+            assert_eq!(on(&file).1, Found::default());
+        }
+    }
+
+    #[test]
+    fn a_map_is_taken_again_for_its_own_file_alone() {
+        let files = [1, 2].map(|_| RecordFile::memfd(PAGES).unwrap());
+        let (swapfile, _) = on(&files[0]);
+        let first = ptr::from_ref(swapfile.on().unwrap().area);
+        assert_eq!(swapfile.swapoff(), Some(0));
+        let area_of = |file: &RecordFile| {
+            let options = Options {
+                threads: 1,
+                progress: None,
+            };
+            swapfile.swapon_file(PAGES, file.file(), options).unwrap();
+            let area = ptr::from_ref(swapfile.on().unwrap().area);
+            swapfile.swapoff().unwrap();
+            area
+        };
+        assert_ne!(area_of(&files[1]), first);
+        assert_eq!(area_of(&files[0]), first);
+        // Nor is it an anonymous swapfile's, which has as many regions.
+        assert!(swapfile.swapon(PAGES).unwrap());
+        assert!(swapfile.on().unwrap().area.chunks.is_own());
+    }
+}

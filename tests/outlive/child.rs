@@ -1,0 +1,143 @@
+//! Processes that a test starts, and kills: this same program, with a role.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, fs, io, process, thread};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::{handed_on, killed};
+
+/// The role of a process that a test has started.
+const ROLE: &str = "SWAP_RECORDS_OUTLIVE";
+const LOG: &str = "SWAP_RECORDS_OUTLIVE_LOG";
+const SEED: &str = "SWAP_RECORDS_OUTLIVE_SEED";
+
+/// The work of a process of its own, where this is one; a test without work elsewhere.
+#[test]
+fn child() {
+    let Ok(role) = env::var(ROLE) else {
+        return;
+    };
+    let input = io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let log = Log::open(&env::var(LOG).unwrap());
+    let seed = env::var(SEED).unwrap().parse().unwrap();
+    match role.as_str() {
+        "work" => killed::work(input, &log, seed),
+        "swapoff" => killed::swapoff(input, &log, seed),
+        "create" => killed::create(&log),
+        "take" => handed_on::take(input),
+        _ => panic!("{role} is no role"),
+    }
+}
+
+/// Starts a process with a role. What it gets is its standard input.
+pub fn start(role: &str, input: OwnedFd, log: &Log, seed: u64) -> Started {
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args(["--exact", "child::child", "--nocapture", "--test-threads=1"]);
+    child.env(ROLE, role).env(LOG, &log.path);
+    child.env(SEED, seed.to_string()).env("RUST_BACKTRACE", "0");
+    child.stdin(Stdio::from(input)).stdout(Stdio::null());
+    Started(child.spawn().unwrap())
+}
+
+/// A process, killed at the latest when this is dropped.
+pub struct Started(Child);
+
+impl Started {
+    /// Waits until `done`, and kills the process after so long. It must not have ended by itself.
+    pub fn kill_after(&mut self, done: impl Fn() -> bool, wait: Duration) {
+        let begun = Instant::now();
+        while !done() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it hangs");
+            if let Some(status) = self.0.try_wait().unwrap() {
+                panic!("it ended by itself: {status}");
+            }
+            thread::yield_now();
+        }
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        self.0.kill().unwrap();
+        let status = self.0.wait().unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "{status}");
+    }
+
+    pub fn end(&mut self) {
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Numbers in a map that a process shares with the test: what it writes there stays when it is killed.
+pub struct Log {
+    map: MmapRaw,
+    path: String,
+    /// Whether the file goes with it.
+    own: bool,
+}
+
+impl Log {
+    const NUMBERS: usize = 8;
+
+    pub fn new(name: &str) -> Self {
+        let path = env::temp_dir().join(format!("swap-records-{}-{name}.log", process::id()));
+        let path = path.into_os_string().into_string().unwrap();
+        fs::write(&path, [0; Self::NUMBERS * 8]).unwrap();
+        let mut log = Self::open(&path);
+        log.own = true;
+        log
+    }
+
+    fn open(path: &str) -> Self {
+        let mut options = fs::File::options();
+        let file = options.read(true).write(true).open(path).unwrap();
+        Self {
+            map: MmapOptions::new()
+                .len(Self::NUMBERS * 8)
+                .map_raw(&file)
+                .unwrap(),
+            path: path.to_owned(),
+            own: false,
+        }
+    }
+
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub fn number(&self, nth: usize) -> &AtomicU64 {
+        let numbers = self.map.as_ptr().cast::<[AtomicU64; Self::NUMBERS]>();
+        // SAFETY: the map has that many numbers, begins at a page, and lives as long as `self`. Nothing but atomics
+        // refers to it, in either process.
+        let numbers = unsafe { &*numbers };
+        &numbers[nth]
+    }
+
+    pub fn get(&self, nth: usize) -> u64 {
+        self.number(nth).load(Ordering::Acquire)
+    }
+
+    pub fn set(&self, nth: usize, value: u64) {
+        self.number(nth).store(value, Ordering::Release);
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if self.own {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
