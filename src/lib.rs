@@ -90,6 +90,9 @@ cfg_if! {
         mod parse;
         mod presence;
         mod ranges;
+        #[cfg(all(feature = "std", not(swap_records_loom)))]
+        #[allow(dead_code, reason = "what brings entries along comes next")]
+        mod rebuild;
         mod region;
         mod regions;
         mod runs;
@@ -111,6 +114,8 @@ cfg_if! {
         pub use iter::TableRuns;
         pub use migrate::{MemswHint, Migrated, Migration, Step};
         pub use parse::ParseError;
+        #[cfg(all(feature = "std", not(swap_records_loom)))]
+        pub use rebuild::Progress;
         pub use region::{CHUNK_ENTRIES, REGION_ENTRIES};
         pub use runs::{Runs, RunsIntoIter};
         pub use scan::Backend;

@@ -56,6 +56,14 @@ impl Presence {
             .fetch_or(1 << (region % 64), Ordering::Relaxed);
     }
 
+    /// Sets bits of the 64 regions of this word. Nobody else writes to these regions.
+    #[cfg(all(feature = "std", not(swap_records_loom)))]
+    pub(crate) fn set_word(&self, counter: usize, word: usize, bits: u64) {
+        self.used
+            .fetch_or(1 << (counter / BLOCK), Ordering::Relaxed);
+        self.row(counter)[word].fetch_or(bits, Ordering::Relaxed);
+    }
+
     /// The region's lock is held.
     #[inline]
     pub(crate) fn clear(&self, counter: usize, region: usize) {

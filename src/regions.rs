@@ -13,6 +13,23 @@ use crate::sync::{AtomicU32, Ordering, prefetch};
 /// How far apart the locks of neighbouring regions are: a cache line of one-byte locks.
 const LOCK_SPREAD: usize = if cfg!(swap_records_loom) { 2 } else { 64 };
 
+/// The cells and presence bits of an area that nobody else writes to: one that is made, or made ready.
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+#[derive(Clone, Copy)]
+pub(crate) struct Index<'a> {
+    cells: &'a [[AtomicU32; BLOCK]],
+    shift: u32,
+    pub(crate) presence: &'a Presence,
+}
+
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+impl Index<'_> {
+    /// The cells of this region for the counters of this block.
+    pub(crate) fn block(&self, region: usize, block: usize) -> &[AtomicU32; BLOCK] {
+        &self.cells[(block << self.shift) + region]
+    }
+}
+
 /// The locks and cells of one area, and where the cells are not zero.
 pub(crate) struct Regions<L> {
     /// `lock_mask + 1` of them, a power of two: see `lock_index`.
@@ -23,6 +40,18 @@ pub(crate) struct Regions<L> {
     /// `[block of counters][region][counter in the block]`.
     cells: Zeroed<[AtomicU32; BLOCK]>,
     presence: Presence,
+}
+
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+impl<L> Regions<L> {
+    /// Cells and presence bits without the locks: for a rebuild, on threads that locks may not be shared with.
+    pub(crate) fn index(&self) -> Index<'_> {
+        Index {
+            cells: &self.cells,
+            shift: self.shift,
+            presence: &self.presence,
+        }
+    }
 }
 
 impl<L: RawMutex> Regions<L> {

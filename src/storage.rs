@@ -72,6 +72,12 @@ impl<T: Slot> Zeroed<T> {
         })
     }
 
+    /// The next bytes from `from` on that may not be zero; none, at the end, where all that follow are.
+    #[cfg(feature = "std")]
+    pub(crate) fn next_data(&self, from: usize) -> core::ops::Range<usize> {
+        from..self.len * size_of::<T>()
+    }
+
     /// Gives the memory of the first `used` values back to the system, and says whether it could: then they are
     /// zero, as if by a relaxed store to each. Otherwise any part of them may be; the caller clears the rest.
     #[must_use]

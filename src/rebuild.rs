@@ -1,0 +1,573 @@
+//! [`Rebuild`]: the index of an area, made from entries that came without one.
+//!
+//! **Invariant 2 is made here, not kept.** A rebuild takes no lock of a region. The swapfile is in state 1, starting: one
+//! thread goes on there, and nobody else writes to the area. What began with an earlier swapfile and still takes a lock
+//! of the area sees there that the generation has changed, and leaves (invariant 6); what reads cells without a lock
+//! looks at the generation afterwards, and the release fence of each thread here pairs with its acquire fence, as
+//! that of `swapoff` does. So a lock that unwinds, or that disables preemption, has no part in it, and
+//! a progress callback may take all the time that it likes.
+//!
+//! Before it begins, all cells and bits are zero. Where it fails, the caller discards the index.
+
+use core::ops::Range;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::area::Area;
+use crate::cell::{BLOCK, COUNTERS, Cell, Tally, counter};
+use crate::region::{Entries, REGION_ENTRIES};
+use crate::regions::Index;
+use crate::storage::{Refused, Zeroed};
+use crate::sync::{AtomicU16, Ordering, fence};
+
+/// Regions that share a word of presence bits: what a thread takes at a time.
+const CLAIM: usize = u64::BITS as usize;
+
+/// Entries that are looked at together: where all of them have one id, they take one step of the index.
+const TOGETHER: usize = 16;
+
+/// In how many cells neighbouring entries of an id are counted, which is otherwise as slow as one after the other.
+const LANES: usize = 2;
+
+/// How far a rebuild has come, in regions of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Regions whose index is made.
+    pub done: u64,
+    /// Regions of the swapfile.
+    pub total: u64,
+}
+
+/// What was found in the entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) records: u64,
+    /// Regions that have any.
+    pub(crate) regions: u64,
+}
+
+/// Why there is no index. Cells and bits may have been written.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Refused(Refused),
+    /// An entry at or past `max_pages` that is not 0, by its offset.
+    PastEnd {
+        offset: usize,
+        id: u16,
+    },
+}
+
+/// The index of one region at a time, made in memory of its own.
+///
+/// The entries of a region are [`add`](Self::add)ed, in parts or at once, then [`store`](Self::store)d. After the
+/// regions of a word, [`store_bits`](Self::store_bits).
+pub(crate) struct Rebuild {
+    /// The cells of a region; the last one is for what has no record.
+    cells: Box<[[u32; LANES]; COUNTERS + 1]>,
+    /// For each counter, which of 64 regions have it. Written out by the word: the bitmaps of the counters are far
+    /// apart, and their lines, one for each id, would push the cells out of the cache once for each region.
+    bits: Box<[u64; COUNTERS]>,
+}
+
+impl Rebuild {
+    /// 64 KiB, empty.
+    pub(crate) fn new() -> Result<Self, Refused> {
+        Ok(Self {
+            cells: zeroes()?,
+            bits: zeroes()?,
+        })
+    }
+
+    /// Counts entries, the first of which is at position `first` of the region.
+    pub(crate) fn add(&mut self, first: usize, entries: &[AtomicU16]) {
+        debug_assert!(first + entries.len() <= REGION_ENTRIES);
+        let (together, rest) = entries.as_chunks::<TOGETHER>();
+        let mut blocks = (first..).step_by(TOGETHER).zip(together).peekable();
+        while let Some((position, block)) = blocks.next() {
+            let ids = load(block);
+            if are_all(ids, ids[0]) {
+                let more = |next: &(usize, &[AtomicU16; TOGETHER])| are_all(load(next.1), ids[0]);
+                let mut end = position + TOGETHER;
+                while blocks.next_if(more).is_some() {
+                    end += TOGETHER;
+                }
+                self.add_to(0, ids[0], Tally::run(position..end));
+            } else {
+                for (nth, id) in ids.into_iter().enumerate() {
+                    self.add_to(nth % LANES, id, Tally::at(position + nth));
+                }
+            }
+        }
+        let last = first + entries.len() - rest.len();
+        for (position, entry) in (last..).zip(rest) {
+            let id = entry.load(Ordering::Relaxed);
+            self.add_to(0, id, Tally::at(position));
+        }
+    }
+
+    #[inline(always)]
+    fn add_to(&mut self, lane: usize, id: u16, more: Tally) {
+        // No branch: where some slots have no record, which do is anybody's guess.
+        let cell = if id == 0 { COUNTERS } else { counter(id) };
+        let cell = &mut self.cells[cell][lane];
+        *cell = Cell(*cell).with(more).0;
+    }
+
+    /// Makes what was added the index of this region, but for its presence bits. Gives the number of records.
+    pub(crate) fn store(&mut self, index: Index<'_>, region: usize) -> u32 {
+        let mut records = 0;
+        self.cells[COUNTERS] = [0; LANES];
+        let (blocks, _) = self.cells.as_chunks_mut::<BLOCK>();
+        for (block, from) in blocks.iter_mut().enumerate() {
+            // All of them at once, which vectors do.
+            if from.as_flattened().iter().fold(0, |any, cell| any | cell) == 0 {
+                continue;
+            }
+            let bits = &mut self.bits[block * BLOCK..][..BLOCK];
+            let to = index.block(region, block);
+            for ((from, to), bits) in from.iter_mut().zip(to).zip(bits) {
+                let [cell, other] = core::mem::take(from).map(Cell);
+                let cell = cell.with(other.tally());
+                // What is zero is not touched: it may cost no memory yet.
+                if !cell.is_empty() {
+                    debug_assert_eq!(to.load(Ordering::Relaxed), 0);
+                    to.store(cell.0, Ordering::Relaxed);
+                    *bits |= 1 << (region % CLAIM);
+                    records += cell.tally().count;
+                }
+            }
+        }
+        records
+    }
+
+    /// Writes the presence bits of the regions that were stored since the last call, all of them of this word.
+    pub(crate) fn store_bits(&mut self, index: Index<'_>, word: usize) {
+        for (counter, bits) in self.bits.iter_mut().enumerate() {
+            if *bits != 0 {
+                index.presence.set_word(counter, word, *bits);
+                *bits = 0;
+            }
+        }
+    }
+}
+
+/// The ids of these entries.
+#[inline(always)]
+fn load(entries: &[AtomicU16; TOGETHER]) -> [u16; TOGETHER] {
+    // SAFETY: an `AtomicU16` is laid out as a `u16`, and nobody writes to the entries of a swapfile that is starting. (As
+    // atomics they would be loaded one by one.)
+    unsafe { ptr::from_ref(entries).cast::<[u16; TOGETHER]>().read() }
+}
+
+/// Whether each of them is `id`, found out by the word.
+#[inline(always)]
+fn are_all(ids: [u16; TOGETHER], id: u16) -> bool {
+    let words: [u64; TOGETHER / 4] = bytemuck::cast(ids);
+    let all = u64::from(id) * 0x0001_0001_0001_0001;
+    words
+        .into_iter()
+        .fold(0, |other, word| other | (word ^ all))
+        == 0
+}
+
+/// A box that may be refused.
+fn zeroes<T: Copy + Default, const N: usize>() -> Result<Box<[T; N]>, Refused> {
+    let refused = Refused {
+        bytes: size_of::<[T; N]>(),
+    };
+    let mut zeroes = Vec::new();
+    if zeroes.try_reserve_exact(N).is_err() {
+        return Err(refused);
+    }
+    zeroes.resize(N, T::default());
+    zeroes.into_boxed_slice().try_into().map_err(|_| refused)
+}
+
+impl<L> Area<L> {
+    /// Makes the index of the first `max_pages` entries, all of which lie in `chunks`, with up to `threads` threads. In
+    /// state 1, with an index that is all zero; where this fails, the caller discards it. The entries after them, up
+    /// to the end of their region, must be 0.
+    ///
+    /// `progress` is called on this thread, after each part that this thread did, and with all regions done at the end.
+    /// If it panics, the other threads end, and then the panic goes on.
+    pub(crate) fn rebuild(
+        &self,
+        max_pages: usize,
+        threads: usize,
+        progress: Option<&mut dyn FnMut(Progress)>,
+    ) -> Result<Found, Failed> {
+        let total = max_pages.div_ceil(REGION_ENTRIES);
+        let job = Job {
+            chunks: &self.chunks,
+            index: self.regions.index(),
+            max_pages,
+            next: AtomicUsize::new(0),
+            done: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            result: Mutex::new(Ok(Found::default())),
+        };
+        let tell = progress.map(|tell| {
+            move |done: usize| {
+                tell(Progress {
+                    done: done as u64,
+                    total: total as u64,
+                });
+            }
+        });
+        job.run(threads.min(total.div_ceil(CLAIM)), tell)
+    }
+}
+
+/// What the threads share.
+struct Job<'a> {
+    chunks: &'a Zeroed<Entries>,
+    index: Index<'a>,
+    max_pages: usize,
+    /// The first region that no thread has claimed, a multiple of `CLAIM`.
+    next: AtomicUsize,
+    /// Regions.
+    done: AtomicUsize,
+    /// One of them failed, or is unwinding: the others need not go on.
+    stop: AtomicBool,
+    /// Of the threads that have ended.
+    result: Mutex<Result<Found, Failed>>,
+}
+
+impl Job<'_> {
+    fn run(self, threads: usize, mut tell: Option<impl FnMut(usize)>) -> Result<Found, Failed> {
+        let mut tell_done = |done| {
+            if let Some(tell) = &mut tell {
+                tell(done);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..threads {
+                // A thread that has no memory of its own leaves the work to the others.
+                let work = || {
+                    if let Ok(rebuild) = Rebuild::new() {
+                        self.take_part(rebuild, |_| ());
+                    }
+                };
+                // Those that there are do it.
+                if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                    break;
+                }
+            }
+            match Rebuild::new() {
+                Ok(rebuild) => self.take_part(rebuild, &mut tell_done),
+                Err(refused) => self.end(Err(Failed::Refused(refused))),
+            }
+        });
+        let found = self.result.into_inner();
+        let found = found.unwrap_or_else(PoisonError::into_inner)?;
+        tell_done(self.max_pages.div_ceil(REGION_ENTRIES));
+        Ok(found)
+    }
+
+    /// Works until nothing is left, and writes down what was found.
+    fn take_part(&self, mut rebuild: Rebuild, mut tell: impl FnMut(usize)) {
+        /// Stops the other threads where this one unwinds.
+        struct Stop<'a>(&'a AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        // Who reads a cell that is written from now on sees the generation of this state.
+        fence(Ordering::Release);
+        let stop = Stop(&self.stop);
+        let mut data = 0..0;
+        let mut found = Ok(Found::default());
+        while let Ok(so_far) = &mut found
+            && let Some(regions) = self.claim()
+        {
+            let done = regions.len();
+            match self.claimed(regions, &mut rebuild, &mut data) {
+                Ok(more) => {
+                    so_far.records += more.records;
+                    so_far.regions += more.regions;
+                    // Relaxed: a number to be shown. The last one is told when all have ended.
+                    let done = self.done.fetch_add(done, Ordering::Relaxed) + done;
+                    tell(done);
+                }
+                Err(failed) => found = Err(failed),
+            }
+        }
+        if found.is_ok() {
+            core::mem::forget(stop);
+        }
+        self.end(found);
+    }
+
+    fn end(&self, part: Result<Found, Failed>) {
+        if part.is_err() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        let mut all = self.result.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *all, part) {
+            (Ok(all), Ok(part)) => {
+                all.records += part.records;
+                all.regions += part.regions;
+            }
+            (all @ Ok(_), failed) => *all = failed,
+            // The first to fail says why.
+            (Err(_), _) => {}
+        }
+    }
+
+    /// Regions that nobody else gets, of one word of the bitmaps.
+    fn claim(&self) -> Option<Range<usize>> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Relaxed: it deals out regions.
+        let start = self.next.fetch_add(CLAIM, Ordering::Relaxed);
+        let end = self.max_pages.div_ceil(REGION_ENTRIES);
+        (start < end).then(|| start..end.min(start + CLAIM))
+    }
+
+    /// The index of these regions. `data` is where this thread found entries last, in bytes.
+    fn claimed(
+        &self,
+        regions: Range<usize>,
+        rebuild: &mut Rebuild,
+        data: &mut Range<usize>,
+    ) -> Result<Found, Failed> {
+        let mut found = Found::default();
+        let word = regions.start / CLAIM;
+        for region in regions {
+            let first = region * REGION_ENTRIES;
+            let mut records = 0;
+            let mut at = first;
+            while let Some(part) = self.next_entries(at..first + REGION_ENTRIES, data) {
+                at = part.end;
+                let (before, past) = split(part, self.max_pages);
+                let entries = self.chunks.as_flattened();
+                if let Some((id, offset)) = first_record(&entries[past.clone()]) {
+                    return Err(Failed::PastEnd {
+                        offset: past.start + offset,
+                        id,
+                    });
+                }
+                rebuild.add(before.start - first, &entries[before]);
+                records = 1;
+            }
+            if records > 0 {
+                records = rebuild.store(self.index, region);
+            }
+            found.records += u64::from(records);
+            found.regions += u64::from(records > 0);
+        }
+        rebuild.store_bits(self.index, word);
+        Ok(found)
+    }
+
+    /// The first of these entries, as many as lie together, that may hold a record.
+    fn next_entries(&self, within: Range<usize>, data: &mut Range<usize>) -> Option<Range<usize>> {
+        if within.is_empty() {
+            return None;
+        }
+        let bytes = within.start * size_of::<AtomicU16>()..within.end * size_of::<AtomicU16>();
+        if data.end <= bytes.start {
+            *data = self.chunks.next_data(bytes.start);
+        }
+        // An entry of which only a half is said to be there is taken whole.
+        let start = data.start.max(bytes.start) / size_of::<AtomicU16>();
+        let end = data.end.min(bytes.end).div_ceil(size_of::<AtomicU16>());
+        (start < end).then_some(start..end)
+    }
+}
+
+/// What lies before `at`, and what does not.
+fn split(range: Range<usize>, at: usize) -> (Range<usize>, Range<usize>) {
+    let at = at.clamp(range.start, range.end);
+    (range.start..at, at..range.end)
+}
+
+/// The first id, and where.
+fn first_record(entries: &[AtomicU16]) -> Option<(u16, usize)> {
+    let ids = entries.iter().map(|entry| entry.load(Ordering::Relaxed));
+    ids.zip(0..).find(|&(id, _)| id != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::region::Region;
+    use crate::sync::RawSpinLock;
+    use alloc::vec;
+
+    type Subject = Area<RawSpinLock>;
+
+    #[expect(clippy::cast_possible_truncation, reason = "there are at most 4096")]
+    const SHARED: u16 = COUNTERS as u16;
+
+    fn ids_of(area: &Subject) -> Vec<u16> {
+        let all = area.chunks.as_flattened().iter();
+        all.map(|entry| entry.load(Ordering::Relaxed)).collect()
+    }
+
+    fn put(area: &Subject, ids: &[u16]) {
+        for (entry, &id) in area.chunks.as_flattened().iter().zip(ids) {
+            entry.store(id, Ordering::Relaxed);
+        }
+    }
+
+    /// Region, counter, what its cell says, and its presence bit.
+    type OfCell = (usize, usize, Tally, bool);
+
+    /// What is not zero of the index, and the counters in blocks that are in use.
+    fn index_of(area: &Subject) -> (Vec<OfCell>, Vec<usize>) {
+        let mut all = Vec::new();
+        for region in 0..area.regions.len() {
+            for counter in 0..COUNTERS {
+                let tally = area.regions.tally(region, counter);
+                let is_set = area.regions.presence().is_set(counter, region);
+                if tally != Tally::default() || is_set {
+                    all.push((region, counter, tally, is_set));
+                }
+            }
+        }
+        (all, area.regions.presence().counters().collect())
+    }
+
+    /// The area that `record`ing one by one would have made.
+    fn recorded(regions: usize, ids: &[u16]) -> Box<Subject> {
+        let area = Area::new(regions).unwrap();
+        for (region, ids) in ids.chunks(REGION_ENTRIES).enumerate() {
+            let locked = Region::lock(&area.regions, region, &area.chunks[region], REGION_ENTRIES);
+            for (position, &id) in ids.iter().enumerate() {
+                locked.set(position, id);
+            }
+        }
+        area
+    }
+
+    /// Rebuilds the index of these ids, on one thread and on three, and compares.
+    fn check(what: &str, ids: &[u16]) {
+        let regions = ids.len().div_ceil(REGION_ENTRIES).next_power_of_two();
+        let wanted = recorded(regions, ids);
+        let records = ids.iter().filter(|&&id| id != 0).count() as u64;
+        let of_regions = ids.chunks(REGION_ENTRIES);
+        let with_records = of_regions
+            .filter(|ids| ids.iter().any(|&id| id != 0))
+            .count();
+        for threads in [1, 3] {
+            let area: Box<Subject> = Area::new(regions).unwrap();
+            put(&area, ids);
+            let found = area.rebuild(ids.len(), threads, None).unwrap();
+            assert_eq!(index_of(&area), index_of(&wanted), "{what}");
+            let expected = Found {
+                records,
+                regions: with_records as u64,
+            };
+            assert_eq!(found, expected, "{what}");
+            assert_eq!(ids_of(&area), ids_of(&wanted), "{what}");
+        }
+    }
+
+    fn random(len: usize, mut id: impl FnMut(&mut fastrand::Rng) -> u16) -> Vec<u16> {
+        let mut random = fastrand::Rng::with_seed(len as u64);
+        (0..len).map(|_| id(&mut random)).collect()
+    }
+
+    #[test]
+    fn the_index_is_that_of_records_one_by_one() {
+        let few = REGION_ENTRIES + REGION_ENTRIES / 2 + 7;
+        check("nothing", &vec![0; few]);
+        check("interleaved", &random(few, |random| random.u16(1..150)));
+        check("one of two", &random(few, |random| random.u16(0..2)));
+        check("all ids", &random(few, |random| random.u16(..)));
+        check("a single slot", &[7]);
+        check(
+            "runs that begin anywhere",
+            &random(few, |random| random.u16(..3))
+                .into_iter()
+                .flat_map(|id| vec![id; usize::from(id) * 19 + 1])
+                .take(few)
+                .collect::<Vec<_>>(),
+        );
+    }
+
+    #[test]
+    fn ids_that_share_a_counter_are_counted_together_and_no_record_is_none_of_them() {
+        // The counter of 4096 is that of 0, which is no id.
+        let ids = [0, SHARED, 2 * SHARED, 5, SHARED + 5, 0, 0];
+        let mut all = random(REGION_ENTRIES, |random| ids[random.usize(..ids.len())]);
+        check("shared counters", &all);
+        all.fill(SHARED);
+        check("a region of an id that shares the counter of 0", &all);
+        for zeroes in [1, TOGETHER, REGION_ENTRIES - 1] {
+            all[..zeroes].fill(0);
+            check("and slots without a record", &all);
+        }
+    }
+
+    #[test]
+    fn a_full_region_of_one_id_fits_into_its_cell() {
+        for id in [1, 7, u16::MAX, SHARED] {
+            check("full", &vec![id; 2 * REGION_ENTRIES]);
+        }
+    }
+
+    #[test]
+    fn regions_of_several_words_are_all_found() {
+        let regions = if cfg!(miri) { 3 } else { 2 * CLAIM + 3 };
+        let mut ids = vec![0; regions * REGION_ENTRIES - 5];
+        for region in (0..regions).step_by(2) {
+            ids[region * REGION_ENTRIES + region] = 9;
+            ids[(region + 1) * REGION_ENTRIES - 6] = 9 + u16::from(region % 3 == 0);
+        }
+        check("several words", &ids);
+    }
+
+    #[test]
+    fn a_record_past_the_end_is_refused() {
+        let end = REGION_ENTRIES + 9;
+        for (offset, threads) in [(end, 1), (end + 1, 2), (2 * REGION_ENTRIES - 1, 1)] {
+            let area: Box<Subject> = Area::new(2).unwrap();
+            area.chunks.as_flattened()[offset].store(7, Ordering::Relaxed);
+            match area.rebuild(end, threads, None) {
+                Err(Failed::PastEnd { offset: at, id: 7 }) => assert_eq!(at, offset),
+                other => panic!("{other:?}"),
+            }
+            assert!(area.rebuild(offset + 1, threads, None).is_ok());
+        }
+    }
+
+    #[test]
+    fn progress_ends_with_all_regions_and_never_goes_back() {
+        let regions = if cfg!(miri) { 2 } else { 4 * CLAIM + 1 };
+        for threads in [1, 2] {
+            let area: Box<Subject> = Area::new(regions.next_power_of_two()).unwrap();
+            let mut told = Vec::new();
+            let mut tell = |progress: Progress| {
+                assert_eq!(progress.total, regions as u64);
+                told.push(progress.done);
+            };
+            area.rebuild(regions * REGION_ENTRIES, threads, Some(&mut tell))
+                .unwrap();
+            assert!(told.is_sorted() && told.len() > 2 - threads, "{told:?}");
+            assert_eq!(told.last(), Some(&(regions as u64)));
+        }
+    }
+
+    #[test]
+    fn a_callback_that_panics_ends_it_on_all_threads() {
+        let regions = if cfg!(miri) { 2 } else { 8 * CLAIM };
+        for threads in [1, 2] {
+            let area: Box<Subject> = Area::new(regions).unwrap();
+            let mut tell = |_| panic!("told");
+            let rebuild = || area.rebuild(regions * REGION_ENTRIES, threads, Some(&mut tell));
+            let rebuild = std::panic::AssertUnwindSafe(rebuild);
+            let why = std::panic::catch_unwind(rebuild).unwrap_err();
+            assert_eq!(why.downcast_ref(), Some(&"told"));
+        }
+    }
+}
