@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`design`] | structure, invariants, memory, and why the choices were made |
 //! | [`concurrency`] | the lock, the atomics, what each operation promises beside others, where `unsafe` is |
+//! | [`image_format`] | an image of a table, byte by byte, and how to read one from Python |
 //! | [`benchmarks`] | what the table costs, beside what one would use otherwise |
 //! | [`testing`] | what is checked by what, and how to fuzz |
 //! | [`changelog`] | what changed from version to version |
@@ -25,6 +26,11 @@ pub mod design {}
 #[doc = ""]
 #[doc = include_str!("../docs/concurrency.md")]
 pub mod concurrency {}
+
+/// An image of a table, byte by byte.
+#[doc = ""]
+#[doc = include_str!("../docs/image-format.md")]
+pub mod image_format {}
 
 /// What the table costs, and how that is measured.
 #[doc = ""]

@@ -81,6 +81,8 @@ cfg_if! {
         mod entry;
         mod error;
         mod id;
+        #[cfg(all(feature = "std", not(swap_records_loom)))]
+        pub mod image;
         mod iter;
         pub mod lock;
         pub mod memcg;
