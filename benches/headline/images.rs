@@ -148,7 +148,7 @@ fn read_back(report: &mut Report, path: &Path, mut ids: Pages<u16>, nr: usize) {
     } else {
         let both = pairs(
             "an image is read on two threads",
-            nr,
+            nr * 2,
             |_| {
                 let (table, time) = table(path, 2);
                 (counted(&table), time)

@@ -116,7 +116,16 @@ impl Index {
             section.resize(wanted, 0);
             from.read_at(&mut section, at).map_err(failed)?;
             check_sum(part, at, bytes, crc32c::crc32c(&section), sum)?;
-            Ok(section)
+            let behind = (len..).zip(section.iter().skip(usize::try_from(len).unwrap_or(wanted)));
+            match behind.into_iter().find(|&(_, &byte)| byte != 0) {
+                Some((nth, &found)) => Err(ImageError::Field {
+                    offset: at + nth,
+                    name: "byte that fills the page up",
+                    found: found.into(),
+                    expected: 0,
+                }),
+                None => Ok(section),
+            }
         };
         let bytes = layout.units * UNIT_ENTRY as u64;
         let units = section(layout.units_at, bytes, Part::Units, sums.units)?;

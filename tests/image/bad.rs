@@ -1,108 +1,8 @@
 //! Images that are none, or not those that were written: each is refused by an error that says where.
 
 use super::*;
-use image::Part;
-
-/// An image as `docs/image-format.md` describes it, written without the crate.
-#[derive(Clone, Default)]
-struct Craft {
-    /// Number, pages, and the first ids.
-    types: Vec<(u32, u64, Vec<u16>)>,
-    tree: Vec<u8>,
-}
-
-fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
-    bytes[at..at + field.len()].copy_from_slice(field);
-}
-
-fn seal(page: &mut [u8]) {
-    let sum = crc32c::crc32c(&page[..4092]);
-    put(page, 4092, &sum.to_le_bytes());
-}
-
-fn pad(bytes: &mut Vec<u8>) {
-    bytes.resize(bytes.len().next_multiple_of(4096), 0);
-}
-
-impl Craft {
-    fn one(pages: u64, ids: &[u16]) -> Self {
-        Self {
-            types: vec![(5, pages, ids.to_vec())],
-            tree: Vec::new(),
-        }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![0; 4096];
-        put(&mut bytes, 0, b"SWAPRECS");
-        put(&mut bytes, 8, &1_u32.to_le_bytes());
-        put(&mut bytes, 12, &4096_u32.to_le_bytes());
-        put(&mut bytes, 16, &32_768_u32.to_le_bytes());
-        let types = u32::try_from(self.types.len()).unwrap();
-        put(&mut bytes, 20, &types.to_le_bytes());
-        let mut units = Vec::new();
-        let mut records = 0;
-        for (at, (number, pages, ids)) in self.types.iter().enumerate() {
-            let at = 64 + 32 * at;
-            put(&mut bytes, at, &number.to_le_bytes());
-            put(&mut bytes, at + 8, &pages.to_le_bytes());
-            let offset = bytes.len() as u64;
-            put(&mut bytes, at + 16, &offset.to_le_bytes());
-            put(&mut bytes, at + 24, &(units.len() as u64 / 8).to_le_bytes());
-            let mut all = ids.clone();
-            all.resize(usize::try_from(pages.next_multiple_of(2048)).unwrap(), 0);
-            for (unit, ids) in (0..).zip(all.chunks(32_768)) {
-                let raw: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-                units.extend(crc32c::crc32c(&raw).to_le_bytes());
-                let within = usize::try_from(pages - unit * UNIT).unwrap();
-                let there = ids.iter().take(within).filter(|&&id| id != 0).count();
-                units.extend(u32::try_from(there).unwrap().to_le_bytes());
-                records += there as u64;
-                bytes.extend(raw);
-            }
-        }
-        let mut tree_sum = 0;
-        if !self.tree.is_empty() {
-            let at = bytes.len();
-            put(&mut bytes, 32, &(at as u64).to_le_bytes());
-            put(&mut bytes, 40, &(self.tree.len() as u64).to_le_bytes());
-            bytes.extend(&self.tree);
-            pad(&mut bytes);
-            tree_sum = crc32c::crc32c(&bytes[at..]);
-        }
-        let at = bytes.len();
-        put(&mut bytes, 48, &(at as u64).to_le_bytes());
-        put(&mut bytes, 56, &(units.len() as u64 / 8).to_le_bytes());
-        bytes.extend(&units);
-        pad(&mut bytes);
-        let units_sum = crc32c::crc32c(&bytes[at..]);
-        let len = bytes.len() as u64 + 4096;
-        put(&mut bytes, 24, &len.to_le_bytes());
-        seal(&mut bytes[..4096]);
-        let mut end = vec![0; 4096];
-        put(&mut end, 0, b"SRECSEND");
-        put(&mut end, 8, &len.to_le_bytes());
-        put(&mut end, 16, &records.to_le_bytes());
-        put(&mut end, 24, &bytes[4092..4096]);
-        put(&mut end, 28, &units_sum.to_le_bytes());
-        put(&mut end, 32, &tree_sum.to_le_bytes());
-        seal(&mut end);
-        bytes.extend(end);
-        bytes
-    }
-}
-
-/// The image, of which something was changed, with checksums of header and trailer that fit.
-fn changed(craft: &Craft, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
-    let mut bytes = craft.bytes();
-    change(&mut bytes);
-    seal(&mut bytes[..4096]);
-    let sum: [u8; 4] = bytes[4092..4096].try_into().unwrap();
-    let end = bytes.len() - 4096;
-    put(&mut bytes, end + 24, &sum);
-    seal(&mut bytes[end..]);
-    bytes
-}
+use swap_records::image::Part;
+use swap_records_oracle::image::{Craft, changed, put};
 
 /// What is wrong with these bytes, which every way to read them must say.
 fn error_of(bytes: &[u8]) -> ImageError {
@@ -391,23 +291,32 @@ fn ids_behind_the_last_page_and_wrong_numbers_of_records_are_refused() {
 }
 
 #[test]
+fn bytes_that_fill_a_page_up_are_zeros() {
+    let craft = Craft::one(100, &[7; 50]);
+    let units = craft.bytes().len() - 2 * PAGE;
+    for at in [8, 4095] {
+        let error = error_of(&changed(&craft, |bytes| {
+            bytes[units + at] = 3;
+            let sum = crc32c::crc32c(&bytes[units..units + PAGE]);
+            put(bytes, units + PAGE + 28, &sum.to_le_bytes());
+        }));
+        assert!(
+            matches!(error, ImageError::Field { offset, found: 3, expected: 0, .. }
+                if offset == (units + at) as u64),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn an_odd_address_is_refused_by_a_map_alone() {
-    let mut bytes = vec![0];
-    bytes.extend(Craft::one(100, &[7; 50]).bytes());
-    // One of the two is odd.
-    let bytes = [&bytes[1..], &bytes[1..]].concat();
-    let image = bytes.len() / 2;
-    let odd = usize::from(bytes.as_ptr().addr().is_multiple_of(2));
-    let mut shifted = vec![0; image + 2];
-    let at = usize::from(shifted.as_ptr().addr().is_multiple_of(2));
-    shifted[at..at + image].copy_from_slice(&bytes[..image]);
-    let shifted = &shifted[at..at + image];
-    assert!(odd <= 1);
-    assert!(matches!(Map::of(shifted), Err(ImageError::Misaligned)));
-    assert_eq!(
-        Reader::of(shifted).unwrap().table().unwrap().count(id(7)),
-        50
-    );
+    let image = Craft::one(100, &[7; 50]).bytes();
+    let mut room = vec![0; image.len() + 1];
+    let odd = usize::from(room.as_ptr().addr().is_multiple_of(2));
+    let room = &mut room[odd..][..image.len()];
+    room.copy_from_slice(&image);
+    assert!(matches!(Map::of(room), Err(ImageError::Misaligned)));
+    assert_eq!(Reader::of(room).unwrap().table().unwrap().count(id(7)), 50);
 }
 
 /// A unit far behind is wrong, on several threads: what was read by then is gone again.
