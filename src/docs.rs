@@ -15,6 +15,7 @@
 #[doc = ""]
 #[doc = "[benchmarks.md]: crate::docs::benchmarks"]
 #[doc = "[concurrency.md]: crate::docs::concurrency"]
+#[doc = "[image-format.md]: crate::docs::image_format"]
 #[doc = ""]
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
@@ -65,6 +66,7 @@ pub mod testing {}
 /// What changed from version to version.
 #[doc = ""]
 #[doc = "[docs/concurrency.md]: crate::docs::concurrency"]
+#[doc = "[docs/image-format.md]: crate::docs::image_format"]
 #[doc = "[docs/testing.md]: crate::docs::testing"]
 #[doc = ""]
 #[doc = include_str!("../CHANGELOG.md")]

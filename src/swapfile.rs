@@ -50,6 +50,11 @@ use crate::regions::Regions;
 use crate::storage::Refused;
 use crate::sync::{AtomicPtr, AtomicU16, AtomicU64, Ordering, fence, prefetch};
 
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+mod starting;
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+pub(crate) use starting::Starting;
+
 const OFF: u64 = 0;
 const ON: u64 = 2;
 
@@ -128,17 +133,10 @@ impl<L> SwapFile<L> {
 
 impl<L: RawMutex> SwapFile<L> {
     /// Turns it on. `Ok(false)` where it is not off.
-    #[cfg(test)]
     pub(crate) fn swapon(&self, max_pages: u64) -> Result<bool, Refused> {
-        let starting = self.begin(max_pages)?;
-        Ok(starting.map(Starting::publish).is_some())
-    }
-
-    /// From state 0 to 1, with an empty area. `Ok(None)` where it is not off.
-    pub(crate) fn begin(&self, max_pages: u64) -> Result<Option<Starting<'_, L>>, Refused> {
         let off = self.generation.load(Ordering::Relaxed);
         if off % 4 != OFF || !self.advance(off) {
-            return Ok(None);
+            return Ok(false);
         }
         let area = usize::try_from(max_pages.div_ceil(REGION_ENTRIES as u64))
             .ok()
@@ -146,12 +144,12 @@ impl<L: RawMutex> SwapFile<L> {
             .ok_or(Refused { bytes: usize::MAX })
             .and_then(|regions| self.area_of(regions));
         match area {
-            Ok(area) => Ok(Some(Starting {
-                file: self,
-                area,
-                off,
-                max_pages,
-            })),
+            Ok(area) => {
+                self.max_pages.store(max_pages, Ordering::Release);
+                self.current.store(area, Ordering::Release);
+                self.generation.store(off + ON, Ordering::Release);
+                Ok(true)
+            }
             Err(refused) => {
                 self.generation.store(off + 4, Ordering::Release);
                 Err(refused)
@@ -220,47 +218,6 @@ impl<L> Drop for SwapFile<L> {
             let mut area = unsafe { Box::from_raw(next) };
             next = *area.next.get_mut();
         }
-    }
-}
-
-/// A swapfile in state 1, which this alone may go on with: on when it is [published](Self::publish), and off and empty
-/// again when it is dropped instead.
-pub(crate) struct Starting<'a, L: RawMutex> {
-    file: &'a SwapFile<L>,
-    area: *mut Area<L>,
-    /// The generation that it was off with.
-    off: u64,
-    max_pages: u64,
-}
-
-impl<L: RawMutex> Starting<'_, L> {
-    /// To state 2.
-    pub(crate) fn publish(self) {
-        let Self { file, area, .. } = self;
-        file.max_pages.store(self.max_pages, Ordering::Release);
-        file.current.store(area, Ordering::Release);
-        file.generation.store(self.off + ON, Ordering::Release);
-        mem::forget(self);
-    }
-
-    /// What is going to hold the records. All of it is zero at first.
-    #[cfg(all(feature = "std", not(swap_records_loom)))]
-    pub(crate) fn area(&self) -> Option<&Area<L>> {
-        self.file.area(self.area)
-    }
-}
-
-impl<L: RawMutex> Drop for Starting<'_, L> {
-    #[cold]
-    fn drop(&mut self) {
-        if let Some(area) = self.file.area(self.area) {
-            // As in a swapoff: no thread that reads what is cleared finds this generation.
-            fence(Ordering::Release);
-            area.discard(
-                usize::try_from(self.max_pages.div_ceil(REGION_ENTRIES as u64)).unwrap_or(0),
-            );
-        }
-        self.file.generation.store(self.off + 4, Ordering::Release);
     }
 }
 

@@ -11,12 +11,12 @@ use crate::id::{MemcgId, to_raw};
 use crate::region::{REGION_ENTRIES, Region};
 use crate::scan::Backend;
 use crate::span::{Span, locate};
-use crate::swapfile::{On, Starting, SwapFile};
+use crate::swapfile::{On, SwapFile};
 use crate::sync::RawSpinLock;
 
 /// The most pages that a swapfile can have: what an entry can address, and what an index of an
 /// address space can.
-const MAX_PAGES: u64 = if usize::BITS >= 64 {
+pub(crate) const MAX_PAGES: u64 = if usize::BITS >= 64 {
     SwapEntry::MAX_OFFSET + 1
 } else {
     1 << 29
@@ -162,15 +162,6 @@ impl<L: RawMutex> SwapRecords<L> {
     /// [`SwaponError`]: the type is on (or another thread is turning it on or off), `max_pages` is 0 or
     /// more than an address space holds, or the system refuses.
     pub fn swapon(&self, ty: SwapType, max_pages: u64) -> Result<(), SwaponError> {
-        self.begin(ty, max_pages).map(Starting::publish)
-    }
-
-    /// A type that is about to be turned on, with no records: nobody else finds it before it is published.
-    pub(crate) fn begin(
-        &self,
-        ty: SwapType,
-        max_pages: u64,
-    ) -> Result<Starting<'_, L>, SwaponError> {
         if max_pages == 0 {
             return Err(SwaponError::NoPages { ty });
         }
@@ -181,9 +172,9 @@ impl<L: RawMutex> SwapRecords<L> {
                 limit: MAX_PAGES,
             });
         }
-        match self.file(ty).begin(max_pages) {
-            Ok(Some(starting)) => Ok(starting),
-            Ok(None) => Err(SwaponError::TypeOn { ty }),
+        match self.file(ty).swapon(max_pages) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SwaponError::TypeOn { ty }),
             Err(refused) => Err(SwaponError::OutOfMemory {
                 ty,
                 max_pages,

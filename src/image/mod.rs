@@ -29,7 +29,7 @@
 //! | look up or count without a table | [`Map`] | nothing before the first look |
 //! | look into it from Python | `numpy.memmap`: [the format][format] | |
 //!
-//! [format]: https://docs.rs/swap-records/latest/swap_records/docs/image_format/
+//! [format]: crate::docs::image_format
 //!
 //! The format is little-endian on every machine, has a version, and a checksum for each 32,768 slots. Each byte of an image
 //! is checked: one bit that changed is an error that says where.

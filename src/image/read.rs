@@ -16,6 +16,7 @@ use super::room;
 use super::source::{Index, OnDisk, Source, read_unit};
 use super::tree::{self, Restored};
 use crate::entry::SwapType;
+use crate::error::SwaponError;
 use crate::rebuild::Rebuild;
 use crate::region::{CHUNK_ENTRIES, Entries, REGION_ENTRIES};
 use crate::regions;
@@ -23,7 +24,7 @@ use crate::scan::Backend;
 use crate::storage::{Refused, Zeroed};
 use crate::swapfile::Starting;
 use crate::sync::{Ordering, fence};
-use crate::table::SwapRecords;
+use crate::table::{MAX_PAGES, SwapRecords};
 
 /// An image that is to be read: a file, or bytes.
 ///
@@ -196,7 +197,7 @@ impl<'b> Reader<'b> {
     pub fn load<L: RawMutex>(&self, records: &SwapRecords<L>) -> Result<(), ImageError> {
         let mut files = room(self.index.layout.types.len())?;
         for of in &self.index.layout.types {
-            files.push(records.begin(of.ty, of.max_pages)?);
+            files.push(begin(records, of)?);
         }
         self.fill(&files, records.backend())?;
         files.into_iter().for_each(Starting::publish);
@@ -278,6 +279,31 @@ impl<'b> Reader<'b> {
             result: Mutex::new(Ok(())),
         };
         job.run(self.threads.min(claims))
+    }
+}
+
+/// A type of the image in this table: not on yet, and nobody else's.
+fn begin<'t, L: RawMutex>(
+    records: &'t SwapRecords<L>,
+    of: &TypeAt,
+) -> Result<Starting<'t, L>, SwaponError> {
+    let (ty, max_pages) = (of.ty, of.max_pages);
+    let limit = MAX_PAGES;
+    if max_pages > limit {
+        return Err(SwaponError::TooLarge {
+            ty,
+            max_pages,
+            limit,
+        });
+    }
+    match records.file(ty).begin(max_pages) {
+        Ok(Some(starting)) => Ok(starting),
+        Ok(None) => Err(SwaponError::TypeOn { ty }),
+        Err(Refused { bytes }) => Err(SwaponError::OutOfMemory {
+            ty,
+            max_pages,
+            bytes,
+        }),
     }
 }
 

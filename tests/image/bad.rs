@@ -98,12 +98,14 @@ fn every_length_but_the_right_one_is_refused() {
 
 #[test]
 fn every_flipped_bit_is_found() {
-    let bytes = small();
-    Reader::of(&bytes).unwrap().verify().unwrap();
+    let bytes = &small()[..];
+    Reader::of(bytes).unwrap().verify().unwrap();
     let half = bytes.len() / 2;
+    // An emulator takes minutes for all.
+    let step = if few() { 97 } else { 1 };
     thread::scope(|scope| {
         for part in [0..half, half..bytes.len()] {
-            scope.spawn(|| part.for_each(|at| flips_of(&bytes, at)));
+            scope.spawn(move || part.step_by(step).for_each(|at| flips_of(bytes, at)));
         }
     });
 }

@@ -18,6 +18,11 @@ use swap_records_sim::{Family, Map as Synthetic};
 const UNIT: u64 = 32_768;
 const PAGE: usize = 4096;
 
+/// Whether to try fewer cases: in an emulator.
+fn few() -> bool {
+    std::env::var_os("SWAP_RECORDS_FEW_CASES").is_some()
+}
+
 fn ty(ty: u8) -> SwapType {
     SwapType::new(ty).unwrap()
 }
