@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${FUZZ_SECONDS:-60}
 # `threads` needs the processors for itself.
-read -ra targets <<<"${FUZZ_TARGETS:-cmpxchg ops migrate scan entry threads}"
+read -ra targets <<<"${FUZZ_TARGETS:-cmpxchg ops migrate scan entry image threads}"
 read -ra flags <<<"${FUZZ_FLAGS:-}"
 
 [[ $'\n'$(rustup toolchain list) == *$'\n'nightly* ]] || rustup toolchain install nightly --profile minimal

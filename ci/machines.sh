@@ -18,7 +18,7 @@ machines=${MACHINES:-aarch64 no-avx i686 s390x}
 # The rest asks the kernel, which qemu-user does not emulate, or takes long and learns nothing here: the
 # order of memory stays that of this processor.
 tests=(--package swap-records --package swap-records-oracle --lib --test against_oracle --test cmpxchg --test linearizable --test migration
-    --test operations --test values)
+    --test operations --test values --test image)
 # Emulated instructions are dear.
 export SWAP_RECORDS_FEW_CASES=1
 

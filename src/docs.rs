@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`design`] | structure, invariants, memory, and why the choices were made |
 //! | [`concurrency`] | the lock, the atomics, what each operation promises beside others, where `unsafe` is |
+//! | [`image_format`] | an image of a table, byte by byte, and how to read one from Python |
 //! | [`benchmarks`] | what the table costs, beside what one would use otherwise |
 //! | [`testing`] | what is checked by what, and how to fuzz |
 //! | [`changelog`] | what changed from version to version |
@@ -14,6 +15,7 @@
 #[doc = ""]
 #[doc = "[benchmarks.md]: crate::docs::benchmarks"]
 #[doc = "[concurrency.md]: crate::docs::concurrency"]
+#[doc = "[image-format.md]: crate::docs::image_format"]
 #[doc = ""]
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
@@ -25,6 +27,11 @@ pub mod design {}
 #[doc = ""]
 #[doc = include_str!("../docs/concurrency.md")]
 pub mod concurrency {}
+
+/// An image of a table, byte by byte.
+#[doc = ""]
+#[doc = include_str!("../docs/image-format.md")]
+pub mod image_format {}
 
 /// What the table costs, and how that is measured.
 #[doc = ""]
@@ -59,6 +66,7 @@ pub mod testing {}
 /// What changed from version to version.
 #[doc = ""]
 #[doc = "[docs/concurrency.md]: crate::docs::concurrency"]
+#[doc = "[docs/image-format.md]: crate::docs::image_format"]
 #[doc = "[docs/testing.md]: crate::docs::testing"]
 #[doc = ""]
 #[doc = include_str!("../CHANGELOG.md")]

@@ -17,7 +17,8 @@
 //! # }
 //! ```
 //!
-//! [`memcg`] has the cgroups: charges, a hierarchy, and what becomes of a page and of a cgroup that dies.
+//! [`memcg`] has the cgroups: charges, a hierarchy, and what becomes of a page and of a cgroup that dies. `image`, with the
+//! feature `std`, keeps a table as a file.
 //!
 //! # Trade-offs
 //!
@@ -47,7 +48,7 @@
 //! # Features
 //!
 //! - `std` (default): storage in anonymous maps, vector instructions detected at run time, a spinlock that yields,
-//!   `parking_lot`. Without it the crate is `core` and `alloc`.
+//!   `parking_lot`, images. Without it the crate is `core` and `alloc`.
 //! - `simd` (default): the portable vector scan, with the crate `wide`. Without it, a scan uses AVX2 or AVX-512 where
 //!   they are available, and looks at one entry at a time elsewhere; the crate compiles in a third of the time.
 //! - `serde`: the small types in its formats. Numbers, entries and runs are checked on the way in. A [`SwapEntry`] is its
@@ -87,6 +88,8 @@ cfg_if! {
         #[cfg(all(feature = "std", target_os = "linux", not(swap_records_loom)))]
         pub mod file;
         mod id;
+        #[cfg(all(feature = "std", not(swap_records_loom)))]
+        pub mod image;
         mod iter;
         pub mod lock;
         pub mod memcg;
@@ -98,7 +101,6 @@ cfg_if! {
         mod presence;
         mod ranges;
         #[cfg(all(feature = "std", not(swap_records_loom)))]
-        #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only files bring entries along"))]
         mod rebuild;
         mod region;
         mod regions;

@@ -66,7 +66,7 @@ pub(crate) enum Failed {
 /// The index of one region at a time, made in memory of its own.
 ///
 /// The entries of a region are [`add`](Self::add)ed, in parts or at once, then [`store`](Self::store)d. After the
-/// regions of a word, or where there are to be no more of them, [`store_bits`](Self::store_bits): whoever discards an
+/// regions of a word, or where there are to be no more of them, [`store_bits`](Self::store_bits): what discards an
 /// index goes by its bits.
 pub(crate) struct Rebuild {
     /// The cells of a region; the last one is for what has no record.
@@ -74,14 +74,23 @@ pub(crate) struct Rebuild {
     /// For each counter, which of 64 regions have it. Written out by the word: the bitmaps of the counters are far
     /// apart, and their lines, one for each id, would push the cells out of the cache once for each region.
     bits: Box<[u64; COUNTERS]>,
+    /// The ids from [`COUNTERS`] on that were added, a bit each: they share their counters.
+    sharing: Box<[u64; IDS / 64]>,
+    /// Whether there are any.
+    any_sharing: bool,
 }
 
+/// How many ids there are.
+const IDS: usize = 1 << u16::BITS;
+
 impl Rebuild {
-    /// 64 KiB, empty.
+    /// 72 KiB, empty.
     pub(crate) fn new() -> Result<Self, Refused> {
         Ok(Self {
             cells: zeroes()?,
             bits: zeroes()?,
+            sharing: zeroes()?,
+            any_sharing: false,
         })
     }
 
@@ -92,6 +101,9 @@ impl Rebuild {
         let mut blocks = (first..).step_by(TOGETHER).zip(together).peekable();
         while let Some((position, block)) = blocks.next() {
             let ids = load(block);
+            if ids.into_iter().fold(0, |any, id| any | id) >= FIRST_SHARING {
+                self.note_sharing(&ids);
+            }
             if are_all(ids, ids[0]) {
                 let more = |next: &(usize, &[AtomicU16; TOGETHER])| are_all(load(next.1), ids[0]);
                 let mut end = position + TOGETHER;
@@ -108,7 +120,16 @@ impl Rebuild {
         let last = first + entries.len() - rest.len();
         for (position, entry) in (last..).zip(rest) {
             let id = entry.load(Ordering::Relaxed);
+            self.note_sharing(&[id]);
             self.add_to(0, id, Tally::at(position));
+        }
+    }
+
+    #[cold]
+    fn note_sharing(&mut self, ids: &[u16]) {
+        for id in ids.iter().filter(|&&id| id >= FIRST_SHARING) {
+            self.sharing[usize::from(id / 64)] |= 1 << (id % 64);
+            self.any_sharing = true;
         }
     }
 
@@ -155,7 +176,26 @@ impl Rebuild {
                 *bits = 0;
             }
         }
+        if core::mem::take(&mut self.any_sharing) {
+            for (word, bits) in self.sharing.iter_mut().enumerate() {
+                let bits = core::mem::take(bits);
+                let ids = (0..64).filter(|bit| bits >> bit & 1 != 0);
+                ids.for_each(|bit| index.shared.note(narrow_id(word * 64 + bit)));
+            }
+        }
     }
+}
+
+/// The first id that shares its counter with a lower one.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "there are fewer counters than ids"
+)]
+const FIRST_SHARING: u16 = COUNTERS as u16;
+
+#[expect(clippy::cast_possible_truncation, reason = "below IDS")]
+fn narrow_id(id: usize) -> u16 {
+    id as u16
 }
 
 /// The ids of these entries.
@@ -423,6 +463,7 @@ mod tests {
     use crate::region::Region;
     use crate::sync::RawSpinLock;
     use alloc::vec;
+    use core::iter;
 
     type Subject = Area<RawSpinLock>;
 
@@ -484,6 +525,7 @@ mod tests {
             put(&area, ids);
             let found = area.rebuild(ids.len(), threads, None).unwrap();
             assert_eq!(index_of(&area), index_of(&wanted), "{what}");
+            assert_eq!(sharing(&area), sharing(&wanted), "{what}");
             let expected = Found {
                 records,
                 regions: with_records as u64,
@@ -491,6 +533,13 @@ mod tests {
             assert_eq!(found, expected, "{what}");
             assert_eq!(ids_of(&area), ids_of(&wanted), "{what}");
         }
+    }
+
+    /// The ids that are noted to share their counters.
+    fn sharing(area: &Subject) -> Vec<usize> {
+        let shared = area.regions.shared();
+        let next = |&id: &usize| shared.next(id + 1);
+        iter::successors(shared.next(0), next).collect()
     }
 
     fn random(len: usize, mut id: impl FnMut(&mut fastrand::Rng) -> u16) -> Vec<u16> {

@@ -454,6 +454,19 @@ impl<'a, L: RawMutex> Region<'a, L> {
         }
         end - from
     }
+
+    /// Copies the ids of the swapfile that are in this region to the front of `to`, which has room for them. Gives how
+    /// many; 0, and nothing is copied, where none of them is a record.
+    #[cfg(all(feature = "std", not(swap_records_loom)))]
+    pub(crate) fn copy_all(&self, to: &mut [u16]) -> usize {
+        let bits = self.regions.presence().any(self.index / 64);
+        if bits >> (self.index % 64) & 1 == 0 {
+            return 0;
+        }
+        // SAFETY: this region's lock is held, so nobody writes its entries (invariant 1).
+        unsafe { scan::copy(self.entries(), to) };
+        self.len
+    }
 }
 
 /// Out of line, and without the region, which would have to be in memory for it.

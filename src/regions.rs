@@ -22,6 +22,7 @@ pub(crate) struct Index<'a> {
     cells: &'a [[AtomicU32; BLOCK]],
     shift: u32,
     pub(crate) presence: &'a Presence,
+    pub(crate) shared: &'a Shared,
 }
 
 #[cfg(all(feature = "std", not(swap_records_loom)))]
@@ -55,6 +56,7 @@ impl<L> Regions<L> {
             cells: &self.cells,
             shift: self.shift,
             presence: &self.presence,
+            shared: &self.shared,
         }
     }
 }

@@ -54,6 +54,10 @@ use crate::sync::{AtomicPtr, AtomicU16, AtomicU64, Ordering, fence, prefetch};
 mod file;
 #[cfg(all(feature = "std", target_os = "linux", not(swap_records_loom)))]
 pub(crate) use file::{NotOn, Options};
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+mod starting;
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+pub(crate) use starting::Starting;
 
 const OFF: u64 = 0;
 const ON: u64 = 2;

@@ -35,7 +35,7 @@ impl std::fmt::Display for Bar {
 use Bar::{AtLeast, AtMost, Limit};
 
 /// Name and bar of every row, in the order in which they are shown.
-pub(crate) const BARS: [(&str, Bar); 32] = [
+pub(crate) const BARS: [(&str, Bar); 37] = [
     ("full_scan_vs_read_bandwidth", AtLeast(0.9)),
     ("full_scan_l2_vs_vectorized_loop", AtLeast(0.8)),
     ("full_scan_vs_2014_loop", AtLeast(3.5)),
@@ -66,6 +66,11 @@ pub(crate) const BARS: [(&str, Bar); 32] = [
     ("css_free_no_remains", AtMost(20.0)),
     ("css_free_1000_vs_2014_loop", AtLeast(3_000.0)),
     ("charge_uncharge_2_threads_scaling", AtLeast(1.6)),
+    ("image_write_vs_copy", AtLeast(0.6)),
+    ("image_read_vs_copy", AtLeast(0.15)),
+    ("image_read_2_threads_scaling", AtLeast(1.8)),
+    ("image_read_vs_record_range", AtLeast(3.0)),
+    ("image_scan_vs_read", AtLeast(0.9)),
     ("index_bytes_vs_table_bytes", AtMost(0.02)),
     ("index_bytes_vs_table_bytes_1000_ids", AtMost(0.08)),
     ("resident_bytes_after_swapon", AtMost(4_194_304.0)),

@@ -6,6 +6,7 @@
 
 mod bars;
 mod concurrent;
+mod images;
 mod machine;
 mod maps;
 mod measure;
@@ -177,6 +178,7 @@ fn measure_all(report: &mut Report, slots: usize, effort: Effort) -> Result<(), 
     scans::small(report, SMALL, nr)?;
     operations::hot(report, SMALL, nr)?;
     memcgs::scaling(report, nr)?;
+    images::all(report, slots, nr)?;
 
     let ids = Pages::zeroed(slots).map_err(memory::refused)?;
     let before = machine::resident()?;

@@ -3,6 +3,8 @@
 
 mod bytes;
 mod content;
+mod image;
 
 pub use bytes::{CmpxchgOps, ManyOps, TableOps, ThreadOps};
 pub use content::{Content, Guarded};
+pub use image::File;

@@ -13,6 +13,7 @@
 
 mod ends;
 pub mod history;
+pub mod image;
 mod map;
 mod watch;
 

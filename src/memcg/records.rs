@@ -31,6 +31,12 @@ impl<L: RawMutex> Memcgs<L> {
     pub fn records(&self) -> Records<'_, L> {
         Records(&self.records)
     }
+
+    /// The table itself: nothing outside of this module writes to it.
+    #[cfg(all(feature = "std", not(swap_records_loom)))]
+    pub(crate) fn table(&self) -> &SwapRecords<L> {
+        &self.records
+    }
 }
 
 impl<'a, L: RawMutex> Records<'a, L> {

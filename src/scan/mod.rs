@@ -27,6 +27,12 @@ use crate::sync::AtomicU16;
     all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2"))
 ))]
 mod generic;
+#[cfg(all(
+    feature = "std",
+    not(swap_records_loom),
+    any(feature = "simd", target_arch = "x86_64")
+))]
+mod ids;
 mod scalar;
 #[cfg_attr(swap_records_loom, allow(dead_code))]
 #[cfg(feature = "simd")]
@@ -229,6 +235,40 @@ pub(crate) unsafe fn replace_all(
         _ => unsafe { wide::replace_all(entries, old, new) },
         #[cfg(not(feature = "simd"))]
         _ => scalar::replace_all(entries, old, new),
+    }
+}
+
+/// How many of `ids`, which nobody writes, are `id`: of any number of them, all of them. A backend that is not available
+/// is replaced by [`Backend::PORTABLE`].
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+pub(crate) fn count_ids(backend: Backend, ids: &[u16], id: u16) -> u64 {
+    match backend {
+        Backend::Scalar => scalar::count_ids(ids, id),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor has the instructions.
+        Backend::Avx2 if has_avx2() => unsafe { x86_64::count_ids_avx2(ids, id) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor has the instructions.
+        Backend::Avx512 if has_avx512() => unsafe { x86_64::count_ids_avx512(ids, id) },
+        #[cfg(feature = "simd")]
+        _ => wide::count_ids(ids, id),
+        #[cfg(not(feature = "simd"))]
+        _ => scalar::count_ids(ids, id),
+    }
+}
+
+/// Copies the ids of `entries` to the front of `to`, which has room for them.
+///
+/// # Safety
+///
+/// Nobody writes `entries` during the call: the caller holds their region's lock (invariants 1 and 3).
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+pub(crate) unsafe fn copy(entries: &[AtomicU16], to: &mut [u16]) {
+    let to = &mut to[..entries.len()];
+    // SAFETY: both have this length, and cannot overlap; nobody writes the entries (invariant 3), and an `AtomicU16` is
+    // laid out as a `u16`.
+    unsafe {
+        core::ptr::copy_nonoverlapping(entries.as_ptr().cast::<u16>(), to.as_mut_ptr(), to.len());
     }
 }
 

@@ -60,3 +60,9 @@ pub(super) fn fill(entries: &[AtomicU16], id: u16) {
         entry.store(id, Relaxed);
     }
 }
+
+/// How many of `ids`, which nobody writes, are `id`.
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+pub(super) fn count_ids(ids: &[u16], id: u16) -> u64 {
+    ids.iter().map(|&of| u64::from(of == id)).sum()
+}

@@ -38,6 +38,13 @@ pub(super) unsafe fn replace_all(entries: &[AtomicU16], old: u16, new: u16) -> b
     unsafe { generic::replace_all::<u16x8>(entries, old, new) }
 }
 
+/// [`ids::count`](super::ids::count) with what every processor of the target can do.
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+pub(super) fn count_ids(ids: &[u16], id: u16) -> u64 {
+    // SAFETY: `u16x8` needs nothing that the target may lack.
+    unsafe { super::ids::count::<u16x8>(ids, id) }
+}
+
 impl Vector for u16x8 {
     /// All bits of a lane, or none.
     type Mask = Self;

@@ -105,6 +105,22 @@ pub(super) unsafe fn replace_all_avx512(entries: &[AtomicU16], old: u16, new: u1
     unsafe { generic::replace_all::<Avx512>(entries, old, new) }
 }
 
+/// [`ids::count`](super::ids::count) with AVX2.
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+#[target_feature(enable = "avx2")]
+pub(super) fn count_ids_avx2(ids: &[u16], id: u16) -> u64 {
+    // SAFETY: this function has AVX2.
+    unsafe { super::ids::count::<Avx2>(ids, id) }
+}
+
+/// [`ids::count`](super::ids::count) with AVX-512BW.
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn count_ids_avx512(ids: &[u16], id: u16) -> u64 {
+    // SAFETY: this function has AVX-512F and AVX-512BW.
+    unsafe { super::ids::count::<Avx512>(ids, id) }
+}
+
 /// 0, 1, 2, ...
 const RAMP: [u16; 32] = {
     let mut ramp = [0; 32];

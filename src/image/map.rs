@@ -1,0 +1,374 @@
+//! [`Map`]: an image that is looked into where it lies.
+
+use core::fmt;
+use core::iter::FusedIterator;
+use core::ops::Range;
+use std::fs::File;
+use std::path::Path;
+use std::vec::{self, Vec};
+
+use memmap2::{Mmap, MmapOptions};
+
+use super::error::ImageError;
+use super::format::{PAGE, TypeAt, UNIT};
+use super::source::Index;
+use crate::entry::{Run, SwapEntry, SwapType};
+use crate::id::MemcgId;
+use crate::scan::{Backend, count_ids};
+
+/// An image that is looked into where it lies: bytes in memory, or a mapped file.
+///
+/// Opening one reads and checks all but the ids: a page at each end, 8 bytes for each 32,768 slots, and the tree. The ids
+/// are read when they are looked at, and not checked: [`verify`](Self::verify) does that, once for all that follow.
+/// Nothing is copied, and nothing depends on how many records there are. Units of 32,768 slots without a record are not
+/// looked at.
+///
+/// ```
+/// use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType, image};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ty = SwapType::new(0).unwrap();
+/// let (a, b) = (MemcgId::new(7).unwrap(), MemcgId::new(9).unwrap());
+/// let entry = |offset| SwapEntry::new(ty, offset).unwrap();
+///
+/// let records = SwapRecords::new();
+/// records.swapon(ty, 1 << 20)?;
+/// records.record_range(entry(4096), 512, a)?;
+/// records.record(entry(4608), b)?;
+/// let mut bytes = Vec::new();
+/// image::write_to(&records, &mut bytes)?;
+///
+/// let map = image::Map::of(&bytes)?;
+/// map.verify()?;
+/// assert_eq!(map.lookup(entry(4097)), Some(a));
+/// assert_eq!(map.count(a), 512);
+/// assert!(map.owners().eq([(a, 512), (b, 1)]));
+/// assert!(map.runs(ty).eq(records.runs(ty)));
+/// assert!(map.runs_of(b).eq(records.runs_of(b)));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Map<'b> {
+    bytes: Bytes<'b>,
+    index: Index,
+    backend: Backend,
+}
+
+enum Bytes<'b> {
+    Borrowed(&'b [u8]),
+    Mapped(Mmap),
+}
+
+impl Map<'static> {
+    /// Maps a file, to be read.
+    ///
+    /// ```
+    /// use swap_records::{SwapRecords, image};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = std::env::temp_dir().join(format!("swap-records-map-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("records.image");
+    /// image::write(&SwapRecords::new(), &path)?;
+    /// // SAFETY: nothing writes to an image that is in place: `image::write` replaces it as a whole.
+    /// let map = unsafe { image::Map::open(&path)? };
+    /// assert_eq!(map.records(), 0);
+    /// # drop(map);
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Safety
+    ///
+    /// Nobody writes to the file, or cuts it, as long as this lives: neither this process nor another one. The crate cannot
+    /// see to that, as files can be written by others: what is written meanwhile is undefined behaviour, and a page that
+    /// was cut off is a `SIGBUS`. [`write`](super::write) is no such writer: it leaves the file that was mapped as it is, and
+    /// puts another one in its place. Where that cannot be promised, read the file, and look into its bytes with
+    /// [`of`](Self::of), or use a [`Reader`](super::Reader).
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError`]: the file cannot be opened or mapped, or is no image that is whole.
+    pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self, ImageError> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(ImageError::io("open the image", Some(path)))?;
+        // SAFETY: the caller promises that nobody writes to the file.
+        let map = unsafe { MmapOptions::new().map(&file) };
+        let map = map.map_err(ImageError::io("map the image", Some(path)))?;
+        Self::new(Bytes::Mapped(map)).map_err(|error| error.at(path))
+    }
+}
+
+impl<'b> Map<'b> {
+    /// Looks into an image in memory, which begins at an even address.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Misaligned`]; or the bytes are no image that is whole.
+    pub fn of(bytes: &'b [u8]) -> Result<Self, ImageError> {
+        Self::new(Bytes::Borrowed(bytes))
+    }
+
+    fn new(bytes: Bytes<'b>) -> Result<Self, ImageError> {
+        let index = Index::read(&bytes.get())?;
+        if !bytes
+            .get()
+            .as_ptr()
+            .addr()
+            .is_multiple_of(align_of::<u16>())
+        {
+            return Err(ImageError::Misaligned);
+        }
+        Ok(Self {
+            bytes,
+            index,
+            backend: Backend::detect(),
+        })
+    }
+
+    /// The types of the image and their sizes in pages, lowest type first.
+    pub fn types(&self) -> impl Iterator<Item = (SwapType, u64)> {
+        let types = self.index.layout.types.iter();
+        types.map(|of| (of.ty, of.max_pages))
+    }
+
+    /// How many records there are, on all types.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.index.records
+    }
+
+    /// Reads all ids, and checks that they are those that were written.
+    ///
+    /// # Errors
+    ///
+    /// [`Checksum`](ImageError::Checksum), [`PastEnd`](ImageError::PastEnd) or [`Records`](ImageError::Records), of the first
+    /// unit that is wrong.
+    pub fn verify(&self) -> Result<(), ImageError> {
+        for of in &self.index.layout.types {
+            let ids = self.section(of.ids, of.bytes());
+            for (unit, ids) in (0..).zip(ids.chunks(UNIT)) {
+                self.index.check(self.backend, of, unit, ids)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The owner of this slot; `None` where it has no record, lies outside of its swapfile, or its type is not in the
+    /// image.
+    #[must_use]
+    pub fn lookup(&self, ent: SwapEntry) -> Option<MemcgId> {
+        let of = self.index.type_at(ent.swap_type())?;
+        let offset = usize::try_from(ent.offset()).ok()?;
+        MemcgId::new(u16::from_le(*self.ids(of).get(offset)?))
+    }
+
+    /// How many records the id has, on all types. Reads each unit that has any record, as fast as the memory delivers.
+    #[must_use]
+    pub fn count(&self, id: MemcgId) -> u64 {
+        let raw = id.get().to_le();
+        let units = self.occupied().map(|(_, ids)| ids);
+        units.map(|ids| count_ids(self.backend, ids, raw)).sum()
+    }
+
+    /// Each id that has records, lowest first, with their number on all types.
+    ///
+    /// Reads all of them when it is called. Takes 512 KiB for the numbers of all ids meanwhile.
+    pub fn owners(&self) -> Owners {
+        /// Slots that are looked at together: where all of them have one id, it is counted once.
+        const TOGETHER: usize = 16;
+        let mut counts = std::vec![0_u64; usize::from(u16::MAX) + 1];
+        for (_, ids) in self.occupied() {
+            let (together, rest) = ids.as_chunks::<TOGETHER>();
+            for ids in together {
+                if ids[0] == ids[TOGETHER - 1] && *ids == [ids[0]; TOGETHER] {
+                    counts[usize::from(u16::from_le(ids[0]))] += TOGETHER as u64;
+                } else {
+                    ids.iter()
+                        .for_each(|&id| counts[usize::from(u16::from_le(id))] += 1);
+                }
+            }
+            rest.iter()
+                .for_each(|&id| counts[usize::from(u16::from_le(id))] += 1);
+        }
+        let owners = (0..=u16::MAX).zip(counts).filter(|&(_, count)| count > 0);
+        let owners = owners.filter_map(|(id, count)| Some((MemcgId::new(id)?, count)));
+        Owners(owners.collect::<Vec<_>>().into_iter())
+    }
+
+    /// The records of a type as runs of one owner, in the order of their offsets; none where it is not in the image.
+    pub fn runs(&self, ty: SwapType) -> MapRuns<'_> {
+        let types = self.index.layout.types.iter();
+        let at = types.take_while(|of| of.ty < ty).count();
+        let has = self.index.type_at(ty).is_some();
+        MapRuns::new(self, at..at + usize::from(has), None)
+    }
+
+    /// The records of an id on all types as runs, lowest type first, in the order of their offsets.
+    pub fn runs_of(&self, id: MemcgId) -> MapRuns<'_> {
+        MapRuns::new(self, 0..self.index.layout.types.len(), Some(id))
+    }
+
+    /// The ids of a type, as they are in the file.
+    fn ids(&self, of: &TypeAt) -> &[u16] {
+        self.section(of.ids, of.max_pages * 2)
+    }
+
+    /// Of each unit that has a record, its type, and its ids as they are in the file.
+    fn occupied(&self) -> impl Iterator<Item = (&TypeAt, &[u16])> {
+        self.index.layout.types.iter().flat_map(|of| {
+            let units = (0..).zip(self.ids(of).chunks(UNIT));
+            let occupied = units.filter(|&(unit, _)| self.index.unit(of, unit).1 > 0);
+            occupied.map(move |(_, ids)| (of, ids))
+        })
+    }
+
+    /// Bytes of the file as ids. The layout was checked: they are there, and where ids begin is a multiple of a page.
+    fn section(&self, offset: u64, len: u64) -> &[u16] {
+        debug_assert!(offset.is_multiple_of(PAGE as u64));
+        let at = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = self.bytes.get().get(at(offset)..at(offset + len));
+        bytes
+            .and_then(|bytes| bytemuck::try_cast_slice(bytes).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl Bytes<'_> {
+    fn get(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Mapped(map) => map,
+        }
+    }
+}
+
+/// Writes the types of the image and their sizes.
+impl fmt::Debug for Map<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (ty, max_pages) in self.types() {
+            map.entry(&ty.get(), &format_args!("{max_pages} pages"));
+        }
+        map.finish()
+    }
+}
+
+/// The ids that have records and how many: see [`Map::owners`].
+#[derive(Clone, Debug)]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
+pub struct Owners(vec::IntoIter<(MemcgId, u64)>);
+
+impl Iterator for Owners {
+    type Item = (MemcgId, u64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for Owners {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_back()
+    }
+}
+
+impl ExactSizeIterator for Owners {}
+impl FusedIterator for Owners {}
+
+/// The runs of an image: of [one type](Map::runs), or of [one id](Map::runs_of). Allocates nothing.
+#[derive(Clone)]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
+pub struct MapRuns<'m> {
+    map: &'m Map<'m>,
+    /// Which types of the image are still to be begun.
+    types: Range<usize>,
+    only: Option<MemcgId>,
+    /// The type that is being walked, its ids, and the offset of the next one.
+    at: Option<(&'m TypeAt, &'m [u16], usize)>,
+}
+
+impl<'m> MapRuns<'m> {
+    fn new(map: &'m Map<'_>, types: Range<usize>, only: Option<MemcgId>) -> Self {
+        Self {
+            map,
+            types,
+            only,
+            at: None,
+        }
+    }
+
+    /// The offset of the next record that is wanted, from `at` on.
+    fn next_record(&self, of: &TypeAt, ids: &[u16], mut at: usize) -> Option<usize> {
+        /// Slots that are counted at once, and looked at one by one before that.
+        const PIECE: usize = 2048;
+        const NEAR: usize = 32;
+        let only = self.only.map(|id| id.get().to_le());
+        let wanted = |&id: &u16| only.map_or(id != 0, |only| id == only);
+        while at < ids.len() {
+            let unit = at / UNIT;
+            let end = ids.len().min((unit + 1) * UNIT);
+            if self.map.index.unit(of, unit as u64).1 == 0 {
+                at = end;
+                continue;
+            }
+            // A record of an id is near where the last one was, or far: then whole pieces are passed over.
+            let near = end.min(at + NEAR);
+            if let Some(skip) = ids[at..near].iter().position(wanted) {
+                return Some(at + skip);
+            }
+            at = near;
+            let piece = end.min((at / PIECE + 1) * PIECE);
+            let none = match only {
+                Some(only) => count_ids(self.map.backend, &ids[at..piece], only) == 0,
+                None => false,
+            };
+            if !none && let Some(skip) = ids[at..piece].iter().position(wanted) {
+                return Some(at + skip);
+            }
+            at = piece;
+        }
+        None
+    }
+}
+
+impl Iterator for MapRuns<'_> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        loop {
+            if let Some((of, ids, at)) = self.at
+                && let Some(start) = self.next_record(of, ids, at)
+            {
+                let id = ids[start];
+                let len = ids[start..].iter().take_while(|&&next| next == id).count();
+                self.at = Some((of, ids, start + len));
+                return Some(Run {
+                    start: SwapEntry::new(of.ty, start as u64)?,
+                    len: len as u64,
+                    id: MemcgId::new(u16::from_le(id))?,
+                });
+            }
+            self.at = None;
+            let of = self.map.index.layout.types.get(self.types.next()?)?;
+            self.at = Some((of, self.map.ids(of), 0));
+        }
+    }
+}
+
+impl FusedIterator for MapRuns<'_> {}
+
+/// Writes what it gives, and where it is.
+impl fmt::Debug for MapRuns<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapRuns")
+            .field("only", &self.only)
+            .field("at", &self.at.map(|(of, _, at)| (of.ty, at)))
+            .finish_non_exhaustive()
+    }
+}

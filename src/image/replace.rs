@@ -1,0 +1,221 @@
+//! [`Replacement`]: a file that takes the place of another one, whole or not at all.
+//!
+//! **Invariant: at each moment, also after a crash, the path names the file that was there before, whole, or the new one,
+//! whole.** The new one is written beside it, under a name of its own, and reaches the disk before it is renamed.
+//!
+//! The name beside it is always the same, so that what a killed process left is written over by the next one, and never
+//! adds up. A lock on that file keeps two writers apart. It goes with the file descriptor, so a killed process leaves none.
+//! Between an open and the lock, the other writer may have renamed its file: what was opened is then the finished image,
+//! and must not be touched. So the name is looked up again under the lock.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::ImageError;
+
+/// A new file for a path, which is removed again unless it is [committed](Self::commit).
+#[derive(Debug)]
+pub(super) struct Replacement<'p> {
+    path: &'p Path,
+    beside: PathBuf,
+    file: File,
+    committed: bool,
+}
+
+impl<'p> Replacement<'p> {
+    /// An empty file beside `path`, which this alone writes.
+    pub(super) fn begin(path: &'p Path) -> Result<Self, ImageError> {
+        let beside = beside(path).ok_or_else(|| {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
+            ImageError::io("write an image to", Some(path))(source)
+        })?;
+        let create = "create a file for the image,";
+        loop {
+            let file = open(&beside).map_err(ImageError::io(create, Some(&beside)))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                // Some file systems have no locks. There, one writer at a time is for the caller to see to.
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(ImageError::Locked { path: beside });
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(ImageError::io("lock", Some(&beside))(error));
+                }
+            }
+            if is_named(&file, &beside).map_err(ImageError::io("look at", Some(&beside)))? {
+                let this = Self {
+                    path,
+                    beside,
+                    file,
+                    committed: false,
+                };
+                let emptied = this.file.set_len(0);
+                emptied.map_err(ImageError::io(create, Some(&this.beside)))?;
+                return Ok(this);
+            }
+        }
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Puts the file in the place of the other one, and returns when that outlives a crash.
+    pub(super) fn commit(mut self) -> Result<(), ImageError> {
+        let synced = self.file.sync_all();
+        synced.map_err(ImageError::io("write to the disk", Some(&self.beside)))?;
+        let renamed = fs::rename(&self.beside, self.path);
+        renamed.map_err(ImageError::io("rename the new image to", Some(self.path)))?;
+        // From here on it is there; what may be refused is that it outlives a crash.
+        self.committed = true;
+        let folder = folder(self.path);
+        sync_folder(folder).map_err(ImageError::io("write to the disk the folder", Some(folder)))
+    }
+}
+
+impl Drop for Replacement<'_> {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Where it cannot be removed, the next writer writes over it.
+            let _ = fs::remove_file(&self.beside);
+        }
+    }
+}
+
+/// The name under which a new image is written: `.NAME.partial`, in the same folder.
+fn beside(path: &Path) -> Option<PathBuf> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name()?);
+    name.push(".partial");
+    Some(path.with_file_name(name))
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Opens it without changing it: it may be an image by now.
+fn open(beside: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    // In a folder where others may write, the name may be a link of theirs.
+    #[cfg(target_os = "linux")]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
+    options.open(beside)
+}
+
+#[cfg(unix)]
+fn is_named(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+
+    let file = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (file.dev(), file.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(unix))]
+fn is_named(_file: &File, path: &Path) -> io::Result<bool> {
+    path.try_exists()
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Elsewhere a folder cannot be opened as a file.
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::string::String;
+
+    /// A folder of this test's own.
+    fn temporary(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(std::format!("{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    fn text(path: &Path) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no locks of files")]
+    fn the_old_file_stays_until_the_new_one_is_committed() {
+        let folder = temporary("replace");
+        let path = folder.join("image");
+        fs::write(&path, "old").unwrap();
+        {
+            let new = Replacement::begin(&path).unwrap();
+            new.file().write_all(b"half").unwrap();
+            assert_eq!(text(&path), "old");
+        }
+        assert_eq!(
+            (text(&path).as_str(), fs::read_dir(&folder).unwrap().count()),
+            ("old", 1)
+        );
+        // What a killed process left is written over.
+        fs::write(beside(&path).unwrap(), "what was left, and is longer").unwrap();
+        let new = Replacement::begin(&path).unwrap();
+        new.file().write_all(b"new").unwrap();
+        new.commit().unwrap();
+        assert_eq!(
+            (text(&path).as_str(), fs::read_dir(&folder).unwrap().count()),
+            ("new", 1)
+        );
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no locks of files")]
+    fn two_writers_of_a_path_are_kept_apart() {
+        let folder = temporary("apart");
+        let path = folder.join("image");
+        let first = Replacement::begin(&path).unwrap();
+        // The second one has opened the file by its name, and gets the lock when the first one is done.
+        let mut second = open(&first.beside).unwrap();
+        assert!(matches!(
+            Replacement::begin(&path),
+            Err(ImageError::Locked { .. })
+        ));
+        first.file().write_all(b"first").unwrap();
+        let name = first.beside.clone();
+        first.commit().unwrap();
+        second.try_lock().unwrap();
+        assert!(!is_named(&second, &name).unwrap());
+        let mut there = String::new();
+        second.read_to_string(&mut there).unwrap();
+        assert_eq!(there, "first", "what was opened is the image");
+        drop(second);
+        let third = Replacement::begin(&path).unwrap();
+        assert!(is_named(third.file(), &name).unwrap());
+        drop(third);
+        assert_eq!(text(&path), "first");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_path_that_names_no_file_is_refused() {
+        for path in ["/", "", "a/.."] {
+            let error = Replacement::begin(Path::new(path)).unwrap_err();
+            assert!(matches!(error, ImageError::Io { .. }), "{path}: {error}");
+        }
+    }
+}

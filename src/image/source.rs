@@ -1,0 +1,234 @@
+//! [`Source`]: where an image is read from, and [`Index`]: what is known of it before its ids are read.
+
+use std::fs::File;
+use std::io;
+use std::vec::Vec;
+
+use super::error::{ImageError, Part};
+use super::format::{Layout, PAGE, Page, TypeAt, UNIT_ENTRY, check_sum, get_u32, padded};
+use super::room;
+use crate::entry::SwapType;
+use crate::scan::{self, Backend};
+
+/// Bytes that can be read from any place, by several threads.
+pub(super) trait Source: Sync {
+    fn len(&self) -> u64;
+
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl Source for &[u8] {
+    fn len(&self) -> u64 {
+        <[u8]>::len(self) as u64
+    }
+
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<()> {
+        let from = usize::try_from(offset)
+            .ok()
+            .and_then(|at| self.get(at..)?.get(..to.len()));
+        let from = from.ok_or(io::ErrorKind::UnexpectedEof)?;
+        to.copy_from_slice(from);
+        Ok(())
+    }
+}
+
+/// A file, with the length that it had when it was opened.
+#[derive(Debug)]
+pub(super) struct OnDisk {
+    #[cfg(unix)]
+    file: File,
+    #[cfg(not(unix))]
+    file: std::sync::Mutex<File>,
+    len: u64,
+}
+
+impl OnDisk {
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        #[cfg(not(unix))]
+        let file = std::sync::Mutex::new(file);
+        Ok(Self { file, len })
+    }
+}
+
+impl Source for OnDisk {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    #[cfg(unix)]
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, to, offset)
+    }
+
+    #[cfg(not(unix))]
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<()> {
+        use io::{Read, Seek};
+
+        let mut file = self
+            .file
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        file.seek(io::SeekFrom::Start(offset))?;
+        file.read_exact(to)
+    }
+}
+
+const READ: &str = "read the image";
+
+/// All of an image but its ids.
+#[derive(Debug)]
+pub(super) struct Index {
+    pub(super) layout: Layout,
+    /// Of each unit, the checksum and the number of records: [`UNIT_ENTRY`] bytes each.
+    units: Vec<u8>,
+    /// The tree; empty where there is none.
+    pub(super) tree: Vec<u8>,
+    pub(super) records: u64,
+}
+
+impl Index {
+    /// Reads and checks header, trailer, tree and table of units.
+    pub(super) fn read(from: &impl Source) -> Result<Self, ImageError> {
+        let failed = |error| ImageError::io(READ, None)(error);
+        // What there is of the first page says more than that it is too short.
+        let mut header = Page::new();
+        #[expect(clippy::cast_possible_truncation, reason = "no more than a page")]
+        let len = from.len().min(PAGE as u64) as usize;
+        from.read_at(&mut header.0[..len], 0).map_err(failed)?;
+        if len < PAGE {
+            return Err(ImageError::Length {
+                found: from.len(),
+                expected: 2 * PAGE as u64,
+            });
+        }
+        let layout = Layout::parse(&header, from.len())?;
+
+        let mut trailer = Page::new();
+        let at = layout.trailer_at();
+        from.read_at(&mut trailer.0, at).map_err(failed)?;
+        let sums = layout.parse_trailer(header.sum(), &trailer)?;
+
+        let section = |at, len, part, sum| -> Result<Vec<u8>, ImageError> {
+            let bytes = padded(len);
+            let wanted = usize::try_from(bytes).unwrap_or(usize::MAX);
+            let mut section = room(wanted)?;
+            section.resize(wanted, 0);
+            from.read_at(&mut section, at).map_err(failed)?;
+            check_sum(part, at, bytes, crc32c::crc32c(&section), sum)?;
+            let behind = (len..).zip(section.iter().skip(usize::try_from(len).unwrap_or(wanted)));
+            match behind.into_iter().find(|&(_, &byte)| byte != 0) {
+                Some((nth, &found)) => Err(ImageError::Field {
+                    offset: at + nth,
+                    name: "byte that fills the page up",
+                    found: found.into(),
+                    expected: 0,
+                }),
+                None => Ok(section),
+            }
+        };
+        let bytes = layout.units * UNIT_ENTRY as u64;
+        let units = section(layout.units_at, bytes, Part::Units, sums.units)?;
+        let tree = section(layout.tree, layout.tree_len, Part::Tree, sums.tree)?;
+        let this = Self {
+            layout,
+            units,
+            tree,
+            records: sums.records,
+        };
+        this.check_records()?;
+        Ok(this)
+    }
+
+    /// The numbers of records are within their units, and add up.
+    fn check_records(&self) -> Result<(), ImageError> {
+        let mut sum = 0;
+        for of in &self.layout.types {
+            for unit in 0..of.units() {
+                let (ids, _) = of.ids_in(unit);
+                let (_, records) = self.unit(of, unit);
+                if u64::from(records) > ids as u64 {
+                    return Err(ImageError::Records {
+                        offset: of.offset_of(unit),
+                        found: ids as u64,
+                        expected: records.into(),
+                    });
+                }
+                sum += u64::from(records);
+            }
+        }
+        if sum != self.records {
+            return Err(ImageError::Records {
+                offset: self.layout.trailer_at() + 16,
+                found: sum,
+                expected: self.records,
+            });
+        }
+        Ok(())
+    }
+
+    /// The checksum and the number of records of a unit of a type.
+    pub(super) fn unit(&self, of: &TypeAt, unit: u64) -> (u32, u32) {
+        let at = usize::try_from(of.first_unit + unit).ok();
+        let at = at.map_or(usize::MAX, |at| at.saturating_mul(UNIT_ENTRY));
+        (
+            get_u32(&self.units, at),
+            get_u32(&self.units, at.saturating_add(4)),
+        )
+    }
+
+    /// The type of this number, if the image has it.
+    pub(super) fn type_at(&self, ty: SwapType) -> Option<&TypeAt> {
+        self.layout.types.iter().find(|of| of.ty == ty)
+    }
+
+    /// Whether these are the ids of this unit, as they are in the file.
+    pub(super) fn check(
+        &self,
+        backend: Backend,
+        of: &TypeAt,
+        unit: u64,
+        ids: &[u16],
+    ) -> Result<(), ImageError> {
+        let (expected, records) = self.unit(of, unit);
+        let offset = of.offset_of(unit);
+        let bytes: &[u8] = bytemuck::cast_slice(ids);
+        let found = crc32c::crc32c(bytes);
+        let part = Part::Ids(of.ty);
+        check_sum(part, offset, bytes.len() as u64, found, expected)?;
+        let (len, _) = of.ids_in(unit);
+        let past = ids[len..].iter().position(|&id| id != 0);
+        if let Some(at) = past.map(|past| len + past) {
+            return Err(ImageError::PastEnd {
+                offset: offset + 2 * at as u64,
+                ty: of.ty,
+                found: u16::from_le(ids[at]),
+            });
+        }
+        let found = ids.len() as u64 - scan::count_ids(backend, ids, 0);
+        if found != u64::from(records) {
+            return Err(ImageError::Records {
+                offset,
+                found,
+                expected: records.into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Reads the ids of a unit, as they are in the file, to the front of `to`, and checks them. Gives those that are there.
+pub(super) fn read_unit<'b>(
+    from: &impl Source,
+    index: &Index,
+    backend: Backend,
+    (of, unit): (&TypeAt, u64),
+    to: &'b mut [u16],
+) -> Result<&'b mut [u16], ImageError> {
+    let (_, padded) = of.ids_in(unit);
+    let to = &mut to[..padded];
+    let read = from.read_at(bytemuck::cast_slice_mut(to), of.offset_of(unit));
+    read.map_err(ImageError::io(READ, None))?;
+    index.check(backend, of, unit, to)?;
+    Ok(to)
+}

@@ -1,0 +1,127 @@
+//! A swapfile that is filled before it is on.
+//!
+//! It stays in state 1 until it is [published](Starting::publish), so that nobody finds it before all of its records are
+//! there, with their index. Who has been looking a slot up since before an earlier swapoff may see a record of it
+//! already: of the area, that is the one thing that may be read without a look at the generation.
+
+use core::mem;
+
+use lock_api::RawMutex;
+
+use super::{OFF, ON, SwapFile};
+use crate::area::Area;
+use crate::region::REGION_ENTRIES;
+use crate::storage::Refused;
+use crate::sync::{Ordering, fence};
+
+/// A swapfile in state 1, with which this alone goes on. Dropped, it is off again, and empty.
+pub(crate) struct Starting<'a, L: RawMutex> {
+    file: &'a SwapFile<L>,
+    area: *mut Area<L>,
+    /// The generation that it was off with.
+    off: u64,
+    max_pages: u64,
+}
+
+impl<L: RawMutex> SwapFile<L> {
+    /// From state 0 to 1, with an empty area for so many pages. `Ok(None)` where it is not off.
+    pub(crate) fn begin(&self, max_pages: u64) -> Result<Option<Starting<'_, L>>, Refused> {
+        let off = self.generation.load(Ordering::Relaxed);
+        if off % 4 != OFF || !self.advance(off) {
+            return Ok(None);
+        }
+        let regions = regions_of(max_pages).and_then(usize::checked_next_power_of_two);
+        let refused = Refused { bytes: usize::MAX };
+        let area = regions.ok_or(refused).and_then(|all| self.area_of(all));
+        match area {
+            Ok(area) => Ok(Some(Starting {
+                file: self,
+                area,
+                off,
+                max_pages,
+            })),
+            Err(refused) => {
+                self.generation.store(off + 4, Ordering::Release);
+                Err(refused)
+            }
+        }
+    }
+}
+
+fn regions_of(max_pages: u64) -> Option<usize> {
+    usize::try_from(max_pages.div_ceil(REGION_ENTRIES as u64)).ok()
+}
+
+impl<L: RawMutex> Starting<'_, L> {
+    /// To state 2.
+    pub(crate) fn publish(self) {
+        let file = self.file;
+        file.max_pages.store(self.max_pages, Ordering::Release);
+        file.current.store(self.area, Ordering::Release);
+        file.generation.store(self.off + ON, Ordering::Release);
+        mem::forget(self);
+    }
+
+    /// What is going to hold the records, all of it zero at first. What is stored there has to be in the index when this
+    /// is published or dropped.
+    pub(crate) fn area(&self) -> Option<&Area<L>> {
+        self.file.area(self.area)
+    }
+}
+
+impl<L: RawMutex> Drop for Starting<'_, L> {
+    #[cold]
+    fn drop(&mut self) {
+        if let (Some(area), Some(regions)) = (self.area(), regions_of(self.max_pages)) {
+            // As of a swapoff: who reads what is cleared sees the changed generation.
+            fence(Ordering::Release);
+            area.discard(regions);
+        }
+        self.file.generation.store(self.off + 4, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::region::Region;
+    use crate::sync::RawSpinLock;
+
+    #[test]
+    fn a_swapfile_that_starts_is_nobodys_until_it_is_published() {
+        let file = SwapFile::<RawSpinLock>::new();
+        let starting = file.begin(10).unwrap().unwrap();
+        assert!(file.on().is_none() && file.swapoff().is_none());
+        assert!(file.begin(10).unwrap().is_none() && !file.swapon(10).unwrap());
+        let area = starting.area().unwrap();
+        Region::lock(&area.regions, 0, &area.chunks[0], 10).set(7, 9);
+        assert_eq!(file.lookup(7), 0);
+        starting.publish();
+        assert_eq!((file.lookup(7), file.on().unwrap().max_pages()), (9, 10));
+        assert_eq!(file.swapoff(), Some(1));
+    }
+
+    #[test]
+    fn a_swapfile_that_starts_and_is_dropped_is_off_and_empty() {
+        let file = SwapFile::<RawSpinLock>::new();
+        for _ in 0..2 {
+            let starting = file.begin(10).unwrap().unwrap();
+            let area = starting.area().unwrap();
+            Region::lock(&area.regions, 0, &area.chunks[0], 10).set(7, 9);
+            drop(starting);
+            assert!(file.on().is_none());
+            // The same size takes the same area.
+            assert!(file.swapon(10).unwrap());
+            assert_eq!(file.lookup(7), 0);
+            assert_eq!(file.swapoff(), Some(0));
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri ends where an allocator would refuse")]
+    fn a_swapfile_that_is_refused_is_off() {
+        let file = SwapFile::<RawSpinLock>::new();
+        assert!(file.begin(1 << 50).is_err());
+        assert!(file.on().is_none() && file.swapon(1).unwrap());
+    }
+}

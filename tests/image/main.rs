@@ -1,0 +1,513 @@
+//! Images: what is written is read back, from files, streams and bytes, as tables and as maps.
+
+mod bad;
+mod crash;
+mod tree;
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use swap_records::image::{self, ImageError, Map, Reader, Writer};
+use swap_records::lock::parking_lot;
+use swap_records::{EntryError, MemcgId, Run, SwapEntry, SwapRecords, SwapType, SwaponError};
+use swap_records_sim::{Family, Map as Synthetic};
+
+const UNIT: u64 = 32_768;
+const PAGE: usize = 4096;
+
+/// Whether to try fewer cases: in an emulator.
+fn few() -> bool {
+    std::env::var_os("SWAP_RECORDS_FEW_CASES").is_some()
+}
+
+fn ty(ty: u8) -> SwapType {
+    SwapType::new(ty).unwrap()
+}
+
+fn id(id: u16) -> MemcgId {
+    MemcgId::new(id).unwrap()
+}
+
+fn entry(of: u8, offset: u64) -> SwapEntry {
+    SwapEntry::new(ty(of), offset).unwrap()
+}
+
+/// A folder that goes with this.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let name = format!("swap-records-{name}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.join("records.image")
+    }
+
+    /// The names that are in it.
+    fn names(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.0).unwrap();
+        let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+        let mut names: Vec<_> = names.map(|entry| name(entry.unwrap())).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Ends the other threads when it is dropped, also where an assertion fails.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn types() -> impl Iterator<Item = SwapType> {
+    SwapType::all()
+}
+
+fn runs(records: &SwapRecords) -> Vec<Run> {
+    types().flat_map(|ty| records.runs(ty)).collect()
+}
+
+fn sizes(records: &SwapRecords) -> Vec<Option<u64>> {
+    types().map(|ty| records.max_pages(ty)).collect()
+}
+
+fn bytes_of(records: &SwapRecords) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let written = image::write_to(records, &mut bytes).unwrap();
+    assert_eq!(written.len, bytes.len() as u64);
+    assert_eq!(
+        written.records,
+        runs(records).iter().map(|run| run.len).sum()
+    );
+    bytes
+}
+
+/// The table of these bytes on some threads, which must be valid.
+fn table_of(bytes: &[u8], threads: usize) -> SwapRecords {
+    let table = Reader::of(bytes).unwrap().threads(threads).table().unwrap();
+    table.validate().unwrap();
+    table
+}
+
+/// Tables of all shapes.
+fn tables() -> Vec<(&'static str, SwapRecords)> {
+    let made = |make: &dyn Fn(&SwapRecords)| {
+        let records = SwapRecords::new();
+        make(&records);
+        records
+    };
+    let on = |records: &SwapRecords, of, pages| records.swapon(ty(of), pages).unwrap();
+    let fill = |records: &SwapRecords, of, family, pages| {
+        Synthetic::new(family, pages, 7).fill(
+            1,
+            |start, len, owner| {
+                records
+                    .record_range(entry(of, start), len, id(owner))
+                    .unwrap();
+            },
+            |_| (),
+        );
+    };
+    vec![
+        ("nothing on", made(&|_| ())),
+        ("one slot, no record", made(&|records| on(records, 0, 1))),
+        (
+            "one slot, one record",
+            made(&|records| {
+                on(records, 31, 1);
+                records.record(entry(31, 0), MemcgId::MAX).unwrap();
+            }),
+        ),
+        (
+            "the first and the last slot of some types",
+            made(&|records| {
+                for (of, pages) in [
+                    (0, 2048),
+                    (3, 2049),
+                    (4, UNIT),
+                    (30, UNIT + 1),
+                    (31, 3 * UNIT - 1),
+                ] {
+                    on(records, of, pages);
+                    records.record(entry(of, 0), id(5)).unwrap();
+                    records.record(entry(of, pages - 1), id(4096 + 5)).unwrap();
+                }
+            }),
+        ),
+        (
+            "a record each million slots",
+            made(&|records| {
+                on(records, 2, 1 << 23);
+                for at in 0..8 {
+                    records.record(entry(2, at << 20 | 77), id(9)).unwrap();
+                }
+            }),
+        ),
+        (
+            "interleaved",
+            made(&|records| {
+                on(records, 1, 5 * UNIT + 100);
+                fill(records, 1, Family::Interleaved(150), 5 * UNIT + 100);
+            }),
+        ),
+        (
+            "long runs, over the borders of units and of words of regions",
+            made(&|records| {
+                on(records, 7, 70 * UNIT);
+                let long = entry(7, 2 * UNIT - 3);
+                records.record_range(long, 60 * UNIT, id(1000)).unwrap();
+                records
+                    .record_range(entry(7, 64 * UNIT - 9), 2 * UNIT, id(3))
+                    .unwrap();
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn an_image_is_the_table_again_with_its_index() {
+    for (what, records) in tables() {
+        let bytes = bytes_of(&records);
+        assert!(bytes.len().is_multiple_of(PAGE), "{what}");
+        for threads in [0, 1, 2, 5] {
+            let again = table_of(&bytes, threads);
+            assert_eq!(sizes(&again), sizes(&records), "{what}");
+            assert!(runs(&again) == runs(&records), "{what}, {threads} threads");
+        }
+        // It is a table as any other.
+        let again = table_of(&bytes, 1);
+        for (of, pages) in types().filter_map(|of| Some((of, again.max_pages(of)?))) {
+            assert!(
+                again.count_upper_bound(id(5)) >= again.count(id(5)),
+                "{what}"
+            );
+            let moved = again.count(id(5));
+            assert_eq!(again.migrate(id(5), id(6)), moved, "{what}");
+            let last = SwapEntry::new(of, pages - 1).unwrap();
+            again.record(last, id(77)).unwrap();
+            again.validate().unwrap();
+            again.swapoff(of).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_file_has_the_bytes_of_the_stream_and_holes_for_what_is_empty() {
+    let folder = Folder::new("file");
+    for (what, records) in tables() {
+        let bytes = bytes_of(&records);
+        let written = image::write(&records, folder.path()).unwrap();
+        assert_eq!(written.len, bytes.len() as u64);
+        assert!(fs::read(folder.path()).unwrap() == bytes, "{what}");
+        assert_eq!(folder.names(), ["records.image"], "{what}");
+        let again = image::read(folder.path()).unwrap();
+        assert!(runs(&again) == runs(&records), "{what}");
+        if what == "a record each million slots" {
+            // 16 MiB, of which eight pages of ids are not empty.
+            let blocks = File::open(folder.path())
+                .unwrap()
+                .metadata()
+                .unwrap()
+                .blocks();
+            assert!(blocks * 512 <= 32 * PAGE as u64, "{blocks} blocks");
+        }
+    }
+}
+
+#[test]
+fn a_map_answers_what_the_table_does() {
+    let folder = Folder::new("map");
+    for (what, records) in tables() {
+        image::write(&records, folder.path()).unwrap();
+        // SAFETY: nobody else knows this file, and it is written only by `image::write`.
+        let mapped = unsafe { Map::open(folder.path()) }.unwrap();
+        let bytes = bytes_of(&records);
+        for map in [&mapped, &Map::of(&bytes).unwrap()] {
+            map.verify().unwrap();
+            let on = |of| Some((of, records.max_pages(of)?));
+            assert!(map.types().eq(types().filter_map(on)), "{what}");
+            let expected = runs(&records);
+            assert_eq!(
+                map.records(),
+                expected.iter().map(|run| run.len).sum::<u64>()
+            );
+            assert!(
+                types()
+                    .flat_map(|ty| map.runs(ty))
+                    .eq(expected.iter().copied()),
+                "{what}"
+            );
+            let ids = [1, 2, 3, 5, 6, 9, 77, 149, 150, 1000, 4096, 4101, 65535].map(id);
+            for id in ids {
+                assert_eq!(map.count(id), records.count(id), "{what}, id {id}");
+                assert!(map.runs_of(id).eq(records.runs_of(id)), "{what}, id {id}");
+            }
+            let mut owners = std::collections::BTreeMap::new();
+            for run in &expected {
+                *owners.entry(run.id).or_insert(0) += run.len;
+            }
+            assert!(map.owners().eq(owners), "{what}");
+            for run in &expected {
+                let end = run.start.checked_add(run.len).unwrap();
+                for entry in [run.start, end] {
+                    assert_eq!(map.lookup(entry), records.lookup(entry), "{what}, {entry}");
+                }
+            }
+            for of in 0..32 {
+                for offset in [0, SwapEntry::MAX_OFFSET] {
+                    let entry = entry(of, offset);
+                    assert_eq!(map.lookup(entry), records.lookup(entry), "{what}, {entry}");
+                }
+            }
+        }
+    }
+}
+
+/// A map holds on to the image that it was opened with.
+#[test]
+fn an_image_that_is_replaced_is_another_one() {
+    let folder = Folder::new("replaced");
+    let records = SwapRecords::new();
+    records.swapon(ty(0), 100).unwrap();
+    records.record(entry(0, 3), id(7)).unwrap();
+    image::write(&records, folder.path()).unwrap();
+    // SAFETY: nobody else knows this file, and it is written only by `image::write`.
+    let map = unsafe { Map::open(folder.path()) }.unwrap();
+    let reader = Reader::open(folder.path()).unwrap();
+    records.record(entry(0, 3), id(8)).unwrap();
+    image::write(&records, folder.path()).unwrap();
+    assert_eq!(map.lookup(entry(0, 3)), Some(id(7)));
+    map.verify().unwrap();
+    assert_eq!(reader.table().unwrap().lookup(entry(0, 3)), Some(id(7)));
+    assert_eq!(
+        image::read(folder.path()).unwrap().lookup(entry(0, 3)),
+        Some(id(8))
+    );
+}
+
+#[test]
+fn the_types_that_are_asked_for_are_written_as_far_as_they_are_on() {
+    let records = SwapRecords::new();
+    for of in [1, 5, 9] {
+        records.swapon(ty(of), 10 + u64::from(of)).unwrap();
+        records.record(entry(of, 2), id(3)).unwrap();
+    }
+    let mut bytes = Vec::new();
+    let written = Writer::new(&records)
+        .types([ty(9), ty(1), ty(2)])
+        .write_to(&mut bytes)
+        .unwrap();
+    assert_eq!(written.records, 2);
+    let reader = Reader::of(&bytes).unwrap();
+    assert!(reader.types().eq([(ty(1), 11), (ty(9), 19)]));
+    assert_eq!((reader.records(), reader.has_tree()), (2, false));
+    reader.verify().unwrap();
+    // Beside a type that is on.
+    let other = SwapRecords::<parking_lot::RawMutex>::with_raw_mutex();
+    other.swapon(ty(5), 1).unwrap();
+    reader.load(&other).unwrap();
+    other.validate().unwrap();
+    let sizes = [1, 5, 9].map(|of| other.max_pages(ty(of)));
+    assert_eq!(sizes, [Some(11), Some(1), Some(19)]);
+    assert_eq!(other.count(id(3)), 2);
+    assert!(matches!(
+        reader.tree::<parking_lot::RawMutex>(),
+        Err(ImageError::NoTree)
+    ));
+}
+
+#[test]
+fn where_one_of_the_types_is_on_nothing_changes() {
+    let records = SwapRecords::new();
+    for of in [1, 5, 9] {
+        records.swapon(ty(of), 10).unwrap();
+        records.record(entry(of, 2), id(3)).unwrap();
+    }
+    let bytes = bytes_of(&records);
+    let other = SwapRecords::new();
+    other.swapon(ty(5), 77).unwrap();
+    other.record(entry(5, 2), id(4)).unwrap();
+    let error = Reader::of(&bytes).unwrap().load(&other).unwrap_err();
+    let on = SwaponError::TypeOn { ty: ty(5) };
+    assert!(
+        matches!(error, ImageError::Swapon(error) if error == on),
+        "{error}"
+    );
+    assert!(runs(&other).iter().map(|run| run.start).eq([entry(5, 2)]));
+    assert_eq!(sizes(&other).iter().flatten().count(), 1);
+    // The others are off, and not on their way.
+    other.swapoff(ty(5)).unwrap();
+    Reader::of(&bytes).unwrap().load(&other).unwrap();
+    assert!(runs(&other) == runs(&records));
+}
+
+/// An area that had a swapfile before is used again.
+#[test]
+fn an_image_is_read_into_a_table_that_was_in_use() {
+    let records = SwapRecords::new();
+    records.swapon(ty(0), 3 * UNIT).unwrap();
+    records.record_range(entry(0, 1000), UNIT, id(3)).unwrap();
+    let bytes = bytes_of(&records);
+    for other in 4..9 {
+        records
+            .record_range(entry(0, 0), 3 * UNIT, id(other))
+            .unwrap();
+        records.swapoff(ty(0)).unwrap();
+        Reader::of(&bytes)
+            .unwrap()
+            .threads(2)
+            .load(&records)
+            .unwrap();
+        records.validate().unwrap();
+        let start = entry(0, 1000);
+        let len = UNIT;
+        assert!(records.runs(ty(0)).eq([Run {
+            start,
+            len,
+            id: id(3)
+        }]));
+    }
+}
+
+/// Each region is as it was at one moment: here each has one owner at each moment.
+#[test]
+fn an_image_that_is_written_while_the_table_is_in_use_has_each_region_as_of_one_moment() {
+    const REGIONS: u64 = 6;
+    let records = SwapRecords::new();
+    records.swapon(ty(0), REGIONS * UNIT).unwrap();
+    let record = |region, owner| {
+        let start = entry(0, region * UNIT);
+        records
+            .record_range_with(start, UNIT, id(owner), |_| ())
+            .unwrap();
+    };
+    (0..REGIONS).for_each(|region| record(region, 1));
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for owner in (1..=u16::MAX).cycle() {
+                (0..REGIONS).for_each(|region| record(region, owner));
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let _done = Done(&done);
+        for _ in 0..100 {
+            let mut bytes = Vec::new();
+            let written = image::write_to(&records, &mut bytes).unwrap();
+            assert_eq!(written.records, REGIONS * UNIT);
+            let map = Map::of(&bytes).unwrap();
+            map.verify().unwrap();
+            for run in map.runs(ty(0)) {
+                assert_eq!((run.start.offset() % UNIT, run.len % UNIT), (0, 0), "{run}");
+            }
+        }
+    });
+}
+
+/// A region that is handed over has no presence bit of the old owner any more, or none of the new one yet.
+#[test]
+fn an_image_that_is_written_beside_a_hand_over_has_all_records() {
+    const REGIONS: u64 = 6;
+    let records = SwapRecords::new();
+    records.swapon(ty(0), REGIONS * UNIT).unwrap();
+    for region in 0..REGIONS {
+        records.record(entry(0, region * UNIT + 9), id(1)).unwrap();
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for owner in 1..=4000 {
+                records.migrate(id(owner), id(owner + 1));
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let _done = Done(&done);
+        for _ in 0..300 {
+            let written = image::write_to(&records, std::io::sink()).unwrap();
+            assert_eq!(written.records, REGIONS);
+        }
+    });
+}
+
+#[test]
+fn a_type_that_is_turned_off_meanwhile_ends_the_write() {
+    let folder = Folder::new("off");
+    let records = SwapRecords::new();
+    records.swapon(ty(0), 9).unwrap();
+    records.swapon(ty(6), 4 * UNIT).unwrap();
+    records.record(entry(6, 2 * UNIT), id(3)).unwrap();
+    /// Turns type 6 off at the first page that is written.
+    struct Off<'a>(&'a SwapRecords);
+    impl std::io::Write for Off<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let off = self.0.swapoff(ty(6));
+            assert!(matches!(off, Ok(1) | Err(EntryError::TypeOff { .. })));
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let error = image::write_to(&records, Off(&records)).unwrap_err();
+    assert!(
+        matches!(error, ImageError::TypeOff { ty: off } if off == ty(6)),
+        "{error}"
+    );
+    assert_eq!(folder.names(), [""; 0]);
+}
+
+#[test]
+fn a_path_that_is_not_there_is_named() {
+    let records = SwapRecords::new();
+    let path = Path::new("/there/is/no/such/folder/image");
+    let text = |error: ImageError| {
+        assert!(std::error::Error::source(&error).is_some());
+        error.to_string()
+    };
+    // SAFETY: there is no file.
+    let mapped = unsafe { Map::open(path) };
+    for (error, begins) in [
+        (
+            image::write(&records, path).unwrap_err(),
+            "cannot create a file for the image, /there/is",
+        ),
+        (
+            image::read(path).unwrap_err(),
+            "cannot open the image /there/is/no/such/folder/image: ",
+        ),
+        (
+            image::read_into(&records, path).unwrap_err(),
+            "cannot open the image",
+        ),
+        (mapped.unwrap_err(), "cannot open the image"),
+        (
+            image::read("/tmp").unwrap_err(),
+            "cannot read the image /tmp: ",
+        ),
+    ] {
+        let text = text(error);
+        assert!(text.starts_with(begins), "{text}");
+    }
+}

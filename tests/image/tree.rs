@@ -1,0 +1,291 @@
+//! Trees of cgroups in an image.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use swap_records::RawSpinLock;
+use swap_records::image::Restored;
+use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource, Usage};
+
+/// A parent, a child with a lower id and a limit, and one that is offline; 3 pages of swap.
+pub(super) fn family() -> Memcgs {
+    let memcgs = Memcgs::new();
+    memcgs.swapon(ty(0), 100).unwrap();
+    memcgs.swapon(ty(5), 2049).unwrap();
+    let parent = memcgs.create_with_id(memcgs.root(), id(9)).unwrap();
+    let child = memcgs.create(parent).unwrap();
+    memcgs.charge(child, 10).unwrap();
+    memcgs.swap_out(child, entry(0, 97), 3).unwrap();
+    memcgs.set_limit(child, Resource::Memory, Some(20)).unwrap();
+    let gone = memcgs.create(parent).unwrap();
+    let _ = memcgs.css_offline(gone, 0).unwrap();
+    memcgs
+}
+
+fn restored(memcgs: &Memcgs) -> Restored<RawSpinLock> {
+    let mut bytes = Vec::new();
+    Writer::of_tree(memcgs).write_to(&mut bytes).unwrap();
+    let restored = Reader::of(&bytes).unwrap().threads(2).tree().unwrap();
+    restored.memcgs.validate().unwrap();
+    restored
+}
+
+type Cgroups = BTreeMap<MemcgId, (Option<MemcgId>, Usage)>;
+
+/// Parent and charges of each.
+fn all(memcgs: &Memcgs) -> Cgroups {
+    let of = |memcg: Memcg| {
+        let parent = memcgs.parent(memcg).unwrap().map(Memcg::id);
+        (memcg.id(), (parent, memcgs.usage(memcg).unwrap()))
+    };
+    memcgs.iter().map(of).collect()
+}
+
+fn runs_of_tree(memcgs: &Memcgs) -> Vec<Run> {
+    types().flat_map(|ty| memcgs.records().runs(ty)).collect()
+}
+
+fn assert_same(again: &Memcgs, memcgs: &Memcgs) {
+    assert_eq!(all(again), all(memcgs));
+    assert_eq!(runs_of_tree(again), runs_of_tree(memcgs));
+}
+
+#[test]
+fn a_tree_is_there_again_with_its_table() {
+    let memcgs = family();
+    let again = restored(&memcgs);
+    assert_eq!(again.raised, []);
+    assert_same(&again.memcgs, &memcgs);
+    // And goes on as the first one would.
+    let child = again.memcgs.find(id(2)).unwrap();
+    assert!(matches!(
+        again.memcgs.charge(child, 14),
+        Err(MemcgError::OverLimit { .. })
+    ));
+    again.memcgs.charge(child, 13).unwrap();
+    let offline = again.memcgs.find(id(3)).unwrap();
+    let _ = again.memcgs.css_free(offline).unwrap();
+    assert_eq!(
+        again.memcgs.swap_in(entry(0, 97), 3).unwrap_err(),
+        over(&again.memcgs)
+    );
+    again.memcgs.validate().unwrap();
+}
+
+fn over(memcgs: &Memcgs) -> MemcgError {
+    MemcgError::OverLimit {
+        id: id(2),
+        resource: Resource::Memory,
+        nr: 3,
+        usage: memcgs.usage(memcgs.find(id(2)).unwrap()).unwrap().memory,
+        limit: 20,
+    }
+}
+
+#[test]
+fn a_tree_without_cgroups_is_one() {
+    let memcgs = Memcgs::new();
+    memcgs.charge(memcgs.root(), 7).unwrap();
+    let again = restored(&memcgs);
+    assert_same(&again.memcgs, &memcgs);
+    assert_eq!(again.memcgs.ids_in_use(), 1);
+}
+
+/// Every kind of cgroup, with limits that are reached: whatever order they are set in must not be refused.
+#[test]
+fn a_tree_of_all_kinds_is_there_again() {
+    let mut random = fastrand::Rng::with_seed(15);
+    for round in 0..20 {
+        let memcgs = Memcgs::new();
+        memcgs.swapon(ty(1), 3 * UNIT).unwrap();
+        memcgs.swapon(ty(8), 5000).unwrap();
+        let mut there = vec![memcgs.root()];
+        for _ in 0..random.usize(1..60) {
+            let parent = there[random.usize(..there.len())];
+            let wanted = id(random.u16(2..));
+            if let Ok(made) = memcgs.create_with_id(parent, wanted) {
+                there.push(made);
+            }
+        }
+        let mut next = 0;
+        for &memcg in &there {
+            memcgs.charge(memcg, random.u64(..2000)).unwrap();
+            let nr = random.u64(..=memcgs.usage(memcg).unwrap().own.min(70));
+            let (of, offset) = if round % 2 == 0 {
+                (8, next)
+            } else {
+                (1, UNIT - 50 + next)
+            };
+            memcgs.swap_out(memcg, entry(of, offset), nr).unwrap();
+            next += nr;
+        }
+        for &memcg in &there[1..] {
+            let usage = memcgs.usage(memcg).unwrap();
+            // What is charged, a little more, or none. Memory first.
+            let above = |usage: u64, random: &mut fastrand::Rng| usage + random.u64(..2);
+            let memory = above(usage.memory, &mut random);
+            let memsw = above(usage.memsw, &mut random).max(memory);
+            for (resource, limit) in [
+                (Resource::Memory, memory),
+                (Resource::Memsw, memsw),
+                (Resource::Swap, above(usage.swap_total, &mut random)),
+            ] {
+                if random.u8(..3) > 0 {
+                    match memcgs.set_limit(memcg, resource, Some(limit)) {
+                        Ok(()) | Err(MemcgError::LimitOrder { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }
+        }
+        // Some go offline, with pages in memory and in swap.
+        for &memcg in there[1..].iter().rev() {
+            if random.bool() {
+                match memcgs.css_offline(memcg, 0) {
+                    Ok(_) | Err(MemcgError::HasChildren { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        memcgs.validate().unwrap();
+        let again = restored(&memcgs);
+        assert_eq!(again.raised, []);
+        assert_same(&again.memcgs, &memcgs);
+        // What was restored is written as the same bytes.
+        let bytes = |memcgs: &Memcgs| {
+            let mut bytes = Vec::new();
+            Writer::of_tree(memcgs).write_to(&mut bytes).unwrap();
+            bytes
+        };
+        let other = restored(&again.memcgs).memcgs;
+        assert!(bytes(&again.memcgs) == bytes(&other));
+    }
+}
+
+#[test]
+fn a_deep_tree_is_there_again() {
+    let memcgs = Memcgs::new();
+    let mut last = memcgs.root();
+    // Ids that fall with the depth: the walk by ids comes to the lowest cgroup first.
+    for of in (2..3000).rev() {
+        last = memcgs.create_with_id(last, id(of)).unwrap();
+    }
+    memcgs.charge(last, 5).unwrap();
+    let again = restored(&memcgs);
+    assert_same(&again.memcgs, &memcgs);
+}
+
+/// An image without the tree is a table; one with it can be read as a table, too.
+#[test]
+fn the_table_of_a_tree_is_read_without_it() {
+    let memcgs = family();
+    let mut bytes = Vec::new();
+    Writer::of_tree(&memcgs).write_to(&mut bytes).unwrap();
+    let reader = Reader::of(&bytes).unwrap();
+    assert!(reader.has_tree());
+    let table = reader.table().unwrap();
+    assert_eq!(runs(&table), runs_of_tree(&memcgs));
+    let table = bytes_of(&table);
+    let none = Reader::of(&table).unwrap().tree::<RawSpinLock>();
+    assert!(matches!(none, Err(ImageError::NoTree)));
+}
+
+/// A page of both moments, in memory and in swap, is one too many for a limit.
+#[test]
+fn a_limit_that_is_exceeded_is_raised_and_named() {
+    let memcgs = family();
+    let child = memcgs.find(id(2)).unwrap();
+    for (resource, limit) in [
+        (Resource::Memory, 7),
+        (Resource::Memsw, 10),
+        (Resource::Swap, 3),
+    ] {
+        memcgs.set_limit(child, resource, Some(limit)).unwrap();
+    }
+    let mut bytes = Vec::new();
+    Writer::of_tree(&memcgs).write_to(&mut bytes).unwrap();
+    // Of the child, which is the third: own pages are 9 and not 7.
+    let tree = u64::from_le_bytes(bytes[32..40].try_into().unwrap());
+    let tree = usize::try_from(tree).unwrap();
+    let at = tree + 8 + 40 + 40;
+    assert_eq!(bytes[at..at + 2], [2, 0]);
+    bytes[at + 8] = 9;
+    let sum = crc32c::crc32c(&bytes[tree..tree + 4096]).to_le_bytes();
+    let end = bytes.len() - 4096;
+    bytes[end + 32..end + 36].copy_from_slice(&sum);
+    let sum = crc32c::crc32c(&bytes[end..end + 4092]).to_le_bytes();
+    bytes[end + 4092..].copy_from_slice(&sum);
+
+    let again = Reader::of(&bytes).unwrap().tree::<RawSpinLock>().unwrap();
+    again.memcgs.validate().unwrap();
+    let raised: Vec<_> = again
+        .raised
+        .iter()
+        .map(|of| (of.id, of.resource, of.saved, of.limit))
+        .collect();
+    let expected = [
+        (id(2), Resource::Memory, 7, 9),
+        (id(2), Resource::Memsw, 10, 12),
+    ];
+    assert_eq!(raised, expected);
+    let usage = again
+        .memcgs
+        .usage(again.memcgs.find(id(2)).unwrap())
+        .unwrap();
+    let limits = (usage.memory_limit, usage.memsw_limit, usage.swap_limit);
+    assert_eq!(limits, (Some(9), Some(12), Some(3)));
+}
+
+/// What comes of it is a tree whose books balance, whatever the others did meanwhile.
+#[test]
+fn a_tree_that_is_in_use_is_written_as_one_that_can_be_restored() {
+    let memcgs = Memcgs::new();
+    memcgs.swapon(ty(0), 2 * UNIT).unwrap();
+    let parents = [(); 2].map(|()| memcgs.create(memcgs.root()).unwrap());
+    for parent in parents {
+        memcgs
+            .set_limit(parent, Resource::Memory, Some(500))
+            .unwrap();
+        memcgs
+            .set_limit(parent, Resource::Memsw, Some(600))
+            .unwrap();
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (worker, &parent) in (0..).zip(&parents) {
+            let (memcgs, done) = (&memcgs, &done);
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(worker);
+                while !done.load(Ordering::Relaxed) {
+                    let child = memcgs.create(parent).unwrap();
+                    let below = memcgs.create(child).unwrap();
+                    for at in 0..random.u64(1..5) {
+                        let nr = random.u64(1..20);
+                        if memcgs.charge(below, nr).is_err() {
+                            continue;
+                        }
+                        let slots = entry(0, worker * UNIT + 40 * at);
+                        memcgs.swap_out(below, slots, nr).unwrap();
+                        memcgs.free_swap(slots, random.u64(..=nr)).unwrap();
+                    }
+                    for memcg in [below, child] {
+                        let _ = memcgs.css_offline(memcg, random.u64(..9)).unwrap();
+                        let _ = memcgs.css_free(memcg).unwrap();
+                    }
+                    memcgs.free_swap(entry(0, worker * UNIT), 400).unwrap();
+                }
+            });
+        }
+        let _done = Done(&done);
+        for _ in 0..200 {
+            let again = restored(&memcgs).memcgs;
+            for parent in parents {
+                let found = again.find(parent.id()).unwrap();
+                assert_eq!(again.parent(found), Ok(Some(again.root())));
+            }
+        }
+    });
+    let again = restored(&memcgs);
+    assert_eq!(again.raised, []);
+    assert_same(&again.memcgs, &memcgs);
+}
