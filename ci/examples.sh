@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo run --release --example reparent -- --gib 0.0625
+cargo run --release --example restart
 
 # The last line is the summary; a plot is a plot, and so are those of the documents.
 svg=$(mktemp)

@@ -28,7 +28,7 @@ if [ -n "${MIRI_ALL:-}" ]; then
     done
 fi
 
-unsafe=(storage swapfile sync validate memcg::slot memcg::grace scan::tests::wide::any_slice scan::tests::wide::lookups)
+unsafe=(storage swapfile rebuild::tests::the_index sync validate memcg::slot memcg::grace scan::tests::wide::any_slice scan::tests::wide::lookups)
 MIRIFLAGS=$flags cargo +nightly miri test -p swap-records --lib -- "${unsafe[@]}"
 MIRIFLAGS=$tree cargo +nightly miri test -p swap-records --lib -- "${unsafe[@]}" scan::tests::wide::all_of
 # Tree Borrows are an order of magnitude faster where threads share large slices of atomics.

@@ -47,8 +47,8 @@
 //!
 //! # Features
 //!
-//! - `std` (default): storage in anonymous maps, vector instructions detected at run time, a spinlock that yields,
-//!   `parking_lot`, images. Without it the crate is `core` and `alloc`.
+//! - `std` (default): storage in anonymous maps and, on Linux, in files (`swapon_file`), images, vector
+//!   instructions detected at run time, a spinlock that yields, `parking_lot`. Without it the crate is `core` and `alloc`.
 //! - `simd` (default): the portable vector scan, with the crate `wide`. Without it, a scan uses AVX2 or AVX-512 where
 //!   they are available, and looks at one entry at a time elsewhere; the crate compiles in a third of the time.
 //! - `serde`: the small types in its formats. Numbers, entries and runs are checked on the way in. A [`SwapEntry`] is its

@@ -1,11 +1,12 @@
 //! [`Rebuild`]: the index of an area, made from entries that came without one.
 //!
-//! **Invariant 2 is made here, not kept.** A rebuild takes no lock of a region. The swapfile is in state 1, starting: one
-//! thread goes on there, and nobody else writes to the area. What began with an earlier swapfile and still takes a lock
-//! of the area sees there that the generation has changed, and leaves (invariant 6); what reads cells without a lock
-//! looks at the generation afterwards, and the release fence of each thread here pairs with its acquire fence, as
-//! that of `swapoff` does. So a lock that unwinds, or that disables preemption, has no part in it, and
-//! a progress callback may take all the time that it likes.
+//! **Invariant 2 is made here, not kept.** A rebuild takes no lock of a region. The swapfile is in state 1,
+//! starting: one thread goes on there, and nobody else writes to the area. What began with an earlier
+//! swapfile and still takes a lock of the area sees there that the generation has changed, and leaves
+//! (invariant 6); what reads cells without a lock looks at the generation afterwards, and the release fence
+//! of each thread here pairs with its acquire fence, as that of `swapoff` does. So a lock that unwinds, or
+//! that disables preemption, has no part in it, and a progress callback may take all the time that it
+//! likes.
 //!
 //! Before it begins, all cells and bits are zero. Where it fails, the caller discards the index.
 
@@ -31,10 +32,12 @@ const CLAIM: usize = u64::BITS as usize;
 /// Entries that are looked at together: where all of them have one id, they take one step of the index.
 const TOGETHER: usize = 16;
 
-/// In how many cells neighbouring entries of an id are counted, which is otherwise as slow as one after the other.
+/// In how many cells neighbouring entries of an id are counted, which is otherwise as slow as one after the
+/// other.
 const LANES: usize = 2;
 
-/// How far the index of a swapfile has been made from its entries, in regions of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots.
+/// How far the index of a swapfile has been made from its entries, in regions of
+/// [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct Progress {
@@ -71,8 +74,9 @@ pub(crate) enum Failed {
 pub(crate) struct Rebuild {
     /// The cells of a region; the last one is for what has no record.
     cells: Box<[[u32; LANES]; COUNTERS + 1]>,
-    /// For each counter, which of 64 regions have it. Written out by the word: the bitmaps of the counters are far
-    /// apart, and their lines, one for each id, would push the cells out of the cache once for each region.
+    /// For each counter, which of 64 regions have it. Written out by the word: the bitmaps of the counters
+    /// are far apart, and their lines, one for each id, would push the cells out of the cache once for each
+    /// region.
     bits: Box<[u64; COUNTERS]>,
     /// The ids from [`COUNTERS`] on that were added, a bit each: they share their counters.
     sharing: Box<[u64; IDS / 64]>,
@@ -168,7 +172,8 @@ impl Rebuild {
         records
     }
 
-    /// Writes the presence bits of the regions that were stored since the last call, all of them of this word.
+    /// Writes the presence bits of the regions that were stored since the last call, all of them of this
+    /// word.
     pub(crate) fn store_bits(&mut self, index: Index<'_>, word: usize) {
         for (counter, bits) in self.bits.iter_mut().enumerate() {
             if *bits != 0 {
@@ -201,8 +206,8 @@ fn narrow_id(id: usize) -> u16 {
 /// The ids of these entries.
 #[inline(always)]
 fn load(entries: &[AtomicU16; TOGETHER]) -> [u16; TOGETHER] {
-    // SAFETY: an `AtomicU16` is laid out as a `u16`, and nobody writes to the entries of a swapfile that is starting. (As
-    // atomics they would be loaded one by one.)
+    // SAFETY: an `AtomicU16` is laid out as a `u16`, and nobody writes to the entries of a swapfile that is
+    // starting. (As atomics they would be loaded one by one.)
     unsafe { ptr::from_ref(entries).cast::<[u16; TOGETHER]>().read() }
 }
 
@@ -231,12 +236,12 @@ fn zeroes<T: Copy + Default, const N: usize>() -> Result<Box<[T; N]>, Refused> {
 }
 
 impl<L> Area<L> {
-    /// Makes the index of the first `max_pages` entries, all of which lie in `chunks`, with up to `threads` threads. In
-    /// state 1, with an index that is all zero; where this fails, the caller discards it. The entries after them, up
-    /// to the end of their region, must be 0.
+    /// Makes the index of the first `max_pages` entries, all of which lie in `chunks`, with up to `threads`
+    /// threads. In state 1, with an index that is all zero; where this fails, the caller discards it. The
+    /// entries after them, up to the end of their region, must be 0.
     ///
-    /// `progress` is called on this thread, after each part that this thread did, and with all regions done at the end.
-    /// If it panics, the other threads end, and then the panic goes on.
+    /// `progress` is called on this thread, after each part that this thread did, and with all regions done
+    /// at the end. If it panics, the other threads end, and then the panic goes on.
     pub(crate) fn rebuild(
         &self,
         max_pages: usize,

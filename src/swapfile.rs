@@ -5,7 +5,7 @@
 //! | `generation % 4` | state | who goes on | next |
 //! | --- | --- | --- | --- |
 //! | 0 | off | `swapon`, by compare-exchange | 1 |
-//! | 1 | starting | the thread that is in `swapon`: finds an area, publishes it | 2, or 4 where it found none |
+//! | 1 | starting | the thread that is in `swapon`: finds an area, with a file (`file`) makes its index, publishes it | 2, or 4 where it found none |
 //! | 2 | on | `swapoff`, by compare-exchange | 3 |
 //! | 3 | stopping | the thread that is in `swapoff`: waits for every lock once, then empties the area | 4, or 2 where a lock unwinds |
 //!
@@ -33,7 +33,8 @@
 //!
 //! **Invariant 7: an area stays mapped until the table is dropped, and stays with its type.** So
 //! `lookup` needs no lock and no count of readers: what it reads is the entry of a swapfile of this
-//! type that is on at that moment, or 0.
+//! type that is on at that moment, or 0. (Of a file, one that began before a swapoff may read what is in the
+//! file by then.)
 
 use core::marker::PhantomData;
 use core::ops::Range;

@@ -7,12 +7,13 @@ use std::io;
 use crate::entry::SwapType;
 use crate::error::SwaponError;
 
-/// Why a file is not, or cannot become, a file of records that a table can be turned on with. Nothing was turned on.
+/// Why a file is not, or cannot become, a file of records that a table can be turned on with. Nothing was
+/// turned on.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FileError {
-    /// The header is empty: the process that made the file was ended before it had written the header, or nothing was
-    /// ever written.
+    /// The header is empty: the process that made the file was ended before it had written the header, or
+    /// nothing was ever written.
     Unfinished {
         /// The file's length, in bytes.
         len: u64,

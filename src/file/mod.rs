@@ -1,9 +1,10 @@
 //! A table whose records outlive its process: they lie in a file. Needs feature `std`, on Linux.
 //!
-//! A [`RecordFile`] holds the records of one swapfile. [`swapon_file`](crate::SwapRecords::swapon_file) maps it, and
-//! records, hand-overs and ranges then write to the file's pages as they do to memory: no operation costs more, and none
-//! makes a system call. Only the records are in the file. Locks and index are the process's own memory; the next process
-//! makes them anew from the records, on as many threads as it likes.
+//! A [`RecordFile`] holds the records of one swapfile. [`swapon_file`](crate::SwapRecords::swapon_file)
+//! maps it, and records, hand-overs and ranges then write to the file's pages as they do to memory: no
+//! operation costs more, and none makes a system call. Only the records are in the file. Locks and index
+//! are the process's own memory; the next process makes them anew from the records, on as many threads as
+//! it likes.
 //!
 //! ```
 //! use swap_records::file::RecordFile;
@@ -51,28 +52,32 @@
 //!
 //! # One table at a time
 //!
-//! While a type is on with a file, its table has a lock on the file (`flock`), on a description of its own, which it opens
-//! through `/proc/self/fd`. So a second table is refused with [`FileError::InUse`], in this process or another,
-//! also where both have the very same descriptor. The lock ends with the process, with the table, and with `swapoff`. A
-//! child that was forked keeps it until it ends or calls `exec`. The lock is advisory: it keeps out tables, and nothing else.
+//! While a type is on with a file, its table has a lock on the file (`flock`), on a description of its own,
+//! which it opens through `/proc/self/fd`. So a second table is refused with [`FileError::InUse`], in this
+//! process or another, also where both have the very same descriptor. The lock ends with the process, with
+//! the table, and with `swapoff`. A child that was forked keeps it until it ends or calls `exec`. The lock
+//! is advisory: it keeps out tables, and nothing else.
 //!
 //! # Memory
 //!
-//! The file is sparse. It takes memory, or space on its device, for chunks of [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) slots
-//! that were touched: 2 bytes per slot. In a `memfd`, a chunk is also touched by a lookup in it, and by a
-//! scan of its region. A `swapon_file` reads no hole. The index is memory of the process, as for a
+//! The file is sparse. It takes memory, or space on its device, for chunks of
+//! [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) slots that were touched: 2 bytes per slot. In a `memfd`, a chunk
+//! is also touched by a lookup in it, and by a scan of its region. A `swapon_file` reads no hole. The index
+//! is memory of the process, as for a
 //! [`swapon`](crate::SwapRecords::swapon).
 //!
-//! Where the system has no page for a chunk that is touched, since the memory, the limit of a control group or
-//! the device is full, it sends `SIGBUS`, which ends the process. [`allocate`](RecordFile::allocate) takes all that the file
-//! can need at once, and may be refused instead.
+//! Where the system has no page for a chunk that is touched, since the memory, the limit of a control group
+//! or the device is full, it sends `SIGBUS`, which ends the process. [`allocate`](RecordFile::allocate)
+//! takes all that the file can need at once, and may be refused instead.
 //!
-//! Maps stay until the table is dropped, as address space. A file that is turned on again under the same type takes the
-//! map that it had. So a type that is turned on with ever new files costs, for each, 2.5 bytes of address space per
-//! slot and a byte of memory per [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots, 4 KiB at least; and a file that was
-//! deleted is not freed before the table is. Take one file per swapfile, or drop the table.
+//! Maps stay until the table is dropped, as address space. A file that is turned on again under the same
+//! type takes the map that it had. So a type that is turned on with ever new files costs, for each, 2.5
+//! bytes of address space per slot and a byte of memory per [`REGION_ENTRIES`](crate::REGION_ENTRIES)
+//! slots, 4 KiB at least; and a file that was deleted is not freed before the table is. Take one file per
+//! swapfile, or drop the table.
 //!
-//! A process that locks its memory (`mlockall` with `MCL_FUTURE`, without `MCL_ONFAULT`) makes all of the file resident.
+//! A process that locks its memory (`mlockall` with `MCL_FUTURE`, without `MCL_ONFAULT`) makes all of the
+//! file resident.
 
 mod error;
 mod swapon;
@@ -92,11 +97,13 @@ use crate::table::MAX_PAGES;
 /// A file that holds the records of one swapfile, to be turned on with
 /// [`swapon_file`](crate::SwapRecords::swapon_file).
 ///
-/// It is a descriptor and nothing else: it may be dropped while a table has the file on. It implements [`AsFd`], so that
-/// the descriptor can be sent to another process (`SCM_RIGHTS`), or to the descriptor store of a service manager.
+/// It is a descriptor and nothing else: it may be dropped while a table has the file on. It implements
+/// [`AsFd`], so that the descriptor can be sent to another process (`SCM_RIGHTS`), or to the descriptor
+/// store of a service manager.
 ///
-/// The file is a page of 4096 bytes that says what it is, and then the ids of all slots, 2 bytes each in the machine's order of bytes, up to
-/// the next multiple of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots. `docs/design.md` has the page's fields.
+/// The file is a page of 4096 bytes that says what it is, and then the ids of all slots, 2 bytes each in
+/// the machine's order of bytes, up to the next multiple of [`REGION_ENTRIES`](crate::REGION_ENTRIES)
+/// slots. `docs/design.md` has the page's fields.
 #[derive(Debug)]
 pub struct RecordFile {
     file: File,
@@ -105,20 +112,21 @@ pub struct RecordFile {
 impl RecordFile {
     /// Makes a file of `max_pages` slots in memory: a `memfd`, without a name in any folder.
     ///
-    /// It is sealed against shrinking, growing, and more seals (`F_SEAL_SHRINK`, `F_SEAL_GROW`, `F_SEAL_SEAL`), so nobody
-    /// can truncate it under a table. That is why this is safe. It lives as long as a descriptor, or a map, of it is open
-    /// somewhere: hand the descriptor on if it is to outlive this process.
+    /// It is sealed against shrinking, growing, and more seals (`F_SEAL_SHRINK`, `F_SEAL_GROW`,
+    /// `F_SEAL_SEAL`), so nobody can truncate it under a table. That is why this is safe. It lives as long
+    /// as a descriptor, or a map, of it is open somewhere: hand the descriptor on if it is to outlive this
+    /// process.
     ///
-    /// A process that has the descriptor can still write to the file. Whatever it writes, a table keeps
-    /// to its own memory; but answers are wrong then, and operations may panic. Give the descriptor only to processes
-    /// that are trusted with the records.
+    /// A process that has the descriptor can still write to the file. Whatever it writes, a table keeps to
+    /// its own memory; but answers are wrong then, and operations may panic. Give the descriptor only to
+    /// processes that are trusted with the records.
     ///
     /// Takes a page of memory. The rest follows the records.
     ///
     /// # Errors
     ///
-    /// [`FileError::Pages`] where `max_pages` is 0 or more than a swapfile can have; [`FileError::Io`] where the system
-    /// refuses.
+    /// [`FileError::Pages`] where `max_pages` is 0 or more than a swapfile can have; [`FileError::Io`] where
+    /// the system refuses.
     pub fn memfd(max_pages: u64) -> Result<Self, FileError> {
         check_pages(max_pages)?;
         let file = sys::memfd(c"swap-records").map_err(FileError::io("creating"))?;
@@ -147,8 +155,8 @@ impl RecordFile {
     ///
     /// # Errors
     ///
-    /// [`FileError::NotSealable`] where it is no `memfd`, [`FileError::NotSealed`] where it could be truncated, and
-    /// [`FileError::ReadOnly`] where it cannot be written to. The descriptor is closed then.
+    /// [`FileError::NotSealable`] where it is no `memfd`, [`FileError::NotSealed`] where it could be
+    /// truncated, and [`FileError::ReadOnly`] where it cannot be written to. The descriptor is closed then.
     pub fn from_memfd(memfd: OwnedFd) -> Result<Self, FileError> {
         let seals = sys::seals(memfd.as_fd()).map_err(|error| match error.raw_os_error() {
             Some(libc::EINVAL) => FileError::NotSealable,
@@ -165,19 +173,20 @@ impl RecordFile {
 
     /// Makes a new file of `max_pages` slots at `path`, where there must not be any.
     ///
-    /// The header is written last. So a process that is killed meanwhile leaves a file that `swapon_file` refuses with
+    /// The header is written last. So a process that is killed meanwhile leaves a file that `swapon_file`
+    /// refuses with
     /// [`FileError::Unfinished`]. Nothing is synced to the device.
     ///
     /// # Safety
     ///
-    /// From when a table turns the file on until that table is dropped, nobody may truncate the file: an access to
-    /// what is gone ends the process (`SIGBUS`). While it is on, nothing but that table may write to it. The lock of
-    /// the table is advisory and keeps nobody from either.
+    /// From when a table turns the file on until that table is dropped, nobody may truncate the file: an
+    /// access to what is gone ends the process (`SIGBUS`). While it is on, nothing but that table may write
+    /// to it. The lock of the table is advisory and keeps nobody from either.
     ///
     /// # Errors
     ///
-    /// [`FileError::Pages`] as for [`memfd`](Self::memfd); [`FileError::Io`] where there is something at `path`, or
-    /// the system refuses. Then there is no file.
+    /// [`FileError::Pages`] as for [`memfd`](Self::memfd); [`FileError::Io`] where there is something at
+    /// `path`, or the system refuses. Then no file was made.
     pub unsafe fn create(path: impl AsRef<Path>, max_pages: u64) -> Result<Self, FileError> {
         check_pages(max_pages)?;
         let path = path.as_ref();
@@ -236,8 +245,9 @@ impl RecordFile {
 
     /// Takes memory, or space on the device, for all slots now: 2 bytes per slot. Records stay as they are.
     ///
-    /// After this, no operation ends in `SIGBUS` for want of memory, up to the next `swapoff`, which gives all of it back.
-    /// Takes as long as the system needs to zero that much memory. May be called while the file is on.
+    /// After this, no operation ends in `SIGBUS` for want of memory, up to the next `swapoff`, which gives
+    /// all of it back. Takes as long as the system needs to zero that much memory. May be called while the
+    /// file is on.
     ///
     /// # Errors
     ///

@@ -13,9 +13,11 @@ use crate::sync::RawSpinLock;
 use crate::table::{SwapRecords, check_pages};
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// Turns a type on with the records of a file, once the returned [`SwaponFile`] is [`run`](SwaponFile::run).
+    /// Turns a type on with the records of a file, once the returned [`SwaponFile`] is
+    /// [`run`](SwaponFile::run).
     ///
-    /// `max_pages` must be what the file was made for. The type is like any other then, until it is turned off: see
+    /// `max_pages` must be what the file was made for. The type is like any other then, until it is turned
+    /// off: see
     /// [`file`](crate::file) for what stays in the file, and for an example.
     ///
     /// Needs feature `std`, on Linux, with `/proc`.
@@ -62,19 +64,20 @@ pub struct Reopened {
 impl<'a, L: RawMutex> SwaponFile<'a, L> {
     /// Lets [`run`](Self::run) use up to `n` threads, the calling one of them; 0 is as 1.
     ///
-    /// There is no more than one for each 64 regions. Where the system gives no thread, those that there are do it.
-    /// Threads are scoped: none is left when `run` returns. The standard library allocates some hundred bytes for each, and
-    /// ends the process where it is refused them; on one thread, a `run` that gets no memory says so with an error.
+    /// There is no more than one for each 64 regions. Where the system gives no thread, those that there
+    /// are do it. Threads are scoped: none is left when `run` returns. The standard library allocates some
+    /// hundred bytes for each, and ends the process where it is refused them; on one thread, a `run` that
+    /// gets no memory says so with an error.
     pub fn threads(mut self, n: usize) -> Self {
         self.options.threads = n;
         self
     }
 
-    /// Has `progress` called on the calling thread: after each 64 regions that this thread did, which are 4 MiB of the
-    /// file and some milliseconds, and at the end.
+    /// Has `progress` called on the calling thread: after each 64 regions that this thread did, which are 4
+    /// MiB of the file and some milliseconds, and at the end.
     ///
-    /// No lock is held then. If it panics, the type is off, and the file as it was. The table may be used in it; the type is off for
-    /// others until `run` has returned.
+    /// No lock is held then. If it panics, the type is off, and the file as it was. The table may be used
+    /// in it; the type is off for others until `run` has returned.
     ///
     /// ```
     /// # use swap_records::file::RecordFile;
@@ -101,14 +104,14 @@ impl<'a, L: RawMutex> SwaponFile<'a, L> {
     ///
     /// # Cost
     ///
-    /// Reads the file, but for its holes: about a nanosecond per slot on one thread where owners take turns, and a
-    /// tenth of it where they own long runs. (`cargo bench --bench reopen` measures it.) Takes 64 KiB of memory for each thread
-    /// meanwhile, and what [`swapon`](crate::SwapRecords::swapon) takes.
+    /// Reads the file, but for its holes: about a nanosecond per slot on one thread where owners take
+    /// turns, and a tenth of it where they own long runs. (`cargo bench --bench reopen` measures it.) Takes
+    /// 64 KiB of memory for each thread meanwhile, and what [`swapon`](crate::SwapRecords::swapon) takes.
     ///
     /// # Memory ordering
     ///
-    /// All that the process before this one wrote is seen. Its threads had ended when the system took its lock from it, and
-    /// this call reads after it got that lock.
+    /// All that the process before this one wrote is seen. Its threads had ended when the system took its
+    /// lock from it, and this call reads after it got that lock.
     ///
     /// # Errors
     ///

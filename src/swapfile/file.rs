@@ -1,8 +1,9 @@
 //! A swapfile whose entries are those of a file.
 //!
-//! It goes through the states of any other. In state 1 it takes the file's lock, finds the map of the file or makes
-//! one, and makes the index, which takes no lock of a region and calls the caller's progress callback. Where one of these fails or
-//! unwinds, [`Starting`] goes to state 4, with an empty index, and lets the file go. Its map stays (invariant 7).
+//! It goes through the states of any other. In state 1 it takes the file's lock, finds the map of the file
+//! or makes one, and makes the index, which takes no lock of a region and calls the caller's progress
+//! callback. Where one of these fails or unwinds, [`Starting`] goes to state 4, with an empty index, and
+//! lets the file go. Its map stays (invariant 7).
 
 use core::{mem, ptr};
 use std::fs::File;

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::{env, fs, io, process, thread};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::{handed_on, killed};
+use crate::{files, handed_on, killed};
 
 /// The role of a process that a test has started.
 const ROLE: &str = "SWAP_RECORDS_OUTLIVE";
@@ -30,6 +31,7 @@ fn child() {
         "swapoff" => killed::swapoff(input, &log, seed),
         "create" => killed::create(&log),
         "take" => handed_on::take(input),
+        "no-proc" => files::without_proc(input, &log),
         _ => panic!("{role} is no role"),
     }
 }
@@ -80,6 +82,26 @@ impl Drop for Started {
     }
 }
 
+/// A folder that is removed at the end.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Self {
+        Self::at(env::temp_dir().join(format!("swap-records-{}-{name}", process::id())))
+    }
+
+    pub fn at(path: PathBuf) -> Self {
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Numbers in a map that a process shares with the test: what it writes there stays when it is killed.
 pub struct Log {
     map: MmapRaw,
@@ -113,14 +135,15 @@ impl Log {
         }
     }
 
-    pub fn path(&self) -> &str {
-        &self.path
+    /// For what the process makes.
+    pub fn folder(&self) -> String {
+        format!("{}.d", self.path)
     }
 
     pub fn number(&self, nth: usize) -> &AtomicU64 {
         let numbers = self.map.as_ptr().cast::<[AtomicU64; Self::NUMBERS]>();
-        // SAFETY: the map has that many numbers, begins at a page, and lives as long as `self`. Nothing but atomics
-        // refers to it, in either process.
+        // SAFETY: the map has that many numbers, begins at a page, and lives as long as `self`. Nothing but
+        // atomics refers to it, in either process.
         let numbers = unsafe { &*numbers };
         &numbers[nth]
     }

@@ -1,11 +1,11 @@
 //! What a file is refused for, and what stays of its records.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{env, process, thread};
+use std::thread;
 
 use swap_records::file::{FileError, RecordFile, SwaponFileError};
 use swap_records::memcg::Memcgs;
@@ -13,6 +13,8 @@ use swap_records::{
     MemcgId, Progress, REGION_ENTRIES, SwapEntry, SwapRecords, SwapType, SwaponError,
 };
 use swap_records_oracle::Ends;
+
+use crate::child::{Folder, Log, start};
 
 const TYPE: SwapType = SwapType::new(3).unwrap();
 const REGION: u64 = REGION_ENTRIES as u64;
@@ -29,16 +31,7 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// A folder that is removed at the end.
-struct Folder(PathBuf);
-
 impl Folder {
-    fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("swap-records-{}-{name}", process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
     /// A new file of records, which nothing but this test writes to.
     fn create(&self, name: &str) -> RecordFile {
         // SAFETY: where a test truncates the file, or writes to it, no table has it on.
@@ -48,12 +41,6 @@ impl Folder {
     fn open(&self, name: &str) -> File {
         let options = File::options().read(true).write(true).clone();
         options.open(self.0.join(name)).unwrap()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap();
     }
 }
 
@@ -350,6 +337,32 @@ fn what_cannot_be_written_is_refused() {
         &again.to_string(),
         &["creating the file of records was refused"],
     );
+}
+
+const REFUSED: u64 = 2;
+
+/// With an empty folder for its root.
+pub fn without_proc(memfd: OwnedFd, log: &Log) {
+    let file = RecordFile::from_memfd(memfd).unwrap();
+    let root = CString::new(log.folder()).unwrap();
+    // SAFETY: it reads the path, which ends with a zero.
+    if unsafe { libc::chroot(root.as_ptr()) } != 0 {
+        return log.set(0, REFUSED);
+    }
+    let (why, text) = refused(&file);
+    assert!(matches!(why, FileError::NoProc), "{why:?}");
+    assert_says(&text, &["/proc/self/fd is not there", "mount /proc"]);
+}
+
+#[test]
+fn without_proc_a_file_is_refused() {
+    let log = Log::new("no-proc");
+    let _root = Folder::at(log.folder().into());
+    let memfd = RecordFile::memfd(PAGES).unwrap();
+    start("no-proc", memfd.into(), &log, 0).end();
+    if log.get(0) == REFUSED {
+        println!("skipped: another root takes a privilege");
+    }
 }
 
 fn memfd(flags: libc::c_uint, seals: libc::c_int) -> OwnedFd {

@@ -1,5 +1,5 @@
-//! Tables whose records lie in a file: what they leave when they are dropped, turned off, or killed, and which files
-//! are refused.
+//! Tables whose records lie in a file: what they leave when they are dropped, turned off, or killed, and
+//! which files are refused.
 #![cfg(all(target_os = "linux", feature = "std"))]
 // Miri knows neither `memfd_create` nor shared maps of files, nor processes that are killed.
 #![cfg(not(miri))]

@@ -97,8 +97,8 @@ impl Owners for Model {
     }
 }
 
-/// The operations of a lane, on slots and ids that are its alone: so what they do does not depend on the other lane, and
-/// the n-th one is the same on a table and on a model.
+/// The operations of a lane, on slots and ids that are its alone: so what they do does not depend on the
+/// other lane, and the n-th one is the same on a table and on a model.
 pub struct Lane {
     lane: u64,
     random: fastrand::Rng,

@@ -13,7 +13,8 @@
 //! | 48 | 0, or `EMPT` while a swapoff empties the file: 4 bytes |
 //! | 52 | nothing, up to byte 4096 |
 //!
-//! From there on, the entries, in whole regions. All but the word at byte 48 is written once, when the file has its length.
+//! From there on, the entries, in whole regions. All but the word at byte 48 is written once, when the file
+//! has its length.
 
 use core::hash::{BuildHasher, Hasher};
 use core::ops::Range;

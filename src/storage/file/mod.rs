@@ -13,15 +13,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-#[cfg(test)]
+#[cfg(all(test, not(miri)))]
 use alloc::format;
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::file::FileError;
 use header::{EMPTYING, HEADER, Header, IN_USE, STATE_AT, USED, file_len};
 
-/// What tells a file from all others that there are at the same time. The inode number of a `memfd` comes from a counter
-/// of 32 bits; the random number covers the case that it comes again.
+/// What tells a file from all others that there are at the same time. The inode number of a `memfd` comes
+/// from a counter of 32 bits; the random number covers the case that it comes again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Identity {
     device: u64,
@@ -110,14 +110,15 @@ impl Locked {
         self.header.emptying
     }
 
-    /// Writes down whether a swapoff is under way. Where that cannot be written, a process that ends within the swapoff
-    /// leaves some of the records, and what is empty is emptied once more: neither is a reason to stop.
+    /// Writes down whether a swapoff is under way. Where that cannot be written, a process that ends within
+    /// the swapoff leaves some of the records, and what is empty is emptied once more: neither is a reason
+    /// to stop.
     fn set_state(&self, state: [u8; 4]) {
         let _ = self.file.write_all_at(&state, STATE_AT as u64);
     }
 
-    /// The next bytes of entries from `from` on, up to `len`, that may not be zero. Where the file system cannot tell
-    /// holes, that is all of them.
+    /// The next bytes of entries from `from` on, up to `len`, that may not be zero. Where the file system
+    /// cannot tell holes, that is all of them.
     fn next_data(&self, from: usize, len: usize) -> Range<usize> {
         let end = len as u64 + HEADER;
         let seek = |from, whence| match sys::seek(&self.file, from, whence) {
@@ -219,18 +220,20 @@ impl Map {
         }
     }
 
-    /// Whether the first `bytes` are zeroes again. From before they begin to be until [`emptied`](Self::emptied), the
-    /// file says so: whoever turns it on after a process that was killed meanwhile does the rest.
+    /// Whether the first `bytes` are zeroes again. From before they begin to be until
+    /// [`emptied`](Self::emptied), the file says so: whoever turns it on after a process that was killed
+    /// meanwhile does the rest.
     pub(crate) fn give_back(&self, bytes: usize) -> bool {
         self.locked().as_ref().is_some_and(|locked| {
             locked.set_state(EMPTYING);
-            // For those who have the map, all of which refer to it by shared atomics, that is a store of 0 by another thread.
+            // For those who have the map, all of which refer to it by shared atomics, that is a store of 0
+            // by another thread.
             sys::punch_hole(&locked.file, HEADER..HEADER + bytes as u64).is_ok()
         })
     }
 
     /// From now on the system refuses holes, as some file systems do, and writes to the header.
-    #[cfg(test)]
+    #[cfg(all(test, not(miri)))]
     pub(crate) fn refuse_holes(&self) {
         if let Some(locked) = &mut *self.locked() {
             let path = format!("/proc/self/fd/{}", locked.file.as_raw_fd());

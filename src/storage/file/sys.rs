@@ -18,7 +18,8 @@ fn offset(bytes: u64) -> io::Result<libc::off_t> {
     libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge.into())
 }
 
-/// A `memfd` that is closed on exec, can be sealed, and cannot be made executable where the system knows of that.
+/// A `memfd` that is closed on exec, can be sealed, and cannot be made executable where the system knows of
+/// that.
 pub(crate) fn memfd(name: &CStr) -> io::Result<File> {
     let create = |more| {
         let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | more;
@@ -56,7 +57,8 @@ pub(crate) fn is_read_write(fd: BorrowedFd<'_>) -> io::Result<bool> {
 fn fallocate(file: &File, mode: c_int, bytes: Range<u64>) -> io::Result<()> {
     let (start, len) = (offset(bytes.start)?, offset(bytes.end - bytes.start)?);
     loop {
-        // SAFETY: it takes numbers, and the descriptor is open. What it does to a file that is mapped is said by its callers.
+        // SAFETY: it takes numbers, and the descriptor is open. What it does to a file that is mapped is
+        // said by its callers.
         match checked(unsafe { libc::fallocate(file.as_raw_fd(), mode, start, len) }) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             done => return done.map(drop),
@@ -64,7 +66,8 @@ fn fallocate(file: &File, mode: c_int, bytes: Range<u64>) -> io::Result<()> {
     }
 }
 
-/// Makes these bytes read as 0, and gives their memory back. In maps of the file, as a store of 0 to each would.
+/// Makes these bytes read as 0, and gives their memory back. In maps of the file, as a store of 0 to each
+/// would.
 pub(crate) fn punch_hole(file: &File, bytes: Range<u64>) -> io::Result<()> {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     fallocate(file, mode, bytes)

@@ -1,0 +1,64 @@
+//! A daemon that loses nothing: it records and hands over until it is killed, and the next one goes on with
+//! what is there.
+//!
+//! `cargo run --example restart` starts itself three times, and kills each after a moment. All of them are
+//! handed the same `memfd`, as standard input; a service manager would keep it in its descriptor store.
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    println!("tables that outlive their process need Linux");
+}
+
+#[cfg(target_os = "linux")]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    use std::os::fd::AsFd;
+    use std::process::{Command, Stdio};
+    use std::thread::sleep;
+    use std::time::Duration;
+    use std::{env, io};
+
+    use swap_records::file::RecordFile;
+    use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+
+    const PAGES: u64 = 1 << 20;
+    let ty = SwapType::new(0).ok_or("types are 0 to 31")?;
+    let turn_on = |file: &RecordFile| {
+        let records = SwapRecords::<swap_records::RawSpinLock>::new();
+        let found = records
+            .swapon_file(ty, PAGES, file)
+            .threads(2)
+            .run()?
+            .records;
+        Ok::<_, Box<dyn std::error::Error>>((records, found))
+    };
+    if env::args().nth(1).as_deref() == Some("daemon") {
+        let file = RecordFile::from_memfd(io::stdin().as_fd().try_clone_to_owned()?)?;
+        let (records, found) = turn_on(&file)?;
+        println!("  process {}: found {found} records", std::process::id());
+        let mut random = fastrand::Rng::new();
+        loop {
+            let slot = SwapEntry::new(ty, random.u64(..PAGES)).ok_or("below 2^50")?;
+            let id = MemcgId::new(random.u16(1..100)).ok_or("not 0")?;
+            records.record(slot, id)?;
+        }
+    }
+
+    let file = RecordFile::memfd(PAGES)?;
+    let mut before = 0;
+    for _ in 0..3 {
+        let mut daemon = Command::new(env::current_exe()?)
+            .arg("daemon")
+            .stdin(Stdio::from(file.as_fd().try_clone_to_owned()?))
+            .spawn()?;
+        sleep(Duration::from_millis(200));
+        daemon.kill()?;
+        daemon.wait()?;
+        // It takes none away.
+        let (_, found) = turn_on(&file)?;
+        assert!(found >= before);
+        println!("killed: {found} records");
+        before = found;
+    }
+    assert!(before > 0, "nothing was recorded");
+    Ok(())
+}
