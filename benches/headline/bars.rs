@@ -35,7 +35,7 @@ impl std::fmt::Display for Bar {
 use Bar::{AtLeast, AtMost, Limit};
 
 /// Name and bar of every row, in the order in which they are shown.
-pub(crate) const BARS: [(&str, Bar); 37] = [
+pub(crate) const BARS: [(&str, Bar); 43] = [
     ("full_scan_vs_read_bandwidth", AtLeast(0.9)),
     ("full_scan_l2_vs_vectorized_loop", AtLeast(0.8)),
     ("full_scan_vs_2014_loop", AtLeast(3.5)),
@@ -44,20 +44,26 @@ pub(crate) const BARS: [(&str, Bar); 37] = [
     ("no_remains_4000_ids_vs_2014_loop", AtLeast(50_000.0)),
     ("remains_1000_vs_2014_loop", AtLeast(3_000.0)),
     ("remains_10000_vs_2014_loop", AtLeast(200.0)),
+    ("remains_100000_vs_2014_loop", AtLeast(13.0)),
+    ("remains_100000_2_threads_vs_2014_loop", AtLeast(22.0)),
     ("remains_1000_vs_full_scan", AtLeast(1_000.0)),
     ("remains_1000_vs_roaring", AtLeast(0.5)),
     ("owners_vs_walk", AtLeast(100.0)),
     ("record_seq_vs_linux_2024", AtMost(1.1)),
+    ("record_seq_vs_bare_steps", Limit),
     ("bare_steps_seq_vs_linux_2024", Limit),
     ("record_hot_vs_linux_2024", AtMost(1.5)),
+    ("record_hot_vs_bare_steps", AtMost(1.15)),
     ("bare_steps_hot_vs_linux_2024", Limit),
     ("record_dram_vs_linux_2024", AtMost(2.5)),
+    ("record_dram_vs_bare_steps", AtMost(1.15)),
     ("bare_steps_dram_vs_linux_2024", Limit),
     ("cmpxchg_hot_vs_linux_2024", AtMost(1.5)),
     ("record_range64_vs_linux_2024", AtMost(0.15)),
     ("lookup_hot_vs_raw_load", AtMost(1.5)),
     ("record_2_threads_scaling", AtLeast(1.8)),
     ("two_tables_2_threads_scaling", Limit),
+    ("record_2_threads_vs_two_tables", AtLeast(0.95)),
     ("record_8_on_2_cores", AtLeast(0.8)),
     ("migrate_2_threads_scaling", AtLeast(1.8)),
     ("read_2_threads_scaling", Limit),

@@ -71,6 +71,20 @@ pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) -> Result<(),
         throughput(apart.theirs),
     );
 
+    // The one beside the other, since the machine's mood is another a minute later.
+    let beside = pairs(
+        "threads in one table and in two",
+        nr * 3,
+        |_| record(&[ours], 2, OWN * REGION, own),
+        |_| record(&[ours, &other], 2, OWN * REGION, own),
+    );
+    report.ratio(
+        "record_2_threads_vs_two_tables",
+        beside.faster,
+        throughput(beside.ours),
+        throughput(beside.theirs),
+    );
+
     let crowd = pairs(
         "threads on the same region",
         nr,

@@ -16,11 +16,14 @@ pub(crate) const TAILS: (u16, u16) = (LIVE + 1, LIVE + 2);
 pub(crate) const FEW: (u16, u16) = (LIVE + 3, LIVE + 4);
 /// Ten thousand.
 pub(crate) const MANY: (u16, u16) = (LIVE + 5, LIVE + 6);
+/// A hundred thousand.
+pub(crate) const LOTS: (u16, u16) = (LIVE + 11, LIVE + 12);
 /// No record at all.
 pub(crate) const NONE: (u16, u16) = (LIVE + 7, LIVE + 8);
 
 pub(crate) const FEW_RECORDS: u64 = 1_000;
 pub(crate) const MANY_RECORDS: u64 = 10_000;
+pub(crate) const LOTS_RECORDS: u64 = 100_000;
 
 /// Says how fast maps are made, without a table to put them into.
 pub(crate) fn describe_generator(slots: u64) {
@@ -57,7 +60,8 @@ impl Maps {
         // Scattered records come last, and the tails leave them alone.
         let map = Map::new(Family::Interleaved(LIVE), slots as u64, SEED)
             .remains(FEW.0, FEW_RECORDS)
-            .remains(MANY.0, MANY_RECORDS);
+            .remains(MANY.0, MANY_RECORDS)
+            .remains(LOTS.0, LOTS_RECORDS);
         // It draws nothing where stderr is no terminal.
         let style = ProgressStyle::with_template("filling {wide_bar} {percent}%, {eta} left");
         let bar = ProgressBar::new(slots as u64).with_style(style.expect("a valid template"));

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use crate::maps::{FEW, FEW_RECORDS, MANY, MANY_RECORDS, Maps, NONE, TAILS};
+use crate::maps::{FEW, FEW_RECORDS, LOTS, LOTS_RECORDS, MANY, MANY_RECORDS, Maps, NONE, TAILS};
 use crate::measure::{Pairs, Shuttle, pairs, timed_pairs};
 use crate::read;
 use crate::report::{Amount, Report};
@@ -34,14 +34,14 @@ fn versus_2014(
     name: &'static str,
     maps: &Maps,
     (old, new): (u16, u16),
-    records: u64,
+    (records, threads): (u64, usize),
     nr: usize,
 ) {
     let (mut there, mut their_there) = (Shuttle(old, new), Shuttle(old, new));
     let pairs = timed_pairs(
         name,
         nr,
-        |_| there.go(|old, new| maps.ours.migrate(old, new)),
+        |_| there.go(|old, new| maps.ours.hand_over_with(old, new, threads)),
         |_| {
             let moved = their_there.go(|old, new| maps.of_2014.migrate(old, new));
             assert_eq!(moved, records, "{name}: records moved");
@@ -53,17 +53,24 @@ fn versus_2014(
 
 /// Everything that is compared with the loop of 2014 on a map of 150 ids.
 pub(crate) fn against_2014(report: &mut Report, maps: &Maps, nr: usize) {
-    let mut row = |name, ids, records| versus_2014(report, name, maps, ids, records, nr);
+    let mut row = |name, ids, records| versus_2014(report, name, maps, ids, (records, 1), nr);
     row("full_scan_vs_2014_loop", TAILS, maps.in_tails);
     row("no_remains_vs_2014_loop", NONE, 0);
     row("remains_1000_vs_2014_loop", FEW, FEW_RECORDS);
     row("remains_10000_vs_2014_loop", MANY, MANY_RECORDS);
+    row("remains_100000_vs_2014_loop", LOTS, LOTS_RECORDS);
+    let name = "remains_100000_2_threads_vs_2014_loop";
+    if sim::threads() < 2 {
+        report.skip(name, "there is one core");
+    } else {
+        versus_2014(report, name, maps, LOTS, (LOTS_RECORDS, 2), nr);
+    }
 }
 
 /// With 4,000 live ids in every region: the last of them has nothing left, and gives no hint.
 pub(crate) fn no_remains_among_4000(report: &mut Report, maps: &Maps, nr: usize) {
     let name = "no_remains_4000_ids_vs_2014_loop";
-    versus_2014(report, name, maps, (4_001, 4_002), 0, nr);
+    versus_2014(report, name, maps, (4_001, 4_002), (0, 1), nr);
 }
 
 /// Against what the memory and this table itself can do.
