@@ -7,5 +7,7 @@
 mod child;
 mod files;
 mod handed_on;
+mod kept;
 mod killed;
+mod subject;
 mod work;
