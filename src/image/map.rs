@@ -174,27 +174,35 @@ impl<'b> Map<'b> {
 
     /// Each id that has records, lowest first, with their number on all types.
     ///
-    /// Reads all of them when it is called. Takes 512 KiB for the numbers of all ids meanwhile.
-    pub fn owners(&self) -> Owners {
+    /// Reads all of them when it is called, and takes 512 KiB meanwhile, for the numbers of all ids.
+    pub fn owners(&self) -> MapOwners {
+        Self::owners_in(self.occupied())
+    }
+
+    /// As [`owners`](Self::owners), on one type; none where it is not in the image.
+    pub fn owners_on(&self, ty: SwapType) -> MapOwners {
+        Self::owners_in(self.occupied().filter(|(of, _)| of.ty == ty))
+    }
+
+    fn owners_in<'m>(units: impl Iterator<Item = (&'m TypeAt, &'m [u16])>) -> MapOwners {
         /// Slots that are looked at together: where all of them have one id, it is counted once.
         const TOGETHER: usize = 16;
         let mut counts = std::vec![0_u64; usize::from(u16::MAX) + 1];
-        for (_, ids) in self.occupied() {
+        let mut add = |id: u16, nr: u64| counts[usize::from(u16::from_le(id))] += nr;
+        for (_, ids) in units {
             let (together, rest) = ids.as_chunks::<TOGETHER>();
             for ids in together {
                 if ids[0] == ids[TOGETHER - 1] && *ids == [ids[0]; TOGETHER] {
-                    counts[usize::from(u16::from_le(ids[0]))] += TOGETHER as u64;
+                    add(ids[0], TOGETHER as u64);
                 } else {
-                    ids.iter()
-                        .for_each(|&id| counts[usize::from(u16::from_le(id))] += 1);
+                    ids.iter().for_each(|&id| add(id, 1));
                 }
             }
-            rest.iter()
-                .for_each(|&id| counts[usize::from(u16::from_le(id))] += 1);
+            rest.iter().for_each(|&id| add(id, 1));
         }
         let owners = (0..=u16::MAX).zip(counts).filter(|&(_, count)| count > 0);
         let owners = owners.filter_map(|(id, count)| Some((MemcgId::new(id)?, count)));
-        Owners(owners.collect::<Vec<_>>().into_iter())
+        MapOwners(owners.collect::<Vec<_>>().into_iter())
     }
 
     /// The records of a type as runs of one owner, in the order of their offsets; none where it is not in the image.
@@ -258,9 +266,9 @@ impl fmt::Debug for Map<'_> {
 /// The ids that have records and how many: see [`Map::owners`].
 #[derive(Clone, Debug)]
 #[must_use = "iterators are lazy and do nothing unless consumed"]
-pub struct Owners(vec::IntoIter<(MemcgId, u64)>);
+pub struct MapOwners(vec::IntoIter<(MemcgId, u64)>);
 
-impl Iterator for Owners {
+impl Iterator for MapOwners {
     type Item = (MemcgId, u64);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -272,14 +280,14 @@ impl Iterator for Owners {
     }
 }
 
-impl DoubleEndedIterator for Owners {
+impl DoubleEndedIterator for MapOwners {
     fn next_back(&mut self) -> Option<Self::Item> {
         self.0.next_back()
     }
 }
 
-impl ExactSizeIterator for Owners {}
-impl FusedIterator for Owners {}
+impl ExactSizeIterator for MapOwners {}
+impl FusedIterator for MapOwners {}
 
 /// The runs of an image: of [one type](Map::runs), or of [one id](Map::runs_of). Allocates nothing.
 #[derive(Clone)]

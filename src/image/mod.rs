@@ -56,7 +56,7 @@ use std::vec::Vec;
 use lock_api::RawMutex;
 
 pub use error::{ImageError, Part};
-pub use map::{Map, MapRuns, Owners};
+pub use map::{Map, MapOwners, MapRuns};
 pub use read::Reader;
 pub use tree::{Raised, Restored};
 pub use write::{Writer, Written};

@@ -1,7 +1,7 @@
 //! Writes that end half way: at each of their steps, by an error, by a full disk, by a lock that panics, by `SIGKILL`. What
 //! was there is there still, whole, or the new image is.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicU32;
@@ -193,6 +193,7 @@ fn a_lock_that_panics_leaves_the_old_image_and_nothing_beside_it() {
 
 const PATH: &str = "SWAP_RECORDS_IMAGE_CHILD";
 const SLOTS: u64 = 64 * UNIT;
+const READY: &str = "the first image comes next";
 
 /// Writes images until it is killed. Each has another owner, of all slots.
 #[test]
@@ -203,6 +204,7 @@ fn child_that_writes_images() {
     };
     let records = SwapRecords::new();
     records.swapon(ty(0), SLOTS).unwrap();
+    println!("{READY}");
     for owner in (1..=u16::MAX).cycle() {
         records
             .record_range_with(entry(0, 0), SLOTS, id(owner), |_| ())
@@ -215,10 +217,19 @@ fn child_that_writes_images() {
     }
 }
 
+/// A process that is about to write its first image.
 fn child(path: &Path) -> Child {
     let mut this = Command::new(std::env::current_exe().unwrap());
-    this.args(["--exact", "crash::child_that_writes_images", "--ignored"]);
-    this.env(PATH, path).stdout(Stdio::null()).spawn().unwrap()
+    this.args([
+        "--exact",
+        "crash::child_that_writes_images",
+        "--ignored",
+        "--nocapture",
+    ]);
+    let mut child = this.env(PATH, path).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.contains(READY)));
+    child
 }
 
 #[test]
@@ -236,8 +247,8 @@ fn a_writer_that_is_killed_leaves_the_old_image_or_the_new_one() {
     let mut last = None;
     for _ in 0..KILLS {
         let mut child = child(&folder.path());
-        // From its first steps on to many images later.
-        thread::sleep(Duration::from_micros(random.u64(2_000..40_000)));
+        // From its first steps on to some images later.
+        thread::sleep(Duration::from_micros(random.u64(..60_000)));
         child.kill().unwrap();
         child.wait().unwrap();
         let names = folder.names();

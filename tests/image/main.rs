@@ -264,6 +264,13 @@ fn a_map_answers_what_the_table_does() {
                 *owners.entry(run.id).or_insert(0) += run.len;
             }
             assert!(map.owners().eq(owners), "{what}");
+            for of in types() {
+                let mut owners = std::collections::BTreeMap::new();
+                for run in records.runs(of) {
+                    *owners.entry(run.id).or_insert(0) += run.len;
+                }
+                assert!(map.owners_on(of).eq(owners), "{what}, type {of}");
+            }
             for run in &expected {
                 let end = run.start.checked_add(run.len).unwrap();
                 for entry in [run.start, end] {
