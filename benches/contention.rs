@@ -1,16 +1,17 @@
-//! Records by several threads, in one region and in regions of their own, with a lock that spins and
-//! with one that sleeps.
+//! Records by several threads: anywhere in one region and in regions of their own, with a lock that spins and with one
+//! that sleeps; and each in a cluster of its own, as processors fill a fresh swapfile.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fastrand::Rng;
 
 use swap_records_benches::group;
-use swap_records_benches::ours::Ours;
+use swap_records_benches::ours::{Ours, entry, id};
 use swap_records_benches::threads::together;
 use swap_records_benches::work::slot_and_id;
-use swap_records_benches::{REGION, index};
+use swap_records_benches::{LIVE, REGION, index};
 use swap_records_sim::tables::Linux2024;
 use swap_records_sim::tables::Loop2014;
 use swap_records_sim::tables::Table;
@@ -58,5 +59,113 @@ fn locks(criterion: &mut Criterion) {
     contention::<Loop2014>(criterion, "loop_2014");
 }
 
-criterion_group!(benches, locks);
+/// Slots that an allocator hands to one processor at a time.
+const CLUSTER: usize = 512;
+
+/// A way to give all slots of a cluster to an id.
+struct Way {
+    name: &'static str,
+    /// Slots in one hold of the lock. So many more of them than of single records make an iteration.
+    nr: usize,
+    /// From this slot on. Gives how many had an owner.
+    fill: fn(&Ours, usize, u16) -> u64,
+}
+
+const WAYS: [Way; 3] = [
+    Way {
+        name: "record",
+        nr: 1,
+        fill: |table, start, id| {
+            let slots = start..start + CLUSTER;
+            slots.filter(|&slot| table.record(slot, id) != 0).count() as u64
+        },
+    },
+    Way {
+        name: "record_range_16",
+        nr: 16,
+        fill: |table, start, id| fill_by_ranges(table, start, 16, id),
+    },
+    Way {
+        name: "record_range_512",
+        nr: CLUSTER,
+        fill: |table, start, id| fill_by_ranges(table, start, CLUSTER, id),
+    },
+];
+
+fn fill_by_ranges(table: &Ours, start: usize, nr: usize, of: u16) -> u64 {
+    let had = (start..start + CLUSTER).step_by(nr).map(|slot| {
+        let had = table.0.record_range(entry(slot), nr as u64, id(of));
+        let had = had.expect("the swapfile has these slots");
+        had.iter().map(|run| run.len).sum::<u64>()
+    });
+    had.sum()
+}
+
+/// Threads fill clusters of their own over and over, each time for another cgroup: all in one region, as the first 64
+/// clusters of a swapfile are, or each in a region of its own.
+fn clusters(criterion: &mut Criterion) {
+    const MOST_THREADS: usize = 16;
+    let table = Ours::with_slots(MOST_THREADS * REGION).expect("memory for a map");
+    table.record_range(0, MOST_THREADS * REGION, 1);
+    for (place, apart) in [
+        ("clusters_in_one_region", CLUSTER),
+        ("clusters_in_different_regions", REGION),
+    ] {
+        let mut group = group::group(criterion, place);
+        for Way { name, nr, fill } in WAYS {
+            let count = COUNT * nr as u64;
+            group.throughput(group::ids(count));
+            for threads in [1, 2, 4, 8, MOST_THREADS] {
+                let times = index(count) / CLUSTER / threads;
+                let work = |thread: usize| {
+                    let start = thread * apart;
+                    let ids = (1..=LIVE).cycle().skip(thread).take(times);
+                    ids.map(|id| fill(&table, start, id)).sum()
+                };
+                group.bench_function(BenchmarkId::new(name, threads), |bencher| {
+                    bencher.iter_custom(|iterations| {
+                        let mut all = Duration::ZERO;
+                        for _ in 0..iterations {
+                            let (owned, time) = together(threads, work);
+                            assert_eq!(owned, count, "every slot has an owner");
+                            all += time;
+                        }
+                        all
+                    });
+                });
+            }
+        }
+        group.finish();
+    }
+}
+
+/// What it takes until a line that one processor wrote is another one's: two threads count in turns. A lock that
+/// goes from one processor to another with each record costs this, for its own line and for those of the cells.
+fn line(criterion: &mut Criterion) {
+    let mut group = group::group(criterion, "line_to_another_processor");
+    group.throughput(Throughput::Elements(COUNT));
+    group.bench_function("in_turns", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut all = Duration::ZERO;
+            for _ in 0..iterations {
+                let turn = AtomicU64::new(0);
+                let (last, time) = together(2, |thread| {
+                    for mine in (thread as u64..COUNT).step_by(2) {
+                        while turn.load(Ordering::Acquire) != mine {
+                            std::hint::spin_loop();
+                        }
+                        turn.store(mine + 1, Ordering::Release);
+                    }
+                    turn.load(Ordering::Relaxed)
+                });
+                assert!(last >= COUNT, "all turns were taken");
+                all += time;
+            }
+            all
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, locks, clusters, line);
 criterion_main!(benches);
