@@ -35,7 +35,7 @@ impl std::fmt::Display for Bar {
 use Bar::{AtLeast, AtMost, Limit};
 
 /// Name and bar of every row, in the order in which they are shown.
-pub(crate) const BARS: [(&str, Bar); 43] = [
+pub(crate) const BARS: [(&str, Bar); 49] = [
     ("full_scan_vs_read_bandwidth", AtLeast(0.9)),
     ("full_scan_l2_vs_vectorized_loop", AtLeast(0.8)),
     ("full_scan_vs_2014_loop", AtLeast(3.5)),
@@ -58,6 +58,12 @@ pub(crate) const BARS: [(&str, Bar); 43] = [
     ("record_dram_vs_linux_2024", AtMost(2.5)),
     ("record_dram_vs_bare_steps", AtMost(1.15)),
     ("bare_steps_dram_vs_linux_2024", Limit),
+    ("clear_batch_dram_vs_linux_2024", AtMost(1.1)),
+    ("clear_batch_dram_vs_prefetched", Limit),
+    ("record_batch_dram_vs_linux_2024", AtMost(1.5)),
+    ("record_batch_dram_vs_prefetched", Limit),
+    ("clear_batch_clustered_vs_linux_2024", AtMost(1.0)),
+    ("clear_batch_clustered_vs_prefetched", Limit),
     ("cmpxchg_hot_vs_linux_2024", AtMost(1.5)),
     ("record_range64_vs_linux_2024", AtMost(0.15)),
     ("lookup_hot_vs_raw_load", AtMost(1.5)),

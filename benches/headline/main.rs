@@ -5,6 +5,7 @@
 //! starts. One large table and one array of ids serve for most of them.
 
 mod bars;
+mod batches;
 mod concurrent;
 mod images;
 mod machine;
@@ -196,6 +197,7 @@ fn measure_all(report: &mut Report, slots: usize, effort: Effort) -> Result<(), 
     let ids = scans::against_roaring(report, &ours, ids, nr);
     // From here on records are overwritten.
     let ids = operations::large(report, &ours, ids, nr)?;
+    let ids = batches::rows(report, &ours, ids, nr);
     concurrent::scaling(report, &ours, nr)?;
 
     let of_2014 = Loop2014::over(ids);

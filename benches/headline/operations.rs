@@ -17,7 +17,7 @@ use swap_records_sim::tables::Table;
 use swap_records_sim::{Family, Map};
 
 /// Our time over theirs; both did this many operations.
-fn row(report: &mut Report, name: &'static str, operations: u64, pairs: Pairs) {
+pub(crate) fn row(report: &mut Report, name: &'static str, operations: u64, pairs: Pairs) {
     let each = |seconds: f64| Amount::Nanoseconds(seconds * 1e9 / operations as f64);
     report.ratio(name, pairs.slower(), each(pairs.ours), each(pairs.theirs));
 }

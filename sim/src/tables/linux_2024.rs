@@ -35,6 +35,20 @@ impl Linux2024 {
         self.words.retype()
     }
 
+    /// Asks for the cache line of a slot that is going to be used. Does nothing where the processor is not an x86-64.
+    #[inline]
+    pub fn prefetch(&self, slot: usize) {
+        let (word, _) = self.place(slot);
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: every x86-64 processor has SSE, and a prefetch may name any address.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast());
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = word;
+    }
+
     fn place(&self, slot: usize) -> (&AtomicU32, u32) {
         assert!(slot < self.slots, "slot {slot} of {}", self.slots);
         let shift = if slot.is_multiple_of(IDS) {
