@@ -71,13 +71,26 @@ struct Way {
     fill: fn(&Ours, usize, u16) -> u64,
 }
 
-const WAYS: [Way; 3] = [
+const WAYS: [Way; 4] = [
     Way {
         name: "record",
         nr: 1,
         fill: |table, start, id| {
             let slots = start..start + CLUSTER;
             slots.filter(|&slot| table.record(slot, id) != 0).count() as u64
+        },
+    },
+    Way {
+        name: "record_batch_64",
+        nr: 64,
+        fill: |table, start, of| {
+            let slots: [_; CLUSTER] = std::array::from_fn(|at| entry(start + shuffled(at)));
+            let mut owned = 0;
+            for slots in slots.chunks(64) {
+                let done = table.0.record_batch(slots, id(of), |_, _| owned += 1);
+                done.expect("the swapfile has these slots");
+            }
+            owned
         },
     },
     Way {
@@ -91,6 +104,12 @@ const WAYS: [Way; 3] = [
         fill: |table, start, id| fill_by_ranges(table, start, CLUSTER, id),
     },
 ];
+
+/// The place in a cluster that has the turn `at`: each has one, and neighbours do not follow one another.
+const fn shuffled(at: usize) -> usize {
+    // Odd, so that it goes through all of them.
+    at * 167 % CLUSTER
+}
 
 fn fill_by_ranges(table: &Ours, start: usize, nr: usize, of: u16) -> u64 {
     let had = (start..start + CLUSTER).step_by(nr).map(|slot| {
