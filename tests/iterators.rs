@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::iter::FusedIterator;
 
 use swap_records::memcg::{self, Memcgs};
-use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType, SwapTypes, TableRuns};
+use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType, SwapTypes, TableOwners, TableRuns};
 
 fn id(id: u16) -> MemcgId {
     MemcgId::new(id).unwrap()
@@ -47,6 +47,7 @@ fn an_iterator_that_has_ended_stays_at_its_end() {
 #[derive(Clone, Debug)]
 struct Kept<'t> {
     of_type: TableRuns<'t>,
+    owners: TableOwners<'t>,
     memcgs: memcg::Iter<'t>,
     types: SwapTypes,
 }
@@ -64,10 +65,12 @@ fn iterators_are_named_can_be_kept_and_go_on_where_their_clones_were_made() {
     }
     let mut kept = Kept {
         of_type: table.runs(ty()),
+        owners: table.owners(),
         memcgs: memcgs.iter(),
         types: SwapType::all(),
     };
     fused(&kept.of_type);
+    fused(&kept.owners);
     both_ends(&kept.memcgs);
     exact(&kept.types);
     exact(&table.clear_range(entry(0), 0).unwrap().into_iter());
@@ -78,6 +81,7 @@ fn iterators_are_named_can_be_kept_and_go_on_where_their_clones_were_made() {
     assert!(kept.clone().of_type.eq(all[1..].iter().copied()));
     assert!(kept.of_type.eq(all[1..].iter().copied()));
     assert!(table.runs_of(id(3)).eq(all));
+    assert!(kept.owners.eq([(id(3), 4)]));
 
     assert_eq!(kept.types.next_back(), SwapType::new(31));
     assert_eq!(
@@ -126,6 +130,12 @@ fn iterators_ask_for_no_memory() {
     assert_eq!(runs.clone().count() + table.runs_of(id(1)).count(), 2 * 132);
     assert_eq!(memcgs.iter().count() + SwapType::all().count(), 2 + 32);
     assert_eq!(memcgs.records().runs(ty()).count(), 0);
+    assert_eq!(
+        table.owners().count() + memcgs.records().owners().count(),
+        1
+    );
+    assert_eq!(table.count(id(1)), 132 * 600);
+    assert!(table.footprint().total().reserved > 0);
     drop(runs);
     assert_eq!(ASKED.get() - before, 0);
 }
@@ -135,6 +145,8 @@ fn iterators_ask_for_no_memory() {
 fn an_iterator_of_a_table_takes_little_more_than_a_kibibyte() {
     let size = size_of::<TableRuns<'_>>();
     assert!(size <= 1280, "{size} bytes");
+    let size = size_of::<TableOwners<'_>>();
+    assert!(size <= 640, "{size} bytes");
 }
 
 #[test]
