@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
 
 target=$(rustc -vV | sed -n 's/^host: //p')
-tests=(-p swap-records --lib --test stress --test threads --test operations --test migration --test memcg_race)
+tests=(-p swap-records --lib --test stress --test threads --test operations --test migration --test memcg_race --test image)
 if [ $# -gt 0 ]; then tests=("$@"); fi
 # A folder of its own: these flags are for everything that is built.
 RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address" SWAP_RECORDS_FEW_CASES=1 \

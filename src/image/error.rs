@@ -208,10 +208,24 @@ impl fmt::Display for ImageError {
         match self {
             Self::Io {
                 doing,
-                path: Some(path),
+                path,
                 source,
-            } => write!(f, "cannot {doing} {}: {source}", path.display()),
-            Self::Io { doing, source, .. } => write!(f, "cannot {doing}: {source}"),
+            } => {
+                write!(f, "cannot {doing}")?;
+                if let Some(path) = path {
+                    write!(f, " {}", path.display())?;
+                }
+                write!(f, ": {source}")?;
+                match source.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                        f.write_str("; the image that was there is there still: make room, and write it again")
+                    }
+                    io::ErrorKind::UnexpectedEof => {
+                        f.write_str("; the file was cut while it was read: use a whole copy of the image")
+                    }
+                    _ => Ok(()),
+                }
+            }
             Self::Locked { path } => write!(
                 f,
                 "{} is being written by another process or thread: wait until it is done, or use another path",
@@ -330,5 +344,165 @@ struct Text<'a>(&'a [u8]);
 impl fmt::Debug for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::error::Error;
+    use std::string::ToString;
+
+    #[test]
+    fn errors_say_what_where_and_what_to_do() {
+        let ty = SwapType::new(3).unwrap();
+        let full = |path: Option<&Path>| {
+            let full = io::ErrorKind::StorageFull.into();
+            ImageError::io("write the image", path)(full)
+        };
+        assert!(full(None).source().is_some());
+        for (error, begins, ends) in [
+            (
+                full(None).at(Path::new("a/b")),
+                "cannot write the image a/b: ",
+                "make room, and write it again",
+            ),
+            (
+                full(None),
+                "cannot write the image: ",
+                "make room, and write it again",
+            ),
+            (
+                ImageError::Locked { path: "x".into() },
+                "x is being written by another process or thread",
+                "or use another path",
+            ),
+            (
+                ImageError::Magic {
+                    found: *b"\x7fELF\0\0\0\0",
+                },
+                "at offset 0 there is \"\\x7fELF\\x00\\x00\\x00\\x00\" and not \"SWAPRECS\"",
+                "give the path of one",
+            ),
+            (
+                ImageError::Version { found: 7 },
+                "at offset 8 there is version 7 and not 1: ",
+                "or a later one",
+            ),
+            (
+                ImageError::Length {
+                    found: 5,
+                    expected: 8192,
+                },
+                "the file ends at offset 5 and not at 8192: ",
+                "use a whole copy of the image",
+            ),
+            (
+                ImageError::NotWhole {
+                    offset: 4096,
+                    found: [0; 8],
+                },
+                "at offset 4096 there is ",
+                "use a whole copy of it",
+            ),
+            (
+                ImageError::Checksum {
+                    part: Part::Ids(ty),
+                    offset: 4096,
+                    len: 8192,
+                    found: 1,
+                    expected: 2,
+                },
+                "the 8192 bytes at offset 4096, the ids of swap type 3, have the checksum 0x00000001 and not 0x00000002",
+                "use another copy of the image",
+            ),
+            (
+                ImageError::Field {
+                    offset: 80,
+                    name: "offset of the ids of a type",
+                    found: 9,
+                    expected: 4096,
+                },
+                "at offset 80 the offset of the ids of a type is 9; 4096 was expected: ",
+                "use another copy of it",
+            ),
+            (
+                ImageError::TypeOrder {
+                    offset: 96,
+                    before: ty,
+                    found: ty,
+                },
+                "at offset 96 swap type 3 follows type 3; a higher one was expected",
+                "use another copy of the image",
+            ),
+            (
+                ImageError::MaxPages {
+                    offset: 72,
+                    ty,
+                    found: 0,
+                },
+                "at offset 72 swap type 3 has 0 pages; 1 to 1125899906842624 were expected: ",
+                "use another copy of the image",
+            ),
+            (
+                ImageError::PastEnd {
+                    offset: 5000,
+                    ty,
+                    found: 7,
+                },
+                "at offset 5000 there is id 7 behind the last page of swap type 3; 0 was expected: ",
+                "use another copy of the image",
+            ),
+            (
+                ImageError::Records {
+                    offset: 4096,
+                    found: 1,
+                    expected: 2,
+                },
+                "of the ids at offset 4096, 1 are records; 2 were expected: ",
+                "use another copy of the image",
+            ),
+            (
+                ImageError::Cgroup {
+                    offset: 4104,
+                    problem: "has the id 0",
+                },
+                "at offset 4104 there is a cgroup that has the id 0: ",
+                "use another copy of the image",
+            ),
+            (
+                ImageError::NoTree,
+                "the image has no tree",
+                "or write it with Writer::of_tree",
+            ),
+            (
+                ImageError::Misaligned,
+                "the bytes of the image begin at an odd address",
+                "or map the file",
+            ),
+            (
+                ImageError::TypeOff { ty },
+                "swap type 3 was turned off while its image was being written",
+                "write the image again",
+            ),
+            (
+                ImageError::OutOfMemory { bytes: 99 },
+                "no memory for the checksums or the tree of an image: 99 bytes",
+                "free some",
+            ),
+            (
+                SwaponError::TypeOn { ty }.into(),
+                "swap type 3 is on already",
+                "or use another type",
+            ),
+            (
+                MemcgError::NoId.into(),
+                "all 65535 ids are in use",
+                "another is created",
+            ),
+        ] {
+            let text = error.to_string();
+            assert!(text.starts_with(begins) && text.ends_with(ends), "{text}");
+        }
     }
 }

@@ -41,6 +41,7 @@
 //! the write began, and that nobody changed since, is in it. No lock is held while anything is written to the file.
 
 mod error;
+mod fill;
 mod format;
 mod map;
 mod read;
