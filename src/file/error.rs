@@ -211,6 +211,14 @@ pub enum SwaponFileError {
         /// What is wrong with the file.
         why: FileError,
     },
+    /// The file has records, which a tree that is at work cannot charge to their owners:
+    /// [`Memcgs::swapon_file`](crate::memcg::Memcgs::swapon_file).
+    HasRecords {
+        /// The swapfile.
+        ty: SwapType,
+        /// How many records it has.
+        records: u64,
+    },
 }
 
 impl fmt::Display for SwaponFileError {
@@ -218,6 +226,11 @@ impl fmt::Display for SwaponFileError {
         match self {
             Self::Swapon(error) => error.fmt(f),
             Self::File { ty, why } => write!(f, "swap type {ty} was not turned on: {why}"),
+            Self::HasRecords { ty, records } => write!(
+                f,
+                "swap type {ty} was not turned on: the file has {records} records, whose owners this tree has not \
+                 charged; turn it on with SwapRecords::swapon_file, and make the tree over that table"
+            ),
         }
     }
 }
@@ -227,6 +240,7 @@ impl Error for SwaponFileError {
         match self {
             Self::Swapon(error) => error.source(),
             Self::File { why, .. } => why.source(),
+            Self::HasRecords { .. } => None,
         }
     }
 }

@@ -46,9 +46,11 @@
 //!
 //! 1. Take the descriptor of each file from the parent or the service manager, or open the files.
 //! 2. Turn each type on with `swapon_file`.
-//! 3. Make the tree with [`Memcgs::with_records`](crate::memcg::Memcgs::with_records). It charges each cgroup for the records
-//!    that the table has by then. If it fails, the records stay in the files.
-//! 4. Set limits, and charge pages in memory.
+//! 3. Make the tree over that table. [`Memcgs::with_records`](crate::memcg::Memcgs::with_records) takes ids and parents, and leaves
+//!    limits and pages in memory to you. [`image::Reader::tree_over`](crate::image::Reader::tree_over) takes all of that from
+//!    an image of the tree, which a daemon writes now and then ([`image::Writer`](crate::image::Writer), without the types).
+//!    Both charge each cgroup for the records that the table has by then. If they fail, the records stay in the files.
+//! 4. Turn on what is new, and so has no records, with [`Memcgs::swapon_file`](crate::memcg::Memcgs::swapon_file).
 //!
 //! # One table at a time
 //!

@@ -35,6 +35,7 @@ impl<L: RawMutex> SwapRecords<L> {
             options: Options {
                 threads: 1,
                 progress: None,
+                empty: false,
             },
         }
     }
@@ -62,6 +63,12 @@ pub struct Reopened {
 }
 
 impl<'a, L: RawMutex> SwaponFile<'a, L> {
+    /// Refuses a file that has records.
+    pub(crate) fn empty(mut self) -> Self {
+        self.options.empty = true;
+        self
+    }
+
     /// Lets [`run`](Self::run) use up to `n` threads, the calling one of them; 0 is as 1.
     ///
     /// There is no more than one for each 64 regions. Where the system gives no thread, those that there
@@ -136,6 +143,7 @@ impl<'a, L: RawMutex> SwaponFile<'a, L> {
             }
             .into(),
             NotOn::File(why) => SwaponFileError::File { ty, why },
+            NotOn::Records(records) => SwaponFileError::HasRecords { ty, records },
         })?;
         Ok(Reopened {
             records: found.records,

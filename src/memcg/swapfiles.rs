@@ -18,6 +18,54 @@ impl<L: RawMutex> Memcgs<L> {
         self.records.swapon(ty, max_pages)
     }
 
+    /// Turns a type on with a file that has no records: records of the tree then lie in the file, and outlive the process, as
+    /// [`file`](crate::file) says. Later ones may be added while the tree is at work, and one that a
+    /// [`swapoff`](Self::swapoff) emptied may be turned on again.
+    ///
+    /// A file that has records, because a process before this one wrote them, is for
+    /// [`SwapRecords::swapon_file`](crate::SwapRecords::swapon_file). Make the tree over that table then, with
+    /// [`with_records`](Self::with_records) or [`image::Reader::tree_over`](crate::image::Reader::tree_over), which charge
+    /// each owner for its records.
+    ///
+    /// ```
+    /// use swap_records::file::RecordFile;
+    /// use swap_records::memcg::Memcgs;
+    /// # use swap_records::{SwapEntry, SwapRecords, SwapType};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let ty = SwapType::new(0).unwrap();
+    /// let file = RecordFile::memfd(1000)?;
+    /// let memcgs = Memcgs::new();
+    /// memcgs.swapon_file(ty, 1000, &file)?;
+    /// let child = memcgs.create(memcgs.root())?;
+    /// memcgs.charge(child, 3)?;
+    /// memcgs.swap_out(child, SwapEntry::new(ty, 0).unwrap(), 3)?;
+    /// drop(memcgs); // or the process is killed
+    ///
+    /// let records = SwapRecords::new();
+    /// records.swapon_file(ty, 1000, &file).run()?;
+    /// let again = Memcgs::with_records(records, [])?;
+    /// let child = again.find(child.id()).unwrap();
+    /// assert_eq!(again.usage(child)?.swap, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`HasRecords`](crate::file::SwaponFileError::HasRecords), and as
+    /// [`SwaponFile::run`](crate::file::SwaponFile::run). The type is off then, and the file as it was.
+    #[cfg(all(feature = "std", target_os = "linux", not(swap_records_loom)))]
+    pub fn swapon_file(
+        &self,
+        ty: SwapType,
+        max_pages: u64,
+        file: &crate::file::RecordFile,
+    ) -> Result<(), crate::file::SwaponFileError> {
+        let on = self.records.swapon_file(ty, max_pages, file);
+        on.empty().run().map(|_| ())
+    }
+
     /// Turns a type off: no page is swapped out to it any more, and who owns a record in it is uncharged,
     /// as if it had been freed. Gives the number of those records. Needs no memory.
     ///

@@ -28,6 +28,8 @@ pub(crate) enum NotOn {
     On,
     Refused(Refused),
     File(FileError),
+    /// The file has records, and must not have any.
+    Records(u64),
 }
 
 impl From<Refused> for NotOn {
@@ -46,6 +48,8 @@ impl From<FileError> for NotOn {
 pub(crate) struct Options<'a> {
     pub(crate) threads: usize,
     pub(crate) progress: Option<&'a mut dyn FnMut(Progress)>,
+    /// Whether a file with records is refused.
+    pub(crate) empty: bool,
 }
 
 impl<L: RawMutex> SwapFile<L> {
@@ -83,6 +87,9 @@ impl<L: RawMutex> SwapFile<L> {
                 max_pages,
             }),
         })?;
+        if options.empty && found.records > 0 {
+            return Err(NotOn::Records(found.records));
+        }
         mem::forget(starting);
         self.publish(off, max_pages, ptr::from_ref(area).cast_mut());
         Ok(found)

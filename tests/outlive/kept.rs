@@ -283,6 +283,45 @@ fn a_tree_is_made_again_over_the_records_of_a_file() {
     assert_eq!(swapon(&SwapRecords::new(), &file).unwrap(), (0, 0));
 }
 
+/// Its owners would not be charged, and a free of its records would uncharge them.
+#[test]
+fn a_tree_at_work_takes_a_file_without_records_and_no_other() {
+    let file = RecordFile::memfd(PAGES).unwrap();
+    let memcgs = Memcgs::new();
+    let child = memcgs.create(memcgs.root()).unwrap();
+    for _ in 0..2 {
+        memcgs.swapon_file(TYPE, PAGES, &file).unwrap();
+        memcgs.charge(child, 5).unwrap();
+        memcgs.swap_out(child, entry(7), 5).unwrap();
+        assert_eq!(memcgs.usage(child).unwrap().swap, 5);
+        assert_eq!(memcgs.swapoff(TYPE).unwrap(), 5);
+        memcgs.validate().unwrap();
+    }
+
+    let table = SwapRecords::new();
+    swapon(&table, &file).unwrap();
+    table.record(entry(1), child.id()).unwrap();
+    drop(table);
+    let refused = memcgs.swapon_file(TYPE, PAGES, &file).unwrap_err();
+    assert!(matches!(
+        refused,
+        SwaponFileError::HasRecords {
+            ty: TYPE,
+            records: 1
+        }
+    ));
+    assert_says(
+        &refused.to_string(),
+        &["type 3", "1 records", "SwapRecords::swapon_file"],
+    );
+    assert_eq!(memcgs.usage(child).unwrap().swap, 0);
+    // Off, the file as it was, and its lock free.
+    assert_eq!(memcgs.records().max_pages(TYPE), None);
+    memcgs.swapon(TYPE, PAGES).unwrap();
+    memcgs.validate().unwrap();
+    assert_eq!(swapon(&SwapRecords::new(), &file).unwrap(), (1, 1));
+}
+
 #[test]
 fn a_file_by_its_descriptor_is_the_file_by_its_name() {
     let folder = Folder::new("descriptor");
