@@ -24,13 +24,16 @@ use crate::span::locate;
 use crate::swapfile::On;
 use crate::table::{SwapRecords, off};
 
-/// Slots whose misses overlap, and the most that are written in one hold of a lock.
-pub(crate) const WINDOW: usize = if cfg!(swap_records_loom) {
+/// The most slots of a window, and so of one hold of a lock: those that lie close together.
+pub(crate) const WINDOW: usize = 2 * SCATTERED;
+
+/// The slots of a window that lie anywhere: as many as the processor can ask for at once.
+const SCATTERED: usize = if cfg!(swap_records_loom) {
     2
 } else if cfg!(miri) {
-    8
+    4
 } else {
-    64
+    32
 };
 
 /// A slot of a batch, and what it is to hold: the number of its new owner, or 0.
@@ -165,27 +168,29 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
         &rest[..rest.len().min(WINDOW)]
     }
 
-    /// Asks for what these slots will need, which are the next window.
+    /// Asks for what these slots will need. Gives those of them that it has asked for, from the front on.
     #[inline(always)]
-    fn ask(&self, slots: &[W::Item], spread: Spread) {
-        let each_on = || {
+    fn ask<'s>(&self, slots: &'s [W::Item], spread: Spread) -> &'s [W::Item] {
+        let each_on = |slots: &'s [W::Item]| {
             slots.iter().filter_map(|item| {
                 let entry = W::entry(item);
                 Some((item, offset(entry), self.on(entry)?))
             })
         };
         if let Some(block) = spread.block(slots.len()) {
-            if let Some((_, offset, on)) = each_on().next() {
+            if let Some((_, offset, on)) = each_on(slots).next() {
                 on.prefetch_block(offset, block);
             }
-            return;
+            return slots;
         }
-        for (item, offset, on) in each_on() {
+        let slots = &slots[..slots.len().min(SCATTERED)];
+        for (item, offset, on) in each_on(slots) {
             on.prefetch(offset, self.work.owner(item));
         }
-        for (_, offset, on) in each_on() {
+        for (_, offset, on) in each_on(slots) {
             on.prefetch_owner(offset);
         }
+        slots
     }
 
     /// Writes the next window, and notes in `window` whom its slots had. What was written under a lock is noted before that
@@ -195,7 +200,7 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
         window.start = self.at;
         let mut ahead = self.ahead();
         let spread = Spread::of::<W>(ahead);
-        self.ask(ahead, spread);
+        ahead = self.ask(ahead, spread);
         while let Some(first) = ahead.first() {
             let first = W::entry(first);
             let nr = if spread.is_in_one_region() {

@@ -139,6 +139,34 @@ fn no_operation_holds_two_locks_or_takes_more_than_one_a_region() {
     assert_eq!(taken_by(|| assert_eq!(table.count(id(1)), 1)), 0);
 }
 
+/// Neighbours of a batch that lie in the same region share a hold of 64 slots at most, and the callback has none.
+#[test]
+fn a_batch_holds_one_lock_for_neighbours_and_none_for_its_callback() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let table = table(8);
+    let window = if cfg!(miri) { 8 } else { 64 };
+    let slots = |offsets: &mut dyn Iterator<Item = u64>| offsets.map(entry).collect::<Vec<_>>();
+    let close = slots(&mut (0..window + 1).map(|n| 3 * REGION + n));
+    let far = slots(&mut (0..7).map(|n| n * REGION + 5));
+    let in_pairs = slots(&mut (0..8).map(|n| n / 2 * REGION + n));
+    for (slots, locks) in [(close, 2), (far, 7), (in_pairs, 4)] {
+        let with_ids: Vec<_> = slots.iter().map(|&slot| (slot, id(3))).collect();
+        let each = |_, _| assert_eq!(HELD.get(), 0, "called under a lock");
+        for _ in 0..2 {
+            let taken = taken_by(|| table.record_batch(&slots, id(2), each).unwrap());
+            assert_eq!(taken, locks, "{slots:?}");
+            let taken = taken_by(|| table.record_batch_ids(&with_ids, each).unwrap());
+            assert_eq!(taken, locks, "{slots:?}");
+        }
+        let taken = taken_by(|| table.clear_batch(&slots, each).unwrap());
+        assert_eq!(taken, locks, "{slots:?}");
+        // Nothing is taken for what is refused whole.
+        let past = [slots[0], entry(8 * REGION)];
+        let refused = taken_by(|| table.clear_batch(&past, each).unwrap_err());
+        assert_eq!(refused, 0);
+    }
+}
+
 /// A migration that is stopped in the middle of a region, by force, keeps nobody from the other regions, and
 /// nobody at all from reading.
 #[test]
@@ -296,10 +324,14 @@ fn nothing_waits_for_another_thread_with_a_lock_held() {
             })
         },
     ];
-    let are_waited_for: [Operation; 7] = [
+    let are_waited_for: [Operation; 8] = [
         |memcgs, _| memcgs.swap_in(entry(0), 2).map(drop),
         |memcgs, _| memcgs.swap_in_cached(entry(0), 2).map(drop),
         |memcgs, _| memcgs.free_swap(entry(0), 2).map(drop),
+        |memcgs, _| {
+            let slots = [entry(1), entry(0)];
+            memcgs.free_swap_batch(&slots, |_, _| ()).map(drop)
+        },
         |memcgs, [_, other]| memcgs.swap_out(other, entry(9), 2).map(drop),
         |memcgs, [_, other]| memcgs.move_account(other, memcgs.root(), 2),
         |memcgs, [dying, _]| {

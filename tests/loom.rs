@@ -607,3 +607,113 @@ fn swapoff_vs_record_vs_migrate() {
         table.validate().unwrap();
     });
 }
+
+/// A batch beside a migration: each of its slots goes over as it was or as it became, and both of those that one hold of
+/// the lock has written in the same way.
+#[test]
+fn batch_vs_migrate() {
+    explore("batch_vs_migrate", Some(4), || {
+        let table = table(&[(1, A), (2, A), (REGION, A)]);
+        let writer = spawn(&table, |table| {
+            let mut had = Vec::new();
+            let slots = [entry(2), entry(1), entry(REGION)];
+            let done = table.record_batch(&slots, C, |slot, id| had.push((slot, id)));
+            done.unwrap();
+            assert!(had.iter().map(|&(slot, _)| slot).eq(slots));
+            [0, 1, 2].map(|at: usize| had[at].1)
+        });
+        let moved = table.migrate(A, B);
+        let had = writer.join().unwrap();
+        assert!(had.iter().all(|&id| id == A || id == B));
+        assert_eq!(had[0], had[1]);
+        let were_b = had.iter().filter(|&&id| id == B).count() as u64;
+        assert_eq!(were_b, moved);
+        let now = [1, 2, REGION].map(|at| owner(&table, at));
+        assert_eq!(now, [Some(C); 3]);
+        table.validate().unwrap();
+    });
+}
+
+/// A slot that comes twice in a batch is written twice, in that order.
+#[test]
+fn batch_with_a_slot_twice_vs_lookup() {
+    explore("batch_with_a_slot_twice_vs_lookup", None, || {
+        let table = table(&[(1, C)]);
+        let reader = spawn(&table, |table| {
+            let seen = [(); 3].map(|()| owner(table, 1).unwrap());
+            let turn = |id| [C, A, B].iter().position(|&other| other == id);
+            assert!(seen.map(turn).is_sorted(), "{seen:?}");
+        });
+        let mut had = Vec::new();
+        let slots = [(entry(1), A), (entry(REGION), A), (entry(1), B)];
+        let done = table.record_batch_ids(&slots, |_, id| had.push(id));
+        assert_eq!((done, had), (Ok(()), vec![C, A]));
+        reader.join().unwrap();
+        assert_eq!(
+            (owner(&table, 1), owner(&table, REGION)),
+            (Some(B), Some(A))
+        );
+        table.validate().unwrap();
+    });
+}
+
+/// Each record is cleared by a batch or dropped by the swapoff beside it, once. Where the batch is ended, it says which
+/// slot it got to, and has told of those before.
+#[test]
+fn swapoff_vs_clear_batch() {
+    explore("swapoff_vs_clear_batch", Some(4), || {
+        let table = table(&[(0, A), (REGION, A)]);
+        let writer = spawn(&table, |table| {
+            let mut cleared = 0;
+            let slots = [entry(0), entry(REGION)];
+            let done = table.clear_batch(&slots, |slot, id| {
+                assert_eq!((slot, id), (slots[cleared], A));
+                cleared += 1;
+            });
+            match done {
+                Ok(()) => assert_eq!(cleared, 2),
+                Err(EntryError::TypeOff { ty, offset }) => {
+                    let next = slots[cleared];
+                    assert_eq!((ty, offset), (next.swap_type(), Some(next.offset())));
+                }
+                Err(error) => panic!("{error}"),
+            }
+            cleared as u64
+        });
+        let dropped = table.swapoff(TYPE).unwrap();
+        assert_eq!(dropped + writer.join().unwrap(), 2);
+        table.swapon(TYPE, 2 * REGION).unwrap();
+        assert_eq!((owner(&table, 0), owner(&table, REGION)), (None, None));
+        table.validate().unwrap();
+    });
+}
+
+/// A batch that began before a swapoff writes nothing to the next swapfile of the type. One that began later is
+/// refused whole: the last of its slots is past the end of that one.
+#[test]
+fn swapoff_and_swapon_vs_stale_batch() {
+    const SLOTS: [u64; 3] = [0, REGION, REGION + 2];
+    explore("swapoff_and_swapon_vs_stale_batch", Some(4), || {
+        let table = table(&[]);
+        let writer = spawn(&table, |table| {
+            let slots = SLOTS.map(entry);
+            table.record_batch(&slots, A, |_, _| panic!("nobody else writes"))
+        });
+        let dropped = table.swapoff(TYPE).unwrap();
+        // The same area, of other use.
+        table.swapon(TYPE, REGION + 1).unwrap();
+        match writer.join().unwrap() {
+            Ok(()) => assert_eq!(dropped, 3),
+            Err(EntryError::TypeOff { offset, .. }) => {
+                let written = SLOTS.iter().position(|&slot| offset == Some(slot));
+                assert_eq!(written.map(|nr| nr as u64), Some(dropped));
+            }
+            Err(EntryError::OutOfRange { start, .. }) => {
+                assert_eq!((dropped, start), (0, entry(REGION + 2)));
+            }
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(table.runs(TYPE).count(), 0);
+        table.validate().unwrap();
+    });
+}

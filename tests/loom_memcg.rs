@@ -281,6 +281,27 @@ fn free_swap_vs_css_free() {
     });
 }
 
+/// The same for slots that are freed in a batch, of which one record may change hands and not the other.
+#[test]
+fn free_swap_batch_vs_css_free() {
+    explore("free_swap_batch_vs_css_free", Some(2), || {
+        let family = family(0, 2);
+        let slots = spawn(&family, |family| {
+            let mut owners = Vec::new();
+            let slots = [entry(1), entry(0)];
+            let freed = family
+                .memcgs
+                .free_swap_batch(&slots, |_, owner| owners.push(owner));
+            assert_eq!((freed, owners.len()), (Ok(2), 2));
+            let of_parent = owners.iter().filter(|&&id| id == family.root.id());
+            of_parent.count() as u64
+        });
+        let moved = free(&family.memcgs, family.dying).unwrap();
+        assert_eq!(moved, slots.join().unwrap());
+        family.inherited(0, 0);
+    });
+}
+
 /// A charge comes before the cgroup is offline, and then the page keeps it; or it is refused.
 #[test]
 fn charge_vs_css_free() {
@@ -533,6 +554,24 @@ fn swapoff_vs_free_swap() {
         });
         let dropped = family.memcgs.swapoff(TYPE).unwrap();
         assert_eq!(dropped + slot.join().unwrap(), 2);
+        assert_eq!(free(&family.memcgs, family.dying), Ok(0));
+        family.inherited(0, 0);
+    });
+}
+
+/// Slots are freed in a batch while their swapfile goes off: each is uncharged once, by one or the other.
+#[test]
+fn swapoff_vs_free_swap_batch() {
+    explore("swapoff_vs_free_swap_batch", Some(2), || {
+        let family = family(0, 2);
+        let slots = spawn(&family, |family| {
+            let (slots, mut told) = ([entry(1), entry(0)], 0);
+            let freed = family.memcgs.free_swap_batch(&slots, |_, _| told += 1);
+            assert!(freed.is_err() || freed == Ok(told));
+            told
+        });
+        let dropped = family.memcgs.swapoff(TYPE).unwrap();
+        assert_eq!(dropped + slots.join().unwrap(), 2);
         assert_eq!(free(&family.memcgs, family.dying), Ok(0));
         family.inherited(0, 0);
     });

@@ -89,6 +89,8 @@ fn css_free_waits_for_a_part_of_a_long_operation_only() {
         memcgs.move_swap_account(entry(0), PAGES, a, b)
     });
     does_not_wait_for_the_whole(PAGES, |memcgs, _| memcgs.swap_in(entry(0), PAGES));
+    let slots: Vec<_> = (0..PAGES).step_by(100).map(entry).collect();
+    does_not_wait_for_the_whole(PAGES, |memcgs, _| memcgs.free_swap_batch(&slots, |_, _| ()));
 }
 
 /// It looks at its slots without a lock: cgroups come and go in great numbers meanwhile.

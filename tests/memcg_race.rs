@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex};
 use std::thread;
 
 use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource};
-use swap_records::{SwapEntry, SwapType};
+use swap_records::{MemcgId, SwapEntry, SwapType};
 
 const ROUNDS: u64 = if cfg!(miri) { 15 } else { 20_000 };
 
@@ -136,20 +136,38 @@ fn race_of_a_swap_in(swap_in: SwapIn, left: u64) {
 /// a little before. The hand-over has their region's lock for a while, and then one of them waits for it.
 #[test]
 fn slots_that_are_freed_while_their_owner_dies_are_uncharged_once() {
+    race_of_freed_slots(|memcgs, slots, each| {
+        for &slot in slots {
+            let freed = memcgs.free_swap_with(slot, 1, |run| each(run.id));
+            assert_eq!(freed, Ok(1));
+        }
+    });
+}
+
+/// The same in a batch.
+#[test]
+fn a_batch_that_is_freed_while_its_owner_dies_is_uncharged_once() {
+    race_of_freed_slots(|memcgs, slots, each| {
+        let freed = memcgs.free_swap_batch(slots, |_, owner| each(owner));
+        assert_eq!(freed, Ok(slots.len() as u64));
+    });
+}
+
+fn race_of_freed_slots(free: fn(&Memcgs, &[SwapEntry], &mut dyn FnMut(MemcgId))) {
     const RECORDS: u64 = 500;
     let memcgs = Memcgs::new();
     memcgs.swapon(entry(0).swap_type(), 50 * RECORDS).unwrap();
     let parent = memcgs.create(memcgs.root()).unwrap();
     let meeting = Meeting::default();
     let to_parent = AtomicU64::new(0);
-    let slots = || (0..RECORDS).map(|n| entry(50 * n));
+    let slots: Vec<_> = (0..RECORDS).map(|n| entry(50 * n)).collect();
     thread::scope(|s| {
         s.spawn(|| {
             let _attendance = meeting.attend();
             for round in 0..ROUNDS / 15 {
                 let dying = memcgs.create(parent).unwrap();
                 memcgs.charge(dying, RECORDS).unwrap();
-                for slot in slots() {
+                for &slot in &slots {
                     memcgs.swap_out(dying, slot, 1).unwrap();
                 }
                 meeting.wait();
@@ -171,14 +189,11 @@ fn slots_that_are_freed_while_their_owner_dies_are_uncharged_once() {
         let _attendance = meeting.attend();
         for _ in 0..ROUNDS / 15 {
             meeting.wait();
-            for slot in slots() {
-                let freed = memcgs.free_swap_with(slot, 1, |run| {
-                    if run.id == parent.id() {
-                        to_parent.fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-                assert_eq!(freed, Ok(1));
-            }
+            free(&memcgs, &slots, &mut |owner| {
+                if owner == parent.id() {
+                    to_parent.fetch_add(1, Ordering::Relaxed);
+                }
+            });
             meeting.wait();
         }
     });

@@ -144,6 +144,16 @@ fn a_free_swap_does_nothing_to_the_next_swapfile() {
 }
 
 #[test]
+fn a_batch_that_is_freed_does_nothing_to_the_next_swapfile() {
+    let operation = |memcgs: &Memcgs<Hooked>, _: [Memcg; 3]| {
+        let slots = [3, 0, 1, 2].map(|skip| entry().checked_add(skip).unwrap());
+        memcgs.free_swap_batch(&slots, |_, _| ()).map(drop)
+    };
+    assert!(everywhere(true, operation, Result::is_ok) > 0);
+    assert!(everywhere(false, operation, Result::is_ok) > 0);
+}
+
+#[test]
 fn a_move_of_records_does_nothing_to_the_next_swapfile() {
     everywhere(
         true,

@@ -181,6 +181,15 @@ fn records_that_are_written_freed_and_moved_are_not_lost() {
         |memcgs, _| memcgs.free_swap(entry(0), PAGES),
         any,
     );
+    let batch = |memcgs: &Tree, _: [Memcg; 4]| {
+        // In the order of no region and no owner.
+        let slots: Vec<_> = (0..3 * NR)
+            .flat_map(|n| [FIRST + n * 5 % (3 * NR), FIRST + n - 100])
+            .map(entry)
+            .collect();
+        memcgs.free_swap_batch(&slots, |_, _| ())
+    };
+    at_each_lock("free_swap_batch", batch, any);
     for (name, offset, nr) in [
         ("move_swap_account in one region", FIRST, 2),
         ("move_swap_account", 0, PAGES),

@@ -111,6 +111,36 @@ fn who_began_before_a_swapoff_does_nothing_to_the_next_swapfile() {
         );
         assert_eq!(here(&|| TABLE.clear_range(entry(), nr).map(drop)), Err(off));
     }
+    let slots = [0, 1, 3].map(|skip| SwapEntry::new(TYPE, FIRST + skip).unwrap());
+    let untold = |_, _| panic!("nothing was written");
+    assert_eq!(here(&|| TABLE.record_batch(&slots, C, untold)), Err(off));
+    assert_eq!(here(&|| TABLE.record_batch(&slots, A, untold)), Err(off));
+    assert_eq!(here(&|| TABLE.clear_batch(&slots, untold)), Err(off));
+    let with_ids = slots.map(|slot| (slot, C));
+    assert_eq!(
+        here(&|| TABLE.record_batch_ids(&with_ids, untold)),
+        Err(off)
+    );
+    // It comes late to its second lock: what it wrote under the first one has gone with the first swapfile.
+    let second_is_late = |batch: &dyn Fn(&mut Vec<SwapEntry>) -> Result<(), EntryError>| {
+        here(&|| {
+            BEFORE.set(Some(|| BEFORE.set(Some(another))));
+            let mut told = Vec::new();
+            let result = batch(&mut told);
+            assert_eq!(told, slots[..2]);
+            result
+        })
+    };
+    let off_there = EntryError::TypeOff {
+        ty: TYPE,
+        offset: Some(FIRST + 3),
+    };
+    let record = |told: &mut Vec<_>| TABLE.record_batch(&slots, C, |slot, _| told.push(slot));
+    assert_eq!(second_is_late(&record), Err(off_there));
+    let record = |told: &mut Vec<_>| TABLE.record_batch_ids(&with_ids, |slot, _| told.push(slot));
+    assert_eq!(second_is_late(&record), Err(off_there));
+    let clear = |told: &mut Vec<_>| TABLE.clear_batch(&slots, |slot, _| told.push(slot));
+    assert_eq!(second_is_late(&clear), Err(off_there));
     // Of the first swapfile it has moved nothing, and the next one it does not know.
     let migrate = || {
         assert_eq!(TABLE.migrate(A, C) + TABLE.migrate(B, B), 0);

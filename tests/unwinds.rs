@@ -147,6 +147,24 @@ fn at_each_lock(operation: impl Fn(&Table), check: impl Fn(&Table, u64, bool)) {
 /// An operation by its name.
 type Operation = (&'static str, fn(&Table));
 
+/// Slots in several regions and both types, with and without an owner; some of them neighbours.
+fn anywhere() -> [SwapEntry; 9] {
+    let in_other = |offset| SwapEntry::new(OTHER, offset).unwrap();
+    let [a, b, c] = [REGION - 9, REGION - 40, 7].map(entry);
+    let [d, e, f] = [REGION + 60, 2 * REGION + 20, REGION - 8].map(entry);
+    [
+        a,
+        b,
+        c,
+        d,
+        in_other(999),
+        in_other(3),
+        e,
+        f,
+        entry(2 * REGION + 9),
+    ]
+}
+
 fn migrate_in_steps(table: &Table) {
     let mut migration = table.migration(A, C);
     while migration.step(1) == Step::More {}
@@ -173,6 +191,14 @@ const OPERATIONS: &[Operation] = &[
         _ = t.record_range(entry(REGION - 100), REGION + 300, C);
     }),
     ("clear_range", |t| _ = t.clear_range(entry(0), PAGES)),
+    ("record_batch", |t| {
+        _ = t.record_batch(&anywhere(), C, |_, _| ());
+    }),
+    ("record_batch_ids", |t| {
+        let slots = anywhere().map(|slot| (slot, if slot.offset() % 2 == 0 { B } else { C }));
+        _ = t.record_batch_ids(&slots, |_, _| ());
+    }),
+    ("clear_batch", |t| _ = t.clear_batch(&anywhere(), |_, _| ())),
     ("migrate", |t| _ = t.migrate(A, C)),
     ("migrate in steps", migrate_in_steps),
     // From an id on that shares its counter, numbers are counted.
@@ -228,6 +254,37 @@ fn an_operation_that_a_lock_ends_leaves_each_slot_as_it_was_or_as_it_was_to_be()
             assert_eq!(table.swapoff(TYPE), Ok(1), "{what}");
         });
     }
+}
+
+/// A lock ends a batch before it has told of the window that it is in.
+#[test]
+fn a_batch_that_a_lock_ends_has_told_of_all_windows_but_the_last() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let slots: Vec<_> = (0..100).map(|n| entry(n % 3 * (REGION - 70) + n)).collect();
+    let had: Vec<_> = {
+        let table = table();
+        let owner = |&slot: &SwapEntry| Some((slot, table.lookup(slot)?));
+        slots.iter().filter_map(owner).collect()
+    };
+    let told = Mutex::new(Vec::new());
+    let clear = |table: &Table| {
+        told.lock().unwrap().clear();
+        let each = |slot, id| told.lock().unwrap().push((slot, id));
+        table.clear_batch(&slots, each).unwrap();
+    };
+    at_each_lock(clear, |table, nth, unlock| {
+        let told = told.lock().unwrap();
+        assert!(had.starts_with(&told), "lock {nth}, unlock: {unlock}");
+        let cleared = had
+            .iter()
+            .filter(|&&(slot, _)| table.lookup(slot).is_none());
+        let cleared = cleared.count();
+        // A window has 64 slots at most.
+        assert!((told.len()..=told.len() + 64).contains(&cleared));
+        table.validate().unwrap();
+    });
+    clear(&table());
+    assert_eq!(told.into_inner().unwrap(), had);
 }
 
 /// Three regions have a lock each: until all of them were taken and freed, nothing has been changed.

@@ -189,8 +189,18 @@ impl Worker {
         let swapped = self.swapped.swap_remove(at);
         let (start, nr) = (swapped.start, swapped.nr());
         self.free.push(start);
-        let mut runs = Vec::new();
-        let freed = match memcgs.free_swap_with(start, nr, |run| runs.push(run)) {
+        let mut told = Vec::new();
+        let freed = if self.rng.bool() {
+            memcgs.free_swap_with(start, nr, |run| {
+                let entries = (0..run.len).map(|skip| run.start.checked_add(skip).unwrap());
+                told.extend(entries.map(|entry| (entry, run.id)));
+            })
+        } else {
+            let mut entries: Vec<_> = swapped.entries().collect();
+            self.rng.shuffle(&mut entries);
+            memcgs.free_swap_batch(&entries, |entry, id| told.push((entry, id)))
+        };
+        let freed = match freed {
             Ok(freed) => freed,
             Err(MemcgError::Entry(EntryError::TypeOff { .. })) => {
                 self.log.push(Event::Lost { nr });
@@ -198,13 +208,10 @@ impl Worker {
             }
             Err(error) => panic!("{error}"),
         };
-        for run in runs {
-            let skip = usize::try_from(run.start.offset() - start.offset()).unwrap();
-            let len = usize::try_from(run.len).unwrap();
-            for &owner in &swapped.owners[skip..skip + len] {
-                let id = run.id.get();
-                self.log.push(Event::Freed { owner, id });
-            }
+        for (entry, id) in told {
+            let skip = usize::try_from(entry.offset() - start.offset()).unwrap();
+            let (owner, id) = (swapped.owners[skip], id.get());
+            self.log.push(Event::Freed { owner, id });
         }
         if freed < nr {
             self.log.push(Event::Lost { nr: nr - freed });

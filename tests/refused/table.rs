@@ -21,6 +21,18 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
+/// The slots where owners take turns, from both ends, and some without an owner: more than a window.
+fn anywhere() -> [SwapEntry; 2 * NR as usize] {
+    std::array::from_fn(|n| {
+        let n = n as u64;
+        match n % 2 {
+            0 if n % 4 == 0 => entry(MIXED + n / 4),
+            0 => entry(MIXED + NR - 1 - n / 4),
+            _ => entry(100 + n * 7),
+        }
+    })
+}
+
 impl Subject for SwapRecords {
     type State = (Vec<Run>, Vec<Option<u64>>);
 
@@ -151,6 +163,25 @@ pub const OPERATIONS: &[Operation<Table>] = &[
             runs += 1;
         })?;
         assert_eq!((had, runs), (NR + 1, NR + 1));
+        Ok(())
+    }),
+    does_without("record_batch", |table| {
+        let mut had = 0;
+        table.record_batch(&anywhere(), C, |_, _| had += 1)?;
+        assert_eq!(had, NR);
+        Ok(())
+    }),
+    does_without("record_batch_ids", |table| {
+        let mut had = 0;
+        let slots = anywhere().map(|slot| (slot, if slot.offset() % 2 == 0 { A } else { C }));
+        table.record_batch_ids(&slots, |_, _| had += 1)?;
+        assert_eq!(had, NR);
+        Ok(())
+    }),
+    does_without("clear_batch", |table| {
+        let mut had = 0;
+        table.clear_batch(&anywhere(), |_, _| had += 1)?;
+        assert_eq!(had, NR);
         Ok(())
     }),
     does_without("count", |table| {

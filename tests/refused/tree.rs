@@ -171,6 +171,13 @@ pub const OPERATIONS: &[Operation<Tree>] = &[
         assert_eq!(all, freed);
         Ok(())
     }),
+    does_without("Memcgs::free_swap_batch", |t| {
+        let slots: [_; NR as usize] = std::array::from_fn(|n| entry(MIXED + n as u64 * 37 % NR));
+        let mut told = 0;
+        let freed = t.memcgs.free_swap_batch(&slots, |_, _| told += 1)?;
+        assert_eq!((freed, told), (NR, NR));
+        Ok(())
+    }),
     does_without("Memcgs::move_swap_account", |t| {
         Ok(t.memcgs
             .move_swap_account(entry(MIXED), NR, t.a, t.b)

@@ -1,0 +1,245 @@
+//! Records that are freed in batches: the same as one by one, whatever comes in between.
+
+mod hooked;
+
+use std::collections::BTreeMap;
+use std::thread;
+
+use hooked::{Event, Hooked, count};
+use swap_records::memcg::{Memcg, MemcgError, Memcgs, Usage};
+use swap_records::{EntryError, MemcgId, REGION_ENTRIES, SwapEntry, SwapType};
+
+const FIRST: SwapType = SwapType::new(0).unwrap();
+const SECOND: SwapType = SwapType::new(7).unwrap();
+const REGION: u64 = REGION_ENTRIES as u64;
+const PAGES: u64 = 3 * REGION;
+/// Slots of a batch that are written in one section, at most.
+const WINDOW: usize = if cfg!(miri) { 8 } else { 64 };
+/// Each has a record in one slot of two.
+const SLOTS: u64 = if cfg!(miri) { 40 } else { 400 };
+
+type Tree = Memcgs<Hooked>;
+
+fn entry(ty: SwapType, offset: u64) -> SwapEntry {
+    SwapEntry::new(ty, offset).unwrap()
+}
+
+/// A parent and six children, of which the last is offline. They own, by turns and some slots in a row, half of the
+/// slots that are given: of both types, in three regions.
+fn family() -> (Tree, Vec<Memcg>, Vec<SwapEntry>) {
+    let memcgs = Tree::with_raw_mutex();
+    for ty in [FIRST, SECOND] {
+        memcgs.swapon(ty, PAGES).unwrap();
+    }
+    let parent = memcgs.create(memcgs.root()).unwrap();
+    let mut family: Vec<_> = (0..6).map(|_| memcgs.create(parent).unwrap()).collect();
+    let slot = |n: u64| {
+        let ty = if n % 7 < 4 { FIRST } else { SECOND };
+        entry(ty, n * 37 % 3 * REGION + n)
+    };
+    for (n, memcg) in (0..SLOTS).step_by(2).zip(family.iter().cycle()) {
+        memcgs.charge(*memcg, 1).unwrap();
+        memcgs.swap_out(*memcg, slot(n), 1).unwrap();
+    }
+    memcgs.css_offline(family[5], 0).unwrap();
+    family.push(parent);
+    let mut slots: Vec<_> = (0..SLOTS).map(slot).collect();
+    fastrand::Rng::with_seed(5).shuffle(&mut slots);
+    (memcgs, family, slots)
+}
+
+fn usages(memcgs: &Tree, family: &[Memcg]) -> Vec<Usage> {
+    let usages = family.iter().map(|&memcg| memcgs.usage(memcg));
+    usages.collect::<Result<_, _>>().unwrap()
+}
+
+fn free_batch(
+    memcgs: &Tree,
+    slots: &[SwapEntry],
+) -> (Result<u64, MemcgError>, Vec<(SwapEntry, MemcgId)>) {
+    let mut told = Vec::new();
+    let freed = memcgs.free_swap_batch(slots, |slot, owner| told.push((slot, owner)));
+    (freed, told)
+}
+
+#[test]
+fn a_batch_frees_and_uncharges_what_its_slots_do_one_by_one() {
+    for nr in [0, 1, 2, WINDOW - 1, WINDOW, WINDOW + 1, 3 * WINDOW + 5] {
+        let (memcgs, family, slots) = family();
+        let (others, others_family, _) = self::family();
+        let slots = &slots[..nr.min(slots.len())];
+        let (freed, told) = free_batch(&memcgs, slots);
+        let mut one_by_one = Vec::new();
+        for &slot in slots {
+            let each = |run: swap_records::Run| one_by_one.push((run.start, run.id));
+            others.free_swap_with(slot, 1, each).unwrap();
+        }
+        assert_eq!(freed, Ok(told.len() as u64));
+        assert_eq!(told, one_by_one);
+        assert_eq!(usages(&memcgs, &family), usages(&others, &others_family));
+        memcgs.validate().unwrap();
+    }
+}
+
+#[test]
+fn a_slot_that_comes_twice_is_freed_once() {
+    let (memcgs, family, slots) = family();
+    let twice: Vec<_> = slots.iter().chain(slots.iter().rev()).copied().collect();
+    let (freed, told) = free_batch(&memcgs, &twice);
+    assert_eq!((freed, told.len() as u64), (Ok(SLOTS / 2), SLOTS / 2));
+    for usage in usages(&memcgs, &family) {
+        assert_eq!((usage.memsw, usage.swap), (0, 0));
+    }
+    assert_eq!(memcgs.swapoff(FIRST), Ok(0));
+    assert_eq!(memcgs.swapoff(SECOND), Ok(0));
+    memcgs.validate().unwrap();
+}
+
+#[test]
+fn a_batch_that_is_refused_has_freed_nothing() {
+    let (memcgs, family, mut slots) = family();
+    let before = usages(&memcgs, &family);
+    let off = SwapType::new(1).unwrap();
+    for (last, error) in [
+        (
+            entry(off, 5),
+            EntryError::TypeOff {
+                ty: off,
+                offset: Some(5),
+            },
+        ),
+        (
+            entry(SECOND, PAGES),
+            EntryError::OutOfRange {
+                start: entry(SECOND, PAGES),
+                nr: 1,
+                max_pages: PAGES,
+            },
+        ),
+    ] {
+        slots.push(last);
+        let (freed, told) = free_batch(&memcgs, &slots);
+        assert_eq!((freed, told), (Err(MemcgError::Entry(error)), Vec::new()));
+        assert_eq!(usages(&memcgs, &family), before);
+        slots.pop();
+    }
+}
+
+/// The lock of a shard is taken once for the slots of a window, and that of a region for each slot at most.
+#[test]
+fn owners_are_uncharged_once_a_window() {
+    let (memcgs, family, _) = family();
+    let owner = family[0];
+    memcgs.charge(owner, 4 * WINDOW as u64).unwrap();
+    let slots: Vec<_> = (0..4 * WINDOW as u64)
+        .map(|n| entry(FIRST, REGION / 2 + n))
+        .collect();
+    memcgs.swap_out(owner, slots[0], 4 * WINDOW as u64).unwrap();
+    let locks = count(Event::First, || {
+        let freed = memcgs.free_swap_batch(&slots, |_, _| ());
+        assert_eq!(freed, Ok(4 * WINDOW as u64));
+    });
+    assert_eq!(locks, 4 * 2, "of a region and of a shard");
+    // Nobody is uncharged for slots that are free.
+    let locks = count(Event::First, || {
+        assert_eq!(memcgs.free_swap_batch(&slots, |_, _| ()), Ok(0));
+    });
+    assert_eq!(locks, 4);
+}
+
+/// Runs the batch, whose callback waits the `n`-th time until another thread has done `other`. `None` where it is not called
+/// so often.
+fn beside<O: Send>(
+    memcgs: &Tree,
+    slots: &[SwapEntry],
+    n: usize,
+    other: impl FnOnce() -> O + Send,
+) -> Option<(Result<u64, MemcgError>, Vec<(SwapEntry, MemcgId)>, O)> {
+    let (mut other, mut others) = (Some(other), None);
+    let mut told = Vec::new();
+    let freed = memcgs.free_swap_batch(slots, |slot, owner| {
+        if told.len() == n
+            && let Some(other) = other.take()
+        {
+            others = Some(thread::scope(|s| s.spawn(other).join().unwrap()));
+        }
+        told.push((slot, owner));
+    });
+    Some((freed, told, others?))
+}
+
+#[test]
+fn a_swapoff_in_the_middle_of_a_batch_leaves_the_books_balanced() {
+    let mut ended = 0;
+    for n in (0..).step_by(11) {
+        let (memcgs, family, slots) = family();
+        let Some((freed, told, dropped)) = beside(&memcgs, &slots, n, || memcgs.swapoff(SECOND))
+        else {
+            break;
+        };
+        let told_of_second = told
+            .iter()
+            .filter(|(slot, _)| slot.swap_type() == SECOND)
+            .count() as u64;
+        let of_second = (0..SLOTS).step_by(2).filter(|n| n % 7 >= 4).count() as u64;
+        assert_eq!(dropped.unwrap() + told_of_second, of_second, "{n}");
+        match freed {
+            Ok(freed) => assert_eq!(freed, told.len() as u64),
+            Err(MemcgError::Entry(EntryError::TypeOff { ty, offset })) => {
+                ended += 1;
+                // What comes before the slot that is named is freed, and told.
+                let next = entry(ty, offset.unwrap());
+                let next = slots.iter().position(|&slot| slot == next).unwrap();
+                let records = memcgs.records();
+                let first = slots[..next]
+                    .iter()
+                    .all(|&slot| records.lookup(slot).is_none());
+                assert!(ty == SECOND && first, "{n}");
+                let last = told.last().map(|&(last, _)| last);
+                let last = slots.iter().position(|&slot| Some(slot) == last);
+                assert!(last.is_none_or(|last| last < next), "{n}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+        memcgs.validate().unwrap();
+        // The rest is there to be freed.
+        let of_first: Vec<_> = slots
+            .iter()
+            .copied()
+            .filter(|slot| slot.swap_type() == FIRST)
+            .collect();
+        assert!(free_batch(&memcgs, &of_first).0.is_ok());
+        for usage in usages(&memcgs, &family) {
+            assert_eq!((usage.memsw, usage.swap), (0, 0), "{n}");
+        }
+    }
+    assert!(ended > 1, "{ended} batches were ended");
+}
+
+/// The owner of a record that a batch has cleared is uncharged before `css_free` takes it away, wherever in the batch that
+/// comes; what is not cleared yet goes to the parent, which is uncharged then.
+#[test]
+fn a_cgroup_that_is_freed_in_the_middle_of_a_batch_is_uncharged_for_what_was_its_own() {
+    let mut handed_over = BTreeMap::new();
+    for n in (0..).step_by(9) {
+        let (memcgs, family, slots) = family();
+        let (dying, parent) = (family[5], family[6]);
+        let owned = memcgs.usage(dying).unwrap().swap;
+        let Some((freed, told, moved)) = beside(&memcgs, &slots, n, || memcgs.css_free(dying))
+        else {
+            break;
+        };
+        assert_eq!(freed, Ok(SLOTS / 2));
+        let of = |id| told.iter().filter(|&&(_, owner)| owner == id).count() as u64;
+        let moved = moved.unwrap().moved;
+        assert_eq!((of(dying.id()), of(parent.id())), (owned - moved, moved));
+        *handed_over.entry(moved).or_insert(0) += 1;
+        memcgs.validate().unwrap();
+        let next = memcgs.create(parent).unwrap();
+        assert_eq!(next.id(), dying.id());
+        let usage = memcgs.usage(parent).unwrap();
+        assert_eq!((usage.memsw, usage.swap), (0, 0));
+        assert_eq!(memcgs.usage(next).unwrap().memsw, 0);
+    }
+    assert!(handed_over.len() > 2, "in the middle, too: {handed_over:?}");
+}
