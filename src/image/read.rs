@@ -247,6 +247,53 @@ impl<'b> Reader<'b> {
         }
         let records = SwapRecords::with_raw_mutex();
         self.load(&records)?;
+        self.tree_over(records)
+    }
+
+    /// The tree of the image over a table that is there already, as one whose records outlived the process in a file
+    /// (module `file`). What the image has of records is not read: a tree that is written for this needs no types,
+    /// `Writer::of_tree(&memcgs).types([])`.
+    ///
+    /// Each cgroup is charged for the records that the table has, and for the pages in memory that the image has. So the
+    /// image may be older than the records. An id that has records and no cgroup in the image becomes a child of the
+    /// root. A limit that is below what is charged is raised to that: [`Restored::raised`] names it.
+    ///
+    /// ```
+    /// use swap_records::memcg::{Memcgs, Resource};
+    /// use swap_records::{SwapEntry, SwapType, image};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let ty = SwapType::new(0).unwrap();
+    /// let memcgs = Memcgs::new();
+    /// memcgs.swapon(ty, 1000)?;
+    /// let child = memcgs.create(memcgs.root())?;
+    /// memcgs.set_limit(child, Resource::Memory, Some(100))?;
+    /// let mut bytes = Vec::new();
+    /// image::Writer::of_tree(&memcgs).types([]).write_to(&mut bytes)?;
+    ///
+    /// // What comes after the image is in the table.
+    /// memcgs.charge(child, 6)?;
+    /// memcgs.swap_out(child, SwapEntry::new(ty, 0).unwrap(), 6)?;
+    /// let records = memcgs.into_records();
+    ///
+    /// let again = image::Reader::of(&bytes)?.tree_over(records)?.memcgs;
+    /// let usage = again.usage(again.find(child.id()).unwrap())?;
+    /// assert_eq!((usage.swap, usage.memory_limit), (6, Some(100)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`NoTree`](ImageError::NoTree); [`Memcg`](ImageError::Memcg) where there is no memory for a cgroup. The table is
+    /// dropped then; records in a file stay there.
+    pub fn tree_over<L: RawMutex>(
+        &self,
+        records: SwapRecords<L>,
+    ) -> Result<Restored<L>, ImageError> {
+        if !self.has_tree() {
+            return Err(ImageError::NoTree);
+        }
         let layout = &self.index.layout;
         tree::restore(records, &self.index.tree, layout.tree, layout.tree_len)
     }

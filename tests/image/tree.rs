@@ -72,6 +72,61 @@ fn a_tree_is_there_again_with_its_table() {
     again.memcgs.validate().unwrap();
 }
 
+/// As after a crash: the records lay in a file, and are newer than the image.
+#[test]
+fn a_tree_goes_over_records_that_are_newer_than_its_image() {
+    let memcgs = family();
+    let mut bytes = Vec::new();
+    let writer = Writer::of_tree(&memcgs).types([]);
+    writer.write_to(&mut bytes).unwrap();
+    let reader = Reader::of(&bytes).unwrap();
+    assert_eq!(reader.types().count(), 0);
+
+    let [parent, child] = [9, 2].map(|of| memcgs.find(id(of)).unwrap());
+    let late = memcgs.create(memcgs.root()).unwrap();
+    memcgs.set_limit(child, Resource::Memory, Some(90)).unwrap();
+    for (memcg, at) in [(child, 0), (late, 20), (parent, 40)] {
+        memcgs.charge(memcg, 20).unwrap();
+        memcgs.swap_out(memcg, entry(5, at), 20).unwrap();
+    }
+    memcgs.charge(child, 40).unwrap();
+    let usage = |memcgs: &Memcgs, of| memcgs.usage(memcgs.find(of).unwrap()).unwrap();
+    let swap = [9, 2, late.id().get()].map(|of| usage(&memcgs, id(of)).swap);
+    let runs = runs_of_tree(&memcgs);
+
+    let again = reader.tree_over(memcgs.into_records()).unwrap();
+    again.memcgs.validate().unwrap();
+    assert_eq!(runs_of_tree(&again.memcgs), runs);
+    assert_eq!(
+        [9, 2, late.id().get()].map(|of| usage(&again.memcgs, id(of)).swap),
+        swap
+    );
+    assert_eq!(swap, [20, 23, 20]);
+    // Pages in memory and limits are those of the image, and a cgroup that it lacks is below the root.
+    let child = usage(&again.memcgs, id(2));
+    assert_eq!((child.memory, child.memory_limit), (7, Some(20)));
+    let found = again.memcgs.find(late.id()).unwrap();
+    assert_eq!(
+        again.memcgs.parent(found).unwrap(),
+        Some(again.memcgs.root())
+    );
+    assert_eq!(again.raised, []);
+
+    let without = image_of_table();
+    let refused = Reader::of(&without)
+        .unwrap()
+        .tree_over(SwapRecords::<RawSpinLock>::with_raw_mutex());
+    assert!(matches!(refused, Err(ImageError::NoTree)));
+}
+
+fn image_of_table() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Writer::new(&SwapRecords::new())
+        .write_to(&mut bytes)
+        .unwrap();
+    bytes
+}
+
 fn over(memcgs: &Memcgs) -> MemcgError {
     MemcgError::OverLimit {
         id: id(2),
