@@ -105,6 +105,8 @@ pub(crate) struct Batch<'a, 'i, L, W: Work> {
     work: W,
     /// The first slot that has not had its turn.
     at: usize,
+    /// Why slots were passed over, and the first of them.
+    passed: Option<EntryError>,
 }
 
 impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
@@ -135,7 +137,20 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
             items,
             work,
             at: 0,
+            passed: None,
         })
+    }
+
+    /// Whether all slots were written; otherwise, that a swapfile was turned off, and its first slot that was passed over.
+    pub(crate) fn end(self) -> Result<(), EntryError> {
+        self.passed.map_or(Ok(()), Err)
+    }
+
+    /// The swapfile of this slot has been turned off. Its slots have no records any more.
+    #[cold]
+    fn pass_over(&mut self, first: SwapEntry) {
+        self.on[usize::from(first.swap_type().get())] = None;
+        self.passed.get_or_insert(off(first));
     }
 
     /// The swapfile of a slot, which is from now on the one of its type.
@@ -194,8 +209,9 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
     }
 
     /// Writes the next window, and notes in `window` whom its slots had. What was written under a lock is noted before that
-    /// lock is freed, so that it is there also if to free it unwinds, or where a swapfile turns out to be gone.
-    pub(crate) fn set(&mut self, window: &mut Window) -> Result<(), EntryError> {
+    /// lock is freed, so that it is there also if to free it unwinds. Slots of a swapfile that turns out to be gone are passed
+    /// over, as slots without an owner.
+    pub(crate) fn set(&mut self, window: &mut Window) {
         window.clear();
         window.start = self.at;
         let mut ahead = self.ahead();
@@ -212,19 +228,26 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
                     .count()
             };
             let (part, rest) = ahead.split_at(nr);
+            let had = &mut window.had[window.len..];
             let region = self.on(first).and_then(|on| on.lock_of(offset(first)));
-            let region = region.ok_or_else(|| off(first))?;
-            let work = self.work;
-            let slots = part
-                .iter()
-                .map(|item| (offset(W::entry(item)) % REGION_ENTRIES, work.owner(item)));
-            region.set_each(slots, &mut window.had[window.len..]);
+            match &region {
+                Some(region) => {
+                    let work = self.work;
+                    let slots = part
+                        .iter()
+                        .map(|item| (offset(W::entry(item)) % REGION_ENTRIES, work.owner(item)));
+                    region.set_each(slots, had);
+                }
+                None => had[..nr].fill(0),
+            }
             window.len += nr;
             self.at += nr;
             ahead = rest;
+            if region.is_none() {
+                self.pass_over(first);
+            }
             drop(region);
         }
-        Ok(())
     }
 }
 

@@ -47,9 +47,12 @@ impl<L: RawMutex> SwapRecords<L> {
     /// # Errors
     ///
     /// [`EntryError`], which names the slot: its type is off, or it lies past the end of its swapfile. The whole slice is
-    /// looked at first; then nothing is written. Where another thread turns a type off meanwhile, the error is
-    /// [`TypeOff`](EntryError::TypeOff) with the first slot that was not written; what was written to other swapfiles
-    /// stays, and `each` has been told about every slot before that one.
+    /// looked at first; then nothing is written.
+    ///
+    /// Where another thread turns a type off meanwhile, its slots that have not been written by then are passed over: their
+    /// records go with the swapfile. All slots of other types are written, so there is nothing to do again. The
+    /// error is [`TypeOff`](EntryError::TypeOff) then, with the first slot that was passed over, and `each` has been told
+    /// about every slot that was written.
     ///
     /// # Panics
     ///
@@ -136,13 +139,12 @@ impl<L: RawMutex> SwapRecords<L> {
     ) -> Result<(), EntryError> {
         let mut batch = Batch::new(self, items, work)?;
         let mut window = Window::new();
-        let mut done = Ok(());
-        while done.is_ok() && !batch.is_empty() {
-            done = batch.set(&mut window);
+        while !batch.is_empty() {
+            batch.set(&mut window);
             let owners = window.owners::<W>(items);
             owners.for_each(|(entry, id)| each(entry, id));
         }
-        done
+        batch.end()
     }
 }
 

@@ -4,8 +4,9 @@ use core::fmt;
 
 use crate::entry::{SwapEntry, SwapType};
 
-/// Why an operation on entries was refused. Nothing was written; or, where another thread turned the
-/// type off while a range was being written, what was written went with it.
+/// Why an operation on entries was refused. Nothing was written; or, where another thread turned the type off while a
+/// range or a batch was being written, what was written to that swapfile went with it. Of a batch, what was written to
+/// other swapfiles stays.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum EntryError {
@@ -13,8 +14,8 @@ pub enum EntryError {
     TypeOff {
         /// The swapfile.
         ty: SwapType,
-        /// The first slot that was asked for, in pages, or the first one that was not reached any more; `None` where
-        /// the whole swapfile was meant.
+        /// In pages: the first slot that was asked for, or the first one that was not reached any more; of a batch, the
+        /// first one that is in this swapfile and was not written. `None` where the whole swapfile was meant.
         offset: Option<u64>,
     },
     /// A slot lies at or past the swapfile's end.

@@ -20,8 +20,8 @@ impl<L: RawMutex> SwapRecords<L> {
     /// The ids that have records, lowest first, each with how many it has on all types.
     ///
     /// Exact where nobody writes meanwhile. It is no snapshot: ids are counted 64 at a time, so beside writers their numbers
-    /// are those of different moments. An id that has records all the time is given, and its number is right where nobody changes
-    /// its records. A type that is turned off meanwhile counts as one without records, for ids that come after that.
+    /// are those of different moments. An id with a record that nobody changes is given, and its number is right where nobody
+    /// changes any of its records. One whose records all move meanwhile, from a slot to another, may be missed. A type that is turned off meanwhile counts as one without records, for ids that come after that.
     ///
     /// ```
     /// use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};

@@ -135,11 +135,11 @@ impl<'a, L: RawMutex> Region<'a, L> {
         let one = Tally::at(position);
         entry.store(new, Ordering::Relaxed);
         if old != 0 {
-            // Release, for an id that shares its counter: see `remove`.
+            // Release, here and below, for ids that share their counters: see `remove`.
             from.store(taken.without(one).0, Ordering::Release);
         }
         if new != 0 {
-            to.store(given.with(one).0, Ordering::Relaxed);
+            to.store(given.with(one).0, Ordering::Release);
         }
         Some(old)
     }
@@ -262,7 +262,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
             if old != 0 {
                 let cell = row.cell(counter(old));
                 let after = Cell(cell.load(Ordering::Relaxed)).without(one);
-                cell.store(after.0, Ordering::Relaxed);
+                // Release, as in `remove`.
+                cell.store(after.0, Ordering::Release);
                 if after.is_empty() {
                     has_none(self.regions.presence(), counter(old), self.index);
                 }

@@ -305,6 +305,56 @@ fn count_vs_two_writers_of_a_shared_counter() {
     }
 }
 
+/// The same where a batch takes it away, or a record whose new owner is the one that is counted.
+#[test]
+fn count_vs_a_batch_of_a_shared_counter() {
+    explore("count_vs_a_batch_of_a_shared_counter", Some(3), || {
+        let table = table(&[(0, A), (3, B)]);
+        let first = spawn(&table, |table| {
+            table.record_range(entry(1), 2, SHARED).map(drop)
+        });
+        let reader = spawn(&table, |table| table.count(A));
+        first.join().unwrap().unwrap();
+        table.clear_batch(&[entry(2)], |_, _| ()).unwrap();
+        assert_eq!(reader.join().unwrap(), 1);
+        table.validate().unwrap();
+    });
+}
+
+#[test]
+fn count_vs_a_record_over_an_id_that_shares_its_counter() {
+    explore(
+        "count_vs_a_record_over_an_id_that_shares_its_counter",
+        Some(3),
+        || {
+            let table = table(&[(0, A), (3, B), (2, B)]);
+            let first = spawn(&table, |table| table.record(entry(1), SHARED).map(drop));
+            let reader = spawn(&table, |table| table.count(A));
+            first.join().unwrap().unwrap();
+            assert_eq!(table.record(entry(2), A), Ok(Some(B)));
+            let count = reader.join().unwrap();
+            assert!(count == 1 || count == 2, "{count}");
+            table.validate().unwrap();
+        },
+    );
+}
+
+/// As `count`, so `owners`, beside a batch.
+#[test]
+fn owners_vs_a_batch_of_a_shared_counter() {
+    explore("owners_vs_a_batch_of_a_shared_counter", Some(2), || {
+        let table = table(&[(0, A), (3, B)]);
+        let first = spawn(&table, |table| {
+            table.record_range(entry(1), 2, SHARED).map(drop)
+        });
+        let reader = spawn(&table, |table| table.owners().next());
+        first.join().unwrap().unwrap();
+        table.record_batch(&[entry(2)], B, |_, _| ()).unwrap();
+        assert_eq!(reader.join().unwrap(), Some((A, 1)));
+        table.validate().unwrap();
+    });
+}
+
 /// Owners that are read beside writers: of ids whose records nobody changes, the numbers are right.
 #[test]
 fn owners_vs_records() {

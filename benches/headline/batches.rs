@@ -3,8 +3,6 @@
 //! Both sides go through the same list of slots, which is made before the clock starts. What a pair cleared is recorded
 //! again before the next one.
 
-use std::time::Duration;
-
 use fastrand::Rng;
 
 use crate::measure::pairs;
@@ -91,23 +89,17 @@ impl Work {
     }
 }
 
-/// What is done to each slot, 0 for a slot that is cleared.
-type Owner = fn(u16) -> u16;
-
-fn one_by_one(theirs: &Linux2024, work: &Work, owner: Owner) -> u64 {
-    let had = |&(slot, id): &(usize, u16)| u64::from(theirs.record(slot, owner(id)));
-    work.slots.iter().map(had).sum()
+/// Takes the turn of a slot at a time.
+fn one_by_one<T: Copy>(turns: &[T], turn: impl Fn(T) -> u16) -> u64 {
+    turns.iter().map(|&next| u64::from(turn(next))).sum()
 }
 
-fn prefetched(theirs: &Linux2024, work: &Work, owner: Owner) -> u64 {
+/// Asks for the slots of a window before their turns.
+fn prefetched<T: Copy>(turns: &[T], ask: impl Fn(T), turn: impl Fn(T) -> u16) -> u64 {
     let mut sum = 0;
-    for window in work.slots.chunks(WINDOW) {
-        for &(slot, _) in window {
-            theirs.prefetch(slot);
-        }
-        for &(slot, id) in window {
-            sum += u64::from(theirs.record(slot, owner(id)));
-        }
+    for window in turns.chunks(WINDOW) {
+        window.iter().for_each(|&next| ask(next));
+        sum += one_by_one(window, &turn);
     }
     sum
 }
@@ -116,56 +108,52 @@ fn prefetched(theirs: &Linux2024, work: &Work, owner: Owner) -> u64 {
 pub(crate) fn rows(report: &mut Report, ours: &Ours, ids: Pages<u16>, nr: usize) -> Pages<u16> {
     let theirs = Linux2024::over(ids);
     let slots = ours.slots();
-    let mut compare =
-        |name, work: &Work, clear: bool, other: fn(&Linux2024, &Work, Owner) -> u64| {
-            let owner: Owner = if clear { |_| 0 } else { |id| id };
-            let pairs = pairs(
-                name,
-                nr,
-                |_| -> (u64, Duration) {
-                    if clear {
-                        work.record(ours);
-                        timed(|| work.clear(ours))
-                    } else {
-                        timed(|| work.record(ours))
-                    }
-                },
-                |_| {
-                    if clear {
-                        one_by_one(&theirs, work, |id| id);
-                    }
-                    timed(|| other(&theirs, work, owner))
-                },
-            );
+    let record = |(slot, owner): (usize, u16)| theirs.record(slot, owner);
+    let clear = |slot: usize| theirs.record(slot, 0);
+    let mut cleared = |names: [&'static str; 2], work: &Work| {
+        let slots: Vec<usize> = work.slots.iter().map(|&(slot, _)| slot).collect();
+        let mut compare = |name, theirs_clear: &dyn Fn() -> u64| {
+            let ours_clear = |_| {
+                work.record(ours);
+                timed(|| work.clear(ours))
+            };
+            let pairs = pairs(name, nr, ours_clear, |_| {
+                one_by_one(&work.slots, record);
+                timed(theirs_clear)
+            });
             row(report, name, work.slots.len() as u64, pairs);
         };
-    let work = Work::anywhere(slots, 1);
-    compare("clear_batch_dram_vs_linux_2024", &work, true, one_by_one);
-    compare("clear_batch_dram_vs_prefetched", &work, true, prefetched);
-    let work = Work::anywhere(slots, 2);
-    compare("record_batch_dram_vs_linux_2024", &work, false, one_by_one);
-    compare("record_batch_dram_vs_prefetched", &work, false, prefetched);
-    let work = Work::clustered(slots, 3);
-    compare(
+        compare(names[0], &|| one_by_one(&slots, clear));
+        compare(names[1], &|| {
+            prefetched(&slots, |slot| theirs.prefetch(slot), clear)
+        });
+        // Every slot has an owner again.
+        let had = (work.record(ours), one_by_one(&work.slots, record));
+        assert_eq!(had.0, had.1, "records in batches");
+    };
+    let names = [
+        "clear_batch_dram_vs_linux_2024",
+        "clear_batch_dram_vs_prefetched",
+    ];
+    cleared(names, &Work::anywhere(slots, 1));
+    let names = [
         "clear_batch_clustered_vs_linux_2024",
-        &work,
-        true,
-        one_by_one,
-    );
-    compare(
         "clear_batch_clustered_vs_prefetched",
-        &work,
-        true,
-        prefetched,
-    );
-    // Every slot has an owner again.
-    for work in [Work::anywhere(slots, 1), work] {
-        let had = work.record(ours);
-        assert_eq!(
-            had,
-            one_by_one(&theirs, &work, |id| id),
-            "records in batches"
-        );
-    }
+    ];
+    cleared(names, &Work::clustered(slots, 3));
+
+    let work = Work::anywhere(slots, 2);
+    let mut compare = |name, theirs_record: &dyn Fn() -> u64| {
+        let ours_record = |_| timed(|| work.record(ours));
+        let pairs = pairs(name, nr, ours_record, |_| timed(theirs_record));
+        row(report, name, work.slots.len() as u64, pairs);
+    };
+    compare("record_batch_dram_vs_linux_2024", &|| {
+        one_by_one(&work.slots, record)
+    });
+    let ask = |(slot, _)| theirs.prefetch(slot);
+    compare("record_batch_dram_vs_prefetched", &|| {
+        prefetched(&work.slots, ask, record)
+    });
     theirs.into_ids()
 }

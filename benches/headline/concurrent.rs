@@ -27,7 +27,9 @@ fn record(
     place: impl Fn(usize, usize) -> usize + Sync,
 ) -> (u64, Duration) {
     let each = COUNT / nr as u64;
-    threads::together(nr, |thread| {
+    let records = |table: &Ours| table.0.owners().map(|(_, nr)| nr).sum::<u64>();
+    let before: Vec<u64> = tables.iter().map(|&table| records(table)).collect();
+    let done = threads::together(nr, |thread| {
         let table = tables[thread % tables.len()];
         let mut rng = Rng::with_seed(thread as u64);
         let mut owned = 0;
@@ -36,7 +38,14 @@ fn record(
             owned += u64::from(table.record(place(thread, slot), id) != 0);
         }
         owned
-    })
+    });
+    // A count that two threads changed at once would be off.
+    let after: Vec<u64> = tables.iter().map(|&table| records(table)).collect();
+    assert_eq!(
+        after, before,
+        "records by the index, each slot with one as before"
+    );
+    done
 }
 
 /// How throughput follows the number of threads.

@@ -113,7 +113,7 @@ impl<'a, L: RawMutex> SwaponFile<'a, L> {
     ///
     /// Reads the file, but for its holes: about a nanosecond per slot on one thread where owners take
     /// turns, and a tenth of it where they own long runs. (`cargo bench --bench reopen` measures it.) Takes
-    /// 64 KiB of memory for each thread meanwhile, and what [`swapon`](crate::SwapRecords::swapon) takes.
+    /// 72 KiB of memory for each thread meanwhile, and what [`swapon`](crate::SwapRecords::swapon) takes.
     ///
     /// # Memory ordering
     ///

@@ -42,13 +42,15 @@ impl<L: RawMutex> Memcgs<L> {
     /// # Cost
     ///
     /// That of [`clear_batch`](crate::SwapRecords::clear_batch), and for each 64 slots the lock of a shard, under which
-    /// each of their owners is uncharged about once. `css_free`, `css_offline` and `swapoff` wait for 64 slots at most.
+    /// each of their owners is uncharged about once. `css_free`, `css_offline` and `swapoff` wait for 64 slots at most, each of
+    /// which may wait for the lock of a region.
     ///
     /// # Errors
     ///
     /// [`Entry`](MemcgError::Entry), which names the slot: its type is off, or it lies past the end of its swapfile; then
-    /// nothing has changed. Where another thread turns a type off meanwhile, nothing is lost: `each` was told about all
-    /// that this call uncharged, the slots before the one in the error, and that thread uncharges the others of its type.
+    /// nothing has changed. Where another thread turns a type off meanwhile, nothing is lost: that thread uncharges the
+    /// records of its type that this call passes over, and all slots of other types are freed. The error names the first slot
+    /// that was passed over; `each` was told about all that this call uncharged.
     ///
     /// # Panics
     ///
@@ -61,14 +63,13 @@ impl<L: RawMutex> Memcgs<L> {
         let mut batch = Batch::new(&self.records, slots, Nobody)?;
         let mut window = Window::new();
         let mut freed = 0;
-        let mut done = Ok(());
-        while done.is_ok() && !batch.is_empty() {
+        while !batch.is_empty() {
             // An owner that has lost a record must be there until it is uncharged. So this is done once a window, and
             // not once a batch: css_free waits for the section.
             {
                 let _section = self.grace.section();
                 let unsettled = Freed::new(self, slots, &mut window);
-                done = batch.set(unsettled.window);
+                batch.set(unsettled.window);
                 unsettled.settle();
             }
             for (slot, owner) in window.owners::<Nobody>(slots) {
@@ -76,7 +77,7 @@ impl<L: RawMutex> Memcgs<L> {
                 each(slot, owner);
             }
         }
-        done?;
+        batch.end()?;
         Ok(freed)
     }
 }

@@ -171,6 +171,7 @@ mod tests {
     fn on(file: &RecordFile) -> (SwapFile<RawSpinLock>, Found) {
         let swapfile = SwapFile::new();
         let options = Options {
+            empty: false,
             threads: 1,
             progress: None,
         };
@@ -230,6 +231,7 @@ mod tests {
         assert_eq!(swapfile.swapoff(), Some(0));
         let area_of = |file: &RecordFile| {
             let options = Options {
+                empty: false,
                 threads: 1,
                 progress: None,
             };

@@ -49,6 +49,7 @@ impl Linux2024 {
         let _ = word;
     }
 
+    #[inline]
     fn place(&self, slot: usize) -> (&AtomicU32, u32) {
         assert!(slot < self.slots, "slot {slot} of {}", self.slots);
         let shift = if slot.is_multiple_of(IDS) {
@@ -60,10 +61,12 @@ impl Linux2024 {
     }
 }
 
+#[inline]
 fn id_at(word: u32, shift: u32) -> u16 {
     (word >> shift & MASK) as u16
 }
 
+#[inline]
 fn with_id(word: u32, shift: u32, id: u16) -> u32 {
     word & !(MASK << shift) | u32::from(id) << shift
 }
@@ -74,11 +77,13 @@ impl Table for Linux2024 {
         Ok(Self { words, slots })
     }
 
+    #[inline]
     fn lookup(&self, slot: usize) -> u16 {
         let (word, shift) = self.place(slot);
         id_at(word.load(Relaxed), shift)
     }
 
+    #[inline]
     fn record(&self, slot: usize, id: u16) -> u16 {
         let (word, shift) = self.place(slot);
         let mut seen = word.load(Relaxed);
@@ -96,6 +101,7 @@ impl Table for Linux2024 {
         }
     }
 
+    #[inline]
     fn cmpxchg(&self, slot: usize, old: u16, new: u16) -> u16 {
         let (word, shift) = self.place(slot);
         let mut seen = word.load(Relaxed);
