@@ -6,6 +6,8 @@ use std::io;
 
 use crate::entry::SwapType;
 use crate::error::SwaponError;
+use crate::storage::file::header::{HEADER, IMAGE};
+use crate::sync::AtomicU16;
 
 /// Why a file is not, or cannot become, a file of records that a table can be turned on with. Nothing was
 /// turned on.
@@ -18,7 +20,7 @@ pub enum FileError {
         /// The file's length, in bytes.
         len: u64,
     },
-    /// The file begins as no file of records does.
+    /// The file begins as no file of records does. That of an [image](crate::image) begins with `SWAPRECS`.
     Foreign {
         /// Its first bytes.
         found: [u8; 8],
@@ -110,6 +112,10 @@ impl fmt::Display for FileError {
                 "the file of {len} bytes has an empty header at byte 0: it was not made to its end, so it has \
                  no records; delete it and create a new one"
             ),
+            Self::Foreign { found: IMAGE } => f.write_str(
+                "the file begins with \"SWAPRECS\": this is an image; read it with image::read, and give a \
+                 file that RecordFile has made",
+            ),
             Self::Foreign { found } => write!(
                 f,
                 "the file begins with \"{}\" and is no file of records: give one that RecordFile has made",
@@ -131,7 +137,7 @@ impl fmt::Display for FileError {
             } => write!(
                 f,
                 "the header of the file is damaged: {found:#x} at byte {offset}, where {expected:#x} is \
-                 expected; delete it and create a new one"
+                 expected; keep it: its records lie from byte 4096 on; copy them to a new file for as many slots"
             ),
             Self::Length {
                 found,
@@ -141,8 +147,8 @@ impl fmt::Display for FileError {
                 let is = if found < expected { "truncated" } else { "too long" };
                 write!(
                     f,
-                    "the file is {is}: it has {found} bytes, and {max_pages} slots take {expected}; delete it \
-                     and create a new one"
+                    "the file is {is}: it has {found} bytes, and {max_pages} slots take {expected}; keep it: \
+                     its records lie from byte 4096 on; copy them to a new file for {max_pages} slots"
                 )
             }
             Self::MaxPages { found, asked } => write!(
@@ -161,7 +167,8 @@ impl fmt::Display for FileError {
             } => write!(
                 f,
                 "the file holds {found} for slot {slot}, and ends at slot {max_pages}: something else wrote \
-                 to it; delete it and create a new one"
+                 to it; keep it, and set the 2 bytes at byte {} to 0 to go on with the other records",
+                HEADER + size_of::<AtomicU16>() as u64 * slot
             ),
             Self::InUse => f.write_str(
                 "another table has the file on: turn it off there or drop that table, or wait for the \

@@ -80,7 +80,7 @@ fn a_file_of_another_kind_version_or_size_is_refused() {
     assert_says(&text, &["version 2", "byte 8", "a later one"]);
     let (why, text) = write(16, &1_u64.to_le_bytes());
     assert!(matches!(why, FileError::Damaged { offset: 40, .. }));
-    assert_says(&text, &["damaged", "at byte 40", "delete it"]);
+    assert_says(&text, &["damaged", "at byte 40", "keep it"]);
     let (why, text) = write(48, &[1]);
     assert!(matches!(
         why,
@@ -133,10 +133,7 @@ fn what_is_written_past_the_end_is_refused_and_leaves_nothing_on() {
         let table = SwapRecords::new();
         for _ in 0..2 {
             let why = swapon(&table, &record_file).unwrap_err();
-            assert_says(
-                &why.to_string(),
-                &["holds 7", &slot.to_string(), "delete it"],
-            );
+            assert_says(&why.to_string(), &["holds 7", &slot.to_string(), "keep it"]);
             assert!(
                 matches!(why, SwaponFileError::File { why: FileError::PastEnd { slot: at, found: 7, .. }, .. } if at == slot)
             );

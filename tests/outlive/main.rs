@@ -9,5 +9,6 @@ mod files;
 mod handed_on;
 mod kept;
 mod killed;
+mod others;
 mod subject;
 mod work;

@@ -2,7 +2,7 @@
 //!
 //! | byte | what it holds, little-endian |
 //! | ---: | --- |
-//! | 0 | `SWAPRECS` |
+//! | 0 | `SWAPTABL` |
 //! | 8 | the version, 1: 4 bytes |
 //! | 12 | bytes per entry, 2: 4 bytes |
 //! | 16 | slots: 8 bytes |
@@ -27,7 +27,10 @@ use crate::sync::AtomicU16;
 /// Where the entries begin.
 pub(crate) const HEADER: u64 = 4096;
 
-const MAGIC: [u8; 8] = *b"SWAPRECS";
+/// Not that of an image, so that neither is taken for the other.
+const MAGIC: [u8; 8] = *b"SWAPTABL";
+/// That of an image, which an error names.
+pub(crate) const IMAGE: [u8; 8] = *b"SWAPRECS";
 const VERSION: u32 = 1;
 const ORDER: u32 = 0x0102_0304;
 

@@ -1,0 +1,95 @@
+//! What others do to a file: other programs, other formats, children that were forked, and descriptors that
+//! still write to it.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+
+use swap_records::file::{FileError, RecordFile, SwaponFileError};
+use swap_records::{RawSpinLock, SwapRecords, image};
+
+use crate::child::{Folder, Log, start};
+use crate::subject::{
+    FIRST, LEN, PAGES, REGION, TYPE, assert_says, entry, from_file, id, read, refused, swapon,
+};
+
+/// The same file, for a writer that knows nothing of tables.
+fn writer(file: &impl AsFd) -> File {
+    file.as_fd().try_clone_to_owned().unwrap().into()
+}
+
+/// Leaves two records in a new file.
+fn with_records(folder: &Folder, name: &str) -> RecordFile {
+    let file = folder.create(name);
+    let table = SwapRecords::new();
+    swapon(&table, &file).unwrap();
+    table.record(entry(1), id(7)).unwrap();
+    table.record(entry(PAGES - 1), id(8)).unwrap();
+    file
+}
+
+/// The header of a file for so many slots, which is otherwise as this one.
+fn header_for(file: &RecordFile, max_pages: u64) -> Vec<u8> {
+    let mut header = read(file, 0, 48);
+    header[16..24].copy_from_slice(&max_pages.to_le_bytes());
+    let fnv_1a = header[..40]
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    header[40..].copy_from_slice(&fnv_1a.to_le_bytes());
+    header
+}
+
+#[test]
+fn an_image_is_refused_as_one_and_the_file_stays_as_it_is() {
+    let folder = Folder::new("image");
+    let table = SwapRecords::<RawSpinLock>::new();
+    table.swapon(TYPE, PAGES).unwrap();
+    table.record(entry(1), id(7)).unwrap();
+    let path = folder.0.join("image");
+    image::write(&table, &path).unwrap();
+    let before = fs::read(&path).unwrap();
+    let (why, text) = refused(&from_file(folder.open("image")));
+    assert!(
+        matches!(why, FileError::Foreign { found } if &found == b"SWAPRECS"),
+        "{text}"
+    );
+    assert_says(&text, &["this is an image", "image::read"]);
+    assert_eq!(fs::read(&path).unwrap(), before);
+    let ours = RecordFile::memfd(PAGES).unwrap();
+    assert_eq!(read(&ours, 0, 8), b"SWAPTABL");
+}
+
+#[test]
+fn a_refused_file_is_kept_and_what_the_error_says_brings_its_records_back() {
+    let folder = Folder::new("kept");
+    let damages: [(&str, fn(&File)); 3] = [
+        ("damaged", |file| file.write_all_at(&[1], 20).unwrap()),
+        ("long", |file| file.set_len(LEN + 100).unwrap()),
+        ("past", |file| {
+            file.write_all_at(&9_u16.to_ne_bytes(), FIRST + 2 * PAGES)
+                .unwrap();
+        }),
+    ];
+    for (name, damage) in damages {
+        let file = with_records(&folder, name);
+        damage(&writer(&file));
+        let (why, text) = refused(&file);
+        assert!(!text.contains("delete"), "{text}");
+        assert_says(&text, &["keep it"]);
+        if let FileError::PastEnd { .. } = why {
+            let at = FIRST + 2 * PAGES;
+            assert_says(&text, &[&format!("the 2 bytes at byte {at}")]);
+            writer(&file).write_all_at(&[0; 2], at).unwrap();
+            assert_eq!(swapon(&SwapRecords::new(), &file).unwrap(), (2, 2));
+            continue;
+        }
+        assert_says(&text, &["from byte 4096 on", "copy them to a new file"]);
+        let new = folder.create("new");
+        let records = read(&file, FIRST, LEN);
+        writer(&new).write_all_at(&records, FIRST).unwrap();
+        assert_eq!(swapon(&SwapRecords::new(), &new).unwrap(), (2, 2));
+        fs::remove_file(folder.0.join("new")).unwrap();
+    }
+}
