@@ -57,8 +57,17 @@
 //! While a type is on with a file, its table has a lock on the file (`flock`), on a description of its own,
 //! which it opens through `/proc/self/fd`. So a second table is refused with [`FileError::InUse`], in this
 //! process or another, also where both have the very same descriptor. The lock ends with the process, with
-//! the table, and with `swapoff`. A child that was forked keeps it until it ends or calls `exec`. The lock
-//! is advisory: it keeps out tables, and nothing else.
+//! the table, and with `swapoff`. The lock is advisory: it keeps out tables, and nothing else.
+//!
+//! # Children that are forked
+//!
+//! A child that is forked has the same lock, the same entries, and its own copy of all else. It must not use
+//! its copy of the table, but for dropping it: its writes would reach the entries of the parent, whose index
+//! would not know of them. Its drop leaves the lock to the parent. (Child and parent are told apart by their
+//! process ids, so do not drop it in a child that has the same id in a PID namespace of its own.)
+//!
+//! When the parent turns the type off, or drops its table, the lock is free, whatever its children do. When the
+//! parent is killed, the lock stays until those children have ended, called `exec`, or dropped their tables.
 //!
 //! # Memory
 //!

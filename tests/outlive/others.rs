@@ -93,3 +93,48 @@ fn a_refused_file_is_kept_and_what_the_error_says_brings_its_records_back() {
         fs::remove_file(folder.0.join("new")).unwrap();
     }
 }
+/// What a child that was forked does, and how it ends.
+fn fork(child: impl FnOnce()) -> libc::pid_t {
+    // SAFETY: the child does what the callers say, which takes no lock that another thread could have had,
+    // but for the allocator's, which are made anew in it. It never returns.
+    match unsafe { libc::fork() } {
+        0 => {
+            child();
+            // SAFETY: it ends the process.
+            unsafe { libc::_exit(0) }
+        }
+        pid => {
+            assert!(pid > 0);
+            pid
+        }
+    }
+}
+
+fn wait_for(pid: libc::pid_t) {
+    // SAFETY: it takes numbers, and writes nothing.
+    let ended = unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+    assert_eq!(ended, pid);
+}
+
+#[test]
+fn a_forked_child_that_drops_its_table_leaves_the_lock_to_its_parent() {
+    let folder = Folder::new("forked");
+    for file in [RecordFile::memfd(PAGES).unwrap(), folder.create("file")] {
+        let table = SwapRecords::new();
+        swapon(&table, &file).unwrap();
+        table.record(entry(1), id(1)).unwrap();
+        let mut table = Some(table);
+        wait_for(fork(|| drop(table.take())));
+        let (why, _) = refused(&file);
+        assert!(matches!(why, FileError::InUse), "{why}");
+        // And a child that lives on does not keep what its parent lets go.
+        // SAFETY: it waits for a signal.
+        let child = fork(|| _ = unsafe { libc::pause() });
+        drop(table);
+        let found = swapon(&SwapRecords::new(), &file);
+        // SAFETY: it takes numbers, and the child was not waited for yet.
+        unsafe { libc::kill(child, libc::SIGKILL) };
+        wait_for(child);
+        assert_eq!(found.unwrap(), (1, 1));
+    }
+}

@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[cfg(all(test, not(miri)))]
@@ -62,6 +63,8 @@ pub(crate) fn read_header(file: &File) -> Result<Header, FileError> {
 pub(crate) struct Locked {
     /// Opened anew, so that the lock is this table's own, whoever else has the descriptor that it came by.
     file: File,
+    /// The process that took the lock.
+    process: u32,
     header: Header,
     identity: Identity,
 }
@@ -96,6 +99,7 @@ impl Locked {
         };
         Ok(Self {
             file,
+            process: process::id(),
             header,
             identity,
         })
@@ -152,8 +156,12 @@ fn index(offset: u64) -> usize {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // To close the file would not do: the map, and a child that was forked, keep it open.
-        let _ = self.file.unlock();
+        // To close the file would not do: the map, and a child that was forked, keep it open. For the same
+        // reason this is not that child's to do: its descriptor is of the same description, and so the lock is
+        // its parent's.
+        if self.process == process::id() {
+            let _ = self.file.unlock();
+        }
     }
 }
 
