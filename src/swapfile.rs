@@ -189,7 +189,10 @@ impl<L: RawMutex> SwapFile<L> {
         }
         mem::forget(back);
         let presence = regions.presence();
-        let dropped = presence.counters().map(|c| regions.counted(c)).sum();
+        let dropped: u64 = presence.counters().map(|c| regions.counted(c)).sum();
+        // There are no more, but where something else wrote to the entries of a file (invariant 7).
+        debug_assert!(dropped <= on.max_pages() || !on.area.chunks.is_own());
+        let dropped = dropped.min(on.max_pages());
         // Who reads what is cleared now sees the changed generation: see `On::is_still_on`.
         fence(Ordering::Release);
         on.area.discard(on.regions());

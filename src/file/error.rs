@@ -59,9 +59,9 @@ pub enum FileError {
         /// How many were asked for.
         asked: u64,
     },
-    /// A file was to be made for no slots, or for more than a swapfile can have.
+    /// A file was to be made, or says that it was made, for no slots, or for more than a swapfile can have.
     Pages {
-        /// How many slots were asked for.
+        /// For how many slots.
         asked: u64,
         /// The most that a swapfile can have here.
         limit: u64,
@@ -81,7 +81,7 @@ pub enum FileError {
     ReadOnly,
     /// The descriptor is of something that cannot be sealed: no `memfd`, or one without `MFD_ALLOW_SEALING`.
     NotSealable,
-    /// The `memfd` is not sealed against shrinking.
+    /// The `memfd` is not sealed against shrinking and growing.
     NotSealed {
         /// The seals that it has, as `F_GET_SEALS` gives them.
         seals: i32,
@@ -158,7 +158,7 @@ impl fmt::Display for FileError {
             ),
             Self::Pages { asked, limit } => write!(
                 f,
-                "a file for {asked} slots cannot be made: ask for at least 1 and at most {limit}"
+                "a file for {asked} slots cannot be: give one for at least 1 and at most {limit}"
             ),
             Self::PastEnd {
                 slot,
@@ -184,7 +184,8 @@ impl fmt::Display for FileError {
             ),
             Self::NotSealed { seals } => write!(
                 f,
-                "the memfd has the seals {seals:#x} and could be truncated: add F_SEAL_SHRINK to them"
+                "the memfd has the seals {seals:#x}, so its length could change: add F_SEAL_SHRINK and \
+                 F_SEAL_GROW to them"
             ),
             Self::NoProc => f.write_str(
                 "/proc/self/fd is not there, by which the table gets a lock of its own: mount /proc",

@@ -101,9 +101,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::storage::file::header::{Header, file_len};
+use crate::storage::file::header::{Header, check_pages, file_len};
 use crate::storage::file::{read_header, sys};
-use crate::table::MAX_PAGES;
 
 /// A file that holds the records of one swapfile, to be turned on with
 /// [`swapon_file`](crate::SwapRecords::swapon_file).
@@ -166,14 +165,15 @@ impl RecordFile {
     ///
     /// # Errors
     ///
-    /// [`FileError::NotSealable`] where it is no `memfd`, [`FileError::NotSealed`] where it could be
-    /// truncated, and [`FileError::ReadOnly`] where it cannot be written to. The descriptor is closed then.
+    /// [`FileError::NotSealable`] where it is no `memfd`, [`FileError::NotSealed`] where it could shrink or
+    /// grow, and [`FileError::ReadOnly`] where it cannot be written to. The descriptor is closed then.
     pub fn from_memfd(memfd: OwnedFd) -> Result<Self, FileError> {
         let seals = sys::seals(memfd.as_fd()).map_err(|error| match error.raw_os_error() {
             Some(libc::EINVAL) => FileError::NotSealable,
             _ => FileError::io("asking for the seals of")(error),
         })?;
-        if seals & libc::F_SEAL_SHRINK == 0 {
+        let both = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+        if seals & both != both {
             return Err(FileError::NotSealed { seals });
         }
         if seals & (libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE) != 0 {
@@ -272,16 +272,6 @@ impl RecordFile {
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
-}
-
-fn check_pages(max_pages: u64) -> Result<(), FileError> {
-    if (1..=MAX_PAGES).contains(&max_pages) {
-        return Ok(());
-    }
-    Err(FileError::Pages {
-        asked: max_pages,
-        limit: MAX_PAGES,
-    })
 }
 
 /// Makes an empty file one of records.

@@ -240,7 +240,7 @@ fn a_memfd_that_could_be_truncated_is_refused() {
     assert!(matches!(why, FileError::NotSealable), "{why:?}");
     assert_says(&why.to_string(), &["no memfd", "RecordFile::memfd"]);
 
-    let write = libc::F_SEAL_SHRINK | libc::F_SEAL_WRITE;
+    let write = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     let why = RecordFile::from_memfd(memfd(libc::MFD_ALLOW_SEALING, write)).unwrap_err();
     assert!(matches!(why, FileError::ReadOnly), "{why:?}");
     // Sealed, and empty for ever.

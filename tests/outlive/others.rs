@@ -138,3 +138,86 @@ fn a_forked_child_that_drops_its_table_leaves_the_lock_to_its_parent() {
         assert_eq!(found.unwrap(), (1, 1));
     }
 }
+#[test]
+fn a_file_that_has_grown_while_it_was_off_gets_a_map_of_its_own() {
+    const MORE: u64 = 9 * REGION;
+    let folder = Folder::new("grown");
+    let file = folder.create("file");
+    let table = SwapRecords::<RawSpinLock>::new();
+    swapon(&table, &file).unwrap();
+    table.swapoff(TYPE).unwrap();
+    let grown = writer(&file);
+    grown.set_len(FIRST + 2 * MORE).unwrap();
+    grown.write_all_at(&header_for(&file, MORE), 0).unwrap();
+    table.swapon_file(TYPE, MORE, &file).run().unwrap();
+    table.record(entry(MORE - 1), id(9)).unwrap();
+    assert_eq!(table.lookup(entry(MORE - 1)), Some(id(9)));
+    table.validate().unwrap();
+    assert_eq!(table.swapoff(TYPE), Ok(1));
+}
+
+#[test]
+fn a_header_of_no_slots_or_of_too_many_is_refused() {
+    let folder = Folder::new("slots");
+    let file = folder.create("file");
+    for max_pages in [0, 1 << 62, u64::MAX] {
+        writer(&file)
+            .write_all_at(&header_for(&file, max_pages), 0)
+            .unwrap();
+        let why = file.max_pages().unwrap_err();
+        assert!(
+            matches!(why, FileError::Pages { asked, .. } if asked == max_pages),
+            "{why}"
+        );
+        assert!(matches!(refused(&file).0, FileError::Pages { .. }));
+        file.allocate().unwrap_err();
+    }
+}
+
+fn memfd(seals: libc::c_int) -> OwnedFd {
+    // SAFETY: the name ends with a zero.
+    let fd = unsafe { libc::memfd_create(c"test".as_ptr(), libc::MFD_ALLOW_SEALING) };
+    assert!(fd >= 0);
+    // SAFETY: it was just made.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let file = writer(&fd);
+    file.set_len(LEN).unwrap();
+    let header = read(&RecordFile::memfd(PAGES).unwrap(), 0, 52);
+    file.write_all_at(&header, 0).unwrap();
+    seal(&fd, seals);
+    fd
+}
+
+fn seal(fd: &impl AsFd, seals: libc::c_int) {
+    // SAFETY: it takes numbers, and the descriptor is open.
+    let sealed = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_ADD_SEALS, seals) };
+    assert_eq!(sealed, 0);
+}
+
+#[test]
+fn a_memfd_that_could_grow_is_refused() {
+    let why = RecordFile::from_memfd(memfd(libc::F_SEAL_SHRINK)).unwrap_err();
+    assert!(matches!(why, FileError::NotSealed { seals: 2 }), "{why}");
+    assert_says(&why.to_string(), &["F_SEAL_SHRINK", "F_SEAL_GROW"]);
+    let both = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+    let file = RecordFile::from_memfd(memfd(both)).unwrap();
+    assert_eq!(swapon(&SwapRecords::new(), &file).unwrap(), (0, 0));
+}
+
+#[test]
+fn a_swapoff_reports_no_more_records_than_there_are_slots() {
+    const PAGES: u64 = 5;
+    let file = RecordFile::memfd(PAGES).unwrap();
+    let table = SwapRecords::<RawSpinLock>::new();
+    table.swapon_file(TYPE, PAGES, &file).run().unwrap();
+    for _ in 0..100 {
+        table.record(entry(3), id(7)).unwrap();
+        // As whoever has the descriptor can.
+        writer(&file).write_all_at(&[0; 2], FIRST + 6).unwrap();
+    }
+    assert_eq!(table.swapoff(TYPE), Ok(PAGES));
+    assert_eq!(
+        table.swapon_file(TYPE, PAGES, &file).run().unwrap().records,
+        0
+    );
+}

@@ -23,6 +23,7 @@ use std::hash::RandomState;
 use crate::file::FileError;
 use crate::region::{Entries, REGION_ENTRIES};
 use crate::sync::AtomicU16;
+use crate::table::MAX_PAGES;
 
 /// Where the entries begin.
 pub(crate) const HEADER: u64 = 4096;
@@ -52,6 +53,17 @@ pub(crate) struct Header {
     pub(crate) random: u64,
     /// A swapoff has begun to empty the file.
     pub(crate) emptying: bool,
+}
+
+/// Refuses what no swapfile can have.
+pub(crate) fn check_pages(max_pages: u64) -> Result<(), FileError> {
+    if (1..=MAX_PAGES).contains(&max_pages) {
+        return Ok(());
+    }
+    Err(FileError::Pages {
+        asked: max_pages,
+        limit: MAX_PAGES,
+    })
 }
 
 /// The length of a file for so many slots, in bytes. They are at least 1, and as many as a swapfile may have.
@@ -116,8 +128,11 @@ impl Header {
         if !emptying {
             expect(STATE_AT, le(bytes, STATE_AT..USED), 0)?;
         }
+        let max_pages = le(bytes, 16..24);
+        // What is computed from it cannot overflow then.
+        check_pages(max_pages)?;
         Ok(Self {
-            max_pages: le(bytes, 16..24),
+            max_pages,
             random: le(bytes, 32..40),
             emptying,
         })

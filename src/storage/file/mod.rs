@@ -28,6 +28,8 @@ pub(crate) struct Identity {
     device: u64,
     inode: u64,
     random: u64,
+    /// A file may have grown, with its header, while it was off: the map that it had does not do then.
+    max_pages: u64,
 }
 
 /// Reads the header of a file, and holds the file's length against it.
@@ -96,6 +98,7 @@ impl Locked {
             device: metadata.dev(),
             inode: metadata.ino(),
             random: header.random,
+            max_pages,
         };
         Ok(Self {
             file,
