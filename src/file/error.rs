@@ -88,6 +88,11 @@ pub enum FileError {
     },
     /// `/proc` is not there, by which the table gets an open file, and so a lock, of its own.
     NoProc,
+    /// The user that runs this may not open the file anew, as the table does to get a lock of its own.
+    Denied {
+        /// What the system says.
+        error: io::Error,
+    },
     /// The system refused.
     Io {
         /// What was being done.
@@ -190,6 +195,11 @@ impl fmt::Display for FileError {
             Self::NoProc => f.write_str(
                 "/proc/self/fd is not there, by which the table gets a lock of its own: mount /proc",
             ),
+            Self::Denied { error } => write!(
+                f,
+                "the file cannot be opened anew through /proc/self/fd ({error}): open the file as the user who \
+                 runs this, or use a memfd"
+            ),
             Self::Io { doing, error } => {
                 write!(f, "{doing} the file of records was refused: {error}")
             }
@@ -200,7 +210,7 @@ impl fmt::Display for FileError {
 impl Error for FileError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Io { error, .. } => Some(error),
+            Self::Denied { error } | Self::Io { error, .. } => Some(error),
             _ => None,
         }
     }

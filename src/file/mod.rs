@@ -35,7 +35,7 @@
 //! | the process is killed, at any instruction | all that operations wrote. Of one that was under way, each slot is as before it or as after it |
 //! | the process ends, or the table is dropped | all of them |
 //! | [`swapoff`](crate::SwapRecords::swapoff) | none; the file's memory goes back to the system, its length stays |
-//! | the process is killed within `swapoff` | all of them, or none: what `swapoff` began, the next `swapon_file` ends |
+//! | the process is killed within `swapoff` | all of them, or none: what `swapoff` began, the next `swapon_file` ends. (Some, where the system had refused to write 4 bytes of the header, since the device was full or broken) |
 //! | the process is killed within `swapon_file` | as before |
 //! | [`Memcgs::swapoff`](crate::memcg::Memcgs::swapoff) is killed | some of them: a tree frees records one region after the other |
 //! | the machine stops | undefined: nothing is synced to a device, since what was in swap is gone as well |
@@ -111,6 +111,18 @@ use crate::storage::file::{read_header, sys};
 /// [`AsFd`], so that the descriptor can be sent to another process (`SCM_RIGHTS`), or to the descriptor
 /// store of a service manager.
 ///
+/// # Other writers
+///
+/// While a table has the file on, nothing else may write to it: no other process, and no code of this one by the
+/// descriptor. Hand the descriptor on, and do not write by it; give it only to processes that keep to this. The
+/// crate cannot rule such writes out. As with `/proc/self/mem`, they go round the language, whose memory model
+/// promises nothing about them.
+///
+/// What to expect of one: answers that are wrong, counts that are too high or too low, operations that panic, and
+/// records that a [`swapoff`](crate::SwapRecords::swapoff) may leave in the file. All bytes are valid records,
+/// and no address is taken from them without a check or a mask, so the table has no way known to other memory.
+/// While no table has the file on, it may be written to: the next `swapon_file` takes what it finds.
+///
 /// The file is a page of 4096 bytes that says what it is, and then the ids of all slots, 2 bytes each in
 /// the machine's order of bytes, up to the next multiple of [`REGION_ENTRIES`](crate::REGION_ENTRIES)
 /// slots. `docs/design.md` has the page's fields.
@@ -127,9 +139,8 @@ impl RecordFile {
     /// as a descriptor, or a map, of it is open somewhere: hand the descriptor on if it is to outlive this
     /// process.
     ///
-    /// A process that has the descriptor can still write to the file. Whatever it writes, a table keeps to
-    /// its own memory; but answers are wrong then, and operations may panic. Give the descriptor only to
-    /// processes that are trusted with the records.
+    /// No seal keeps a process that has the descriptor from writing. The type's docs say, under [Other
+    /// writers](Self#other-writers), what is asked of it and what happens otherwise.
     ///
     /// Takes a page of memory. The rest follows the records.
     ///
@@ -148,8 +159,8 @@ impl RecordFile {
 
     /// Takes the descriptor of a file that [`memfd`](Self::memfd) has made, maybe in another process.
     ///
-    /// Whether it holds records is found out by `swapon_file`. What is said about other writers at
-    /// [`memfd`](Self::memfd) applies.
+    /// Whether it holds records is found out by `swapon_file`. Who has the descriptor must keep to
+    /// what [Other writers](Self#other-writers) asks.
     ///
     /// ```
     /// use std::os::fd::OwnedFd;
@@ -232,6 +243,10 @@ impl RecordFile {
     /// # Errors
     ///
     /// [`FileError::ReadOnly`] where it is not open for reading and writing.
+    ///
+    /// A table opens the file anew, by `swapon_file`, as the user that runs the process then. A process that opens
+    /// the file and drops its privileges before that is refused with [`FileError::Denied`], unless the file's owner
+    /// or mode lets that user open it for reading and writing. A `memfd` has no such need.
     pub unsafe fn from_file(file: File) -> Result<Self, FileError> {
         Self::from_writable(file)
     }
@@ -284,12 +299,14 @@ fn make(file: &File, max_pages: u64) -> Result<(), FileError> {
         .map_err(FileError::io("writing the header of"))
 }
 
+/// To hand the descriptor on. Do not write by it: see [Other writers](RecordFile#other-writers).
 impl AsFd for RecordFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 }
 
+/// To hand the descriptor on. Do not write by it: see [Other writers](RecordFile#other-writers).
 impl From<RecordFile> for OwnedFd {
     fn from(file: RecordFile) -> Self {
         file.file.into()

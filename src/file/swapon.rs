@@ -83,6 +83,9 @@ impl<'a, L: RawMutex> SwaponFile<'a, L> {
     /// Has `progress` called on the calling thread: after each 64 regions that this thread did, which are 4
     /// MiB of the file and some milliseconds, and at the end.
     ///
+    /// Each call reports what all threads have done so far. Only the calling thread makes calls. So where others
+    /// are faster, or the file is small, there may be one call alone, at the end.
+    ///
     /// No lock is held then. If it panics, the type is off, and the file as it was. The table may be used
     /// in it; the type is off for others until `run` has returned.
     ///

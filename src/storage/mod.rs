@@ -108,7 +108,8 @@ impl<T: Slot> Zeroed<T> {
     pub(crate) fn emptied(&self) {
         #[cfg(all(feature = "std", target_os = "linux"))]
         if let Memory::File(map) = &self.memory {
-            map.emptied();
+            // Where it is refused, the next one empties what is empty.
+            let _ = map.emptied();
             map.release();
         }
     }
@@ -162,7 +163,8 @@ impl<T> Deref for Zeroed<T> {
     fn deref(&self) -> &[T] {
         // SAFETY: `new` got `len * size_of::<T>()` bytes at `ptr`, page aligned and zero, which is a
         // valid `T` (`Zeroable`); they live as long as `memory`, and only `&[T]` is ever made of them. Of a file
-        // (`of_file`), `T` is the entries of a region, for which all bytes are valid.
+        // (`of_file`), `T` is the entries of a region, for which all bytes are valid; of who else writes there, see
+        // invariant 7.
         unsafe { core::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 }

@@ -17,7 +17,7 @@ use crate::file::FileError;
 use crate::rebuild::{Failed, Found, Progress};
 use crate::region::{Entries, REGION_ENTRIES};
 use crate::regions::Regions;
-use crate::storage::file::Locked;
+use crate::storage::file::{Locked, Map};
 use crate::storage::{Refused, Slot, Zeroed};
 use crate::sync::Ordering;
 
@@ -74,7 +74,7 @@ impl<L: RawMutex> SwapFile<L> {
         let area = self.area_of_file(max_pages, locked)?;
         starting.area = Some(area);
         if half_emptied {
-            empty(&area.chunks);
+            empty(&area.chunks).map_err(FileError::io("writing the header of"))?;
         }
         let pages = usize::try_from(max_pages);
         let pages = pages.map_err(|_| Refused { bytes: usize::MAX })?;
@@ -124,8 +124,9 @@ impl<L: RawMutex> SwapFile<L> {
     }
 }
 
-/// Does what a swapoff was killed in. There is no index to go by.
-fn empty(chunks: &Zeroed<Entries>) {
+/// Does what a swapoff was killed in. There is no index to go by. Fails where the header goes on saying that it
+/// is to be done: then what is recorded from now on would be dropped by the next process.
+fn empty(chunks: &Zeroed<Entries>) -> io::Result<()> {
     if !chunks.give_back(chunks.len()) {
         let mut data = 0..0;
         let bytes = size_of_val(&**chunks);
@@ -135,9 +136,7 @@ fn empty(chunks: &Zeroed<Entries>) {
             chunks.as_flattened()[entries].iter().for_each(Slot::clear);
         }
     }
-    if let Some(map) = chunks.file() {
-        map.emptied();
-    }
+    chunks.file().map_or(Ok(()), Map::emptied)
 }
 
 /// Lets a swapfile that is not turned on go to state 4.
@@ -216,7 +215,8 @@ mod tests {
             if !holes {
                 chunks.file().unwrap().refuse_holes();
             }
-            empty(&chunks);
+            // Without holes the header is not to be written either.
+            assert_eq!(empty(&chunks).is_ok(), holes);
             assert!(is_empty(&chunks));
             drop(chunks);
             assert_eq!(on(&file).1, Found::default());

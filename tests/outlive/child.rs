@@ -10,7 +10,7 @@ use std::{env, fs, io, process, thread};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::{files, handed_on, killed};
+use crate::{files, handed_on, killed, others};
 
 /// The role of a process that a test has started.
 const ROLE: &str = "SWAP_RECORDS_OUTLIVE";
@@ -28,6 +28,8 @@ fn child() {
     let seed = env::var(SEED).unwrap().parse().unwrap();
     match role.as_str() {
         "work" => killed::work(input, &log, seed),
+        "work-file" => killed::work_file(input, &log, seed),
+        "denied" => others::denied(input),
         "swapoff" => killed::swapoff(input, &log, seed),
         "create" => killed::create(&log),
         "take" => handed_on::take(input),

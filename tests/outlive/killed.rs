@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -16,12 +17,11 @@ fn clone(file: &impl AsFd) -> OwnedFd {
     file.as_fd().try_clone_to_owned().unwrap()
 }
 
-/// For the process that is given a memfd.
-fn table(memfd: OwnedFd, max_pages: u64) -> SwapRecords {
-    let file = RecordFile::from_memfd(memfd).unwrap();
+/// For the process that is given a file.
+fn table(file: &RecordFile) -> SwapRecords {
     let table = SwapRecords::new();
     table
-        .swapon_file(TYPE, max_pages, &file)
+        .swapon_file(TYPE, PAGES, file)
         .threads(2)
         .run()
         .unwrap();
@@ -35,7 +35,18 @@ fn done_of(lane: u64) -> usize {
 
 /// Operates at full speed on two threads, and counts what has been done.
 pub fn work(memfd: OwnedFd, log: &Log, seed: u64) {
-    let table = &table(memfd, PAGES);
+    work_on(&RecordFile::from_memfd(memfd).unwrap(), log, seed);
+}
+
+/// The same over a file with a name.
+pub fn work_file(file: OwnedFd, log: &Log, seed: u64) {
+    // SAFETY: the test that made it has no table on while this process lives, and does not write to it.
+    let file = unsafe { RecordFile::from_file(file.into()) }.unwrap();
+    work_on(&file, log, seed);
+}
+
+fn work_on(file: &RecordFile, log: &Log, seed: u64) {
+    let table = &table(file);
     thread::scope(|s| {
         for lane in 0..LANES {
             s.spawn(move || {
@@ -69,17 +80,30 @@ fn replay(start: &Model, log: &Log, seed: u64) -> (Model, Model, u64) {
 
 #[test]
 fn a_process_that_is_killed_loses_nothing_but_the_operation_under_way() {
-    const LIVES: u64 = 100;
     let file = RecordFile::memfd(PAGES).unwrap();
-    let log = Log::new("work");
+    lives(100, "work", &file);
+}
+
+/// Of the file system that holds the build, which is mostly a disk's.
+#[test]
+fn a_process_that_is_killed_over_a_file_on_disk_loses_nothing_but_the_operation_under_way() {
+    let path = format!("killed-{}", std::process::id());
+    let folder = Folder::at(Path::new(env!("CARGO_TARGET_TMPDIR")).join(path));
+    // SAFETY: nothing but tables, one after the other, writes to it.
+    let file = unsafe { RecordFile::create(folder.0.join("file"), PAGES) }.unwrap();
+    lives(15, "work-file", &file);
+}
+
+fn lives(lives: u64, role: &str, file: &RecordFile) {
+    let log = Log::new(role);
     let mut random = fastrand::Rng::with_seed(0x6b17);
     let mut model = Model(vec![0; usize::try_from(PAGES).unwrap()]);
     let (mut operations, mut half_done) = (0, 0);
-    for seed in 0..LIVES {
+    for seed in 0..lives {
         for lane in 0..LANES {
             log.set(done_of(lane), 0);
         }
-        let mut life = start("work", clone(&file), &log, seed);
+        let mut life = start(role, clone(file), &log, seed);
         // Some are killed before they get to work.
         let at_work = || seed % 8 == 0 || (0..LANES).all(|lane| log.get(done_of(lane)) > 0);
         life.kill_after(at_work, Duration::from_micros(random.u64(0..15_000)));
@@ -87,7 +111,7 @@ fn a_process_that_is_killed_loses_nothing_but_the_operation_under_way() {
         // At once: its lock has ended with it.
         let table = SwapRecords::new();
         let found = table
-            .swapon_file(TYPE, PAGES, &file)
+            .swapon_file(TYPE, PAGES, file)
             .threads(2)
             .run()
             .unwrap();
@@ -120,10 +144,10 @@ fn a_process_that_is_killed_loses_nothing_but_the_operation_under_way() {
         }
     }
     println!(
-        "{operations} operations in {LIVES} lives; {half_done} of these left slots as before their last ones, and \
+        "{operations} operations in {lives} lives; {half_done} of these left slots as before their last ones, and \
          slots as after them"
     );
-    assert!(operations > LIVES * 100, "{operations}");
+    assert!(operations > lives * 100, "{operations}");
 }
 
 /// Of a table that takes milliseconds to be emptied.

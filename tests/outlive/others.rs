@@ -221,3 +221,59 @@ fn a_swapoff_reports_no_more_records_than_there_are_slots() {
         0
     );
 }
+
+/// Otherwise the header would go on saying that the file is to be emptied, and the process after the next
+/// one would drop all records.
+#[test]
+fn a_file_whose_header_cannot_be_written_after_a_half_done_swapoff_is_refused() {
+    let file = memfd(libc::F_SEAL_SHRINK | libc::F_SEAL_GROW);
+    let file = RecordFile::from_memfd(file).unwrap();
+    let table = SwapRecords::new();
+    swapon(&table, &file).unwrap();
+    table.swapoff(TYPE).unwrap();
+    writer(&file).write_all_at(b"EMPT", 48).unwrap();
+    // The map stays; writes are refused from now on.
+    seal(&file, libc::F_SEAL_FUTURE_WRITE);
+    let why = swapon(&table, &file).unwrap_err();
+    assert!(
+        matches!(
+            &why,
+            SwaponFileError::File {
+                why: FileError::Io {
+                    doing: "writing the header of",
+                    ..
+                },
+                ..
+            }
+        ),
+        "{why}"
+    );
+    assert_eq!(table.max_pages(TYPE), None);
+}
+
+/// As the user that this is to run as, who may not open the file.
+pub fn denied(file: OwnedFd) {
+    // SAFETY: they take and give numbers.
+    unsafe {
+        if libc::geteuid() == 0 {
+            assert_eq!((libc::setgid(65_534), libc::setuid(65_534)), (0, 0));
+        }
+    }
+    let (why, text) = refused(&from_file(file.into()));
+    assert!(matches!(why, FileError::Denied { .. }), "{text}");
+    assert_says(
+        &text,
+        &["open the file as the user who runs this", "use a memfd"],
+    );
+    let memfd = RecordFile::memfd(PAGES).unwrap();
+    assert_eq!(swapon(&SwapRecords::new(), &memfd).unwrap(), (0, 0));
+}
+
+#[test]
+fn a_file_that_the_user_may_not_open_is_refused_with_a_way_out() {
+    let folder = Folder::new("denied");
+    let file = folder.create("file");
+    fs::set_permissions(folder.0.join("file"), fs::Permissions::from_mode(0)).unwrap();
+    let log = Log::new("denied");
+    start("denied", file.into(), &log, 0).end();
+}

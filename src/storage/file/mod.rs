@@ -77,6 +77,7 @@ impl Locked {
         let file = open_anew(of);
         let file = file.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => FileError::NoProc,
+            io::ErrorKind::PermissionDenied => FileError::Denied { error },
             _ => FileError::io("opening anew")(error),
         })?;
         file.try_lock().map_err(|refused| match refused {
@@ -117,11 +118,9 @@ impl Locked {
         self.header.emptying
     }
 
-    /// Writes down whether a swapoff is under way. Where that cannot be written, a process that ends within
-    /// the swapoff leaves some of the records, and what is empty is emptied once more: neither is a reason
-    /// to stop.
-    fn set_state(&self, state: [u8; 4]) {
-        let _ = self.file.write_all_at(&state, STATE_AT as u64);
+    /// Writes down whether a swapoff is under way.
+    fn set_state(&self, state: [u8; 4]) -> io::Result<()> {
+        self.file.write_all_at(&state, STATE_AT as u64)
     }
 
     /// The next bytes of entries from `from` on, up to `len`, that may not be zero. Where the file system
@@ -224,11 +223,12 @@ impl Map {
         *self.locked() = None;
     }
 
-    /// The entries are zero now: there is no swapoff to be ended by the next one that has the file.
-    pub(crate) fn emptied(&self) {
-        if let Some(locked) = &*self.locked() {
-            locked.set_state(IN_USE);
-        }
+    /// The entries are zero now: there is no swapoff to be ended by the next one that has the file. Where this
+    /// fails, the file says that there is, so nobody may record anything in it.
+    pub(crate) fn emptied(&self) -> io::Result<()> {
+        let locked = self.locked();
+        let locked = locked.as_ref();
+        locked.map_or(Ok(()), |locked| locked.set_state(IN_USE))
     }
 
     /// Whether the first `bytes` are zeroes again. From before they begin to be until
@@ -236,7 +236,9 @@ impl Map {
     /// meanwhile does the rest.
     pub(crate) fn give_back(&self, bytes: usize) -> bool {
         self.locked().as_ref().is_some_and(|locked| {
-            locked.set_state(EMPTYING);
+            // Where that is refused, a process that is killed from here on leaves some of the records. A swapoff
+            // cannot fail for it, since the swapfile is gone.
+            let _ = locked.set_state(EMPTYING);
             // For those who have the map, all of which refer to it by shared atomics, that is a store of 0
             // by another thread.
             sys::punch_hole(&locked.file, HEADER..HEADER + bytes as u64).is_ok()
