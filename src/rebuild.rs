@@ -207,7 +207,7 @@ fn narrow_id(id: usize) -> u16 {
 #[inline(always)]
 fn load(entries: &[AtomicU16; TOGETHER]) -> [u16; TOGETHER] {
     // SAFETY: an `AtomicU16` is laid out as a `u16`, and nobody writes to the entries of a swapfile that is
-    // starting. (As atomics they would be loaded one by one.)
+    // starting (invariants 1, 7). (As atomics they would be loaded one by one.)
     unsafe { ptr::from_ref(entries).cast::<[u16; TOGETHER]>().read() }
 }
 

@@ -198,7 +198,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
         if entries.last()?.load(Ordering::Relaxed) != old {
             return None;
         }
-        // SAFETY: this region's lock is held, so nobody else writes its entries (invariant 1).
+        // SAFETY: this region's lock is held, so nobody else writes its entries (invariants 1, 7).
         if !unsafe { scan::replace_all(backend, entries, old, new) } {
             return None;
         }
@@ -298,7 +298,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
             return sweep;
         }
         let sweep = self.sweep(old, |entries, stop_at| {
-            // SAFETY: this region's lock is held, so nobody else writes its entries (invariant 1).
+            // SAFETY: this region's lock is held, so nobody else writes its entries (invariants 1, 7).
             unsafe { scan::replace(backend, entries, old, new, stop_at) }
         });
         if let Some(last) = sweep.last {
@@ -339,7 +339,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
     /// How many entries have this id.
     pub(crate) fn count(&self, backend: Backend, id: u16) -> u32 {
         let sweep = self.sweep(id, |entries, stop_at| {
-            // SAFETY: this region's lock is held, so nobody writes its entries (invariant 1).
+            // SAFETY: this region's lock is held, so nobody writes its entries (invariants 1, 7).
             unsafe { scan::count(backend, entries, id, stop_at) }
         });
         sweep.found.count
@@ -432,7 +432,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
             let only = tally.xor as usize;
             return (only >= from && self.get(only) == id).then_some(only);
         }
-        // SAFETY: this region's lock is held, so nobody writes its entries (invariant 1).
+        // SAFETY: this region's lock is held, so nobody writes its entries (invariants 1, 7).
         let found = unsafe { scan::count(backend, entries, id, 1) };
         if found.tally.count == 0 {
             return None;
@@ -464,7 +464,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
         if bits >> (self.index % 64) & 1 == 0 {
             return 0;
         }
-        // SAFETY: this region's lock is held, so nobody writes its entries (invariant 1).
+        // SAFETY: this region's lock is held, so nobody writes its entries (invariants 1, 7).
         unsafe { scan::copy(self.entries(), to) };
         self.len
     }
