@@ -53,10 +53,10 @@ fn usages(memcgs: &Tree, family: &[Memcg]) -> Vec<Usage> {
     usages.collect::<Result<_, _>>().unwrap()
 }
 
-fn free_batch(
-    memcgs: &Tree,
-    slots: &[SwapEntry],
-) -> (Result<u64, MemcgError>, Vec<(SwapEntry, MemcgId)>) {
+/// What a batch gave, and what it told of.
+type Freed = (Result<u64, MemcgError>, Vec<(SwapEntry, MemcgId)>);
+
+fn free_batch(memcgs: &Tree, slots: &[SwapEntry]) -> Freed {
     let mut told = Vec::new();
     let freed = memcgs.free_swap_batch(slots, |slot, owner| told.push((slot, owner)));
     (freed, told)
@@ -154,7 +154,7 @@ fn beside<O: Send>(
     slots: &[SwapEntry],
     n: usize,
     other: impl FnOnce() -> O + Send,
-) -> Option<(Result<u64, MemcgError>, Vec<(SwapEntry, MemcgId)>, O)> {
+) -> Option<(Freed, O)> {
     let (mut other, mut others) = (Some(other), None);
     let mut told = Vec::new();
     let freed = memcgs.free_swap_batch(slots, |slot, owner| {
@@ -165,7 +165,7 @@ fn beside<O: Send>(
         }
         told.push((slot, owner));
     });
-    Some((freed, told, others?))
+    Some(((freed, told), others?))
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_swapoff_in_the_middle_of_a_batch_leaves_the_books_balanced() {
     let mut ended = 0;
     for n in (0..).step_by(11) {
         let (memcgs, family, slots) = family();
-        let Some((freed, told, dropped)) = beside(&memcgs, &slots, n, || memcgs.swapoff(SECOND))
+        let Some(((freed, told), dropped)) = beside(&memcgs, &slots, n, || memcgs.swapoff(SECOND))
         else {
             break;
         };
@@ -215,7 +215,7 @@ fn a_cgroup_that_is_freed_in_the_middle_of_a_batch_is_uncharged_for_what_was_its
         let (memcgs, family, slots) = family();
         let (dying, parent) = (family[5], family[6]);
         let owned = memcgs.usage(dying).unwrap().swap;
-        let Some((freed, told, moved)) = beside(&memcgs, &slots, n, || memcgs.css_free(dying))
+        let Some(((freed, told), moved)) = beside(&memcgs, &slots, n, || memcgs.css_free(dying))
         else {
             break;
         };

@@ -1,4 +1,4 @@
-//! `record`, `clear`, `cmpxchg` and `lookup` on few slots and few ids, beside a map.
+//! `record`, `clear`, `cmpxchg`, `lookup` and batches on few slots and few ids, beside a map.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -42,10 +42,30 @@ impl<'a> Arbitrary<'a> for CmpxchgOps {
                 0..5 if new > 0 => Op::Record(slot, new),
                 0..7 => Op::Clear(slot),
                 7..14 => Op::Cmpxchg(slot, old, new),
+                14 => cmpxchg_batch(what >> 4, owners),
                 _ => Op::Lookup(slot),
             })
         })
         .map(Self)
+    }
+}
+
+/// The slots of the bits of a byte, from some slot on and around, once or twice.
+fn cmpxchg_batch(how: u8, bits: u8) -> Op {
+    let nr = CMPXCHG_SLOTS.len();
+    let times = if how % 2 == 0 { nr } else { 2 * nr };
+    let from = usize::from(how >> 1);
+    let slots = (from..from + times).map(|at| at % nr);
+    let slots = slots.filter(|&at| bits >> at & 1 != 0);
+    // Of a slot that comes twice, the second owner is another one.
+    let id = |n: usize| CMPXCHG_OWNERS[1 + n % 3];
+    match how % 3 {
+        0 => Op::ClearBatch(slots.map(|at| CMPXCHG_SLOTS[at]).collect()),
+        1 => Op::RecordBatch(slots.map(|at| CMPXCHG_SLOTS[at]).collect(), id(from)),
+        _ => {
+            let slots = slots.enumerate();
+            Op::RecordBatchIds(slots.map(|(n, at)| (CMPXCHG_SLOTS[at], id(n))).collect())
+        }
     }
 }
 
@@ -110,10 +130,33 @@ fn table_op(u: &mut Unstructured) -> Result<Op> {
         50..52 => Op::Begin(pick(u, &IDS)?, pick(u, &IDS)?),
         52..56 => Op::Step(budget(u)?),
         56 => Op::Walk(pick(u, &TYPES)?),
-        57..59 => Op::WalkOf(pick(u, &IDS)?),
-        59 => Op::Owners,
+        57 => Op::WalkOf(pick(u, &IDS)?),
+        58 => Op::Owners,
+        59 => Op::RecordBatch(only_slots(batch(u)?), pick(u, &IDS)?),
+        60 => Op::RecordBatchIds(batch(u)?),
+        61 => Op::ClearBatch(only_slots(batch(u)?)),
         _ => Op::Next(u8::arbitrary(u)? % 8),
     })
+}
+
+/// A few slots, and copies of them some pages further on; at most 192.
+fn batch(u: &mut Unstructured) -> Result<Vec<(Slot, u16)>> {
+    let [nr, times, step] = <[u8; 3]>::arbitrary(u)?;
+    let few = (0..1 + nr % 12).map(|_| Ok((slot(u)?, pick(u, &IDS)?)));
+    let few = few.collect::<Result<Vec<_>>>()?;
+    let copies = (0..1 + u64::from(times % 16)).flat_map(|time| {
+        let by = time * u64::from(step % 3);
+        let further = move |&((ty, offset), id): &(Slot, u16)| {
+            let offset = offset.saturating_add(by).min(SwapEntry::MAX_OFFSET);
+            ((ty, offset), id)
+        };
+        few.iter().map(further).collect::<Vec<_>>()
+    });
+    Ok(copies.collect())
+}
+
+fn only_slots(batch: Vec<(Slot, u16)>) -> Vec<Slot> {
+    batch.into_iter().map(|(slot, _)| slot).collect()
 }
 
 /// No owner in one of eight.
@@ -284,6 +327,26 @@ fn thread_op(u: &mut Unstructured) -> Result<Op> {
         20..26 => Op::ClearRange(slot, nr),
         26..29 if old > 0 && new > 0 => Op::Migrate(old, new),
         29 if old > 0 => Op::Count(old),
+        30 => thread_batch(place, owners),
         _ => Op::Runs(0),
     })
+}
+
+/// The shared slots of the bits of a byte, forwards or backwards.
+fn thread_batch(bits: u8, owners: u8) -> Op {
+    let slots = SHARED_SLOTS.enumerate();
+    let slots = slots.filter(|&(n, _)| bits >> n & 1 != 0);
+    let mut slots: Vec<_> = slots.map(|(_, offset)| (0, offset)).collect();
+    if bits >> 7 != 0 {
+        slots.reverse();
+    }
+    let id = |n: usize| CMPXCHG_OWNERS[1 + (usize::from(owners >> 4) + n) % 3];
+    match owners % 3 {
+        0 => Op::ClearBatch(slots),
+        1 => Op::RecordBatch(slots, id(0)),
+        _ => {
+            let slots = slots.into_iter().enumerate();
+            Op::RecordBatchIds(slots.map(|(n, slot)| (slot, id(n))).collect())
+        }
+    }
 }

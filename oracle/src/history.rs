@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::{hint, thread};
 
 use lock_api::RawMutex;
-use swap_records::{Exchange, MemcgId, Run, SwapRecords};
+use swap_records::{Exchange, MemcgId, Run, SwapEntry, SwapRecords};
 
-use super::{Op, SHARED_PAGES, SHARED_SLOTS, entry, id, owner, ty};
+use super::{Op, SHARED_PAGES, SHARED_SLOTS, Slot, entry, id, owner, ty};
 
 /// The most threads of a history.
 pub const MOST_THREADS: usize = 3;
@@ -148,7 +148,6 @@ impl Told {
 
 /// Does the operation. Gives what that was to each slot.
 fn do_it<L: RawMutex>(table: &SwapRecords<L>, op: &Op, moved: &mut u64) -> Vec<(usize, What)> {
-    let slot_of = |offset: u64| usize::try_from(offset - SHARED_SLOTS.start).unwrap();
     match *op {
         Op::Record(slot, new) => {
             let had = table.record(entry(slot), id(new)).unwrap();
@@ -197,6 +196,30 @@ fn do_it<L: RawMutex>(table: &SwapRecords<L>, op: &Op, moved: &mut u64) -> Vec<(
                 })
                 .collect()
         }
+        Op::RecordBatch(ref slots, new) => {
+            let entries: Vec<_> = slots.iter().map(|&slot| entry(slot)).collect();
+            let mut had = Vec::new();
+            let done = table.record_batch(&entries, id(new), |slot, id| had.push((slot, id)));
+            done.unwrap();
+            batch(slots.iter().map(|&slot| (slot, Some(id(new)))), &had)
+        }
+        Op::RecordBatchIds(ref slots) => {
+            let ids: Vec<_> = slots
+                .iter()
+                .map(|&(slot, of)| (entry(slot), id(of)))
+                .collect();
+            let mut had = Vec::new();
+            let done = table.record_batch_ids(&ids, |slot, id| had.push((slot, id)));
+            done.unwrap();
+            batch(slots.iter().map(|&(slot, of)| (slot, Some(id(of)))), &had)
+        }
+        Op::ClearBatch(ref slots) => {
+            let entries: Vec<_> = slots.iter().map(|&slot| entry(slot)).collect();
+            let mut had = Vec::new();
+            let done = table.clear_batch(&entries, |slot, id| had.push((slot, id)));
+            done.unwrap();
+            batch(slots.iter().map(|&slot| (slot, None)), &had)
+        }
         Op::Runs(of) => {
             let runs: Vec<_> = table.runs(ty(of)).collect();
             SHARED_SLOTS
@@ -216,6 +239,28 @@ fn do_it<L: RawMutex>(table: &SwapRecords<L>, op: &Op, moved: &mut u64) -> Vec<(
         }
         _ => panic!("{op:?} is no operation on entries"),
     }
+}
+
+/// What a batch of different slots did to each: it has told whom each of them `had`, in their order.
+fn batch(
+    slots: impl Iterator<Item = (Slot, Owner)>,
+    had: &[(SwapEntry, MemcgId)],
+) -> Vec<(usize, What)> {
+    let mut had = had.iter().peekable();
+    let all = slots
+        .map(|(slot, new)| {
+            let had = had.next_if(|&&(of, _)| of == entry(slot));
+            let had = had.map(|&(_, id)| id);
+            (slot_of(slot.1), What::Write { had, new })
+        })
+        .collect();
+    assert_eq!(had.next(), None, "told of no slot, or out of order");
+    all
+}
+
+/// Its place among the shared ones.
+fn slot_of(offset: u64) -> usize {
+    usize::try_from(offset - SHARED_SLOTS.start).unwrap()
 }
 
 fn owner_in(runs: &[Run], at: u64) -> Owner {

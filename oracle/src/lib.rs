@@ -25,8 +25,8 @@ pub use ends::Ends;
 use lock_api::RawMutex;
 use map::Map;
 use swap_records::{
-    Backend, CHUNK_ENTRIES, MemcgId, Migrated, Migration, REGION_ENTRIES, Run, SwapEntry,
-    SwapRecords, SwapType, SwaponError,
+    Backend, CHUNK_ENTRIES, EntryError, MemcgId, Migrated, Migration, REGION_ENTRIES, Run,
+    SwapEntry, SwapRecords, SwapType, SwaponError,
 };
 use watch::Watch;
 
@@ -50,6 +50,11 @@ pub enum Op {
     Lookup(Slot),
     RecordRange(Slot, u64, u16),
     ClearRange(Slot, u64),
+    /// An id for all of these slots, which may come twice.
+    RecordBatch(Vec<Slot>, u16),
+    /// An id for each of them.
+    RecordBatchIds(Vec<(Slot, u16)>),
+    ClearBatch(Vec<Slot>),
     /// So many slots, each this many behind the one before.
     RecordEvery(Slot, u64, u16, u16),
     Count(u16),
@@ -308,6 +313,32 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
                     let done = table.clear_range_with(start, nr, |run| runs.push(run));
                     done.map(|()| runs)
                 };
+                assert_eq!(said, had);
+            }
+            Op::RecordBatch(ref slots, id) => {
+                let had = self
+                    .map
+                    .set_each(slots.iter().map(|&slot| (entry(slot), owner(id))));
+                let (entries, id) = (entries(slots), self::id(id));
+                let said = told(|each| table.record_batch(&entries, id, each));
+                assert_eq!(said, had);
+            }
+            Op::RecordBatchIds(ref slots) => {
+                let ids = slots.iter().map(|&(slot, id)| (entry(slot), owner(id)));
+                let had = self.map.set_each(ids);
+                let slots: Vec<_> = slots
+                    .iter()
+                    .map(|&(slot, of)| (entry(slot), id(of)))
+                    .collect();
+                let said = told(|each| table.record_batch_ids(&slots, each));
+                assert_eq!(said, had);
+            }
+            Op::ClearBatch(ref slots) => {
+                let had = self
+                    .map
+                    .set_each(slots.iter().map(|&slot| (entry(slot), None)));
+                let entries = entries(slots);
+                let said = told(|each| table.clear_batch(&entries, each));
                 assert_eq!(said, had);
             }
             Op::RecordEvery((of, first), stride, nr, id) => {
@@ -606,6 +637,22 @@ fn moved<L: RawMutex>(
         assert!(now == Some(old) || now == Some(new), "{ent} has {now:?}");
         old != new && now == Some(new)
     }
+}
+
+fn entries(slots: &[Slot]) -> Vec<SwapEntry> {
+    slots.iter().map(|&slot| entry(slot)).collect()
+}
+
+/// What a batch tells its callback.
+fn told(
+    batch: impl FnOnce(&mut dyn FnMut(SwapEntry, MemcgId)) -> Result<(), EntryError>,
+) -> Result<Vec<(SwapEntry, MemcgId)>, EntryError> {
+    let mut told = Vec::new();
+    let done = batch(&mut |slot, id| told.push((slot, id)));
+    if done.is_err() {
+        assert_eq!(told, [], "it was refused whole");
+    }
+    done.map(|()| told)
 }
 
 fn only_id(had: Vec<Run>) -> Option<MemcgId> {

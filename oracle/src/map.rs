@@ -128,6 +128,24 @@ impl Map {
         Ok(had)
     }
 
+    /// Gives each of these slots, one after the other, the owner beside it. Nothing changes where one of them cannot be.
+    /// Gives those that had an owner, with that one.
+    pub(super) fn set_each(
+        &mut self,
+        slots: impl Iterator<Item = (SwapEntry, Option<MemcgId>)> + Clone,
+    ) -> Result<Vec<(SwapEntry, MemcgId)>, EntryError> {
+        for (slot, _) in slots.clone() {
+            // Setting it to what it is refuses what there is to refuse, and changes nothing.
+            self.set(slot, 1, self.lookup(slot))?;
+        }
+        let mut had = Vec::new();
+        for (slot, owner) in slots {
+            let runs = self.set(slot, 1, owner)?;
+            had.extend(runs.iter().map(|run| (slot, run.id)));
+        }
+        Ok(had)
+    }
+
     pub(super) fn lookup(&self, ent: SwapEntry) -> Option<MemcgId> {
         let file = self.files.get(&ent.swap_type())?;
         file.records.get(&ent.offset()).copied()

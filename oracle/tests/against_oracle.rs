@@ -67,6 +67,45 @@ fn migrate_with_hint(
     })
 }
 
+/// A few slots, and copies of them some pages further on: windows of several regions, of one, and of one block, with slots
+/// that come twice. Few batches have a slot that cannot be.
+fn batch() -> impl Strategy<Value = Vec<(Slot, u16)>> {
+    let inside = (select(&BORDERS), 0..12_u64)
+        .prop_map(|(border, by)| (border + by).saturating_sub(6).min(MOST_PAGES - 100));
+    let inside = (
+        prop_oneof![9 => Just(TYPES[0]), 1 => Just(TYPES[1])],
+        inside,
+    );
+    let slot = prop_oneof![40 => inside, 1 => slot()];
+    let few =
+        prop_oneof![3 => vec((slot, id()), 1..6), 1 => vec((slot_of_a_block(), id()), 60..70)];
+    (few, 1..20_u64, 0..3_u64).prop_map(|(few, times, step)| {
+        let copies = (0..times).flat_map(|time| {
+            let further = move |&((ty, offset), id): &(Slot, u16)| {
+                (
+                    (
+                        ty,
+                        offset
+                            .saturating_add(time * step)
+                            .min(SwapEntry::MAX_OFFSET),
+                    ),
+                    id,
+                )
+            };
+            few.iter().map(further).collect::<Vec<_>>()
+        });
+        copies.collect()
+    })
+}
+
+fn slot_of_a_block() -> impl Strategy<Value = Slot> {
+    (REGION - CHUNK..REGION).prop_map(|offset| (TYPES[0], offset))
+}
+
+fn only_slots(batch: Vec<(Slot, u16)>) -> Vec<Slot> {
+    batch.into_iter().map(|(slot, _)| slot).collect()
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let pages =
         prop_oneof![4 => MOST_PAGES - 20..=MOST_PAGES, 1 => 1..100_u64, 3 => select(&SIZES)];
@@ -79,6 +118,9 @@ fn op() -> impl Strategy<Value = Op> {
         3 => slot().prop_map(Op::Lookup),
         6 => (slot(), nr(), id()).prop_map(|(slot, nr, id)| Op::RecordRange(slot, nr, id)),
         3 => (slot(), nr()).prop_map(|(slot, nr)| Op::ClearRange(slot, nr)),
+        3 => (batch(), id()).prop_map(|(batch, id)| Op::RecordBatch(only_slots(batch), id)),
+        4 => batch().prop_map(Op::RecordBatchIds),
+        4 => batch().prop_map(|batch| Op::ClearBatch(only_slots(batch))),
         2 => id().prop_map(Op::Count),
         2 => Just(Op::Owners),
         1 => ty().prop_map(Op::Runs),

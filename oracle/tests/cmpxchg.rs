@@ -1,4 +1,4 @@
-//! `record`, `clear`, `cmpxchg` and `lookup` on so few slots and ids that they meet all the time, beside
+//! `record`, `clear`, `cmpxchg`, `lookup` and batches on so few slots and ids that they meet all the time, beside
 //! a map. The fuzz target `cmpxchg` does the same from bytes.
 
 use proptest::collection::vec;
@@ -16,12 +16,25 @@ fn owner() -> impl Strategy<Value = u16> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let id = select(&CMPXCHG_OWNERS[1..]);
+    let id = || select(&CMPXCHG_OWNERS[1..]);
+    // Mostly without those that have a batch refused.
+    let slots = || {
+        let good = select(&CMPXCHG_SLOTS[..CMPXCHG_SLOTS.len() - 2]);
+        vec(prop_oneof![20 => good, 1 => slot()], 0..20)
+    };
+    let with_ids = vec((slots(), id()), 1..4).prop_map(|parts| {
+        let parts = parts.into_iter();
+        let with_id = |(slots, id): (Vec<_>, _)| slots.into_iter().map(move |slot| (slot, id));
+        parts.flat_map(with_id).collect()
+    });
     prop_oneof![
-        4 => (slot(), id).prop_map(|(slot, id)| Op::Record(slot, id)),
+        4 => (slot(), id()).prop_map(|(slot, id)| Op::Record(slot, id)),
         2 => slot().prop_map(Op::Clear),
         8 => (slot(), owner(), owner()).prop_map(|(slot, old, new)| Op::Cmpxchg(slot, old, new)),
         1 => slot().prop_map(Op::Lookup),
+        2 => (slots(), id()).prop_map(|(slots, id)| Op::RecordBatch(slots, id)),
+        2 => with_ids.prop_map(Op::RecordBatchIds),
+        2 => slots().prop_map(Op::ClearBatch),
     ]
 }
 

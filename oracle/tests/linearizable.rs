@@ -15,6 +15,14 @@ fn op() -> impl Strategy<Value = Op> {
     let owner = || select(&CMPXCHG_OWNERS);
     let id = || select(&CMPXCHG_OWNERS[1..]);
     let range = || SHARED_SLOTS.prop_flat_map(|at| (Just((0, at)), 1..=SHARED_SLOTS.end - at));
+    // Different ones, in any order.
+    let slots = || {
+        let all: Vec<_> = SHARED_SLOTS.map(|offset| (0, offset)).collect();
+        let nr = 1..=all.len();
+        (Just(all).prop_shuffle(), nr).prop_map(|(all, nr)| all[..nr].to_vec())
+    };
+    let with_ids = (slots(), vec(id(), SHARED_SLOTS.count()))
+        .prop_map(|(slots, ids)| slots.into_iter().zip(ids).collect());
     prop_oneof![
         6 => (slot(), id()).prop_map(|(slot, id)| Op::Record(slot, id)),
         2 => slot().prop_map(Op::Clear),
@@ -22,6 +30,9 @@ fn op() -> impl Strategy<Value = Op> {
         3 => slot().prop_map(Op::Lookup),
         4 => (range(), id()).prop_map(|((slot, nr), id)| Op::RecordRange(slot, nr, id)),
         2 => range().prop_map(|(slot, nr)| Op::ClearRange(slot, nr)),
+        2 => (slots(), id()).prop_map(|(slots, id)| Op::RecordBatch(slots, id)),
+        2 => with_ids.prop_map(Op::RecordBatchIds),
+        2 => slots().prop_map(Op::ClearBatch),
         3 => (id(), id()).prop_map(|(old, new)| Op::Migrate(old, new)),
         1 => id().prop_map(Op::Count),
         1 => Just(Op::Runs(0)),
