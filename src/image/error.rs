@@ -4,7 +4,7 @@ use core::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::format::VERSION;
+use super::format::{PAGE, RECORD_FILE, VERSION};
 use crate::entry::{SwapEntry, SwapType};
 use crate::error::SwaponError;
 use crate::memcg::MemcgError;
@@ -56,6 +56,14 @@ pub enum ImageError {
     Locked {
         /// The file that it writes, beside the image.
         path: PathBuf,
+    },
+    /// Where the new image was to be written, beside the path, lies what no writer of images has left there. It was not
+    /// touched.
+    InTheWay {
+        /// Where it lies.
+        path: PathBuf,
+        /// What it is, such as "a directory".
+        found: &'static str,
     },
     /// The file does not begin as an image does.
     Magic {
@@ -231,16 +239,37 @@ impl fmt::Display for ImageError {
                 "{} is being written by another process or thread: wait until it is done, or use another path",
                 path.display()
             ),
+            Self::InTheWay { path, found } => write!(
+                f,
+                "{} is {found} and not a file that a writer of images left: remove it, or use another path",
+                path.display()
+            ),
+            Self::Magic { found } if *found == RECORD_FILE => write!(
+                f,
+                "at offset 0 there is {:?} and not \"SWAPRECS\": this is a file of records and no image; turn a swap \
+                 type on with it, by swapon_file",
+                Text(found)
+            ),
             Self::Magic { found } => write!(
                 f,
                 "at offset 0 there is {:?} and not \"SWAPRECS\": this is no image of swap records; give the path \
                  of one",
                 Text(found)
             ),
+            Self::Version { found: 0 } => write!(
+                f,
+                "at offset 8 there is version 0 and not {VERSION}: no version has that number; use another copy of \
+                 the image"
+            ),
             Self::Version { found } => write!(
                 f,
                 "at offset 8 there is version {found} and not {VERSION}: read this image with the version of \
-                 swap-records that wrote it, or a later one"
+                 swap-records that wrote it, or a later version"
+            ),
+            Self::Length { found, expected } if *found < PAGE as u64 => write!(
+                f,
+                "the file ends at offset {found} and not at {expected} at least: it was cut; use a whole copy of the \
+                 image"
             ),
             Self::Length { found, expected } => write!(
                 f,

@@ -24,6 +24,8 @@ pub(super) const UNIT_ENTRY: usize = 8;
 pub(super) const VERSION: u32 = 1;
 
 pub(super) const MAGIC: [u8; 8] = *b"SWAPRECS";
+/// How the files begin that a table maps: they are none of these, and easily taken for one.
+pub(super) const RECORD_FILE: [u8; 8] = *b"SWAPTABL";
 const END_MAGIC: [u8; 8] = *b"SRECSEND";
 
 /// The most bytes of a tree: a header, and each id.

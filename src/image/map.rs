@@ -11,7 +11,7 @@ use memmap2::{Mmap, MmapOptions};
 
 use super::error::ImageError;
 use super::format::{PAGE, TypeAt, UNIT};
-use super::source::Index;
+use super::source::{Index, OnDisk};
 use crate::entry::{Run, SwapEntry, SwapType};
 use crate::id::MemcgId;
 use crate::scan::{Backend, count_ids};
@@ -93,10 +93,14 @@ impl Map<'static> {
     pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self, ImageError> {
         let path = path.as_ref();
         let file = File::open(path).map_err(ImageError::io("open the image", Some(path)))?;
+        let source = file.try_clone().and_then(OnDisk::new);
+        let source = source.map_err(ImageError::io("open the image", Some(path)))?;
+        // By reading it: a hole that is looked at in a mapping may take memory.
+        let index = Index::read(&source).map_err(|error| error.at(path))?;
         // SAFETY: the caller promises that nobody writes to the file.
         let map = unsafe { MmapOptions::new().map(&file) };
         let map = map.map_err(ImageError::io("map the image", Some(path)))?;
-        Self::new(Bytes::Mapped(map)).map_err(|error| error.at(path))
+        Self::new(Bytes::Mapped(map), index)
     }
 }
 
@@ -107,11 +111,12 @@ impl<'b> Map<'b> {
     ///
     /// [`ImageError::Misaligned`]; or the bytes are no image that is whole.
     pub fn of(bytes: &'b [u8]) -> Result<Self, ImageError> {
-        Self::new(Bytes::Borrowed(bytes))
+        let index = Index::read(&bytes)?;
+        Self::new(Bytes::Borrowed(bytes), index)
     }
 
-    fn new(bytes: Bytes<'b>) -> Result<Self, ImageError> {
-        let index = Index::read(&bytes.get())?;
+    /// The bytes, and what was read of them.
+    fn new(bytes: Bytes<'b>, index: Index) -> Result<Self, ImageError> {
         if !bytes
             .get()
             .as_ptr()

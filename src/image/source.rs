@@ -5,7 +5,9 @@ use std::io;
 use std::vec::Vec;
 
 use super::error::{ImageError, Part};
-use super::format::{Layout, PAGE, Page, TypeAt, UNIT_ENTRY, check_sum, get_u32, padded};
+use super::format::{
+    Layout, MAGIC, PAGE, Page, TypeAt, UNIT_BYTES, UNIT_ENTRY, check_sum, get_u32, padded,
+};
 use super::room;
 use crate::entry::SwapType;
 use crate::scan::{self, Backend};
@@ -76,6 +78,55 @@ impl Source for OnDisk {
 
 const READ: &str = "read the image";
 
+/// Checks the table of units, before there is memory for it.
+///
+/// **Invariant: a reader needs no more memory than a constant, and what is really in the file.** A long file may be a hole
+/// nearly everywhere, and a hole has a checksum as well. But no unit has an entry of zeros: the checksum of a unit without
+/// records is not 0. So the first hole of the table ends this, and a table without one is on the disk as a whole.
+fn look_through_units(from: &impl Source, layout: &Layout, sum: u32) -> Result<(), ImageError> {
+    let at = layout.units_at;
+    let (entries, bytes) = (
+        layout.units * UNIT_ENTRY as u64,
+        padded(layout.units * UNIT_ENTRY as u64),
+    );
+    #[expect(clippy::cast_possible_truncation, reason = "no more than a unit")]
+    let piece = bytes.min(UNIT_BYTES as u64) as usize;
+    let mut buffer = room(piece)?;
+    buffer.resize(piece, 0);
+    let mut found = 0;
+    let mut done = 0;
+    while done < bytes {
+        #[expect(clippy::cast_possible_truncation, reason = "no more than a unit")]
+        let piece = &mut buffer[..(bytes - done).min(UNIT_BYTES as u64) as usize];
+        let read = from.read_at(piece, at + done);
+        read.map_err(ImageError::io(READ, None))?;
+        found = crc32c::crc32c_append(found, piece);
+        let units = (done..entries).step_by(UNIT_ENTRY);
+        let mut units = units.zip(piece.as_chunks::<UNIT_ENTRY>().0);
+        if let Some((unit, _)) = units.find(|(_, entry)| **entry == [0; UNIT_ENTRY]) {
+            let unit = unit / UNIT_ENTRY as u64;
+            return Err(ImageError::Field {
+                offset: at + unit * UNIT_ENTRY as u64,
+                name: "checksum of a unit without records",
+                found: 0,
+                expected: sum_of_zeros(layout, unit).into(),
+            });
+        }
+        done += piece.len() as u64;
+    }
+    check_sum(Part::Units, at, bytes, found, sum)
+}
+
+/// The checksum of this unit of the image, if it has no records.
+fn sum_of_zeros(layout: &Layout, unit: u64) -> u32 {
+    let mut types = layout.types.iter().rev();
+    let of = types.find(|of| of.first_unit <= unit);
+    let ids = of.map_or(0, |of| of.ids_in(unit - of.first_unit).1);
+    let page = [0; PAGE];
+    let pages = ids * size_of::<u16>() / PAGE;
+    (0..pages).fold(0, |sum, _| crc32c::crc32c_append(sum, &page))
+}
+
 /// All of an image but its ids.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -96,6 +147,12 @@ impl Index {
         #[expect(clippy::cast_possible_truncation, reason = "no more than a page")]
         let len = from.len().min(PAGE as u64) as usize;
         from.read_at(&mut header.0[..len], 0).map_err(failed)?;
+        // As far as they are there.
+        let there = len.min(MAGIC.len());
+        if header.0[..there] != MAGIC[..there] {
+            let found = *header.0.first_chunk().unwrap_or(&[0; 8]);
+            return Err(ImageError::Magic { found });
+        }
         if len < PAGE {
             return Err(ImageError::Length {
                 found: from.len(),
@@ -127,6 +184,7 @@ impl Index {
                 None => Ok(section),
             }
         };
+        look_through_units(from, &layout, sums.units)?;
         let bytes = layout.units * UNIT_ENTRY as u64;
         let units = section(layout.units_at, bytes, Part::Units, sums.units)?;
         let tree = section(layout.tree, layout.tree_len, Part::Tree, sums.tree)?;
