@@ -68,8 +68,9 @@ use crate::table::SwapRecords;
 ///
 /// The image is written beside the path, under the name `.NAME.partial`, reaches the disk, and then takes the place of the
 /// file that was there. So after an error, a crash, a full disk or a `SIGKILL` the old file is there, whole, or the new
-/// one. After an error nothing else is left. What a killed process left beside the path is written over by the next
-/// write. A symbolic link at the path is replaced, not followed; the new file has the permissions of a new file.
+/// one. After an error nothing else is left. What a killed process left beside the path is removed by the next
+/// write; anything else that has that name is left alone, and is an error. So NAME may have up to 246 bytes where a file
+/// system has names of 255. A symbolic link at the path is replaced, not followed; the new file has the permissions of a new file.
 ///
 /// Pages of the file without a record, 2048 slots, are holes: they take none of the disk.
 ///
@@ -78,8 +79,8 @@ use crate::table::SwapRecords;
 ///
 /// # Errors
 ///
-/// [`ImageError`]: the system refuses an operation on the file, another write to the path is under way, a type is turned
-/// off meanwhile, or there is no memory. If the very last step is refused, to make the new name reach the disk, the new
+/// [`ImageError`]: the system refuses an operation on the file, another write to the path is under way, something is in
+/// the way of `.NAME.partial`, a type is turned off meanwhile, or there is no memory. If the very last step is refused, to make the new name reach the disk, the new
 /// image is in place, and an [`Io`](ImageError::Io) says so by its folder.
 ///
 /// # Panics

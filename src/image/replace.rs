@@ -3,10 +3,14 @@
 //! **Invariant: at each moment, also after a crash, the path names the file that was there before, whole, or the new one,
 //! whole.** The new one is written beside it, under a name of its own, and reaches the disk before it is renamed.
 //!
-//! The name beside it is always the same, so that what a killed process left is written over by the next one, and never
+//! The name beside it is always the same, so that what a killed process left is removed by the next one, and never
 //! adds up. A lock on that file keeps two writers apart. It goes with the file descriptor, so a killed process leaves none.
 //! Between an open and the lock, the other writer may have renamed its file: what was opened is then the finished image,
 //! and must not be touched. So the name is looked up again under the lock.
+//!
+//! **Invariant: the new file was made by this writer: nobody had it open or had a name for it before.** What was there has
+//! an owner and permissions of its own, and somebody may be able to write to it still. So it is not written over but
+//! removed, under its lock, and only if it is what a writer leaves: a regular file with one name.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -33,28 +37,22 @@ impl<'p> Replacement<'p> {
         })?;
         let create = "create a file for the image,";
         loop {
-            let file = open(&beside).map_err(ImageError::io(create, Some(&beside)))?;
-            match file.try_lock() {
-                Ok(()) => {}
-                // Some file systems have no locks. There, one writer at a time is for the caller to see to.
-                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(ImageError::Locked { path: beside });
+            let file = match create_new(&beside) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    remove_left(&beside)?;
+                    continue;
                 }
-                Err(TryLockError::Error(error)) => {
-                    return Err(ImageError::io("lock", Some(&beside))(error));
-                }
-            }
-            if is_named(&file, &beside).map_err(ImageError::io("look at", Some(&beside)))? {
-                let this = Self {
+                Err(error) => return Err(ImageError::io(create, Some(&beside))(error)),
+            };
+            // Before the lock, another writer may have taken it for what was left, and removed it.
+            if lock_named(&file, &beside)? {
+                return Ok(Self {
                     path,
                     beside,
                     file,
                     committed: false,
-                };
-                let emptied = this.file.set_len(0);
-                emptied.map_err(ImageError::io(create, Some(&this.beside)))?;
-                return Ok(this);
+                });
             }
         }
     }
@@ -79,8 +77,10 @@ impl<'p> Replacement<'p> {
 impl Drop for Replacement<'_> {
     fn drop(&mut self) {
         if !self.committed {
-            // Where it cannot be removed, the next writer writes over it.
-            let _ = fs::remove_file(&self.beside);
+            // Where it cannot be removed, the next writer does it.
+            if is_named(&self.file, &self.beside).is_ok_and(|is| is) {
+                let _ = fs::remove_file(&self.beside);
+            }
         }
     }
 }
@@ -100,13 +100,87 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Opens it without changing it: it may be an image by now.
-fn open(beside: &Path) -> io::Result<File> {
+fn create_new(beside: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    // In a folder where others may write, the name may be a link of theirs.
+    options.read(true).write(true).create_new(true).open(beside)
+}
+
+/// Locks the file, and says whether it is the one that has this name. While it is, no other writer removes it.
+fn lock_named(file: &File, beside: &Path) -> Result<bool, ImageError> {
+    match file.try_lock() {
+        Ok(()) => {}
+        // Some file systems have no locks. There, one writer at a time is for the caller to see to.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+        Err(TryLockError::WouldBlock) => {
+            let path = beside.to_path_buf();
+            return Err(ImageError::Locked { path });
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(ImageError::io("lock", Some(beside))(error));
+        }
+    }
+    is_named(file, beside).map_err(ImageError::io("look at", Some(beside)))
+}
+
+/// Removes what a killed process left, if nobody writes it, and if it is still there.
+fn remove_left(beside: &Path) -> Result<(), ImageError> {
+    let refused = |doing| ImageError::io(doing, Some(beside));
+    let found = match fs::symlink_metadata(beside) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(refused("look at")(error)),
+    };
+    check_left(&found, beside)?;
+    let file = match open_left(beside) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(refused("open what an earlier writer left,")(error)),
+    };
+    if !lock_named(&file, beside)? {
+        return Ok(());
+    }
+    // It may not be what was looked at before.
+    let found = file.metadata().map_err(refused("look at"))?;
+    check_left(&found, beside)?;
+    match fs::remove_file(beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(refused("remove what an earlier writer left,")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether this may be what a writer left.
+fn check_left(found: &fs::Metadata, beside: &Path) -> Result<(), ImageError> {
+    #[cfg(unix)]
+    let names = std::os::unix::fs::MetadataExt::nlink(found);
+    #[cfg(not(unix))]
+    let names = 1;
+    let found = found.file_type();
+    let found = if found.is_file() && names <= 1 {
+        return Ok(());
+    } else if found.is_file() {
+        "a file that has another name, too,"
+    } else if found.is_dir() {
+        "a directory"
+    } else if found.is_symlink() {
+        "a symbolic link"
+    } else {
+        "no regular file"
+    };
+    let path = beside.to_path_buf();
+    Err(ImageError::InTheWay { path, found })
+}
+
+/// Opens it without changing it: it may be an image by now, or, where others may write in the folder, anything else.
+fn open_left(beside: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
     #[cfg(target_os = "linux")]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        libc::O_NOFOLLOW | libc::O_NONBLOCK,
+    );
     options.open(beside)
 }
 
@@ -171,7 +245,7 @@ mod tests {
             (text(&path).as_str(), fs::read_dir(&folder).unwrap().count()),
             ("old", 1)
         );
-        // What a killed process left is written over.
+        // What a killed process left is removed.
         fs::write(beside(&path).unwrap(), "what was left, and is longer").unwrap();
         let new = Replacement::begin(&path).unwrap();
         new.file().write_all(b"new").unwrap();
@@ -190,7 +264,7 @@ mod tests {
         let path = folder.join("image");
         let first = Replacement::begin(&path).unwrap();
         // The second one has opened the file by its name, and gets the lock when the first one is done.
-        let mut second = open(&first.beside).unwrap();
+        let mut second = open_left(&first.beside).unwrap();
         assert!(matches!(
             Replacement::begin(&path),
             Err(ImageError::Locked { .. })

@@ -3,6 +3,7 @@
 mod bad;
 mod beside;
 mod crash;
+mod hostile;
 mod tree;
 
 use std::fs::{self, File};
