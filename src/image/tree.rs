@@ -262,16 +262,14 @@ pub(super) fn restore<L: RawMutex>(
     let shape = all
         .iter()
         .filter_map(|saved| Some((saved.id, saved.parent?)));
-    let memcgs = Memcgs::with_records(records, shape)?;
+    let pages = all.iter().map(|saved| (saved.id, saved.own));
+    // All that is charged comes before the first limit, and all that an offline cgroup has before it goes offline.
+    let memcgs = Memcgs::with_pages(records, shape, pages)?;
     let find = |id| {
         memcgs
             .find(id)
             .ok_or(MemcgError::UnknownParent { id, parent: id })
     };
-    // All that is charged comes before the first limit, and all that an offline cgroup has before it goes offline.
-    for saved in &all {
-        memcgs.charge(find(saved.id)?, saved.own)?;
-    }
     let mut raised = Vec::new();
     for saved in all.iter().filter(|saved| saved.limits != [NO_LIMIT; 3]) {
         let memcg = find(saved.id)?;

@@ -1,5 +1,7 @@
 //! A tree that is made again over a table that was kept.
 
+use alloc::vec::Vec;
+
 use lock_api::RawMutex;
 
 use super::Memcgs;
@@ -17,7 +19,8 @@ impl<L: RawMutex> Memcgs<L> {
     /// [`set_limit`](Self::set_limit) and [`charge`](Self::charge). A cgroup that was offline goes offline again with
     /// [`css_offline`](Self::css_offline).
     ///
-    /// Costs a look at the [`owners`](SwapRecords::owners_on) of each type, not a walk over all records.
+    /// Costs a look at the [`owners`](SwapRecords::owners_on) of each type, not a walk over all records, and a constant for
+    /// each cgroup, however deep the tree is.
     ///
     /// ```
     /// use swap_records::memcg::{MemcgError, Memcgs};
@@ -61,7 +64,21 @@ impl<L: RawMutex> Memcgs<L> {
         records: SwapRecords<L>,
         shape: impl IntoIterator<Item = (MemcgId, MemcgId)>,
     ) -> Result<Self, MemcgError> {
+        Self::with_pages(records, shape, [])
+    }
+
+    /// As [`with_records`](Self::with_records), with pages in memory that are charged to cgroups of `shape` or the root.
+    ///
+    /// Each charge goes to its own cgroup first. Then each cgroup gives its sum to its parent, children first: so a path
+    /// to the root is gone once, and not once for each cgroup on it.
+    pub(crate) fn with_pages(
+        records: SwapRecords<L>,
+        shape: impl IntoIterator<Item = (MemcgId, MemcgId)>,
+        pages: impl IntoIterator<Item = (MemcgId, u64)>,
+    ) -> Result<Self, MemcgError> {
         let memcgs = Self::over(records);
+        // All but the root, parents first.
+        let mut order = Vec::<MemcgId>::new();
         for (id, parent) in shape {
             if id == memcgs.root().id() {
                 return Err(MemcgError::IsRoot);
@@ -69,21 +86,39 @@ impl<L: RawMutex> Memcgs<L> {
             let of_parent = memcgs.find(parent);
             let of_parent = of_parent.ok_or(MemcgError::UnknownParent { id, parent })?;
             memcgs.create_with_id(of_parent, id)?;
+            push(&mut order, id)?;
         }
+        // Without limits, all of it is within them, up to 2^64; and nobody else is at work.
+        let charge = |id, memory, memsw, swap| match memcgs.slots.get(id) {
+            Some(slot) => slot.charge_alone(id, memory, memsw, swap),
+            None => Ok(()),
+        };
         for ty in SwapType::all() {
             let mut of_type = 0;
             for (id, nr) in memcgs.records.owners_on(ty) {
                 if memcgs.find(id).is_none() {
                     memcgs.create_with_id(memcgs.root(), id)?;
+                    push(&mut order, id)?;
                 }
                 if let Some(slot) = memcgs.slots.get(id) {
                     slot.add_swap(nr.cast_signed());
                 }
-                // Without limits, all of it is within them; and nobody else is at work.
-                memcgs.try_charge_path(id, None, 0, nr, nr)?;
+                charge(id, 0, nr, nr)?;
                 of_type += nr.cast_signed();
             }
             memcgs.shards.here().add_records(ty, of_type);
+        }
+        for (id, nr) in pages {
+            charge(id, nr, nr, 0)?;
+            if let Some(slot) = memcgs.slots.get(id) {
+                slot.add_used(nr);
+            }
+        }
+        for slot in order.iter().rev().filter_map(|&id| memcgs.slots.get(id)) {
+            if let Some(parent) = slot.parent() {
+                let [memory, memsw, swap] = slot.charged();
+                charge(parent, memory, memsw, swap)?;
+            }
         }
         Ok(memcgs)
     }
@@ -93,4 +128,13 @@ impl<L: RawMutex> Memcgs<L> {
     pub fn into_records(self) -> SwapRecords<L> {
         self.records
     }
+}
+
+fn push(order: &mut Vec<MemcgId>, id: MemcgId) -> Result<(), MemcgError> {
+    let bytes = size_of::<MemcgId>() * (order.len() + 1);
+    order
+        .try_reserve(1)
+        .map_err(|_| MemcgError::OutOfMemory { bytes })?;
+    order.push(id);
+    Ok(())
 }

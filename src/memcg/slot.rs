@@ -6,8 +6,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use crossbeam_utils::CachePadded;
 
+use super::error::MemcgError;
 use super::handle::Memcg;
-use super::shard::SHARDS;
+use super::shard::{RESOURCES, SHARDS};
 use crate::id::MemcgId;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -210,6 +211,39 @@ impl Slot {
 
     pub(super) fn depth(&self) -> u32 {
         self.depth.load(Ordering::Relaxed)
+    }
+
+    /// Charges this cgroup, and not its ancestors: where the caller adds up by itself, and nobody else is at work. After
+    /// an error, a part may be charged.
+    pub(super) fn charge_alone(
+        &self,
+        id: MemcgId,
+        memory: u64,
+        memsw: u64,
+        swap: u64,
+    ) -> Result<(), MemcgError> {
+        let counters = [&self.memory, &self.memsw, &self.swapped];
+        for ((counter, nr), resource) in counters
+            .into_iter()
+            .zip([memory, memsw, swap])
+            .zip(RESOURCES)
+        {
+            counter
+                .try_charge(nr)
+                .map_err(|usage| MemcgError::OverLimit {
+                    id,
+                    resource,
+                    nr,
+                    usage,
+                    limit: counter.limit(),
+                })?;
+        }
+        Ok(())
+    }
+
+    /// Memory, memsw and swap.
+    pub(super) fn charged(&self) -> [u64; 3] {
+        [&self.memory, &self.memsw, &self.swapped].map(Counter::usage)
     }
 
     pub(super) fn used(&self) -> u64 {

@@ -344,3 +344,51 @@ fn a_tree_that_is_in_use_is_written_as_one_that_can_be_restored() {
     assert_eq!(again.raised, []);
     assert_same(&again.memcgs, &memcgs);
 }
+
+/// An image of so many cgroups with 3 pages and a record each, each the child of the one that `parent` gives.
+fn deep_or_flat(nr: u16, parent: impl Fn(u16) -> u16) -> Vec<u8> {
+    let mut tree = u64::from(nr).to_le_bytes().to_vec();
+    for of in 1..=nr {
+        let up = if of == 1 { 0 } else { parent(of) };
+        for half in [of, up, 0, 0] {
+            tree.extend(half.to_le_bytes());
+        }
+        let limit = if of == 1 { u64::MAX } else { 1 << 40 };
+        for number in [3, limit, limit, limit] {
+            tree.extend(number.to_le_bytes());
+        }
+    }
+    let types = vec![(5, u64::from(nr), (1..=nr).collect())];
+    swap_records_oracle::image::Craft { types, tree }.bytes()
+}
+
+#[test]
+fn a_deep_tree_is_restored_as_fast_as_a_flat_one() {
+    use std::time::Instant;
+
+    let nr: u16 = if few() { 500 } else { 20_000 };
+    let (deep, flat) = (deep_or_flat(nr, |of| of - 1), deep_or_flat(nr, |_| 1));
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let times = [&deep, &flat].map(|bytes| {
+            let reader = Reader::of(bytes).unwrap();
+            let begin = Instant::now();
+            let restored = reader.tree::<RawSpinLock>().unwrap();
+            let took = begin.elapsed();
+            assert_eq!(restored.raised, []);
+            restored.memcgs.validate().unwrap();
+            let root = restored.memcgs.usage(restored.memcgs.root()).unwrap();
+            let nr = u64::from(nr);
+            assert_eq!((root.memory, root.memsw), (3 * nr, 4 * nr));
+            assert_eq!((root.swap_total, root.swap, root.own), (nr, 1, 3));
+            took
+        });
+        println!("{nr} cgroups: deep {:?}, flat {:?}", times[0], times[1]);
+        // A path of them would make it thousands of times as much.
+        if few() || times[0] < 8 * times[1] {
+            return;
+        }
+        seen.push(times);
+    }
+    panic!("deep and flat: {seen:?}");
+}
