@@ -64,7 +64,8 @@ fn an_image_is_refused_as_one_and_the_file_stays_as_it_is() {
 #[test]
 fn a_refused_file_is_kept_and_what_the_error_says_brings_its_records_back() {
     let folder = Folder::new("kept");
-    let damages: [(&str, fn(&File)); 3] = [
+    type Damage = fn(&File);
+    let damages: [(&str, Damage); 3] = [
         ("damaged", |file| file.write_all_at(&[1], 20).unwrap()),
         ("long", |file| file.set_len(LEN + 100).unwrap()),
         ("past", |file| {
@@ -253,11 +254,12 @@ fn a_file_whose_header_cannot_be_written_after_a_half_done_swapoff_is_refused() 
 
 /// As the user that this is to run as, who may not open the file.
 pub fn denied(file: OwnedFd) {
-    // SAFETY: they take and give numbers.
-    unsafe {
-        if libc::geteuid() == 0 {
-            assert_eq!((libc::setgid(65_534), libc::setuid(65_534)), (0, 0));
-        }
+    // SAFETY: it gives a number.
+    if unsafe { libc::geteuid() } == 0 {
+        // SAFETY: it takes a number.
+        assert_eq!(unsafe { libc::setgid(65_534) }, 0);
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::setuid(65_534) }, 0);
     }
     let (why, text) = refused(&from_file(file.into()));
     assert!(matches!(why, FileError::Denied { .. }), "{text}");
@@ -273,7 +275,7 @@ pub fn denied(file: OwnedFd) {
 fn a_file_that_the_user_may_not_open_is_refused_with_a_way_out() {
     let folder = Folder::new("denied");
     let file = folder.create("file");
-    fs::set_permissions(folder.0.join("file"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder.0.join("file"), fs::Permissions::from_mode(0o000)).unwrap();
     let log = Log::new("denied");
     start("denied", file.into(), &log, 0).end();
 }
