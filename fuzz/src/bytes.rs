@@ -53,7 +53,7 @@ impl<'a> Arbitrary<'a> for CmpxchgOps {
 /// The slots of the bits of a byte, from some slot on and around, once or twice.
 fn cmpxchg_batch(how: u8, bits: u8) -> Op {
     let nr = CMPXCHG_SLOTS.len();
-    let times = if how % 2 == 0 { nr } else { 2 * nr };
+    let times = nr * usize::from(1 + how % 2);
     let from = usize::from(how >> 1);
     let slots = (from..from + times).map(|at| at % nr);
     let slots = slots.filter(|&at| bits >> at & 1 != 0);

@@ -21,13 +21,14 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// The slots where owners take turns, from both ends, and some without an owner: more than a window.
-fn anywhere() -> [SwapEntry; 2 * NR as usize] {
+/// The slots where owners take turns, from both ends, and some without an owner: several windows of a batch.
+fn anywhere() -> [SwapEntry; 200] {
+    const { assert!(NR == 100, "half of them") };
     std::array::from_fn(|n| {
         let n = n as u64;
-        match n % 2 {
-            0 if n % 4 == 0 => entry(MIXED + n / 4),
-            0 => entry(MIXED + NR - 1 - n / 4),
+        match n % 4 {
+            0 => entry(MIXED + n / 4),
+            2 => entry(MIXED + NR - 1 - n / 4),
             _ => entry(100 + n * 7),
         }
     })

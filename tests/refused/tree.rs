@@ -172,7 +172,7 @@ pub const OPERATIONS: &[Operation<Tree>] = &[
         Ok(())
     }),
     does_without("Memcgs::free_swap_batch", |t| {
-        let slots: [_; NR as usize] = std::array::from_fn(|n| entry(MIXED + n as u64 * 37 % NR));
+        let slots: [_; 100] = std::array::from_fn(|n| entry(MIXED + n as u64 * 37 % NR));
         let mut told = 0;
         let freed = t.memcgs.free_swap_batch(&slots, |_, _| told += 1)?;
         assert_eq!((freed, told), (NR, NR));
