@@ -111,7 +111,7 @@ impl<'b> Reader<'b> {
     }
 
     /// Reads on up to so many threads, this one among them. At first it is 1; 0 is as good as 1. One is of use for each
-    /// [`REGION_ENTRIES`] * 64 slots: for each 4 MiB of the image.
+    /// [`REGION_ENTRIES`](crate::REGION_ENTRIES) * 64 slots: for each 4 MiB of the image.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads.max(1);
