@@ -39,6 +39,11 @@
 //! Each region of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots is copied under its lock, so it is written as it was at
 //! one moment, and what is written to the table meanwhile is in the image or not. A record whose call had returned before
 //! the write began, and that nobody changed since, is in it. No lock is held while anything is written to the file.
+//!
+//! # Memory
+//!
+//! What grows with the table or the tree is asked for by ways that may be refused: [`ImageError::OutOfMemory`]. A few hundred bytes
+//! for paths, lists of types and threads come from the standard library, which ends the process where it gets none.
 
 mod error;
 mod fill;
