@@ -18,6 +18,9 @@ pub(super) const UNIT: usize = 32_768;
 
 pub(super) const UNIT_BYTES: usize = UNIT * size_of::<u16>();
 
+/// The checksum of a whole unit of zeros.
+pub(super) const SUM_OF_ZEROS: u32 = 0x72c0_c4a4;
+
 /// A checksum and the number of records.
 pub(super) const UNIT_ENTRY: usize = 8;
 
@@ -406,5 +409,15 @@ fn name_in_trailer(at: usize) -> (&'static str, usize) {
         32..36 => ("checksum of the tree", 4),
         SUM_AT.. => ("checksum of the trailer", 4),
         _ => ("bytes that are kept for later versions", 4),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_of_zeros_is_a_constant_of_the_format() {
+        assert_eq!(crc32c::crc32c(&[0; UNIT_BYTES]), SUM_OF_ZEROS);
     }
 }

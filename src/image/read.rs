@@ -1,6 +1,7 @@
 //! [`Reader`]: from an image to a table.
 
 use core::fmt;
+use core::ops::Range;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,13 @@ enum From<'b> {
 }
 
 impl Source for From<'_> {
+    fn is_hole(&self, bytes: Range<u64>) -> bool {
+        match self {
+            Self::Bytes(of) => of.is_hole(bytes),
+            Self::Disk(file) => file.is_hole(bytes),
+        }
+    }
+
     fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => Source::len(bytes),

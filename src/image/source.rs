@@ -1,12 +1,14 @@
 //! [`Source`]: where an image is read from, and [`Index`]: what is known of it before its ids are read.
 
+use core::ops::Range;
 use std::fs::File;
 use std::io;
 use std::vec::Vec;
 
 use super::error::{ImageError, Part};
 use super::format::{
-    Layout, MAGIC, PAGE, Page, TypeAt, UNIT_BYTES, UNIT_ENTRY, check_sum, get_u32, padded,
+    Layout, MAGIC, PAGE, Page, SUM_OF_ZEROS, TypeAt, UNIT, UNIT_BYTES, UNIT_ENTRY, check_sum,
+    get_u32, padded,
 };
 use super::room;
 use crate::entry::SwapType;
@@ -17,6 +19,12 @@ pub(super) trait Source: Sync {
     fn len(&self) -> u64;
 
     fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Whether these bytes are known to be zeros without a read: a hole of a file.
+    fn is_hole(&self, bytes: Range<u64>) -> bool {
+        let _ = bytes;
+        false
+    }
 }
 
 impl Source for &[u8] {
@@ -61,6 +69,23 @@ impl Source for OnDisk {
     #[cfg(unix)]
     fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<()> {
         std::os::unix::fs::FileExt::read_exact_at(&self.file, to, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn is_hole(&self, bytes: Range<u64>) -> bool {
+        use std::os::fd::AsRawFd;
+
+        let Ok(from) = libc::off_t::try_from(bytes.start) else {
+            return false;
+        };
+        // SAFETY: a system call on numbers. It moves the file's position, which no read here goes by.
+        let data = unsafe { libc::lseek(self.file.as_raw_fd(), from, libc::SEEK_DATA) };
+        match u64::try_from(data) {
+            Ok(data) => data >= bytes.end,
+            // There is nothing but a hole up to the end of the file, where there is the trailer: so it was cut. A read
+            // says that. So it does where the file system knows nothing of holes.
+            Err(_) => false,
+        }
     }
 
     #[cfg(not(unix))]
@@ -275,7 +300,8 @@ impl Index {
     }
 }
 
-/// Reads the ids of a unit, as they are in the file, to the front of `to`, and checks them. Gives those that are there.
+/// Reads the ids of a unit, as they are in the file, to the front of `to`, and checks them. Gives those that are there; none,
+/// and nothing is read, where all of them lie in a hole.
 pub(super) fn read_unit<'b>(
     from: &impl Source,
     index: &Index,
@@ -284,6 +310,11 @@ pub(super) fn read_unit<'b>(
     to: &'b mut [u16],
 ) -> Result<&'b mut [u16], ImageError> {
     let (_, padded) = of.ids_in(unit);
+    let start = of.offset_of(unit);
+    let is_empty = padded == UNIT && index.unit(of, unit) == (SUM_OF_ZEROS, 0);
+    if is_empty && from.is_hole(start..start + UNIT_BYTES as u64) {
+        return Ok(&mut []);
+    }
     let to = &mut to[..padded];
     let read = from.read_at(bytemuck::cast_slice_mut(to), of.offset_of(unit));
     read.map_err(ImageError::io(READ, None))?;

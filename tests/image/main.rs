@@ -7,7 +7,7 @@ mod hostile;
 mod tree;
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -308,6 +308,51 @@ fn an_image_that_is_replaced_is_another_one() {
     assert_eq!(
         image::read(folder.path()).unwrap().lookup(entry(0, 3)),
         Some(id(8))
+    );
+}
+
+/// A hole is zeros, and need not be read; what it is of may still be something else.
+#[test]
+fn holes_are_passed_over_and_their_checksums_are_not() {
+    let folder = Folder::new("holes");
+    let records = SwapRecords::new();
+    records.swapon(ty(2), 5 * UNIT + 9).unwrap();
+    records.record(entry(2, 2 * UNIT + 70), id(9)).unwrap();
+    image::write(&records, folder.path()).unwrap();
+    let reader = || Reader::open(folder.path()).unwrap();
+    reader().verify().unwrap();
+    assert!(runs(&reader().table().unwrap()) == runs(&records));
+    // A hole where there was a record, and one behind it that has something in it.
+    let file = File::options().write(true).open(folder.path()).unwrap();
+    let at = |unit: u64| PAGE as u64 + unit * 2 * UNIT;
+    for (unit, offset) in [(2, 140), (3, 7777), (0, 0), (5, 8)] {
+        let old = fs::read(folder.path()).unwrap();
+        let byte = usize::try_from(at(unit) + offset).unwrap();
+        let other = [old[byte] ^ 9];
+        file.write_all_at(&other, at(unit) + offset).unwrap();
+        let error = reader().verify().unwrap_err();
+        assert!(
+            matches!(error, ImageError::Checksum { offset, .. } if offset == at(unit)),
+            "{error}"
+        );
+        assert!(reader().table().is_err());
+        file.write_all_at(&[old[byte]], at(unit) + offset).unwrap();
+    }
+    reader().verify().unwrap();
+    // The whole unit is a hole now, and it was not.
+    let whole = fs::read(folder.path()).unwrap();
+    let copy = File::create(folder.path()).unwrap();
+    let (start, end) = (at(2), at(3));
+    for page in (0..whole.len()).step_by(PAGE) {
+        let bytes = &whole[page..page + PAGE];
+        if !(start..end).contains(&(page as u64)) && bytes.iter().any(|&byte| byte != 0) {
+            copy.write_all_at(bytes, page as u64).unwrap();
+        }
+    }
+    let error = reader().verify().unwrap_err();
+    assert!(
+        matches!(error, ImageError::Checksum { offset, .. } if offset == start),
+        "{error}"
     );
 }
 
