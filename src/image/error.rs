@@ -264,7 +264,7 @@ impl fmt::Display for ImageError {
             Self::Version { found } => write!(
                 f,
                 "at offset 8 there is version {found} and not {VERSION}: read this image with the version of \
-                 swap-records that wrote it, or a later version"
+                 swap-records that wrote it, or a later one"
             ),
             Self::Length { found, expected } if *found < PAGE as u64 => write!(
                 f,

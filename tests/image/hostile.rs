@@ -246,7 +246,7 @@ fn no_version_is_told_from_a_later_one() {
     image::write_to(&SwapRecords::new(), &mut bytes).unwrap();
     for (version, told) in [
         (0_u32, "no version has that number"),
-        (2, "a later version"),
+        (2, "a later one"),
     ] {
         put(&mut bytes, 8, &version.to_le_bytes());
         let (error, text) = opened(&bytes);
