@@ -423,7 +423,7 @@ mod tests {
                     found: 5,
                     expected: 8192,
                 },
-                "the file ends at offset 5 and not at 8192: ",
+                "the file ends at offset 5 and not at 8192 at least: it was cut; ",
                 "use a whole copy of the image",
             ),
             (
