@@ -141,6 +141,26 @@ fn who_began_before_a_swapoff_does_nothing_to_the_next_swapfile() {
     assert_eq!(second_is_late(&record), Err(off_there));
     let clear = |told: &mut Vec<_>| TABLE.clear_batch(&slots, |slot, _| told.push(slot));
     assert_eq!(second_is_late(&clear), Err(off_there));
+    // The callback, between two windows, turns it off: the next window belongs to the first swapfile, too.
+    let by_turns: Vec<_> = (0..100).map(|n| slots[n % 2 * 2]).collect();
+    let off_between = |batch: &dyn Fn(&mut dyn FnMut()) -> Result<(), EntryError>| {
+        here(&|| {
+            BEFORE.set(None);
+            let mut once = Some(another);
+            batch(&mut || {
+                if let Some(another) = once.take() {
+                    another();
+                }
+            })
+        })
+    };
+    let with_ids: Vec<_> = by_turns.iter().map(|&slot| (slot, C)).collect();
+    let batch = |each: &mut dyn FnMut()| TABLE.record_batch(&by_turns, C, |_, _| each());
+    assert_eq!(off_between(&batch), Err(off));
+    let batch = |each: &mut dyn FnMut()| TABLE.record_batch_ids(&with_ids, |_, _| each());
+    assert_eq!(off_between(&batch), Err(off));
+    let batch = |each: &mut dyn FnMut()| TABLE.clear_batch(&by_turns, |_, _| each());
+    assert_eq!(off_between(&batch), Err(off));
     // Of the first swapfile it has moved nothing, and the next one it does not know.
     let migrate = || {
         assert_eq!(TABLE.migrate(A, C) + TABLE.migrate(B, B), 0);
