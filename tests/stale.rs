@@ -143,7 +143,8 @@ fn who_began_before_a_swapoff_does_nothing_to_the_next_swapfile() {
     assert_eq!(second_is_late(&clear), Err(off_there));
     // The callback, between two windows, turns it off: the next window belongs to the first swapfile, too.
     let by_turns: Vec<_> = (0..100).map(|n| slots[n % 2 * 2]).collect();
-    let off_between = |batch: &dyn Fn(&mut dyn FnMut()) -> Result<(), EntryError>| {
+    type Batch<'a> = &'a dyn Fn(&mut dyn FnMut()) -> Result<(), EntryError>;
+    let off_between = |batch: Batch<'_>| {
         here(&|| {
             BEFORE.set(None);
             let mut once = Some(another);

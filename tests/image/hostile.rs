@@ -244,10 +244,7 @@ fn a_file_of_records_is_told_from_an_image() {
 fn no_version_is_told_from_a_later_one() {
     let mut bytes = Vec::new();
     image::write_to(&SwapRecords::new(), &mut bytes).unwrap();
-    for (version, told) in [
-        (0_u32, "no version has that number"),
-        (2, "a later one"),
-    ] {
+    for (version, told) in [(0_u32, "no version has that number"), (2, "a later one")] {
         put(&mut bytes, 8, &version.to_le_bytes());
         let (error, text) = opened(&bytes);
         assert!(
