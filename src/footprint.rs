@@ -54,7 +54,7 @@ impl Extent {
 #[cfg_attr(feature = "serde", serde(default))]
 #[non_exhaustive]
 pub struct Footprint {
-    /// The records: 2 bytes a slot.
+    /// The records: 2 bytes per slot.
     pub table: Extent,
     /// The cells of the index: for each region and each id, how many records, and where.
     pub cells: Extent,

@@ -331,7 +331,7 @@ impl Job<'_> {
                 self.0.store(true, Ordering::Relaxed);
             }
         }
-        // Who reads a cell that is written from now on sees the generation of this state.
+        // A thread that reads a cell that is written from now on sees the generation of this state.
         fence(Ordering::Release);
         let stop = Stop(&self.stop);
         let mut data = 0..0;

@@ -159,7 +159,7 @@ impl RecordFile {
 
     /// Takes the descriptor of a file that [`memfd`](Self::memfd) has made, maybe in another process.
     ///
-    /// Whether it holds records is found out by `swapon_file`. Who has the descriptor must keep to
+    /// Whether it holds records is found out by `swapon_file`. Whatever has the descriptor must keep to
     /// what [Other writers](Self#other-writers) asks.
     ///
     /// ```

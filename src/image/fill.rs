@@ -146,7 +146,7 @@ impl Job<'_, '_> {
         let mut rebuild = Rebuild::new().map_err(refused)?;
         let mut ids = room(UNIT)?;
         ids.resize(UNIT, 0);
-        // Who reads a cell that is written from now on sees the generation of this state.
+        // A thread that reads a cell that is written from now on sees the generation of this state.
         fence(Ordering::Release);
         loop {
             let claim = |next: usize| (next < self.claims).then_some(next + 1);
