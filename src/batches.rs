@@ -42,7 +42,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// asks for all that these need before it takes the first lock, so that their misses overlap. Slots that follow
     /// each other in the slice and lie in the same [`REGION_ENTRIES`](crate::REGION_ENTRIES) share one hold of a lock,
     /// up to 64 of them. So slots in the order of their offsets, or cluster by cluster, cost least; to sort a batch for
-    /// that is not worth it. Longer slices cost less per slot: the call takes about as long as a record of one slot.
+    /// that is not worth it. Longer slices cost less per slot.
     ///
     /// # Errors
     ///
