@@ -361,7 +361,7 @@ impl<'a, L: RawMutex> On<'a, L> {
         }
     }
 
-    /// Asks for the cell that counts an entry, by the owner that it has for who reads it without the lock.
+    /// Asks for the cell that counts an entry, by the owner that it has when it is read without the lock.
     #[inline(always)]
     pub(crate) fn prefetch_owner(&self, offset: usize) {
         if let Some(entry) = self.area.chunks.as_flattened().get(offset) {

@@ -161,10 +161,10 @@ impl<T> Deref for Zeroed<T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: `new` got `len * size_of::<T>()` bytes at `ptr`, page aligned and zero, which is a
-        // valid `T` (`Zeroable`); they live as long as `memory`, and only `&[T]` is ever made of them. Of a file
-        // (`of_file`), `T` is the entries of a region, for which all bytes are valid; of who else writes there, see
-        // invariant 7.
+        // `new` got `len * size_of::<T>()` bytes at `ptr`, page aligned and zero, which is a valid `T` (`Zeroable`). Of a file
+        // (`of_file`), `T` is the entries of a region, for which all bytes are valid.
+        // SAFETY: as above; they live as long as `memory`, and only `&[T]` is ever made of them. Of other processes that
+        // write there, see invariant 7.
         unsafe { core::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 }

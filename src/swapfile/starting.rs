@@ -1,7 +1,7 @@
 //! A swapfile that is filled before it is on.
 //!
 //! It stays in state 1 until it is [published](Starting::publish), so that nobody finds it before all of its records are
-//! there, with their index. Who has been looking a slot up since before an earlier swapoff may see a record of it
+//! there, with their index. A lookup that has been under way since before an earlier swapoff may see a record of it
 //! already: of the area, that is the one thing that may be read without a look at the generation.
 
 use core::mem;
@@ -73,7 +73,7 @@ impl<L: RawMutex> Drop for Starting<'_, L> {
     #[cold]
     fn drop(&mut self) {
         if let (Some(area), Some(regions)) = (self.area(), regions_of(self.max_pages)) {
-            // As of a swapoff: who reads what is cleared sees the changed generation.
+            // As of a swapoff: a thread that reads what is cleared sees the changed generation.
             fence(Ordering::Release);
             area.discard(regions);
         }

@@ -213,7 +213,7 @@ fn a_swapoff_reports_no_more_records_than_there_are_slots() {
     table.swapon_file(TYPE, PAGES, &file).run().unwrap();
     for _ in 0..100 {
         table.record(entry(3), id(7)).unwrap();
-        // As whoever has the descriptor can.
+        // As any process that has the descriptor can.
         writer(&file).write_all_at(&[0; 2], FIRST + 6).unwrap();
     }
     assert_eq!(table.swapoff(TYPE), Ok(PAGES));
