@@ -1,9 +1,15 @@
-//! [`Presence`]: for each counter, a bitmap of the regions where its count is not zero.
+//! [`Presence`]: for each counter, a bitmap of the regions where its count is not zero; and for each region, how many
+//! counters have their bit set.
 //!
 //! **Invariant (design, 2):** under a region's lock, the region's bit of a counter is set exactly if
 //! the count of that counter's cell in the region is not zero. Regions share words, so the bits are
-//! changed by atomic read-modify-writes; who reads without the lock may see a bit late, but never
+//! changed by atomic read-modify-writes. A reader without the lock may see a bit late, but never
 //! misses one that was set before its read began and stayed set.
+//!
+//! A record that changes its owner meanwhile leaves one bitmap for another, so a reader of all bitmaps can miss it in
+//! both. The number of bits per region shows it: where an owner takes the place of another one, its bit is set before
+//! the other one is cleared ([`Region`](crate::region::Region) keeps that order), so the number is 0 only where the
+//! region has no record.
 
 use core::iter;
 use core::ops::Range;
@@ -11,17 +17,22 @@ use core::ops::Range;
 use crate::cell::{BLOCK, COUNTERS};
 use crate::footprint::Extent;
 use crate::storage::{Refused, Slot, Zeroed};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU16, AtomicU64, Ordering};
+
+// The number of bits of a region fits.
+const _: () = assert!(COUNTERS <= u16::MAX as usize);
 
 /// The number of counters in use is tracked by blocks, one bit each.
 const _: () = assert!(COUNTERS / BLOCK <= u64::BITS as usize);
 
 #[derive(Debug)]
 pub(crate) struct Presence {
-    /// `[counter][word]`, a bit a region.
+    /// `[counter][word]`, one bit per region.
     words: Zeroed<AtomicU64>,
-    /// Words a counter.
+    /// Words per counter.
     stride: usize,
+    /// Per region, how many counters have their bit set. Written under the region's lock.
+    numbers: Zeroed<AtomicU16>,
     /// The blocks of counters of which a bit was ever set since the start or the last `discard`.
     used: AtomicU64,
 }
@@ -33,6 +44,7 @@ impl Presence {
         Ok(Self {
             words: Zeroed::new(len.ok_or(Refused { bytes: usize::MAX })?, false)?,
             stride,
+            numbers: Zeroed::new(stride * 64, false)?,
             used: AtomicU64::new(0),
         })
     }
@@ -46,7 +58,14 @@ impl Presence {
         &self.words[counter * self.stride + region / 64]
     }
 
-    /// The region's lock is held.
+    /// One counter more, or one less, has its bit set in this region, whose lock is held, or to which nobody else writes.
+    #[inline]
+    fn change_number(&self, region: usize, change: impl FnOnce(u16) -> u16) {
+        let number = &self.numbers[region];
+        number.store(change(number.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// The region's lock is held, and the bit is clear.
     #[inline]
     pub(crate) fn set(&self, counter: usize, region: usize) {
         let block = 1 << (counter / BLOCK);
@@ -55,21 +74,27 @@ impl Presence {
         }
         self.word(counter, region)
             .fetch_or(1 << (region % 64), Ordering::Relaxed);
+        self.change_number(region, |number| number + 1);
     }
 
-    /// Sets bits of the 64 regions of this word. Nobody else writes to these regions.
+    /// Sets bits of the 64 regions of this word, which are clear. Nobody else writes to these regions.
     #[cfg(all(feature = "std", not(swap_records_loom)))]
     pub(crate) fn set_word(&self, counter: usize, word: usize, bits: u64) {
         self.used
             .fetch_or(1 << (counter / BLOCK), Ordering::Relaxed);
         self.row(counter)[word].fetch_or(bits, Ordering::Relaxed);
+        for region in set_bits(word, bits) {
+            self.change_number(region, |number| number + 1);
+        }
     }
 
-    /// The region's lock is held.
+    /// The region's lock is held, and the bit is set. Where another counter takes the place of this one, its bit has been
+    /// set.
     #[inline]
     pub(crate) fn clear(&self, counter: usize, region: usize) {
         self.word(counter, region)
             .fetch_and(!(1 << (region % 64)), Ordering::Relaxed);
+        self.change_number(region, |number| number - 1);
     }
 
     pub(crate) fn is_set(&self, counter: usize, region: usize) -> bool {
@@ -107,24 +132,22 @@ impl Presence {
         counter: usize,
         word: usize,
     ) -> impl Iterator<Item = usize> + use<> {
-        let mut bits = self.row(counter)[word].load(Ordering::Relaxed);
-        iter::from_fn(move || {
-            let bit = bits.trailing_zeros();
-            bits &= bits.checked_sub(1)?;
-            Some(word * 64 + bit as usize)
-        })
+        set_bits(word, self.row(counter)[word].load(Ordering::Relaxed))
     }
 
-    /// The first region from `from` on where the bit of any counter is set.
-    pub(crate) fn next_of_any(&self, from: usize) -> Option<usize> {
-        next_bit(self.stride, from, |word| self.any(word))
+    /// How many counters have their bit set in this region. Without the region's lock, 0 says that the region had no
+    /// record at some time since this was called.
+    pub(crate) fn number(&self, region: usize) -> u16 {
+        self.numbers[region].load(Ordering::Relaxed)
     }
 
-    /// Of the 64 regions of this word, those where the bit of any counter is set; none past the end.
-    pub(crate) fn any(&self, word: usize) -> u64 {
-        self.counters()
-            .filter_map(|counter| self.row(counter).get(word))
-            .fold(0, |any, bits| any | bits.load(Ordering::Relaxed))
+    /// The first of `regions` that may have a record. Those that it passes over had none at some time since this was
+    /// called.
+    pub(crate) fn next_of_any(&self, regions: Range<usize>) -> Option<usize> {
+        let numbers = self.numbers.get(regions.clone())?;
+        let mut numbers = numbers.iter();
+        let next = numbers.position(|number| number.load(Ordering::Relaxed) != 0)?;
+        Some(regions.start + next)
     }
 
     /// The counters of which a bit may be set: whole blocks, lowest first.
@@ -146,17 +169,29 @@ impl Presence {
     }
 
     pub(crate) fn extent(&self) -> Extent {
-        Extent::of(&self.words)
+        Extent::of(&self.words).and(Extent::of(&self.numbers))
     }
 
-    /// All bits clear. No region's lock can be taken any more by who would set one.
+    /// All bits clear. No region's lock can be taken any more to set one.
     pub(crate) fn discard(&self) {
         if !self.words.give_back(self.counters_end() * self.stride) {
             let words = self.counters().flat_map(|counter| self.row(counter));
             words.for_each(Slot::clear);
         }
+        if !self.numbers.give_back(self.numbers.len()) {
+            self.numbers.iter().for_each(Slot::clear);
+        }
         self.used.store(0, Ordering::Relaxed);
     }
+}
+
+/// The numbers of the bits that are set in the `word`-th word of a bitmap.
+fn set_bits(word: usize, mut bits: u64) -> impl Iterator<Item = usize> {
+    iter::from_fn(move || {
+        let bit = bits.trailing_zeros();
+        bits &= bits.checked_sub(1)?;
+        Some(word * 64 + bit as usize)
+    })
 }
 
 /// The first set bit from `from` on of a bitmap of `len` words.
@@ -194,7 +229,7 @@ mod tests {
     #[test]
     fn bits_are_found_where_they_were_set() {
         let presence = Presence::new(200).unwrap();
-        assert_eq!(presence.next_of_any(0), None);
+        assert_eq!(presence.next_of_any(0..200), None);
         for region in [0, 63, 64, 199] {
             presence.set(5, region);
         }
@@ -204,10 +239,12 @@ mod tests {
         assert_eq!(presence.next(5, 65..200), Some(199));
         assert_eq!(presence.next(5, 65..199), None);
         assert_eq!(presence.next(5, 10_000..10_001), None);
-        assert_eq!(presence.next_of_any(65), Some(100));
+        assert_eq!(presence.next_of_any(65..200), Some(100));
         assert!(presence.is_set(5, 63) && !presence.is_set(5, 62));
         presence.clear(5, 63);
         assert_eq!(regions(&presence, 5), [0, 64, 199]);
+        assert_eq!(presence.next_of_any(1..200), Some(64));
+        assert_eq!(presence.next_of_any(101..199), None);
     }
 
     #[test]

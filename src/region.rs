@@ -9,7 +9,8 @@
 //! **Invariants (design, 1 and 2):** entries, cells and presence bits of a region are written only
 //! while its lock is held, that is, through a [`Region`]. Whenever the lock is free, for each counter:
 //! the cell's number is that of the entries whose id maps to it, its exclusive-or is that of their
-//! positions, and the presence bit is set exactly if the number is not zero. An id from `COUNTERS` on that
+//! positions, and the presence bit is set exactly if the number is not zero. Where an owner takes the place of another one,
+//! its presence bit is set before the other one is cleared. An id from `COUNTERS` on that
 //! an entry has is noted in [`Shared`](crate::shared::Shared).
 
 use core::ops::Range;
@@ -167,9 +168,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
         let old = entry.load(Ordering::Relaxed);
         if old != new {
             entry.store(new, Ordering::Relaxed);
-            let one = Tally::at(position);
-            self.remove(old, one);
-            self.add(new, one);
+            self.change((old, Tally::at(position)), (new, Tally::at(position)));
         }
         old
     }
@@ -204,8 +203,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
         }
         if old != new {
             let all = Tally::run(positions);
-            self.remove(old, all);
-            self.add(new, all);
+            self.change((old, all), (new, all));
         }
         Some(old)
     }
@@ -227,8 +225,13 @@ impl<'a, L: RawMutex> Region<'a, L> {
             at += len;
             if old != new {
                 let run = Tally::run(start..at);
-                self.remove(old, run);
                 added = added.and(run);
+                // Where it is the last run of `old`, the index has `new` before `old` is gone (invariant 2).
+                if old != 0 && self.tally_of(counter(old)) == run {
+                    self.change((old, run), (new, core::mem::take(&mut added)));
+                } else {
+                    self.remove(old, run);
+                }
             }
             if old != 0 {
                 had.push((narrow(start), narrow(len), old));
@@ -262,6 +265,11 @@ impl<'a, L: RawMutex> Region<'a, L> {
             if old != 0 {
                 let cell = row.cell(counter(old));
                 let after = Cell(cell.load(Ordering::Relaxed)).without(one);
+                if after.is_empty() && new != 0 {
+                    // The index has `new` before `old` is gone (invariant 2).
+                    self.change((old, one), (new, core::mem::take(&mut added)));
+                    continue;
+                }
                 // Release, as in `remove`.
                 cell.store(after.0, Ordering::Release);
                 if after.is_empty() {
@@ -286,9 +294,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
                 moved = moved.and(Tally::at(position));
             }
         }
-        // Where both have one counter, it is taken out and put back.
-        self.remove(old, moved);
-        self.add(new, moved);
+        self.change((old, moved), (new, moved));
         moved.count
     }
 
@@ -304,9 +310,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
         if let Some(last) = sweep.last {
             self.entry(last).store(new, Ordering::Relaxed);
         }
-        // Where both have one counter, it is taken out and put back.
-        self.remove(old, sweep.found);
-        self.add(new, sweep.found);
+        self.change((old, sweep.found), (new, sweep.found));
         sweep
     }
 
@@ -329,8 +333,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
         // It may be of another id that shares the counter.
         if only.load(Ordering::Relaxed) == old {
             only.store(new, Ordering::Relaxed);
-            self.remove(old, tally);
-            self.add(new, tally);
+            self.change((old, tally), (new, tally));
             sweep.found = tally;
         }
         Some(sweep)
@@ -384,6 +387,37 @@ impl<'a, L: RawMutex> Region<'a, L> {
     #[inline]
     fn cell(&self, id: u16) -> &AtomicU32 {
         self.regions.cell(self.index, counter(id))
+    }
+
+    /// Writes down that one id (0: none) has lost these positions, and that another one has gained those, all of these
+    /// among them. The presence
+    /// bit of the second is set before that of the first is cleared, so that the region is never seen without a record
+    /// while it has one (invariant 2).
+    #[inline(always)]
+    fn change(&self, (old, lost): (u16, Tally), (new, gained): (u16, Tally)) {
+        if old != 0 && new != 0 && counter(old) == counter(new) {
+            self.change_shared(new, lost, gained);
+        } else {
+            self.add(new, gained);
+            self.remove(old, lost);
+        }
+    }
+
+    /// [`change`](Self::change) where both ids have one counter: its presence bit stays as it is.
+    #[cold]
+    fn change_shared(&self, new: u16, lost: Tally, gained: Tally) {
+        if gained.count == 0 {
+            return;
+        }
+        if usize::from(new) >= COUNTERS {
+            self.regions.shared().note(new);
+        }
+        let cell = self.cell(new);
+        let after = Cell(cell.load(Ordering::Relaxed))
+            .without(lost)
+            .with(gained);
+        // Release, as in `add`.
+        cell.store(after.0, Ordering::Release);
     }
 
     /// Writes down that `id` (0: none) has these positions now.
@@ -460,8 +494,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
     /// many; 0, and nothing is copied, where none of them is a record.
     #[cfg(all(feature = "std", not(swap_records_loom)))]
     pub(crate) fn copy_all(&self, to: &mut [u16]) -> usize {
-        let bits = self.regions.presence().any(self.index / 64);
-        if bits >> (self.index % 64) & 1 == 0 {
+        if self.regions.presence().number(self.index) == 0 {
             return 0;
         }
         // SAFETY: this region's lock is held, so nobody writes its entries (invariants 1, 7).

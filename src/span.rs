@@ -25,8 +25,6 @@ pub(crate) struct Span<'a, L> {
     end: usize,
     /// Whether the rest of the region may be tried at once: not where it was.
     untried: bool,
-    /// Of which 64 regions is known which of them may have records.
-    known: Option<(usize, u64)>,
 }
 
 impl<L> Clone for Span<'_, L> {
@@ -47,7 +45,6 @@ impl<'a, L> Span<'a, L> {
             at,
             end,
             untried: true,
-            known: None,
         })
     }
 
@@ -292,22 +289,13 @@ impl<L: RawMutex> Span<'_, L> {
     /// at as quickly.
     pub(crate) fn skip_empty(&mut self) -> Result<(), EntryError> {
         let before = self.at;
-        while self.end.saturating_sub(self.at) >= REGION_ENTRIES {
-            let region = self.at / REGION_ENTRIES;
-            let (word, bit) = (region / 64, region % 64);
-            let bits = match self.known {
-                Some((known, bits)) if known == word => bits,
-                _ => {
-                    let bits = self.on.index().presence().any(word);
-                    self.known = Some((word, bits));
-                    bits
-                }
-            };
-            let skip = ((bits >> bit).trailing_zeros() as usize).min(64 - bit);
-            if skip == 0 {
-                break;
-            }
-            self.at = ((region + skip) * REGION_ENTRIES).min(self.end);
+        if self.end.saturating_sub(self.at) >= REGION_ENTRIES {
+            let regions = self.at / REGION_ENTRIES..self.end / REGION_ENTRIES;
+            let end = regions.end * REGION_ENTRIES;
+            let next = self.on.index().presence().next_of_any(regions);
+            let next = next.map_or(end, |region| region * REGION_ENTRIES);
+            // The first region may be empty from some entry on, and not from its front.
+            self.at = next.max(self.at);
         }
         if self.at > before {
             self.untried = true;

@@ -408,10 +408,7 @@ impl<'a, L: RawMutex> On<'a, L> {
     pub(crate) fn next_region(&self, id: Option<MemcgId>, from: usize) -> Option<usize> {
         match id {
             Some(id) => self.next_region_in(id, from..self.regions()),
-            None => {
-                let next = self.index().presence().next_of_any(from);
-                next.filter(|&region| region < self.regions())
-            }
+            None => self.index().presence().next_of_any(from..self.regions()),
         }
     }
 

@@ -39,6 +39,7 @@ fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), Strin
     let mut ids = Vec::with_capacity(REGION_ENTRIES);
     let mut piece = [0; PIECE];
     let mut cells = Vec::with_capacity(COUNTERS);
+    let number;
     {
         let Some(region) = on.lock(index) else {
             return Ok(());
@@ -57,6 +58,11 @@ fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), Strin
             )
         };
         cells.extend(presence.counters().map(cell));
+        number = presence.number(index);
+    }
+    let set = cells.iter().filter(|&&(.., is_set)| is_set).count();
+    if usize::from(number) != set {
+        return Err(format!("{number} presence bits are counted, {set} are set"));
     }
     let mut entries = BTreeMap::<usize, Tally>::new();
     for (chunk, ids) in ids.chunks(CHUNK_ENTRIES).enumerate() {
@@ -166,6 +172,18 @@ mod tests {
             let wrong = format!("type 4, region 0: counter {counter}: wrong presence bit");
             assert!(what.starts_with(&wrong), "{what}");
         }
+    }
+
+    #[test]
+    fn a_wrong_number_of_presence_bits_is_found() {
+        let table = table();
+        // It is set already.
+        on(&table).index().presence().set(1, 0);
+        let what = table.validate().unwrap_err();
+        assert_eq!(
+            what,
+            "type 4, region 0: 3 presence bits are counted, 2 are set"
+        );
     }
 
     #[test]

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use explore::explore;
 use loom::thread;
 use swap_records::{
-    EntryError, Exchange, MemcgId, REGION_ENTRIES, RawSpinLock, SwapEntry, SwapRecords, SwapType,
+    EntryError, Exchange, MemcgId, REGION_ENTRIES, RawSpinLock, Run, SwapEntry, SwapRecords,
+    SwapType,
 };
 
 const REGION: u64 = REGION_ENTRIES as u64;
@@ -602,6 +603,68 @@ fn range_vs_migrate() {
     });
 }
 
+/// A range of whole regions that is cleared beside a migration has no record afterwards, and each of them is told once.
+#[test]
+fn clear_range_of_whole_regions_vs_migrate() {
+    explore("clear_range_of_whole_regions_vs_migrate", None, || {
+        let table = table(&[(1, B), (REGION, A)]);
+        let other = spawn(&table, |table| table.migrate(B, A));
+        let mut had = Vec::new();
+        let each = |run: Run| had.push((run.start.offset(), run.len, run.id));
+        table.clear_range_with(entry(0), 2 * REGION, each).unwrap();
+        let moved = other.join().unwrap();
+        assert!(moved <= 1);
+        let first = if moved == 1 { A } else { B };
+        assert_eq!(had, [(1, 1, first), (REGION, 1, A)]);
+        assert_eq!((owner(&table, 1), owner(&table, REGION)), (None, None));
+        table.validate().unwrap();
+    });
+}
+
+/// The same beside writers that change the only owner of a region, one slot or many at a time.
+#[test]
+fn clear_range_of_whole_regions_vs_new_owners() {
+    type Write = fn(&SwapRecords) -> Option<MemcgId>;
+    let writes: [(&str, Write); 4] = [
+        ("record", |table| table.record(entry(1), A).unwrap()),
+        ("cmpxchg", |table| {
+            let had = table.cmpxchg(entry(1), Some(B), Some(A)).unwrap();
+            (had == Exchange::Stored).then_some(B)
+        }),
+        ("record_range", |table| {
+            let had = table.record_range(entry(1), 2, A).unwrap();
+            had.first().map(|run| run.id)
+        }),
+        ("record_batch", |table| {
+            let mut had = None;
+            let slots = [entry(1), entry(2)];
+            let each = |_: SwapEntry, owner: MemcgId| had = Some(owner);
+            table.record_batch(&slots, A, each).unwrap();
+            had
+        }),
+    ];
+    for (name, write) in writes {
+        explore(
+            &format!("clear_range_of_whole_regions_vs_{name}"),
+            None,
+            move || {
+                let table = table(&[(1, B)]);
+                let writer = spawn(&table, move |table| write(table));
+                let mut had = None;
+                table
+                    .clear_range_with(entry(0), REGION, |run| had = had.or(Some(run.id)))
+                    .unwrap();
+                // B goes to the one that comes first.
+                match writer.join().unwrap() {
+                    Some(B) => assert_eq!(had, Some(A), "{name}"),
+                    other => assert_eq!((other, had), (None, Some(B)), "{name}"),
+                }
+                table.validate().unwrap();
+            },
+        );
+    }
+}
+
 /// An iteration beside a migration gives every record that nobody changes once, and those beside it with
 /// the owner before or after.
 #[test]
@@ -616,6 +679,21 @@ fn runs_vs_migrate() {
             assert_eq!((runs[1].id, runs[2].id), (C, C));
         });
         assert_eq!(table.migrate(A, B), 1);
+        reader.join().unwrap();
+    });
+}
+
+/// An iteration gives the only record of a region, also where a migration hands it to an owner whose bitmap has been read.
+#[test]
+fn runs_vs_migrate_of_the_only_record() {
+    explore("runs_vs_migrate_of_the_only_record", None, || {
+        let table = table(&[(REGION, B)]);
+        let reader = spawn(&table, |table| {
+            let runs: Vec<_> = table.runs(TYPE).collect();
+            assert_eq!(runs.len(), 1, "{runs:?}");
+            assert!(runs[0].id == A || runs[0].id == B);
+        });
+        assert_eq!(table.migrate(B, A), 1);
         reader.join().unwrap();
     });
 }
