@@ -20,7 +20,6 @@ use lock_api::{MutexGuard, RawMutex};
 use smallvec::SmallVec;
 
 use crate::cell::{COUNTERS, Cell, Tally, counter, narrow};
-use crate::presence::Presence;
 use crate::regions::Regions;
 use crate::scan::{self, Backend, Found};
 use crate::sync::{AtomicU16, AtomicU32, Ordering, prefetch};
@@ -225,13 +224,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
             at += len;
             if old != new {
                 let run = Tally::run(start..at);
-                added = added.and(run);
-                // Where it is the last run of `old`, the index has `new` before `old` is gone (invariant 2).
-                if old != 0 && self.tally_of(counter(old)) == run {
-                    self.change((old, run), (new, core::mem::take(&mut added)));
-                } else {
-                    self.remove(old, run);
-                }
+                self.change((old, run), (new, core::mem::take(&mut added).and(run)));
             }
             if old != 0 {
                 had.push((narrow(start), narrow(len), old));
@@ -265,15 +258,12 @@ impl<'a, L: RawMutex> Region<'a, L> {
             if old != 0 {
                 let cell = row.cell(counter(old));
                 let after = Cell(cell.load(Ordering::Relaxed)).without(one);
-                if after.is_empty() && new != 0 {
-                    // The index has `new` before `old` is gone (invariant 2).
-                    self.change((old, one), (new, core::mem::take(&mut added)));
-                    continue;
-                }
-                // Release, as in `remove`.
-                cell.store(after.0, Ordering::Release);
                 if after.is_empty() {
-                    has_none(self.regions.presence(), counter(old), self.index);
+                    lose_last(self.regions, self.index, old, (new, added));
+                    added = Tally::default();
+                } else {
+                    // Release, as in `change`.
+                    cell.store(after.0, Ordering::Release);
                 }
             }
         }
@@ -390,67 +380,25 @@ impl<'a, L: RawMutex> Region<'a, L> {
     }
 
     /// Writes down that one id (0: none) has lost these positions, and that another one has gained those, all of these
-    /// among them. The presence
-    /// bit of the second is set before that of the first is cleared, so that the region is never seen without a record
-    /// while it has one (invariant 2).
+    /// among them.
     #[inline(always)]
     fn change(&self, (old, lost): (u16, Tally), (new, gained): (u16, Tally)) {
-        if old != 0 && new != 0 && counter(old) == counter(new) {
-            self.change_shared(new, lost, gained);
-        } else {
-            self.add(new, gained);
-            self.remove(old, lost);
+        if old != 0 && lost.count > 0 {
+            let cell = self.cell(old);
+            let after = Cell(cell.load(Ordering::Relaxed)).without(lost);
+            if after.is_empty() {
+                return lose_last(self.regions, self.index, old, (new, gained));
+            }
+            // Release, as in `add`: others that share the cell may have been added to it by another thread.
+            cell.store(after.0, Ordering::Release);
         }
-    }
-
-    /// [`change`](Self::change) where both ids have one counter: its presence bit stays as it is.
-    #[cold]
-    fn change_shared(&self, new: u16, lost: Tally, gained: Tally) {
-        if gained.count == 0 {
-            return;
-        }
-        if usize::from(new) >= COUNTERS {
-            self.regions.shared().note(new);
-        }
-        let cell = self.cell(new);
-        let after = Cell(cell.load(Ordering::Relaxed))
-            .without(lost)
-            .with(gained);
-        // Release, as in `add`.
-        cell.store(after.0, Ordering::Release);
+        self.add(new, gained);
     }
 
     /// Writes down that `id` (0: none) has these positions now.
     #[inline(always)]
     fn add(&self, id: u16, more: Tally) {
-        if id == 0 || more.count == 0 {
-            return;
-        }
-        if usize::from(id) >= COUNTERS {
-            self.regions.shared().note(id);
-        }
-        let cell = self.cell(id);
-        let before = Cell(cell.load(Ordering::Relaxed));
-        // Release: a thread that reads the cell without the lock reads that it is shared, too.
-        cell.store(before.with(more).0, Ordering::Release);
-        if before.is_empty() {
-            self.regions.presence().set(counter(id), self.index);
-        }
-    }
-
-    /// Writes down that `id` (0: none) has these positions no more.
-    #[inline(always)]
-    fn remove(&self, id: u16, part: Tally) {
-        if id == 0 || part.count == 0 {
-            return;
-        }
-        let cell = self.cell(id);
-        let after = Cell(cell.load(Ordering::Relaxed)).without(part);
-        // Release, as in `add`: others that share the cell may have been added to it by another thread.
-        cell.store(after.0, Ordering::Release);
-        if after.is_empty() {
-            self.regions.presence().clear(counter(id), self.index);
-        }
+        add(self.regions, self.index, id, more);
     }
 
     /// Whether the swapfile has an entry at this position.
@@ -503,9 +451,48 @@ impl<'a, L: RawMutex> Region<'a, L> {
     }
 }
 
-/// Out of line, and without the region, which would have to be in memory for it.
+/// Writes down that `id` (0: none) has these positions in this region now.
+#[inline(always)]
+fn add<L: RawMutex>(regions: &Regions<L>, region: usize, id: u16, more: Tally) {
+    if id == 0 || more.count == 0 {
+        return;
+    }
+    if usize::from(id) >= COUNTERS {
+        regions.shared().note(id);
+    }
+    let cell = regions.cell(region, counter(id));
+    let before = Cell(cell.load(Ordering::Relaxed));
+    // Release: a thread that reads the cell without the lock reads that it is shared, too.
+    cell.store(before.with(more).0, Ordering::Release);
+    if before.is_empty() {
+        regions.presence().set(counter(id), region);
+    }
+}
+
+/// Writes down that the counter of `old` has nothing left in this region, and that another id (0: none) has gained these
+/// positions. The presence bit of the second is set before that of the first is cleared, so that the region is never seen
+/// without a record while it has one (invariant 2).
+///
+/// Out of line, and without the [`Region`], which would have to be in memory for it.
 #[cold]
 #[inline(never)]
-fn has_none(presence: &Presence, counter: usize, region: usize) {
-    presence.clear(counter, region);
+fn lose_last<L: RawMutex>(
+    regions: &Regions<L>,
+    region: usize,
+    old: u16,
+    (new, gained): (u16, Tally),
+) {
+    let from = counter(old);
+    if new != 0 && counter(new) == from && gained.count > 0 {
+        if usize::from(new) >= COUNTERS {
+            regions.shared().note(new);
+        }
+        // Both have this cell, and the bit stays set. Release, as in `add`.
+        let cell = Cell(0).with(gained);
+        regions.cell(region, from).store(cell.0, Ordering::Release);
+        return;
+    }
+    add(regions, region, new, gained);
+    regions.cell(region, from).store(0, Ordering::Release);
+    regions.presence().clear(from, region);
 }
