@@ -5,6 +5,7 @@
 //! | [`design`] | structure, invariants, memory, and why the choices were made |
 //! | [`concurrency`] | the lock, the atomics, what each operation promises beside others, where `unsafe` is |
 //! | [`image_format`] | an image of a table, byte by byte, and how to read one from Python |
+//! | [`porting`] | what to call here in place of the kernel's functions, or of a table of your own |
 //! | [`benchmarks`] | what the table costs, beside what one would use otherwise |
 //! | [`testing`] | what is checked by what, and how to fuzz |
 //! | [`changelog`] | what changed from version to version |
@@ -32,6 +33,13 @@ pub mod concurrency {}
 #[doc = ""]
 #[doc = include_str!("../docs/image-format.md")]
 pub mod image_format {}
+
+/// What to call in place of the kernel's functions, or of a table of your own.
+#[doc = ""]
+#[doc = "[benchmarks.md]: crate::docs::benchmarks"]
+#[doc = ""]
+#[doc = include_str!("../docs/porting.md")]
+pub mod porting {}
 
 /// What the table costs, and how that is measured.
 #[doc = ""]
