@@ -58,7 +58,7 @@ pub struct Footprint {
     pub table: Extent,
     /// The cells of the index: for each region and each id, how many records, and where.
     pub cells: Extent,
-    /// Which regions hold which ids, and which ids share a counter.
+    /// Which regions hold which ids and how many, and which ids share a counter.
     pub bitmaps: Extent,
     /// The locks of the regions.
     pub locks: Extent,

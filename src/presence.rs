@@ -1,15 +1,15 @@
-//! [`Presence`]: for each counter, a bitmap of the regions where its count is not zero; and for each region, how many
-//! counters have their bit set.
+//! [`Presence`]: for each counter, a bitmap of the regions where its count is not zero; and for each region, a count of its
+//! bits that are set.
 //!
 //! **Invariant (design, 2):** under a region's lock, the region's bit of a counter is set exactly if
 //! the count of that counter's cell in the region is not zero. Regions share words, so the bits are
 //! changed by atomic read-modify-writes. A reader without the lock may see a bit late, but never
 //! misses one that was set before its read began and stayed set.
 //!
-//! A record that changes its owner meanwhile leaves one bitmap for another, so a reader of all bitmaps can miss it in
-//! both. The number of bits per region shows it: where an owner takes the place of another one, its bit is set before
-//! the other one is cleared ([`Region`](crate::region::Region) keeps that order), so the number is 0 only where the
-//! region has no record.
+//! A reader looks at one bitmap after the other. A record that moves from a bitmap not yet read to one already read is seen
+//! in neither. The count of set bits closes that gap. Where one owner replaces another, the bit of the new owner is set before
+//! that of the old one is cleared ([`Region`](crate::region::Region) keeps that order). So the count does not pass through 0, and
+//! a reader that finds 0 knows that the region had no record, but for one whose call had not returned.
 
 use core::iter;
 use core::ops::Range;
@@ -19,7 +19,7 @@ use crate::footprint::Extent;
 use crate::storage::{Refused, Slot, Zeroed};
 use crate::sync::{AtomicU16, AtomicU64, Ordering};
 
-// The number of bits of a region fits.
+// A region's count of bits fits.
 const _: () = assert!(COUNTERS <= u16::MAX as usize);
 
 /// The number of counters in use is tracked by blocks, one bit each.
@@ -32,7 +32,7 @@ pub(crate) struct Presence {
     /// Words per counter.
     stride: usize,
     /// Per region, how many counters have their bit set. Written under the region's lock.
-    numbers: Zeroed<AtomicU16>,
+    counts: Zeroed<AtomicU16>,
     /// The blocks of counters of which a bit was ever set since the start or the last `discard`.
     used: AtomicU64,
 }
@@ -44,7 +44,7 @@ impl Presence {
         Ok(Self {
             words: Zeroed::new(len.ok_or(Refused { bytes: usize::MAX })?, false)?,
             stride,
-            numbers: Zeroed::new(stride * 64, false)?,
+            counts: Zeroed::new(stride * 64, false)?,
             used: AtomicU64::new(0),
         })
     }
@@ -58,11 +58,11 @@ impl Presence {
         &self.words[counter * self.stride + region / 64]
     }
 
-    /// One counter more, or one less, has its bit set in this region, whose lock is held, or to which nobody else writes.
+    /// Changes a region's count of set bits. The caller holds the region's lock, or is the only writer.
     #[inline]
-    fn change_number(&self, region: usize, change: impl FnOnce(u16) -> u16) {
-        let number = &self.numbers[region];
-        number.store(change(number.load(Ordering::Relaxed)), Ordering::Relaxed);
+    fn change_count(&self, region: usize, change: impl FnOnce(u16) -> u16) {
+        let count = &self.counts[region];
+        count.store(change(count.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
     /// The region's lock is held, and the bit is clear.
@@ -74,7 +74,7 @@ impl Presence {
         }
         self.word(counter, region)
             .fetch_or(1 << (region % 64), Ordering::Relaxed);
-        self.change_number(region, |number| number + 1);
+        self.change_count(region, |count| count + 1);
     }
 
     /// Sets bits of the 64 regions of this word, which are clear. Nobody else writes to these regions.
@@ -84,7 +84,7 @@ impl Presence {
             .fetch_or(1 << (counter / BLOCK), Ordering::Relaxed);
         self.row(counter)[word].fetch_or(bits, Ordering::Relaxed);
         for region in set_bits(word, bits) {
-            self.change_number(region, |number| number + 1);
+            self.change_count(region, |count| count + 1);
         }
     }
 
@@ -94,7 +94,7 @@ impl Presence {
     pub(crate) fn clear(&self, counter: usize, region: usize) {
         self.word(counter, region)
             .fetch_and(!(1 << (region % 64)), Ordering::Relaxed);
-        self.change_number(region, |number| number - 1);
+        self.change_count(region, |count| count - 1);
     }
 
     pub(crate) fn is_set(&self, counter: usize, region: usize) -> bool {
@@ -135,18 +135,17 @@ impl Presence {
         set_bits(word, self.row(counter)[word].load(Ordering::Relaxed))
     }
 
-    /// How many counters have their bit set in this region. Without the region's lock, 0 says that the region had no
-    /// record at some time since this was called.
-    pub(crate) fn number(&self, region: usize) -> u16 {
-        self.numbers[region].load(Ordering::Relaxed)
+    /// How many counters have their bit set in this region. Without the region's lock, 0 means that the region had no
+    /// record at some time since this call began, apart from records whose call had not returned.
+    pub(crate) fn count(&self, region: usize) -> u16 {
+        self.counts[region].load(Ordering::Relaxed)
     }
 
-    /// The first of `regions` that may have a record. Those that it passes over had none at some time since this was
-    /// called.
+    /// The first of `regions` that may have a record. The regions before it have a [`count`](Self::count) of 0.
     pub(crate) fn next_of_any(&self, regions: Range<usize>) -> Option<usize> {
-        let numbers = self.numbers.get(regions.clone())?;
-        let mut numbers = numbers.iter();
-        let next = numbers.position(|number| number.load(Ordering::Relaxed) != 0)?;
+        let counts = self.counts.get(regions.clone())?;
+        let mut counts = counts.iter();
+        let next = counts.position(|count| count.load(Ordering::Relaxed) != 0)?;
         Some(regions.start + next)
     }
 
@@ -169,7 +168,7 @@ impl Presence {
     }
 
     pub(crate) fn extent(&self) -> Extent {
-        Extent::of(&self.words).and(Extent::of(&self.numbers))
+        Extent::of(&self.words).and(Extent::of(&self.counts))
     }
 
     /// All bits clear. No region's lock can be taken any more to set one.
@@ -178,8 +177,8 @@ impl Presence {
             let words = self.counters().flat_map(|counter| self.row(counter));
             words.for_each(Slot::clear);
         }
-        if !self.numbers.give_back(self.numbers.len()) {
-            self.numbers.iter().for_each(Slot::clear);
+        if !self.counts.give_back(self.counts.len()) {
+            self.counts.iter().for_each(Slot::clear);
         }
         self.used.store(0, Ordering::Relaxed);
     }

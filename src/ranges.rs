@@ -102,9 +102,8 @@ impl<L: RawMutex> SwapRecords<L> {
     /// what a caller uncharges. As [`record_range_with`](Self::record_range_with) otherwise: it allocates nothing, so
     /// that swap can be freed when memory is short.
     ///
-    /// Regions that have no record are skipped, where the range covers all of them: the cost is that of reading 2 bytes per
-    /// region. A record that was there when the call began, and that nobody else clears, is cleared, also beside writers
-    /// and migrations that change its owner meanwhile.
+    /// Clears a record that was there when the call began, also if writers and migrations change its owner meanwhile.
+    /// A region without a record is skipped if the range covers it whole; a skipped region costs the read of 2 bytes.
     ///
     /// # Errors
     ///

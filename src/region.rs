@@ -9,8 +9,8 @@
 //! **Invariants (design, 1 and 2):** entries, cells and presence bits of a region are written only
 //! while its lock is held, that is, through a [`Region`]. Whenever the lock is free, for each counter:
 //! the cell's number is that of the entries whose id maps to it, its exclusive-or is that of their
-//! positions, and the presence bit is set exactly if the number is not zero. Where an owner takes the place of another one,
-//! its presence bit is set before the other one is cleared. An id from `COUNTERS` on that
+//! positions, and the presence bit is set exactly if the number is not zero. Where one owner replaces another, the presence
+//! bit of the new one is set before that of the old one is cleared. An id from `COUNTERS` on that
 //! an entry has is noted in [`Shared`](crate::shared::Shared).
 
 use core::ops::Range;
@@ -135,7 +135,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
         let one = Tally::at(position);
         entry.store(new, Ordering::Relaxed);
         if old != 0 {
-            // Release, here and below, for ids that share their counters: see `remove`.
+            // Release, here and below, for ids that share their counters: see `change`.
             from.store(taken.without(one).0, Ordering::Release);
         }
         if new != 0 {
@@ -212,7 +212,6 @@ impl<'a, L: RawMutex> Region<'a, L> {
     pub(crate) fn set_range(&self, positions: Range<usize>, new: u16, had: &mut Owners) -> usize {
         let entries = &self.entries()[..positions.end];
         let mut at = positions.start;
-        let mut added = Tally::default();
         while at < entries.len() && had.len() < had.inline_size() {
             let start = at;
             let old = entries[at].load(Ordering::Relaxed);
@@ -224,13 +223,12 @@ impl<'a, L: RawMutex> Region<'a, L> {
             at += len;
             if old != new {
                 let run = Tally::run(start..at);
-                self.change((old, run), (new, core::mem::take(&mut added).and(run)));
+                self.change((old, run), (new, run));
             }
             if old != 0 {
                 had.push((narrow(start), narrow(len), old));
             }
         }
-        self.add(new, added);
         at
     }
 
@@ -379,8 +377,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         self.regions.cell(self.index, counter(id))
     }
 
-    /// Writes down that one id (0: none) has lost these positions, and that another one has gained those, all of these
-    /// among them.
+    /// Notes in the index that one id (0: none) has lost some positions and another one has gained some. The positions
+    /// lost are among those gained.
     #[inline(always)]
     fn change(&self, (old, lost): (u16, Tally), (new, gained): (u16, Tally)) {
         if old != 0 && lost.count > 0 {
@@ -395,7 +393,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
         self.add(new, gained);
     }
 
-    /// Writes down that `id` (0: none) has these positions now.
+    /// Notes in the index that `id` (0: none) has these positions now.
     #[inline(always)]
     fn add(&self, id: u16, more: Tally) {
         add(self.regions, self.index, id, more);
@@ -442,7 +440,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
     /// many; 0, and nothing is copied, where none of them is a record.
     #[cfg(all(feature = "std", not(swap_records_loom)))]
     pub(crate) fn copy_all(&self, to: &mut [u16]) -> usize {
-        if self.regions.presence().number(self.index) == 0 {
+        if self.regions.presence().count(self.index) == 0 {
             return 0;
         }
         // SAFETY: this region's lock is held, so nobody writes its entries (invariants 1, 7).
@@ -451,7 +449,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
     }
 }
 
-/// Writes down that `id` (0: none) has these positions in this region now.
+/// Notes in the index that `id` (0: none) has these positions in this region now.
 #[inline(always)]
 fn add<L: RawMutex>(regions: &Regions<L>, region: usize, id: u16, more: Tally) {
     if id == 0 || more.count == 0 {
@@ -469,11 +467,12 @@ fn add<L: RawMutex>(regions: &Regions<L>, region: usize, id: u16, more: Tally) {
     }
 }
 
-/// Writes down that the counter of `old` has nothing left in this region, and that another id (0: none) has gained these
-/// positions. The presence bit of the second is set before that of the first is cleared, so that the region is never seen
-/// without a record while it has one (invariant 2).
+/// Notes in the index that the counter of `old` has no position left in this region, and that another id (0: none) has
+/// gained these positions. Sets the presence bit of the second before it clears that of the first. So the region's count
+/// of set bits does not pass through 0 (invariant 2).
 ///
-/// Out of line, and without the [`Region`], which would have to be in memory for it.
+/// It is out of line and takes no [`Region`], which would have to be in memory for it. A migration of a region's only record calls it
+/// each time; there the call is cheap beside the cache misses.
 #[cold]
 #[inline(never)]
 fn lose_last<L: RawMutex>(

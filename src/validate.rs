@@ -39,7 +39,7 @@ fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), Strin
     let mut ids = Vec::with_capacity(REGION_ENTRIES);
     let mut piece = [0; PIECE];
     let mut cells = Vec::with_capacity(COUNTERS);
-    let number;
+    let count;
     {
         let Some(region) = on.lock(index) else {
             return Ok(());
@@ -58,11 +58,11 @@ fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), Strin
             )
         };
         cells.extend(presence.counters().map(cell));
-        number = presence.number(index);
+        count = presence.count(index);
     }
     let set = cells.iter().filter(|&&(.., is_set)| is_set).count();
-    if usize::from(number) != set {
-        return Err(format!("{number} presence bits are counted, {set} are set"));
+    if usize::from(count) != set {
+        return Err(format!("{count} presence bits are counted, {set} are set"));
     }
     let mut entries = BTreeMap::<usize, Tally>::new();
     for (chunk, ids) in ids.chunks(CHUNK_ENTRIES).enumerate() {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_number_of_presence_bits_is_found() {
+    fn a_wrong_count_of_presence_bits_is_found() {
         let table = table();
         // It is set already.
         on(&table).index().presence().set(1, 0);

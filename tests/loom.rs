@@ -608,13 +608,15 @@ fn range_vs_migrate() {
 fn clear_range_of_whole_regions_vs_migrate() {
     explore("clear_range_of_whole_regions_vs_migrate", None, || {
         let table = table(&[(1, B), (REGION, A)]);
-        let other = spawn(&table, |table| table.migrate(B, A));
-        let mut had = Vec::new();
-        let each = |run: Run| had.push((run.start.offset(), run.len, run.id));
-        table.clear_range_with(entry(0), 2 * REGION, each).unwrap();
-        let moved = other.join().unwrap();
-        assert!(moved <= 1);
+        let clearer = spawn(&table, |table| {
+            let mut had = Vec::new();
+            let each = |run: Run| had.push((run.start.offset(), run.len, run.id));
+            table.clear_range_with(entry(0), 2 * REGION, each).unwrap();
+            had
+        });
+        let moved = table.migrate(B, A);
         let first = if moved == 1 { A } else { B };
+        let had = clearer.join().unwrap();
         assert_eq!(had, [(1, 1, first), (REGION, 1, A)]);
         assert_eq!((owner(&table, 1), owner(&table, REGION)), (None, None));
         table.validate().unwrap();
@@ -649,13 +651,17 @@ fn clear_range_of_whole_regions_vs_new_owners() {
             None,
             move || {
                 let table = table(&[(1, B)]);
-                let writer = spawn(&table, move |table| write(table));
-                let mut had = None;
-                table
-                    .clear_range_with(entry(0), REGION, |run| had = had.or(Some(run.id)))
-                    .unwrap();
+                // Loom finds less with the clearing in the first thread.
+                let clearer = spawn(&table, |table| {
+                    let mut had = None;
+                    let each = |run: Run| had = had.or(Some(run.id));
+                    table.clear_range_with(entry(0), 2 * REGION, each).unwrap();
+                    had
+                });
+                let displaced = write(&table);
+                let had = clearer.join().unwrap();
                 // B goes to the one that comes first.
-                match writer.join().unwrap() {
+                match displaced {
                     Some(B) => assert_eq!(had, Some(A), "{name}"),
                     other => assert_eq!((other, had), (None, Some(B)), "{name}"),
                 }

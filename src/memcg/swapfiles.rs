@@ -96,7 +96,7 @@ impl<L: RawMutex> Memcgs<L> {
             if self.records_on(ty) <= 0 {
                 break;
             }
-            // A hand-over moved some under the walk, which may miss them then; or somebody is freeing again.
+            // Another thread is freeing again.
             backoff.snooze();
         }
         let off = self.records.swapoff(ty);
