@@ -129,13 +129,12 @@ pub fn draw(reading: &Reading) -> RgbImage {
         .iter()
         .enumerate()
         .map(|(line, file)| {
-            let ty = type_of(reading, line).map(|(ty, _)| ty);
+            let ty = type_of(reading, line);
             Panel::new(reading, &printable(&file.name), ty, file.max_pages)
         })
         .collect();
     let unnamed = |ty: &SwapType| {
-        !(0..reading.swapfiles.len())
-            .any(|line| type_of(reading, line).is_some_and(|(named, _)| named == *ty))
+        !(0..reading.swapfiles.len()).any(|line| type_of(reading, line) == Some(*ty))
     };
     for &ty in reading.names.keys().filter(|ty| unnamed(ty)) {
         let max_pages = reading.records.max_pages(ty).unwrap_or(1);

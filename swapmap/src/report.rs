@@ -6,7 +6,12 @@ use std::io::{self, Write};
 
 use swap_records::{MemcgId, SwapType};
 
-use crate::reading::{Name, Reading, Version};
+use crate::reading::{Name, Reading};
+
+mod missing;
+mod notes;
+
+pub use notes::notes;
 
 /// The owners in `ty` and their slots, largest first.
 pub fn owners_of(reading: &Reading, ty: SwapType) -> Vec<(MemcgId, u64)> {
@@ -24,47 +29,75 @@ fn largest_first(owners: impl Iterator<Item = (MemcgId, u64)>) -> Vec<(MemcgId, 
     owners
 }
 
-/// One table a swapfile, in the order of `/proc/swaps`, then the types that are none of them.
+/// One table for each swapfile, in the order of `/proc/swaps`, then one for each type that may be several of them. Last
+/// come the slots whose owner was not found.
 pub fn owners(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     let all = owners_of_all(reading).into_iter().collect();
     for (line, file) in reading.swapfiles.iter().enumerate() {
         let ty = type_of(reading, line);
         write!(out, "{}", printable(&file.name))?;
         match ty {
-            Some((ty, true)) => writeln!(out, "  (type {ty})")?,
-            Some((ty, false)) => writeln!(out, "  (taken to be type {ty}, by its line)")?,
+            Some(ty) => writeln!(out, "  (type {ty})")?,
             None => writeln!(out)?,
         }
-        let owners = ty.map_or_else(Vec::new, |(ty, _)| owners_of(reading, ty));
+        // Without the header's.
+        write!(out, "{} slots, {} in use, ", file.max_pages - 1, file.used)?;
+        let candidates = types_of(reading, line);
+        if ty.is_none() && !candidates.is_empty() {
+            writeln!(
+                out,
+                "the owners are below: {}",
+                either("swap type", &candidates)
+            )?;
+            writeln!(out)?;
+            continue;
+        }
+        let owners = ty.map_or_else(Vec::new, |ty| owners_of(reading, ty));
         let found: u64 = owners.iter().map(|&(_, slots)| slots).sum();
-        writeln!(
-            out,
-            "{} slots, {} in use, the owners of {found} found",
-            // Without the header's.
-            file.max_pages - 1,
-            file.used
-        )?;
+        writeln!(out, "the owners of {found} found")?;
         table(reading, &all, &owners, out)?;
     }
     for (&ty, name) in &reading.names {
-        if *name == Name::Unknown {
-            let owners = owners_of(reading, ty);
-            let found: u64 = owners.iter().map(|&(_, slots)| slots).sum();
-            writeln!(out, "swap type {ty}, which could not be told by name")?;
-            writeln!(out, "the owners of {found} slots found")?;
-            table(reading, &all, &owners, out)?;
+        if matches!(name, Name::Certain(_)) {
+            continue;
         }
+        let owners = owners_of(reading, ty);
+        let found: u64 = owners.iter().map(|&(_, slots)| slots).sum();
+        let files = name.lines().iter().map(|&line| &reading.swapfiles[line]);
+        let files: Vec<String> = files.map(|file| printable(&file.name)).collect();
+        if files.is_empty() {
+            writeln!(out, "swap type {ty}, which fits no line of /proc/swaps")?;
+        } else {
+            writeln!(out, "swap type {ty}, which is {}", either("", &files))?;
+        }
+        writeln!(out, "the owners of {found} slots found")?;
+        table(reading, &all, &owners, out)?;
     }
-    Ok(())
+    missing::section(reading, &all, out)
 }
 
-/// The type that is the line `line` of `/proc/swaps`, and whether that is certain.
-pub fn type_of(reading: &Reading, line: usize) -> Option<(SwapType, bool)> {
-    reading.names.iter().find_map(|(&ty, name)| match *name {
-        Name::Certain(at) if at == line => Some((ty, true)),
-        Name::Assumed(at) if at == line => Some((ty, false)),
-        _ => None,
-    })
+/// `what a or b`
+fn either(what: &str, these: &[impl ToString]) -> String {
+    let these: Vec<String> = these.iter().map(ToString::to_string).collect();
+    format!("{what} {}", these.join(" or "))
+        .trim_start()
+        .to_owned()
+}
+
+/// The type that is the line `line` of `/proc/swaps`, if it can be told.
+pub fn type_of(reading: &Reading, line: usize) -> Option<SwapType> {
+    let certain = |name: &Name| *name == Name::Certain(line);
+    let mut names = reading.names.iter();
+    names.find_map(|(&ty, name)| certain(name).then_some(ty))
+}
+
+/// The types that can be the line `line` of `/proc/swaps`; all of them if the lines changed.
+fn types_of(reading: &Reading, line: usize) -> Vec<SwapType> {
+    let names = reading.names.iter();
+    let possible = names.filter(|(_, name)| {
+        name.lines().contains(&line) || (reading.tally.swapfiles_changed && **name == Name::Unknown)
+    });
+    possible.map(|(&ty, _)| ty).collect()
 }
 
 fn table(
@@ -81,117 +114,53 @@ fn table(
         )?;
     }
     for &(id, slots) in owners {
-        let figures = reading.figures.get(&id);
-        let (kernel, cached) = figures.map_or_else(
-            || ("-".to_owned(), "-".to_owned()),
-            |figures| (figures.swap.to_string(), figures.swapcached.to_string()),
-        );
-        let all = all.get(&id).copied().unwrap_or(0);
-        let path = printable(reading.memcgs.path(id));
-        writeln!(
-            out,
-            "{slots:>12} {all:>12} {kernel:>12} {cached:>12}  {path}"
-        )?;
+        row(reading, all, (id, slots), out)?;
     }
     writeln!(out)
 }
 
-/// What is to be known about the figures.
-pub fn notes(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
-    let tally = &reading.tally;
-    let version = match reading.memcgs.hierarchy().version {
-        Version::V1 => "v1 (kernel: memory.stat swap, without the swap cache)",
-        Version::V2 => {
-            "v2 (kernel: memory.swap.current less the cgroups below, with the swap cache)"
-        }
-    };
+fn row(
+    reading: &Reading,
+    all: &HashMap<MemcgId, u64>,
+    (id, slots): (MemcgId, u64),
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let figures = reading.figures.get(&id);
+    let (kernel, cached) = figures.map_or_else(
+        || ("-".to_owned(), "-".to_owned()),
+        |figures| (figures.swap.to_string(), figures.swapcached.to_string()),
+    );
+    let all = all.get(&id).copied().unwrap_or(0);
+    let path = printable(reading.memcgs.path(id));
     writeln!(
         out,
-        "{} processes read; memory cgroups are {version}",
-        tally.processes
-    )?;
-    let all: HashMap<MemcgId, u64> = owners_of_all(reading).into_iter().collect();
-    let in_swap = || {
-        let figures = reading.figures.iter();
-        figures
-            .map(|(id, figures)| (all.get(id).copied().unwrap_or(0), figures))
-            .filter(|&(count, figures)| count > 0 || figures.at_least() > 0)
-    };
-    let agree =
-        in_swap().filter(|(count, kernel)| (kernel.at_least()..=kernel.at_most()).contains(count));
-    writeln!(
-        out,
-        "{} of {} cgroups agree with the kernel's figures, the swap cache allowed for",
-        agree.count(),
-        in_swap().count()
-    )?;
-    if reading.names.is_empty() {
-        writeln!(
-            out,
-            "no page table that could be read has a page in swap (tmpfs and shared memory show in none)"
-        )?;
-    }
-    let notes = [
-        (
-            "processes that ended while they were read, so their pages are missing or stale",
-            tally.vanished,
-        ),
-        (
-            "slots seen again in another process of their cgroup, and counted once",
-            tally.shared,
-        ),
-        (
-            "slots seen again in another cgroup: the process that was read first keeps them",
-            tally.disputed,
-        ),
-        (
-            "entries of a type above those of swapfiles: no slots, but markers and the like",
-            tally.no_slot,
-        ),
-        (
-            "slots past the end that /proc/swaps told of (bad pages, or a swapfile turned on \
-             meanwhile), counted all the same",
-            tally.past_the_end,
-        ),
-        ("processes that could not be read", tally.unreadable),
-    ];
-    for (what, nr) in notes {
-        if nr > 0 {
-            writeln!(out, "{what}: {nr}")?;
-        }
-    }
-    if let Some(first) = &tally.first_unreadable {
-        writeln!(out, "the first of these: {}", printable(first))?;
-    }
-    let names = || reading.names.values();
-    if names().any(|name| matches!(name, Name::Assumed(_))) {
-        writeln!(
-            out,
-            "the kernel does not tell which type a swapfile is: where it says `taken to be`, another \
-             one is possible if a swapfile was turned off before"
-        )?;
-    }
-    if names().any(|name| *name == Name::Unknown) {
-        writeln!(
-            out,
-            "some types match no line of /proc/swaps, or several: a swapfile was turned off before"
-        )?;
-    }
-    Ok(())
+        "{slots:>12} {all:>12} {kernel:>12} {cached:>12}  {path}"
+    )
 }
 
-/// A name as one line of text, whatever it holds: a terminal obeys control characters.
-pub fn printable(name: &str) -> String {
-    name.chars()
-        .flat_map(|c| {
-            let (escaped, plain) = if c.is_control() {
-                (Some(c.escape_default()), None)
+/// A name as one line of text, whatever it holds: a terminal obeys control characters, and some characters turn the order
+/// of others around. What is escaped is so as in Rust, bytes that are not UTF-8 as `\xe9`.
+pub fn printable(name: impl AsRef<[u8]>) -> String {
+    let mut text = String::new();
+    for chunk in name.as_ref().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c == '\\' || c.is_control() || is_invisible(c) {
+                text.extend(c.escape_default());
             } else {
-                (None, Some(c))
-            };
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect()
+                text.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+/// Marks of direction, joiners, separators of lines and paragraphs.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -201,5 +170,24 @@ mod tests {
     #[test]
     fn a_name_cannot_command_the_terminal() {
         assert_eq!(printable("/a \u{1b}[2J\n\u{e9}"), "/a \\u{1b}[2J\\n\u{e9}");
+        assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_told_from_one_that_looks_like_it() {
+        assert_eq!(printable(b"caf\xe9/\xe2\x82"), "caf\\xe9/\\xe2\\x82");
+        assert_eq!(printable("caf\\xe9"), "caf\\\\xe9");
+    }
+
+    #[test]
+    fn any_name_is_one_line() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for _ in 0..2000 {
+            let name: Vec<u8> = (0..rng.usize(..12)).map(|_| rng.u8(..)).collect();
+            assert!(
+                !printable(&name).contains(|c: char| c.is_control()),
+                "{name:?}"
+            );
+        }
     }
 }

@@ -1,172 +1,10 @@
-//! Memory cgroups: where they are mounted, whose process is whose, and the kernel's own figures.
+//! The ids that memory cgroups get here.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::path::{Path, PathBuf};
 
-use procfs::ProcessCGroups;
-use procfs::process::Process;
 use swap_records::MemcgId;
 
-use super::Refused;
-
-/// Which of its two interfaces the memory controller is mounted with: never both at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    V1,
-    V2,
-}
-
-/// The mounted hierarchy that has the memory controller.
-#[derive(Debug, Clone)]
-pub struct Hierarchy {
-    pub version: Version,
-    pub mount_point: PathBuf,
-    /// The cgroup that the mount shows as its top: not `/` in most containers.
-    root: String,
-}
-
-impl Hierarchy {
-    pub fn find() -> Result<Self, Refused> {
-        let mounts = Process::myself()
-            .and_then(|process| process.mountinfo())
-            .map_err(|error| Refused::Proc("/proc/self/mountinfo", error))?;
-        let mut found: Vec<Self> = mounts
-            .into_iter()
-            .filter_map(|mount| {
-                let version = match mount.fs_type.as_str() {
-                    "cgroup" if mount.super_options.contains_key("memory") => Version::V1,
-                    "cgroup2" if has_memory(&mount.mount_point) => Version::V2,
-                    _ => return None,
-                };
-                Some(Self {
-                    version,
-                    mount_point: mount.mount_point,
-                    root: mount.root,
-                })
-            })
-            .collect();
-        // A mount of the whole hierarchy shows every cgroup, one of a part of it only some.
-        found.sort_by_key(|hierarchy| hierarchy.root.len());
-        found.into_iter().next().ok_or(Refused::NoMemoryController)
-    }
-
-    /// The memory cgroup of a process, as the kernel writes it: `/` and below.
-    pub fn path_in(&self, cgroups: &ProcessCGroups) -> String {
-        cgroups
-            .into_iter()
-            .find(|cgroup| match self.version {
-                Version::V1 => cgroup.controllers.iter().any(|name| name == "memory"),
-                Version::V2 => cgroup.hierarchy == 0,
-            })
-            .map_or_else(|| "/".to_owned(), |cgroup| cgroup.pathname.clone())
-    }
-
-    /// The folder of a cgroup, if it can be seen from here.
-    pub fn folder(&self, path: &str) -> Option<PathBuf> {
-        let inside = match self.root.as_str() {
-            "/" => path,
-            root => path
-                .strip_prefix(root)
-                .filter(|rest| rest.is_empty() || rest.starts_with('/'))?,
-        };
-        // `/..` is how a cgroup namespace shows what is outside of it.
-        if inside.split('/').any(|part| part == "..") {
-            return None;
-        }
-        let folder = self.mount_point.join(inside.trim_start_matches('/'));
-        folder.is_dir().then_some(folder)
-    }
-
-    /// The nearest cgroup upwards, itself included, that memory is charged to.
-    ///
-    /// v2 turns the controller on folder by folder: a cgroup without it lives at its parent's cost.
-    fn charged<'p>(&self, path: &'p str) -> &'p str {
-        let mut at = path;
-        while at.len() > 1 {
-            let uncharged = self
-                .folder(at)
-                .is_some_and(|folder| !folder.join("memory.stat").exists());
-            if !uncharged {
-                return at;
-            }
-            at = at.rsplit_once('/').map_or("", |(parent, _)| parent);
-        }
-        "/"
-    }
-}
-
-fn has_memory(mount_point: &Path) -> bool {
-    fs::read_to_string(mount_point.join("cgroup.controllers"))
-        .is_ok_and(|text| text.split_whitespace().any(|name| name == "memory"))
-}
-
-/// The kernel's figures for one cgroup alone, without those below it, in pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Figures {
-    /// v1: `swap` of `memory.stat`, the slots whose page is not in memory.
-    /// v2: `memory.swap.current`, all slots, those whose page is in memory as well included.
-    pub swap: u64,
-    /// Pages in memory that have a slot too: the swap cache. A page table may show either.
-    pub swapcached: u64,
-    version: Version,
-}
-
-impl Figures {
-    /// Reads `folder`, the folder of a cgroup.
-    pub fn read(version: Version, folder: &Path) -> Option<Self> {
-        let page_size = procfs::page_size();
-        let (swap, swapcached) = match version {
-            Version::V1 => {
-                let stat = fs::read_to_string(folder.join("memory.stat")).ok()?;
-                (field(&stat, "swap")?, field(&stat, "swapcached"))
-            }
-            Version::V2 => {
-                // v2 reports a cgroup with all below it.
-                let (mut swap, mut swapcached) = v2_subtree(folder)?;
-                for child in fs::read_dir(folder).ok()?.flatten() {
-                    if let Some(below) = v2_subtree(&child.path()) {
-                        swap = swap.saturating_sub(below.0);
-                        swapcached = swapcached.zip(below.1).map(|(a, b)| a.saturating_sub(b));
-                    }
-                }
-                (swap, swapcached)
-            }
-        };
-        Some(Self {
-            swap: swap / page_size,
-            // Kernels before 5.12 do not tell.
-            swapcached: swapcached.unwrap_or(0) / page_size,
-            version,
-        })
-    }
-
-    /// The least that page tables can show: the slots whose page is nowhere in memory.
-    pub fn at_least(&self) -> u64 {
-        match self.version {
-            Version::V1 => self.swap,
-            Version::V2 => self.swap.saturating_sub(self.swapcached),
-        }
-    }
-
-    /// The most that page tables can show: all pages of the swap cache still to be faulted in.
-    pub fn at_most(&self) -> u64 {
-        self.at_least() + self.swapcached
-    }
-}
-
-fn v2_subtree(folder: &Path) -> Option<(u64, Option<u64>)> {
-    let swap = fs::read_to_string(folder.join("memory.swap.current")).ok()?;
-    let stat = fs::read_to_string(folder.join("memory.stat")).ok()?;
-    Some((swap.trim().parse().ok()?, field(&stat, "swapcached")))
-}
-
-fn field(stat: &str, name: &str) -> Option<u64> {
-    stat.lines()
-        .filter_map(|line| line.split_once(' '))
-        .find(|&(key, _)| key == name)
-        .and_then(|(_, value)| value.trim().parse().ok())
-}
+use super::{Figures, Hierarchy, Refused};
 
 /// The ids of the memory cgroups.
 ///
@@ -175,12 +13,12 @@ fn field(stat: &str, name: &str) -> Option<u64> {
 #[derive(Debug)]
 pub struct Memcgs {
     hierarchy: Hierarchy,
-    ids: HashMap<String, MemcgId>,
-    paths: Vec<String>,
+    ids: HashMap<Vec<u8>, MemcgId>,
+    paths: Vec<Vec<u8>>,
 }
 
 impl Memcgs {
-    pub fn new(hierarchy: Hierarchy) -> Self {
+    pub(super) fn new(hierarchy: Hierarchy) -> Self {
         Self {
             hierarchy,
             ids: HashMap::new(),
@@ -193,7 +31,7 @@ impl Memcgs {
     }
 
     /// The id of the cgroup that the processes of `path` are charged to.
-    pub fn id_of(&mut self, path: &str) -> Result<MemcgId, Refused> {
+    pub fn id_of(&mut self, path: &[u8]) -> Result<MemcgId, Refused> {
         if let Some(&id) = self.ids.get(path) {
             return Ok(id);
         }
@@ -214,52 +52,57 @@ impl Memcgs {
         Ok(id)
     }
 
-    /// The cgroup of `id`.
-    pub fn path(&self, id: MemcgId) -> &str {
+    /// The cgroup of `id`: any bytes but 0 and line ends.
+    pub fn path(&self, id: MemcgId) -> &[u8] {
         let path = self.paths.get(usize::from(id.get()) - 1);
-        path.map_or("(unknown)", String::as_str)
+        path.map_or(b"(unknown)", Vec::as_slice)
     }
 
-    /// The kernel's figures for all that have an id.
-    pub fn figures(&self) -> BTreeMap<MemcgId, Figures> {
-        self.paths
-            .iter()
-            .filter_map(|path| {
-                let folder = self.hierarchy.folder(path)?;
-                let figures = Figures::read(self.hierarchy.version, &folder)?;
-                Some((*self.ids.get(path)?, figures))
-            })
-            .collect()
+    /// The kernel's figures for all cgroups that have an id or, by them, swap. The latter get an id.
+    pub(super) fn figures(&mut self) -> Result<BTreeMap<MemcgId, Figures>, Refused> {
+        let mut figures = BTreeMap::new();
+        for (path, of) in Figures::read_all(&self.hierarchy) {
+            let id = match self.ids.get(&path) {
+                Some(&id) => id,
+                None if of.at_most() > 0 || of.gone > 0 => self.id_of(&path)?,
+                None => continue,
+            };
+            figures.insert(id, of);
+        }
+        Ok(figures)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(super) mod fake {
+    use super::super::Version;
+    use super::Hierarchy;
+    use std::fs;
+    use std::path::PathBuf;
 
     /// A folder tree that looks like a mounted hierarchy.
-    struct Fake(PathBuf);
+    pub(in super::super) struct Fake(pub(in super::super) PathBuf);
 
     impl Fake {
-        fn new(name: &str) -> Self {
+        pub(in super::super) fn new(name: &str) -> Self {
             let folder = format!("swap-records-fake-{name}-{}", std::process::id());
             let fake = Self(std::env::temp_dir().join(folder));
             fs::create_dir_all(&fake.0).unwrap();
             fake
         }
 
-        fn with(self, path: &str, file: &str, text: &str) -> Self {
+        pub(in super::super) fn with(self, path: &str, file: &str, text: &str) -> Self {
             let folder = self.0.join(path);
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join(file), text).unwrap();
             self
         }
 
-        fn hierarchy(&self, version: Version, root: &str) -> Hierarchy {
+        pub(in super::super) fn hierarchy(&self, version: Version, root: &str) -> Hierarchy {
             Hierarchy {
                 version,
                 mount_point: self.0.clone(),
-                root: root.to_owned(),
+                root: root.into(),
             }
         }
     }
@@ -269,34 +112,13 @@ mod tests {
             let _ = fs::remove_dir_all(&self.0);
         }
     }
+}
 
-    fn pages(nr: u64) -> String {
-        (nr * procfs::page_size()).to_string()
-    }
-
-    #[test]
-    fn v1_counts_the_swap_cache_on_top_of_the_figure() {
-        let stat = format!("cache 1\nswap {}\nswapcached {}\n", pages(10), pages(3));
-        let fake = Fake::new("v1").with("a", "memory.stat", &format!("{stat}total_swap 99\n"));
-        let figures = Figures::read(Version::V1, &fake.0.join("a")).unwrap();
-        assert_eq!((figures.swap, figures.swapcached), (10, 3));
-        assert_eq!((figures.at_least(), figures.at_most()), (10, 13));
-    }
-
-    #[test]
-    fn v2_figures_are_freed_of_what_is_below_and_hold_the_swap_cache() {
-        let stat = |nr| format!("anon 1\nswapcached {}\n", pages(nr));
-        let fake = Fake::new("v2")
-            .with("a", "memory.swap.current", &pages(10))
-            .with("a", "memory.stat", &stat(3))
-            .with("a/b", "memory.swap.current", &pages(4))
-            .with("a/b", "memory.stat", &stat(1))
-            .with("a/off", "cgroup.procs", "");
-        let figures = Figures::read(Version::V2, &fake.0.join("a")).unwrap();
-        assert_eq!((figures.swap, figures.swapcached), (6, 2));
-        assert_eq!((figures.at_least(), figures.at_most()), (4, 6));
-        assert_eq!(Figures::read(Version::V2, &fake.0), None, "the root");
-    }
+#[cfg(test)]
+mod tests {
+    use super::super::Version;
+    use super::fake::Fake;
+    use super::*;
 
     #[test]
     fn a_cgroup_without_the_controller_lives_at_its_parents_cost() {
@@ -305,27 +127,35 @@ mod tests {
                 .with("a", "memory.stat", "")
                 .with("a/b/c", "cgroup.procs", "");
         let mut memcgs = Memcgs::new(fake.hierarchy(Version::V2, "/"));
-        let a = memcgs.id_of("/a").unwrap();
-        assert_eq!(memcgs.id_of("/a/b/c").unwrap(), a);
-        assert_eq!(memcgs.path(a), "/a");
-        let gone = memcgs.id_of("/gone").unwrap();
+        let a = memcgs.id_of(b"/a").unwrap();
+        assert_eq!(memcgs.id_of(b"/a/b/c").unwrap(), a);
+        assert_eq!(memcgs.path(a), b"/a");
+        let gone = memcgs.id_of(b"/gone").unwrap();
         assert_eq!(
             memcgs.path(gone),
-            "/gone",
+            b"/gone",
             "removed meanwhile, still its own"
         );
-        assert!(memcgs.figures().is_empty());
+        assert!(memcgs.figures().unwrap().is_empty());
     }
 
     #[test]
-    fn a_mount_of_a_part_shows_that_part_only() {
-        let fake = Fake::new("part").with("x", "memory.stat", "");
-        let hierarchy = fake.hierarchy(Version::V1, "/box");
-        assert_eq!(hierarchy.folder("/box/x"), Some(fake.0.join("x")));
-        assert_eq!(hierarchy.folder("/other/x"), None);
-        assert_eq!(hierarchy.folder("/box/y"), None);
-        assert_eq!(hierarchy.folder("/boxx"), None);
-        assert_eq!(hierarchy.folder("/box/../x"), None);
+    fn a_cgroup_with_swap_has_figures_also_without_a_process() {
+        let swap = (7 * super::super::page_size()).to_string();
+        let fake = Fake::new("tmpfs")
+            .with(
+                "a",
+                "memory.stat",
+                &format!("swap {swap}\ntotal_swap {swap}\n"),
+            )
+            .with("b", "memory.stat", "swap 0\n");
+        let mut memcgs = Memcgs::new(fake.hierarchy(Version::V1, "/"));
+        let figures = memcgs.figures().unwrap();
+        let told: Vec<_> = figures
+            .iter()
+            .map(|(&id, f)| (memcgs.path(id), f.swap))
+            .collect();
+        assert_eq!(told, [(&b"/a"[..], 7)]);
     }
 
     #[test]
@@ -333,12 +163,12 @@ mod tests {
         let fake = Fake::new("many");
         let mut memcgs = Memcgs::new(fake.hierarchy(Version::V1, "/"));
         for nr in 1..=u16::MAX {
-            assert_eq!(memcgs.id_of(&format!("/{nr}")).unwrap().get(), nr);
+            assert_eq!(memcgs.id_of(format!("/{nr}").as_bytes()).unwrap().get(), nr);
         }
         assert!(matches!(
-            memcgs.id_of("/one-more"),
+            memcgs.id_of(b"/one-more"),
             Err(Refused::TooManyMemcgs)
         ));
-        assert_eq!(memcgs.id_of("/7").unwrap().get(), 7);
+        assert_eq!(memcgs.id_of(b"/7").unwrap().get(), 7);
     }
 }

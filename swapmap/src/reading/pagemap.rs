@@ -1,14 +1,16 @@
-//! The swapped-out pages of a process, from its `smaps` and `pagemap`.
+//! The swapped-out pages of a process, from its `pagemap`.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-use procfs::ProcError;
-use procfs::process::Process;
-use swap_records::SwapEntry;
+use swap_records::{MAX_SWAPFILES, SwapEntry};
 
-use super::Refused;
+use super::bytes::{self, Mapping};
+use super::kinds::Kinds;
+use super::process::Task;
+use super::scan::{self, Region};
+use super::{Refused, page_size};
 
 const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -18,10 +20,13 @@ const ALL_IDS: [&str; 3] = ["0", "0", "4294967295"];
 
 /// Refuses a process that may not see where another user's pages are in swap.
 pub fn check_privilege() -> Result<(), Refused> {
-    let status = Process::myself()
-        .and_then(|process| process.status())
-        .map_err(|error| Refused::Proc("/proc/self/status", error))?;
-    let capable = |cap: &u32| status.capeff & 1 << cap != 0;
+    const STATUS: &str = "/proc/self/status";
+    let status = fs::read(STATUS).map_err(|error| Refused::File(STATUS.into(), error))?;
+    let effective = bytes::lines(&status)
+        .find_map(|line| line.strip_prefix(b"CapEff:"))
+        .and_then(|hex| u64::from_str_radix(std::str::from_utf8(hex.trim_ascii()).ok()?, 16).ok())
+        .ok_or_else(|| Refused::Malformed(STATUS, "no CapEff".to_owned()))?;
+    let capable = |cap: &u32| effective & 1 << cap != 0;
     if ![CAP_SYS_PTRACE, CAP_SYS_ADMIN].iter().all(capable) {
         return Err(Refused::NotPrivileged);
     }
@@ -32,99 +37,177 @@ pub fn check_privilege() -> Result<(), Refused> {
     }
 }
 
-/// Why a walk stopped: for this process, or for good.
-pub enum Stop {
-    Proc(ProcError),
-    Refused(Refused),
+/// How to find the swapped-out pages of an address space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Ask the kernel for them, from 0 to the end of all addresses: `PAGEMAP_SCAN`, Linux 6.7.
+    Scan { end: u64 },
+    /// Read the mappings of which `smaps` says that they have some.
+    Smaps,
 }
 
-impl From<ProcError> for Stop {
-    fn from(error: ProcError) -> Self {
-        Self::Proc(error)
+impl Method {
+    /// The fastest that this kernel has.
+    pub fn best() -> Self {
+        scan::end_of_addresses(page_size()).map_or(Self::Smaps, |end| Self::Scan { end })
     }
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        Self::Proc(error.into())
-    }
-}
-
-/// Reads pagemaps through one buffer: 1 MiB of it stands for 512 MiB of address space.
-pub struct Walk {
-    buffer: Vec<u8>,
 }
 
 const WORD: usize = size_of::<u64>();
 
+/// Ranges this many pages apart are read at once: that costs less than another call.
+const GAP: u64 = 64;
+
+/// Reads page tables through buffers that are used again for each process.
+pub(super) struct Walk {
+    method: Method,
+    page_size: u64,
+    /// 1 MiB stands for 512 MiB of address space.
+    words: Vec<u8>,
+    regions: Vec<Region>,
+    smaps: Vec<u8>,
+}
+
 impl Walk {
-    pub fn new() -> Self {
+    pub(super) fn new(method: Method) -> Self {
         Self {
-            buffer: vec![0; 1 << 20],
+            method,
+            page_size: page_size(),
+            words: vec![0; 1 << 20],
+            regions: vec![Region::default(); 512],
+            smaps: Vec::new(),
         }
     }
 
-    /// Calls `found` with the entry of every page of `process` that is swapped out.
+    /// Calls `found` with the entry of every page of `task` that is swapped out.
     ///
-    /// Pages of shared mappings and tmpfs have no entry in a page table while they are swapped
-    /// out, so no process shows them.
-    pub fn swapped_pages(
+    /// Pages of shared mappings and tmpfs have no entry in a page table while they are swapped out, so no process shows
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` where the address space ends meanwhile: some of its pages were not found, and those that were are free.
+    pub(super) fn swapped_pages(
         &mut self,
-        process: &Process,
-        mut found: impl FnMut(SwapEntry) -> Result<(), Refused>,
-    ) -> Result<(), Stop> {
-        // The status line VmSwap would be cheaper to ask, but recent kernels round it: it may be
-        // 0 with dozens of pages swapped out. The kernel counts smaps from the page tables.
-        // A kernel thread has an empty smaps, and so has a zombie.
-        let mut pagemap = None;
-        for map in &process.smaps()? {
-            if map
-                .extension
-                .map
-                .get("Swap")
-                .is_none_or(|&bytes| bytes == 0)
-            {
+        task: &Task,
+        mut found: impl FnMut(SwapEntry),
+    ) -> io::Result<()> {
+        match self.method {
+            Method::Scan { end } => self.range((0, end), &task.pagemap, &mut found)?,
+            // The status line VmSwap would be cheaper to ask, but recent kernels round it: it may be 0 with dozens of
+            // pages swapped out. The kernel counts smaps from the page tables.
+            Method::Smaps => {
+                for mapping in self.mappings(task)?.iter().filter(|m| m.swap > 0) {
+                    self.range((mapping.start, mapping.end), &task.pagemap, &mut found)?;
+                }
+            }
+        }
+        // Where it has ended, nothing is found, and that is no error.
+        task.check_alive()
+    }
+
+    /// Learns from the mappings of `task` which types are no slots.
+    pub(super) fn learn(&mut self, task: &Task, kinds: &mut Kinds) -> io::Result<()> {
+        let before = self.mappings(task)?;
+        let mut counted = Vec::new();
+        for mapping in before {
+            let looked_at = match self.method {
+                // The kernel's own page that x86 shows last is past the end.
+                Method::Scan { end } => mapping.end <= end,
+                Method::Smaps => mapping.swap > 0,
+            };
+            if !looked_at {
                 continue;
             }
-            let pagemap = match &mut pagemap {
-                Some(file) => file,
-                none => none.insert(process.open_relative("pagemap")?),
-            };
-            self.range(pagemap, map.address, &mut found)?;
+            let mut entries = [0_u64; MAX_SWAPFILES];
+            self.range((mapping.start, mapping.end), &task.pagemap, &mut |entry| {
+                entries[usize::from(entry.swap_type().get())] += 1;
+            })?;
+            counted.push((mapping, entries));
+        }
+        // A mapping that reads the same twice is as it was between.
+        let after = self.mappings(task)?;
+        for (mapping, entries) in counted {
+            if after.contains(&mapping) && entries.iter().any(|&nr| nr > 0) {
+                kinds.learn(&entries, mapping.swap / self.page_size, mapping.of_file);
+            }
         }
         Ok(())
     }
 
+    fn mappings(&mut self, task: &Task) -> io::Result<Vec<Mapping>> {
+        self.smaps.clear();
+        File::open(format!("{}/smaps", task.folder))?.read_to_end(&mut self.smaps)?;
+        Ok(bytes::mappings(&self.smaps))
+    }
+
     fn range(
         &mut self,
-        pagemap: &File,
         (start, end): (u64, u64),
-        found: &mut impl FnMut(SwapEntry) -> Result<(), Refused>,
-    ) -> Result<(), Stop> {
-        let page_size = procfs::page_size();
+        pagemap: &File,
+        found: &mut impl FnMut(SwapEntry),
+    ) -> io::Result<()> {
+        if self.method == Method::Smaps {
+            return self.read((start, end), pagemap, found);
+        }
+        let mut at = start;
+        while at < end {
+            let (nr, looked_up_to) = match scan::scan(pagemap, at, end, &mut self.regions) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                done => done?,
+            };
+            let near = GAP * self.page_size;
+            let mut next = 0;
+            while next < nr {
+                let (start, mut end) = (self.regions[next].start, self.regions[next].end);
+                next += 1;
+                while next < nr && self.regions[next].start - end <= near {
+                    end = self.regions[next].end;
+                    next += 1;
+                }
+                self.read((start, end), pagemap, found)?;
+            }
+            if looked_up_to <= at {
+                break;
+            }
+            at = looked_up_to;
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        (start, end): (u64, u64),
+        pagemap: &File,
+        found: &mut impl FnMut(SwapEntry),
+    ) -> io::Result<()> {
         let (mut at, end) = (
-            start / page_size * WORD as u64,
-            end / page_size * WORD as u64,
+            start / self.page_size * WORD as u64,
+            end / self.page_size * WORD as u64,
         );
         while at < end {
             let left = usize::try_from(end - at).unwrap_or(usize::MAX);
-            let want = left.min(self.buffer.len());
-            let got = match pagemap.read_at(&mut self.buffer[..want], at) {
+            let want = left.min(self.words.len());
+            let got = match pagemap.read_at(&mut self.words[..want], at) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 got => got? / WORD * WORD,
             };
             if got == 0 {
-                // The address space went with its process.
-                return Err(Stop::Proc(ProcError::NotFound(None)));
+                return Err(gone());
             }
-            let (words, _) = self.buffer[..got].as_chunks::<WORD>();
+            let (words, _) = self.words[..got].as_chunks::<WORD>();
             for &word in words {
                 if let Some(entry) = SwapEntry::from_pagemap(u64::from_ne_bytes(word)) {
-                    found(entry).map_err(Stop::Refused)?;
+                    found(entry);
                 }
             }
             at += got as u64;
         }
         Ok(())
     }
+}
+
+/// What the kernel says of a process that has ended.
+pub(super) fn gone() -> io::Error {
+    io::Error::from_raw_os_error(libc::ESRCH)
 }

@@ -2,20 +2,19 @@
 //! when its value is dropped, so after a panic too.
 
 use std::env;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use procfs::process::Process;
-
-use swapmap::reading::{Figures, Hierarchy, SwapFile, Version, check_privilege};
+use swapmap::reading::{Figures, Hierarchy, SwapFile, Version, check_privilege, page_size};
 
 /// Followed by the id of the process that made it: whose it is, and that it may go.
 const PREFIX: &str = "swap-records-live-";
@@ -23,7 +22,8 @@ const TOUCH: &str = "SWAP_RECORDS_LIVE_TOUCH";
 
 /// Of swapon(2): the low 15 bits are the priority. The highest of all: whatever else is on, the
 /// pages go to this swapfile first.
-const PREFERRED: i32 = 0x8000 | 0x7fff;
+pub const PREFERRED: i32 = 0x7fff;
+const WITH_PRIORITY: i32 = 0x8000;
 
 /// `println!` panics where nobody listens any more; in a `drop`, that would end the cleaning up.
 macro_rules! tell {
@@ -98,18 +98,23 @@ impl Machine {
 }
 
 /// A file that is turned on as swap, in a folder of its own.
-struct SwapOn {
+pub struct SwapOn {
     folder: PathBuf,
-    file: PathBuf,
+    pub file: PathBuf,
     on: bool,
 }
 
 impl SwapOn {
     /// Not every file system takes a swapfile (tmpfs does not), so there are two places to try.
     fn new(bytes: u64) -> Result<Self, String> {
+        Self::named(OsStr::new("swapfile"), bytes, PREFERRED)
+    }
+
+    /// Pages go to the swapfile with the highest priority first.
+    pub fn named(name: &OsStr, bytes: u64, priority: i32) -> Result<Self, String> {
         let mut reasons = Vec::new();
         for place in [env::temp_dir(), PathBuf::from("/var/tmp")] {
-            match Self::within(&place, bytes) {
+            match Self::within(&place, name, bytes, priority) {
                 Ok(swapfile) => return Ok(swapfile),
                 Err(reason) => reasons.push(format!("in {}: {reason}", place.display())),
             }
@@ -117,11 +122,13 @@ impl SwapOn {
         Err(format!("no swapfile can be made: {}", reasons.join("; ")))
     }
 
-    fn within(place: &Path, bytes: u64) -> Result<Self, String> {
-        let folder = place.join(own_name());
+    fn within(place: &Path, name: &OsStr, bytes: u64, priority: i32) -> Result<Self, String> {
+        static NR: AtomicU32 = AtomicU32::new(0);
+        let nr = NR.fetch_add(1, Ordering::Relaxed);
+        let folder = place.join(format!("{}-{nr}", own_name()));
         fs::create_dir(&folder).map_err(|error| error.to_string())?;
         let mut swapfile = Self {
-            file: folder.join("swapfile"),
+            file: folder.join(name),
             folder,
             on: false,
         };
@@ -129,7 +136,7 @@ impl SwapOn {
         swapfile.format()?;
         let path = c_path(&swapfile.file)?;
         // SAFETY: `path` is a string that ends with 0 and lives until the call returns.
-        if unsafe { libc::swapon(path.as_ptr(), PREFERRED) } != 0 {
+        if unsafe { libc::swapon(path.as_ptr(), WITH_PRIORITY | priority) } != 0 {
             return Err(format!("swapon: {}", io::Error::last_os_error()));
         }
         swapfile.on = true;
@@ -176,19 +183,16 @@ impl Drop for SwapOn {
     }
 }
 
-/// A cgroup with a limit.
-struct Memcg {
-    folder: PathBuf,
+/// A cgroup.
+pub struct Memcg {
+    pub folder: PathBuf,
 }
 
 impl Memcg {
     fn new(hierarchy: &Hierarchy, nr: usize, limit: u64) -> Result<Self, String> {
-        let folder = hierarchy.mount_point.join(format!("{}-{nr}", own_name()));
+        let memcg = Self::named(&hierarchy.mount_point, OsStr::new(&nr.to_string()))?;
+        let folder = memcg.folder.clone();
         let failed = |error: io::Error| format!("no cgroup {}: {error}", folder.display());
-        fs::create_dir(&folder).map_err(failed)?;
-        let memcg = Self {
-            folder: folder.clone(),
-        };
         let file = match hierarchy.version {
             Version::V1 => "memory.limit_in_bytes",
             Version::V2 => "memory.max",
@@ -202,6 +206,18 @@ impl Memcg {
             .ok_or("the kernel does not count the swap of a cgroup (swapaccount=0)")?;
         Ok(memcg)
     }
+
+    /// Without a limit, in the folder `above`. Its name is that of this run, a dash and `name`.
+    pub fn named(above: &Path, name: &OsStr) -> Result<Self, String> {
+        let mut own = OsString::from(own_name());
+        own.push("-");
+        own.push(name);
+        let folder = above.join(own);
+        match fs::create_dir(&folder) {
+            Ok(()) => Ok(Self { folder }),
+            Err(error) => Err(format!("no cgroup {}: {error}", folder.display())),
+        }
+    }
 }
 
 impl Drop for Memcg {
@@ -211,10 +227,10 @@ impl Drop for Memcg {
 }
 
 /// v2: the memory controller, on for the cgroups below the top. Off again when dropped, if it was.
-struct Delegation(PathBuf);
+pub struct Delegation(PathBuf);
 
 impl Delegation {
-    fn obtain(hierarchy: &Hierarchy) -> Result<Option<Self>, String> {
+    pub fn obtain(hierarchy: &Hierarchy) -> Result<Option<Self>, String> {
         if hierarchy.version == Version::V1 {
             return Ok(None);
         }
@@ -283,10 +299,9 @@ impl<'m> Toucher<'m> {
     }
 
     /// The memcg, as the kernel names it: what a mount shows of it may be another path.
-    pub fn memcg_path(&self) -> String {
-        let pid = i32::try_from(self.process.id()).unwrap();
-        let cgroups = Process::new(pid).unwrap().cgroups().unwrap();
-        self.machine.hierarchy.path_in(&cgroups)
+    pub fn memcg_path(&self) -> Vec<u8> {
+        let cgroup = fs::read(format!("/proc/{}/cgroup", self.process.id())).unwrap();
+        self.machine.hierarchy.path_in(&cgroup).to_owned()
     }
 }
 
@@ -315,7 +330,7 @@ pub fn touch() -> ExitCode {
     let mut lines = io::stdin().lines();
     lines.next();
     let mut memory = vec![0_u8; bytes];
-    let page = usize::try_from(procfs::page_size()).unwrap_or(4096);
+    let page = usize::try_from(page_size()).unwrap_or(4096);
     for at in memory.iter_mut().step_by(page) {
         // Not 0: a page of zeros may be swapped out without being written.
         *black_box(at) = 1;
@@ -335,7 +350,7 @@ fn own_name() -> String {
     format!("{PREFIX}{}", std::process::id())
 }
 
-fn c_path(path: &Path) -> Result<CString, String> {
+pub fn c_path(path: &Path) -> Result<CString, String> {
     CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())
 }
 
@@ -364,7 +379,7 @@ fn remove_memcg(folder: &Path) {
 }
 
 /// Takes away what a run left that was killed.
-fn clear_leftovers(mount_point: &Path) {
+pub fn clear_leftovers(mount_point: &Path) {
     for folder in leftovers(mount_point) {
         // Its processes end by themselves when their pipe closes, which it has.
         tell!("an earlier run left {}", folder.display());
@@ -373,11 +388,13 @@ fn clear_leftovers(mount_point: &Path) {
     for place in [env::temp_dir(), PathBuf::from("/var/tmp")] {
         for folder in leftovers(&place) {
             tell!("an earlier run left {}", folder.display());
-            let file = folder.join("swapfile");
-            let name = file.to_string_lossy();
-            let on = SwapFile::read_all()
-                .is_ok_and(|files| files.iter().any(|swapfile| swapfile.name == name));
-            if !on || swap_off(&file) {
+            let on: Vec<PathBuf> = SwapFile::read_all()
+                .into_iter()
+                .flatten()
+                .map(|swapfile| OsString::from_vec(swapfile.name).into())
+                .filter(|file: &PathBuf| file.starts_with(&folder))
+                .collect();
+            if on.iter().all(|file| swap_off(file)) {
                 let _ = fs::remove_dir_all(&folder);
             }
         }

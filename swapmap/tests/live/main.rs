@@ -13,7 +13,10 @@
 //! `swap + swapcached` entries. v2's `memory.swap.current` counts all of them, so there the same
 //! bounds begin at `memory.swap.current - swapcached`.
 
+mod actors;
 mod machine;
+mod printed;
+mod scenes;
 
 use std::process::ExitCode;
 use std::thread;
@@ -22,7 +25,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use machine::Machine;
 use swap_records::{MemcgId, Run};
-use swapmap::reading::{Figures, Reading};
+use swapmap::reading::{Figures, Reading, page_size};
 
 const MEMCGS: usize = 4;
 const MIB: u64 = 1 << 20;
@@ -42,21 +45,33 @@ const ASK: &str = "SWAP_RECORDS_LIVE";
 /// Makes it a failure if the test cannot run.
 const REQUIRE: &str = "SWAP_RECORDS_REQUIRE_LIVE";
 
+/// A test: the error is the reason why this machine does not allow it.
+type Test = fn() -> Result<(), String>;
+
 fn main() -> ExitCode {
     if machine::is_toucher() {
         return machine::touch();
     }
-    let test = Trial::ignorable_test(
-        "the_table_agrees_with_the_kernel_and_reparenting_loses_nothing",
-        || match reason_not_to_run().map_or_else(test, Err) {
-            Ok(()) => Ok(Completion::Completed),
-            Err(reason) if is_set(REQUIRE) => {
-                Err(Failed::from(format!("it must run, and cannot: {reason}")))
+    if let Some(code) = actors::play() {
+        return code;
+    }
+    let table = "the_table_agrees_with_the_kernel_and_reparenting_loses_nothing";
+    let tests = [(table, test as Test)].into_iter().chain(scenes::ALL);
+    let trials = tests.map(|(name, test)| {
+        Trial::ignorable_test(name, move || {
+            match reason_not_to_run().map_or_else(test, Err) {
+                Ok(()) => Ok(Completion::Completed),
+                Err(reason) if is_set(REQUIRE) => {
+                    Err(Failed::from(format!("it must run, and cannot: {reason}")))
+                }
+                Err(reason) => Ok(Completion::ignored_with(reason)),
             }
-            Err(reason) => Ok(Completion::ignored_with(reason)),
-        },
-    );
-    libtest_mimic::run(&Arguments::from_args(), vec![test]).exit_code()
+        })
+    });
+    let mut arguments = Arguments::from_args();
+    // Swapfiles and what is in them are the machine's: one scene at a time.
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
 fn is_set(variable: &str) -> bool {
@@ -95,7 +110,7 @@ fn test() -> Result<(), String> {
             "memcg {nr}: the table has {count} records, the kernel {figures:?}"
         );
         // Whatever is charged fits below the limit, so the rest of what was touched is in swap.
-        let swapped_out = (TOUCHED - LIMIT) / procfs::page_size();
+        let swapped_out = (TOUCHED - LIMIT) / page_size();
         assert!(*count >= swapped_out, "memcg {nr} has {count} records only");
     }
     reparenting_loses_nothing(&reading, &ids, &counts);

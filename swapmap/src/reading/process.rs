@@ -1,0 +1,168 @@
+//! Processes: which there are, what is read of them, and which began first.
+
+use std::cell::OnceCell;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::bytes::{self, Start};
+use super::pagemap::gone;
+
+/// The processes that `/proc` lists, in the order of their numbers.
+pub(super) fn all() -> io::Result<Vec<u32>> {
+    numbers("/proc")
+}
+
+/// The folders whose names are numbers.
+fn numbers(folder: &str) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        numbers.extend(
+            entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<u32>().ok()),
+        );
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// A thread that shows the address space of its process.
+#[derive(Debug)]
+pub(super) struct Task {
+    /// `/proc/PID`, or `/proc/PID/task/TID`.
+    pub(super) folder: String,
+    pub(super) pagemap: File,
+}
+
+/// What is to be read of a process.
+#[derive(Debug)]
+pub(super) enum Opened {
+    Task(Task),
+    /// A thread of the kernel, or a process that has ended and was not waited for.
+    NoAddressSpace,
+    /// It has ended, and with it its swap.
+    Gone,
+}
+
+impl Task {
+    /// Opens the pagemap of a process.
+    ///
+    /// The main thread may have ended before the others. Then `/proc/PID` shows no address space, and a thread that is
+    /// left does.
+    pub(super) fn open(pid: u32) -> io::Result<Opened> {
+        if let Some(main) = Self::open_folder(format!("/proc/{pid}"))? {
+            return Ok(Opened::Task(main));
+        }
+        let threads = match numbers(&format!("/proc/{pid}/task")) {
+            Err(error) if is_gone(&error) => return Ok(Opened::Gone),
+            threads => threads?,
+        };
+        for thread in threads.into_iter().filter(|&thread| thread != pid) {
+            if let Some(task) = Self::open_folder(format!("/proc/{pid}/task/{thread}"))? {
+                return Ok(Opened::Task(task));
+            }
+        }
+        Ok(Opened::NoAddressSpace)
+    }
+
+    /// `None` if it has no address space, or is gone.
+    fn open_folder(folder: String) -> io::Result<Option<Self>> {
+        let opened = File::open(format!("{folder}/pagemap"))
+            .map(|pagemap| Self { folder, pagemap })
+            .and_then(|task| task.check_alive().map(|()| task));
+        match opened {
+            Err(error) if is_gone(&error) => Ok(None),
+            task => task.map(Some),
+        }
+    }
+
+    /// Fails with `ESRCH` where there is no address space, or none any more.
+    pub(super) fn check_alive(&self) -> io::Result<()> {
+        // Linux up to 6.15 opens a pagemap without an address space, which then reads as empty.
+        match self.pagemap.read_at(&mut [0; 8], 0)? {
+            0 => Err(gone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What `/proc/PID/cgroup` says of it.
+    pub(super) fn cgroup(&self) -> io::Result<Vec<u8>> {
+        fs::read(format!("{}/cgroup", self.folder))
+    }
+}
+
+/// Whether this says that a process has ended: its folder, or what is behind it, is gone.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ESRCH) || error.kind() == io::ErrorKind::NotFound
+}
+
+/// A process that slots were found in.
+#[derive(Debug)]
+pub(super) struct Holder {
+    pub(super) pid: u32,
+    start: OnceCell<Option<Start>>,
+}
+
+impl Holder {
+    pub(super) fn new(pid: u32) -> Self {
+        Self {
+            pid,
+            start: OnceCell::new(),
+        }
+    }
+
+    /// Most processes share no slot, so it is read for those that do.
+    fn start(&self) -> Option<Start> {
+        let read = || bytes::start(&fs::read(format!("/proc/{}/stat", self.pid)).ok()?);
+        *self.start.get_or_init(read)
+    }
+
+    /// Whether this process began before `other`. A fork comes after its parent, whatever its number is: numbers begin
+    /// again at the end. One that has ended since gives way: its slots are free, or were another's first.
+    pub(super) fn began_before(&self, other: &Self) -> bool {
+        match (self.start(), other.start()) {
+            (Some(a), Some(b)) => before((self.pid, a), (other.pid, b)),
+            (own, _) => own.is_some(),
+        }
+    }
+}
+
+fn before((pid, start): (u32, Start), (other_pid, other): (u32, Start)) -> bool {
+    if start.ticks != other.ticks {
+        start.ticks < other.ticks
+    } else if other.parent == pid || start.parent == other_pid {
+        other.parent == pid
+    } else {
+        pid < other_pid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fork_is_after_its_parent_also_with_a_lower_number() {
+        let start = |ticks, parent| Start { ticks, parent };
+        assert!(before((900, start(5, 1)), (30, start(6, 900))));
+        assert!(!before((30, start(6, 900)), (900, start(5, 1))));
+        // In the same tick.
+        assert!(before((900, start(5, 1)), (30, start(5, 900))));
+        assert!(!before((30, start(5, 900)), (900, start(5, 1))));
+        assert!(before((30, start(5, 1)), (900, start(5, 1))));
+    }
+
+    #[test]
+    fn a_process_that_does_not_exist_is_gone_and_this_one_is_not() {
+        assert!(matches!(Task::open(u32::MAX).unwrap(), Opened::Gone));
+        let Opened::Task(own) = Task::open(std::process::id()).unwrap() else {
+            panic!("this process has an address space");
+        };
+        assert!(!own.cgroup().unwrap().is_empty());
+        assert!(Holder::new(std::process::id()).start().is_some());
+        let (own, gone) = (Holder::new(std::process::id()), Holder::new(u32::MAX));
+        assert!(own.began_before(&gone) && !gone.began_before(&own));
+    }
+}

@@ -1,0 +1,151 @@
+//! Reads process by process.
+
+use std::fs;
+use std::io;
+
+use swap_records::SwapEntry;
+
+use super::hierarchy::Placement;
+use super::kinds::{Kind, Kinds};
+use super::pagemap::{Method, Walk};
+use super::process::{self, Holder, Opened, Task, is_gone};
+use super::slots::Slots;
+use super::{ATTEMPTS, Hierarchy, Memcgs, Refused, SwapFile, Tally};
+
+/// How many processes are asked in vain which types are no slots.
+const MOST_ASKED: usize = 64;
+
+/// The first namespace of processes, by the number that the kernel gives it (`PROC_PID_INIT_INO`).
+const ALL_PROCESSES: &str = "pid:[4026531836]";
+
+/// What has been found so far.
+pub(super) struct Reader {
+    pub(super) slots: Slots,
+    pub(super) memcgs: Memcgs,
+    pub(super) kinds: Kinds,
+    pub(super) tally: Tally,
+    placement: Placement,
+    walk: Walk,
+    asked_in_vain: usize,
+    /// The slots of the process that is being read: they are recorded once all of them are known.
+    held: Vec<SwapEntry>,
+}
+
+impl Reader {
+    pub(super) fn new(method: Method, swapfiles: &[SwapFile]) -> Result<Self, Refused> {
+        let hierarchy = Hierarchy::find()?;
+        let namespace = fs::read_link("/proc/self/ns/pid");
+        Ok(Self {
+            slots: Slots::new(swapfiles),
+            placement: Placement::read(&hierarchy),
+            memcgs: Memcgs::new(hierarchy),
+            kinds: Kinds::new(swapfiles.len()),
+            tally: Tally {
+                confined: namespace.is_ok_and(|name| name.as_os_str() != ALL_PROCESSES),
+                ..Tally::default()
+            },
+            walk: Walk::new(method),
+            asked_in_vain: 0,
+            held: Vec::new(),
+        })
+    }
+
+    pub(super) fn read_processes(&mut self) -> Result<(), Refused> {
+        let failed = |error| Refused::File("/proc".into(), error);
+        let first = process::all().map_err(failed)?;
+        for &pid in &first {
+            self.read_process(pid)?;
+        }
+        // Those that began meanwhile may have the pages of a parent that has ended.
+        let second = process::all().map_err(failed)?;
+        for pid in second {
+            if first.binary_search(&pid).is_err() {
+                self.read_process(pid)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The error ends the reading; what fails for this process alone is tallied.
+    fn read_process(&mut self, pid: u32) -> Result<(), Refused> {
+        for attempt in 0..ATTEMPTS {
+            let done = match Task::open(pid) {
+                Ok(Opened::Task(task)) => self.read_task(pid, &task)?,
+                Ok(Opened::NoAddressSpace) if attempt == 0 => return Ok(()),
+                Ok(Opened::NoAddressSpace | Opened::Gone) => {
+                    self.tally.vanished += 1;
+                    return Ok(());
+                }
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(()) => {
+                    self.tally.processes += 1;
+                    return Ok(());
+                }
+                // It has ended, or has begun another program: then it has another address space.
+                Err(error) if is_gone(&error) => {}
+                Err(error) => {
+                    self.tally.unreadable += 1;
+                    let first = &mut self.tally.first_unreadable;
+                    first.get_or_insert_with(|| format!("process {pid}: {error}"));
+                    return Ok(());
+                }
+            }
+        }
+        self.tally.restless += 1;
+        Ok(())
+    }
+
+    /// The outer error ends the reading, the inner one ends this process; then nothing of it is recorded.
+    fn read_task(&mut self, pid: u32, task: &Task) -> Result<io::Result<()>, Refused> {
+        self.held.clear();
+        let held = &mut self.held;
+        let done = self.walk.swapped_pages(task, |entry| held.push(entry));
+        if done.is_err() || self.held.is_empty() {
+            return Ok(done);
+        }
+        if let Err(error) = self.tell_kinds(task) {
+            return Ok(Err(error));
+        }
+        let id = match self.placement.find(pid) {
+            Some(path) => self.memcgs.id_of(path)?,
+            None => {
+                // v1 shows the root for a process that is ending, so that it is alive is looked at afterwards.
+                let text = task
+                    .cgroup()
+                    .and_then(|text| task.check_alive().map(|()| text));
+                match text {
+                    Ok(text) => {
+                        let path = self.memcgs.hierarchy().path_in(&text).to_owned();
+                        self.memcgs.id_of(&path)?
+                    }
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        };
+        let holder = self.slots.holder(Holder::new(pid));
+        for &entry in &self.held {
+            match self.kinds.of(entry.swap_type()) {
+                Kind::Slot => self.slots.record(entry, id, holder, &mut self.tally)?,
+                Kind::NoSlot => self.tally.no_slot += 1,
+                Kind::Untold => *self.tally.untold.entry(entry.swap_type()).or_insert(0) += 1,
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Learns whether the entries of this process are slots, if that is not known.
+    fn tell_kinds(&mut self, task: &Task) -> io::Result<()> {
+        let untold = |kinds: &Kinds, entry: &SwapEntry| kinds.of(entry.swap_type()) == Kind::Untold;
+        for _ in 0..ATTEMPTS {
+            let asks = self.asked_in_vain < MOST_ASKED;
+            if !asks || !self.held.iter().any(|entry| untold(&self.kinds, entry)) {
+                return Ok(());
+            }
+            self.walk.learn(task, &mut self.kinds)?;
+        }
+        self.asked_in_vain += 1;
+        Ok(())
+    }
+}

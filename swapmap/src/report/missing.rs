@@ -1,0 +1,121 @@
+//! Slots in use whose owner was not found.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use swap_records::MemcgId;
+
+use super::{printable, row};
+use crate::reading::Reading;
+
+/// What is in use beyond what was found: cgroup by cgroup where the kernel's figures say so, and why.
+pub(super) fn section(
+    reading: &Reading,
+    all: &HashMap<MemcgId, u64>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let in_use: u64 = reading.swapfiles.iter().map(|file| file.used).sum();
+    let found: u64 = all.values().sum();
+    let missing = in_use.saturating_sub(found);
+    let of = |id: &MemcgId| all.get(id).copied().unwrap_or(0);
+    // A cgroup without a slot found has no other row.
+    let rows: Vec<(MemcgId, u64)> = reading
+        .figures
+        .iter()
+        .map(|(id, figures)| (*id, of(id), figures.at_least(), figures.swap))
+        .filter(|&(_, found, least, swap)| found < least || (found == 0 && swap > 0))
+        .map(|(id, found, least, _)| (id, least.saturating_sub(found)))
+        .collect();
+    let gone: Vec<(MemcgId, u64)> = reading
+        .figures
+        .iter()
+        .filter(|(_, figures)| figures.gone > 0)
+        .map(|(&id, figures)| (id, figures.gone))
+        .collect();
+    let of_cgroups: u64 = rows.iter().map(|&(_, slots)| slots).sum();
+    let of_gone: u64 = gone.iter().map(|&(_, slots)| slots).sum();
+    let rest = missing.saturating_sub(of_cgroups + of_gone);
+    if missing == 0 && rows.is_empty() && gone.is_empty() {
+        return Ok(());
+    }
+
+    writeln!(
+        out,
+        "the owners of {missing} of {in_use} slots in use were not found"
+    )?;
+    let heads = ["not found", "all", "kernel", "swap cache"];
+    let [missing, all_found, kernel, cached] = heads;
+    writeln!(
+        out,
+        "{missing:>12} {all_found:>12} {kernel:>12} {cached:>12}  cgroup"
+    )?;
+    for &row_of in &rows {
+        row(reading, all, row_of, out)?;
+    }
+    let mut other =
+        |slots: u64, what: &str| writeln!(out, "{slots:>12} {0:>12} {0:>12} {0:>12}  {what}", "-");
+    for &(id, slots) in &gone {
+        let path = printable(reading.memcgs.path(id));
+        other(slots, &format!("(cgroups below {path} that are gone)"))?;
+    }
+    if rest > 0 {
+        other(rest, "(in no figure of a cgroup)")?;
+    }
+    for reason in reasons(reading, of_cgroups, of_gone, rest) {
+        writeln!(out, "{reason}")?;
+    }
+    writeln!(out)
+}
+
+fn reasons(reading: &Reading, of_cgroups: u64, of_gone: u64, rest: u64) -> Vec<String> {
+    let tally = &reading.tally;
+    let cached: u64 = reading
+        .figures
+        .values()
+        .map(|figures| figures.swapcached)
+        .sum();
+    let unread = tally.unreadable + tally.restless;
+    let mut reasons = Vec::new();
+    let mut because = |holds: bool, reason: String| {
+        if holds {
+            reasons.push(reason);
+        }
+    };
+    because(
+        of_cgroups > 0,
+        format!(
+            "{of_cgroups} are in the kernel's figures and in no page table that was read: tmpfs and shared memory \
+             show in none, and a process that moved is counted where it is now"
+        ),
+    );
+    because(
+        of_gone > 0,
+        format!(
+            "{of_gone} are of cgroups that were removed: what they left in swap is their parents' by the kernel"
+        ),
+    );
+    because(
+        rest > 0,
+        format!(
+            "{rest} are in no figure of a cgroup: pages that are in memory again and keep their slot \
+             (the cgroups have {cached} in the swap cache), slots that the kernel holds ready, \
+             and what no cgroup below the root is charged for"
+        ),
+    );
+    because(
+        unread > 0,
+        format!(
+            "{unread} processes could not be read, so their slots, if they have any, are among these"
+        ),
+    );
+    because(
+        tally.confined,
+        "this is not the first namespace of processes: the slots of processes outside of it are among these"
+            .to_owned(),
+    );
+    because(
+        !tally.untold.is_empty(),
+        "entries of some types are slots or markers, and nothing tells which: slots are among these".to_owned(),
+    );
+    reasons
+}
