@@ -3,10 +3,10 @@
 use std::env;
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::ptr;
 use std::thread;
 use std::time::Duration;
@@ -31,21 +31,27 @@ pub enum Part {
     Forks,
     /// As `Owns`, and has as many markers in its page table.
     Marks,
+    /// As `Owns`. Frees some at each word to go on.
+    Frees,
     /// Starts processes that end at once, one after the other.
     Churns,
 }
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     Part::Owns,
     Part::OwnsWithoutMainThread,
     Part::OwnsBesideAName,
     Part::Forks,
     Part::Marks,
+    Part::Frees,
     Part::Churns,
 ];
 
 /// A process with a part. Killed when dropped.
-pub struct Actor(Child);
+pub struct Actor {
+    process: Child,
+    says: BufReader<ChildStdout>,
+}
 
 impl Actor {
     /// Starts it in `memcg`, and waits until it has done its part.
@@ -63,26 +69,41 @@ impl Actor {
         command
             .env(PART, format!("{nr} {pages}"))
             .env(ARGUMENT, argument)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         // SAFETY: between fork and exec the closure makes one write to a file that is open, which is async-signal-safe;
         // it allocates nothing and takes no lock. 0 stands for the writer.
         unsafe { command.pre_exec(move || (&join).write_all(b"0")) };
-        let mut child = command.spawn().unwrap();
-        let mut said = String::new();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
-        lines.read_line(&mut said).unwrap();
-        let actor = Self(child);
-        assert_eq!(said, "done\n", "{part:?} failed: its words are above");
+        let mut process = command.spawn().unwrap();
+        let says = BufReader::new(process.stdout.take().unwrap());
+        let mut actor = Self { process, says };
+        actor.wait_until_done();
         actor
+    }
+
+    /// Has it go on with its part, and waits until it has.
+    pub fn go_on(&mut self) {
+        self.process
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(b"\n")
+            .unwrap();
+        self.wait_until_done();
+    }
+
+    fn wait_until_done(&mut self) {
+        let mut said = String::new();
+        self.says.read_line(&mut said).unwrap();
+        assert_eq!(said, "done\n", "it failed: its words are above");
     }
 }
 
 impl Drop for Actor {
     fn drop(&mut self) {
         // Both fail only if it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -102,7 +123,15 @@ pub fn play() -> Option<ExitCode> {
                 Command::new("/bin/true").status().unwrap();
             }
         }
-        _ => own(pages),
+        Part::Frees => {
+            // What else it has stays in memory.
+            // SAFETY: changes where pages are, not what is in them.
+            let locked = unsafe { libc::mlockall(libc::MCL_CURRENT) };
+            assert_eq!(locked, 0, "mlockall: {}", io::Error::last_os_error());
+            let memory = own(pages);
+            free_at_each_word(memory);
+        }
+        _ => drop(own(pages)),
     }
     match part {
         Part::OwnsBesideAName => map_a_name(),
@@ -153,7 +182,7 @@ fn map(bytes: usize, flags: i32, file: i32) -> *mut u8 {
 }
 
 /// Maps pages, writes to each, and sends them to swap.
-fn own(pages: usize) {
+fn own(pages: usize) -> *mut u8 {
     let page = usize::try_from(page_size()).unwrap();
     let memory = map(pages * page, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
     for nr in 0..pages {
@@ -167,7 +196,7 @@ fn own(pages: usize) {
         // SAFETY: the mapping keeps what is in it.
         unsafe { libc::madvise(memory.cast(), pages * page, libc::MADV_PAGEOUT) };
         if resident(memory, pages) == 0 {
-            return;
+            return memory;
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -175,6 +204,21 @@ fn own(pages: usize) {
         "{} of {pages} pages are still in memory",
         resident(memory, pages)
     );
+}
+
+/// How many pages are freed at a word.
+pub const FREED: u64 = 20;
+
+fn free_at_each_word(memory: *mut u8) {
+    let bytes = usize::try_from(FREED * page_size()).unwrap();
+    let mut at = memory;
+    say_done();
+    while io::stdin().read_exact(&mut [0]).is_ok() {
+        // SAFETY: the mapping is this function's, and larger than all that is freed of it.
+        unsafe { libc::madvise(at.cast(), bytes, libc::MADV_DONTNEED) };
+        at = at.wrapping_add(bytes);
+        say_done();
+    }
 }
 
 /// How many of the pages are not swapped out.
