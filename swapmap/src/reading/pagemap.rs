@@ -92,7 +92,7 @@ impl Walk {
         task: &Task,
         mut found: impl FnMut(SwapEntry),
     ) -> io::Result<()> {
-        match self.method {
+        let alive = match self.method {
             Method::Scan { end } => self.range((0, end), &task.pagemap, &mut found)?,
             // The status line VmSwap would be cheaper to ask, but recent kernels round it: it may be 0 with dozens of
             // pages swapped out. The kernel counts smaps from the page tables.
@@ -100,10 +100,11 @@ impl Walk {
                 for mapping in self.mappings(task)?.iter().filter(|m| m.swap > 0) {
                     self.range((mapping.start, mapping.end), &task.pagemap, &mut found)?;
                 }
+                false
             }
-        }
+        };
         // Where it has ended, nothing is found, and that is no error.
-        task.check_alive()
+        if alive { Ok(()) } else { task.check_alive() }
     }
 
     /// Learns from the mappings of `task` which types are no slots.
@@ -141,15 +142,18 @@ impl Walk {
         Ok(bytes::mappings(&self.smaps))
     }
 
+    /// Gives whether the address space was there at the end, as far as that is known.
     fn range(
         &mut self,
         (start, end): (u64, u64),
         pagemap: &File,
         found: &mut impl FnMut(SwapEntry),
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         if self.method == Method::Smaps {
-            return self.read((start, end), pagemap, found);
+            self.read((start, end), pagemap, found)?;
+            return Ok(end > start);
         }
+        let mut read_since = false;
         let mut at = start;
         while at < end {
             let (nr, looked_up_to) = match scan::scan(pagemap, at, end, &mut self.regions) {
@@ -167,12 +171,13 @@ impl Walk {
                 }
                 self.read((start, end), pagemap, found)?;
             }
+            read_since = nr > 0;
             if looked_up_to <= at {
                 break;
             }
             at = looked_up_to;
         }
-        Ok(())
+        Ok(read_since)
     }
 
     fn read(

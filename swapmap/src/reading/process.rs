@@ -13,6 +13,11 @@ pub(super) fn all() -> io::Result<Vec<u32>> {
     numbers("/proc")
 }
 
+/// How many processes and threads have begun since the machine booted.
+pub(super) fn begun() -> Option<u64> {
+    bytes::field(&fs::read("/proc/stat").ok()?, b"processes")
+}
+
 /// The folders whose names are numbers.
 fn numbers(folder: &str) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();

@@ -52,11 +52,15 @@ impl Reader {
 
     pub(super) fn read_processes(&mut self) -> Result<(), Refused> {
         let failed = |error| Refused::File("/proc".into(), error);
+        let begun = process::begun();
         let first = process::all().map_err(failed)?;
         for &pid in &first {
             self.read_process(pid)?;
         }
         // Those that began meanwhile may have the pages of a parent that has ended.
+        if begun.is_some() && process::begun() == begun {
+            return Ok(());
+        }
         let second = process::all().map_err(failed)?;
         for pid in second {
             if first.binary_search(&pid).is_err() {
