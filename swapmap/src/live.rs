@@ -10,8 +10,10 @@ use swapmap::{picture, report};
 pub(crate) const ABOUT: &str = "\
 Prints the owners of each swapfile of this machine, largest first.
 
-It reads /proc/swaps, and /proc/PID/pagemap and /proc/PID/cgroup of every process, and records each
-swapped page in a table. It must run as root (CAP_SYS_ADMIN and CAP_SYS_PTRACE).
+It reads /proc/swaps, the page tables of every process (/proc/PID/pagemap) and the processes of
+every memory cgroup, and records each swapped page in a table. It must run as root (CAP_SYS_ADMIN
+and CAP_SYS_PTRACE). Where its figures and the kernel's disagree it reads the kernel's again for up
+to 2 seconds, because these may be as old as that.
 
 Columns:
   slots        slots of this swapfile that page tables of the cgroup's processes point to
@@ -22,10 +24,15 @@ Columns:
                kernel <= all <= kernel + swap cache; v2: it is with them, so
                kernel - swap cache <= all <= kernel
   cgroup       its path; the numbers that the kernel gives to cgroups are not shown to anybody
+  not found    slots that the cgroup has by the kernel's figure, and no page table shows
 
-`all` and `kernel` differ further where pages are not in any page table (tmpfs, shared memory),
-where a process was moved to another cgroup after it touched its pages, where a cgroup is gone
-but its pages are not, and because the machine goes on while it is read.";
+The kernel does not tell which swap type a swapfile is. Where several are possible, all are named.
+Names are escaped as in Rust; bytes that are not UTF-8 as \\xe9.
+
+The last table has what is in use and was not found, with the reasons: pages of tmpfs and shared
+memory are in no page table, and so is what removed cgroups left. `all` and `kernel` differ further
+where a process was moved to another cgroup after it touched its pages, and because the machine
+goes on while it is read.";
 
 pub(crate) const ABOUT_PNG: &str = "\
 Draw the swapfiles to this file as well: one pixel per slot, or one pixel per chunk of 2048 slots

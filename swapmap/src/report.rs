@@ -65,7 +65,9 @@ pub fn owners(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
         let found: u64 = owners.iter().map(|&(_, slots)| slots).sum();
         let files = name.lines().iter().map(|&line| &reading.swapfiles[line]);
         let files: Vec<String> = files.map(|file| printable(&file.name)).collect();
-        if files.is_empty() {
+        if reading.tally.swapfiles_changed {
+            writeln!(out, "swap type {ty}, whose swapfile is not known")?;
+        } else if files.is_empty() {
             writeln!(out, "swap type {ty}, which fits no line of /proc/swaps")?;
         } else {
             writeln!(out, "swap type {ty}, which is {}", either("", &files))?;

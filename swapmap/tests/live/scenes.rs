@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::actors::{Actor, FREED, Part};
 use crate::machine::{Delegation, Memcg, PREFERRED, SwapOn, clear_leftovers};
 use crate::printed::Printed;
 
-pub const ALL: [(&str, Test); 12] = [
+pub const ALL: [(&str, Test); 13] = [
     ("the_last_of_all_swapfiles_are_no_markers", last_swapfiles),
     ("markers_are_no_slots", markers),
     ("a_process_whose_main_thread_has_ended_is_read", main_thread),
@@ -34,6 +35,10 @@ pub const ALL: [(&str, Test); 12] = [
     ("a_cgroup_that_is_gone_is_shown_with_its_swap", gone_cgroup),
     ("figures_that_are_late_are_read_again", late_figures),
     ("processes_that_end_meanwhile_are_no_failure", churn),
+    (
+        "swapfiles_that_go_meanwhile_are_read_again_or_told",
+        restless_swapfiles,
+    ),
     ("without_privilege_the_command_says_so", no_privilege),
 ];
 
@@ -386,6 +391,39 @@ fn churn() -> Result<(), String> {
         );
     }
     assert_eq!(Printed::by_smaps().all("-churn"), 200);
+    Ok(())
+}
+
+fn restless_swapfiles() -> Result<(), String> {
+    let stage = Stage::set_up()?;
+    let memcg = stage.memcg("restless")?;
+    let _swapfile = swapfile("swapfile", 16, PREFERRED)?;
+    let _owner = Actor::start(Part::Owns, 200, &memcg);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                drop(swapfile("comes-and-goes", 2, PREFERRED - 1));
+            }
+        });
+        let printed: Vec<_> = (0..8).map(|_| Printed::live()).collect();
+        ended.store(true, Ordering::Relaxed);
+        for printed in printed {
+            assert_eq!(printed.all("-restless"), 200);
+            let heading = &printed.rows("-restless")[0].heading;
+            let told = printed
+                .notes
+                .contains("a swapfile was turned on or off each time");
+            assert!(
+                told || heading.ends_with("/swapfile  (type 0)"),
+                "{heading}"
+            );
+            assert!(
+                !told || heading == "swap type 0, whose swapfile is not known",
+                "{heading}"
+            );
+        }
+    });
     Ok(())
 }
 
