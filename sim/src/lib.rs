@@ -32,7 +32,7 @@ mod timed_lock;
 
 pub use map::{CHUNK, Family, Map, ParseFamilyError, REGION, threads};
 pub use pages::{Pages, Word};
-pub use runs::{Run, Runs};
+pub use runs::{Regions, Run, Runs};
 pub use timed_lock::{TimedLock, longest_hold};
 
 /// The example of the README, run with the other examples.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
 
-use crate::runs::Runs;
+use crate::runs::{Regions, Runs};
 use crate::scatter::{Scatter, mix};
 
 /// The number of slots that share a random sequence, and the step in which progress is reported.
@@ -231,6 +231,28 @@ impl Map {
     #[must_use]
     pub fn runs(&self) -> Runs<'_> {
         Runs::new(self)
+    }
+
+    /// Returns the map's regions, to be written in any order, on any number of threads, with the scattered records in them.
+    ///
+    /// Takes 16 bytes per scattered record.
+    ///
+    /// ```
+    /// use swap_records_sim::{Family, Map, REGION};
+    ///
+    /// let map = Map::new(Family::Interleaved(40), 2 * REGION, 1).remains(41, 100);
+    /// let regions = map.regions();
+    /// let mut ids = vec![0; REGION as usize];
+    /// let mut remains = 0;
+    /// for region in [1, 0] {
+    ///     regions.fill(region, &mut ids);
+    ///     remains += ids.iter().filter(|&&id| id == 41).count();
+    /// }
+    /// assert_eq!(remains, 100);
+    /// ```
+    #[must_use]
+    pub fn regions(&self) -> Regions<'_> {
+        Regions::new(self)
     }
 
     /// Sends the map to `sink` as `(first slot, slots, id)`, where id 0 clears slots that were sent before.

@@ -1,4 +1,4 @@
-//! [`Runs`]: a map in the order of its slots.
+//! [`Runs`]: a map in the order of its slots; and [`Regions`], in any order.
 
 use std::iter::FusedIterator;
 
@@ -13,6 +13,53 @@ pub struct Run {
     pub len: u64,
     /// The owner, never 0.
     pub id: u16,
+}
+
+/// The regions of a [`Map`]: see [`Map::regions`].
+#[derive(Clone, Debug)]
+pub struct Regions<'a> {
+    map: &'a Map,
+    /// The scattered records, by slot.
+    scattered: Vec<(u64, u16)>,
+}
+
+impl<'a> Regions<'a> {
+    pub(crate) fn new(map: &'a Map) -> Self {
+        let mut scattered: Vec<_> = map.scattered().collect();
+        scattered.sort_unstable();
+        Self { map, scattered }
+    }
+
+    /// Returns the number of slots of this region: [`REGION`], fewer for the last one, 0 for those past the end.
+    #[must_use]
+    pub fn slots(&self, region: u64) -> u64 {
+        let before = region.saturating_mul(REGION);
+        self.map.slots().saturating_sub(before).min(REGION)
+    }
+
+    /// Writes a region into a slice of its slots, with 0 for a slot without an owner.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the slice has another length than the region.
+    pub fn fill(&self, region: u64, ids: &mut [u16]) {
+        let slots = self.slots(region);
+        assert_eq!(ids.len() as u64, slots, "a slice of another size");
+        if slots == 0 {
+            return;
+        }
+        // Those of an aged map may stay free.
+        ids.fill(0);
+        self.map.fill_region(region, ids);
+        let base = region * REGION;
+        let first = self.scattered.partition_point(|&(slot, _)| slot < base);
+        for &(slot, id) in &self.scattered[first..] {
+            if slot >= base + slots {
+                break;
+            }
+            ids[index(slot - base)] = id;
+        }
+    }
 }
 
 /// The runs of a [`Map`], in the order of their slots: see [`Map::runs`].

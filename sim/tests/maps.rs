@@ -57,6 +57,26 @@ fn another_seed_makes_another_map() {
 }
 
 #[test]
+fn regions_in_any_order_make_the_same_map() {
+    for map in every_kind(SLOTS, 1) {
+        let regions = map.regions();
+        let mut found = vec![u16::MAX; usize::try_from(SLOTS).unwrap()];
+        let size = usize::try_from(REGION).unwrap();
+        for (region, ids) in (0..)
+            .zip(found.chunks_mut(size))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
+            assert_eq!(regions.slots(region), ids.len() as u64);
+            regions.fill(region, ids);
+        }
+        assert_eq!(found, ids(&map, 1), "{map:?}");
+        assert_eq!(regions.slots(10), 0);
+    }
+}
+
+#[test]
 fn any_number_of_threads_makes_the_same_map() {
     for map in every_kind(SLOTS, 3) {
         let one = ids(&map, 1);

@@ -57,8 +57,8 @@ pub enum ImageError {
         /// The file that it writes, beside the image.
         path: PathBuf,
     },
-    /// Where the new image was to be written, beside the path, lies what no writer of images has left there. It was not
-    /// touched.
+    /// Where the new image was to be written, beside the path, lies what no writer of images has left there; or at the
+    /// path itself, a device, a pipe or a socket. It was not touched.
     InTheWay {
         /// Where it lies.
         path: PathBuf,

@@ -27,6 +27,8 @@
 //! | write a file, a stream, some types, a tree of cgroups | [`write()`], [`write_to`], [`Writer`] | one copy of what has records |
 //! | get the table back, on threads, from bytes, with its tree | [`read()`], [`read_into`], [`Reader`] | one pass that makes the index |
 //! | look up or count without a table | [`Map`] | nothing before the first look |
+//! | read it piece by piece, count owners | [`Reader::units`], [`Tally`] | one pass, in 64 KiB |
+//! | write ids that are made on the way, without a table | [`IdsWriter`] | one pass, in 64 KiB per thread |
 //! | look into it from Python | `numpy.memmap`: [the format][format] | |
 //!
 //! [format]: crate::docs::image_format
@@ -48,11 +50,14 @@
 mod error;
 mod fill;
 mod format;
+mod ids;
 mod map;
 mod read;
 mod replace;
 mod source;
+mod tally;
 mod tree;
+mod units;
 mod write;
 
 use std::io;
@@ -62,9 +67,12 @@ use std::vec::Vec;
 use lock_api::RawMutex;
 
 pub use error::{ImageError, Part};
+pub use ids::IdsWriter;
 pub use map::{Map, MapOwners, MapRuns};
 pub use read::Reader;
+pub use tally::Tally;
 pub use tree::{Raised, Restored};
+pub use units::{Unit, Units};
 pub use write::{Writer, Written};
 
 use crate::table::SwapRecords;
@@ -75,7 +83,8 @@ use crate::table::SwapRecords;
 /// file that was there. So after an error, a crash, a full disk or a `SIGKILL` the old file is there, whole, or the new
 /// one. After an error nothing else is left. What a killed process left beside the path is removed by the next
 /// write; anything else that has that name is left alone, and is an error. So NAME may have up to 246 bytes where a file
-/// system has names of 255. A symbolic link at the path is replaced, not followed; the new file has the permissions of a new file.
+/// system has names of 255. A symbolic link at the path is replaced, not followed, and a device, a pipe or a socket is left alone, which is an
+/// error. The new file has the permissions of a new file.
 ///
 /// Pages of the file without a record, 2048 slots, are holes: they take none of the disk.
 ///

@@ -11,6 +11,8 @@
 //! **Invariant: the new file was made by this writer: nobody had it open or had a name for it before.** What was there has
 //! an owner and permissions of its own, and somebody may be able to write to it still. So it is not written over but
 //! removed, under its lock, and only if it is what a writer leaves: a regular file with one name.
+//!
+//! A device, a pipe or a socket at the path is not replaced: an image is hardly what the next program expects of `/dev/null`.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -35,6 +37,7 @@ impl<'p> Replacement<'p> {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
             ImageError::io("write an image to", Some(path))(source)
         })?;
+        check_there(path)?;
         let create = "create a file for the image,";
         loop {
             let file = match create_new(&beside) {
@@ -148,6 +151,22 @@ fn remove_left(beside: &Path) -> Result<(), ImageError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether what is at the path may be replaced: a file, or a symbolic link. The system refuses a directory.
+fn check_there(path: &Path) -> Result<(), ImageError> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(ImageError::io("look at", Some(path))(error)),
+    };
+    if found.is_file() || found.is_symlink() || found.is_dir() {
+        return Ok(());
+    }
+    Err(ImageError::InTheWay {
+        path: path.to_path_buf(),
+        found: "a device, a pipe or a socket",
+    })
 }
 
 /// Whether this may be what a writer left.
@@ -282,6 +301,22 @@ mod tests {
         assert!(is_named(third.file(), &name).unwrap());
         drop(third);
         assert_eq!(text(&path), "first");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    #[cfg(unix)]
+    #[cfg_attr(miri, ignore = "Miri has no sockets")]
+    fn a_device_or_a_socket_is_not_replaced() {
+        let folder = temporary("socket");
+        let path = folder.join("image");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let error = Replacement::begin(&path).map(drop).unwrap_err();
+        assert!(
+            matches!(&error, ImageError::InTheWay { path: at, .. } if *at == path),
+            "{error}"
+        );
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -96,10 +96,7 @@ impl<'a, L: RawMutex> Writer<'a, L> {
     pub fn write(self, path: impl AsRef<Path>) -> Result<Written, ImageError> {
         let path = path.as_ref();
         let new = Replacement::begin(path)?;
-        let mut file = Sparse {
-            file: new.file(),
-            ahead: 0,
-        };
+        let mut file = Sparse::new(new.file());
         let written = self.emit(&mut file, Some(path))?;
         new.commit()?;
         Ok(written)
@@ -111,11 +108,9 @@ impl<'a, L: RawMutex> Writer<'a, L> {
     ///
     /// As there.
     pub fn write_to(self, to: impl Write) -> Result<Written, ImageError> {
-        let mut zeros = room(PAGE)?;
-        zeros.resize(PAGE, 0);
-        let mut stream = Stream { to, zeros };
+        let mut stream = Stream::new(to)?;
         let written = self.emit(&mut stream, None)?;
-        stream.to.flush().map_err(ImageError::io(WRITE, None))?;
+        stream.flush().map_err(ImageError::io(WRITE, None))?;
         Ok(written)
     }
 
@@ -168,10 +163,10 @@ impl<L> fmt::Debug for Writer<'_, L> {
     }
 }
 
-const WRITE: &str = "write the image";
+pub(super) const WRITE: &str = "write the image";
 
 /// Where an image goes, from its front to its end.
-trait Sink {
+pub(super) trait Sink {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     /// A page of zeros.
@@ -179,9 +174,21 @@ trait Sink {
 }
 
 /// Writes zeros, too.
-struct Stream<W> {
+pub(super) struct Stream<W> {
     to: W,
     zeros: Vec<u8>,
+}
+
+impl<W: Write> Stream<W> {
+    pub(super) fn new(to: W) -> Result<Self, ImageError> {
+        let mut zeros = room(PAGE)?;
+        zeros.resize(PAGE, 0);
+        Ok(Self { to, zeros })
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 impl<W: Write> Sink for Stream<W> {
@@ -195,10 +202,16 @@ impl<W: Write> Sink for Stream<W> {
 }
 
 /// Leaves holes, in a file that was empty.
-struct Sparse<F> {
+pub(super) struct Sparse<F> {
     file: F,
     /// Bytes of the hole that the next ones come after. The last page of an image is none.
     ahead: i64,
+}
+
+impl<F> Sparse<F> {
+    pub(super) fn new(file: F) -> Self {
+        Self { file, ahead: 0 }
+    }
 }
 
 impl<F: Write + Seek> Sink for Sparse<F> {
@@ -217,7 +230,7 @@ impl<F: Write + Seek> Sink for Sparse<F> {
 }
 
 /// Puts these bytes, and zeros up to the end of a page. Gives the checksum of all of it.
-fn put_padded(bytes: &[u8], to: &mut impl Sink) -> io::Result<u32> {
+pub(super) fn put_padded(bytes: &[u8], to: &mut impl Sink) -> io::Result<u32> {
     let (pages, rest) = bytes.as_chunks::<PAGE>();
     to.put(pages.as_flattened())?;
     let mut sum = crc32c::crc32c(pages.as_flattened());
@@ -315,7 +328,7 @@ impl Units {
 }
 
 /// Puts whole pages: those with records, as many at once as follow each other; the others as holes.
-fn put_pages(bytes: &[u8], to: &mut impl Sink) -> io::Result<()> {
+pub(super) fn put_pages(bytes: &[u8], to: &mut impl Sink) -> io::Result<()> {
     let pages = bytes.as_chunks::<PAGE>().0;
     let is_hole = |page: &[u8; PAGE]| *page == [0; PAGE];
     for pages in pages.chunk_by(|before, after| is_hole(before) == is_hole(after)) {

@@ -4,6 +4,7 @@ mod bad;
 mod beside;
 mod crash;
 mod hostile;
+mod ids;
 mod tree;
 
 use std::fs::{self, File};
