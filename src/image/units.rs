@@ -57,6 +57,21 @@ impl Reader<'_> {
         }
     }
 
+    /// The unit that this slot is in. `None` where it lies outside of its swapfile, or its type is not in the image.
+    #[must_use]
+    pub fn unit_of(&self, ent: SwapEntry) -> Option<Unit> {
+        let of = self.index().type_at(ent.swap_type())?;
+        let inside = ent.offset() < of.max_pages;
+        let unit = ent.offset() / UNIT as u64;
+        inside.then(|| Unit::new(self.index(), of, unit)).flatten()
+    }
+
+    /// Whether both images have the same tree of cgroups, in the same order, or neither has one.
+    #[must_use]
+    pub fn same_tree(&self, other: &Reader<'_>) -> bool {
+        self.index().tree == other.index().tree
+    }
+
     /// Reads the ids of a unit into `ids`, and checks them. Gives one for each slot, 0 for a slot without a record; and
     /// none at all where the unit has no record.
     ///
@@ -100,13 +115,13 @@ pub struct Units<'r> {
     unit: u64,
 }
 
-impl Units<'_> {
-    fn get(&self, of: &TypeAt, unit: u64) -> Option<Unit> {
+impl Unit {
+    fn new(index: &Index, of: &TypeAt, unit: u64) -> Option<Self> {
         let (len, padded) = of.ids_in(unit);
-        Some(Unit {
+        Some(Self {
             start: SwapEntry::new(of.ty, unit * UNIT as u64)?,
             len: len as u64,
-            records: self.index.unit(of, unit).1.into(),
+            records: index.unit(of, unit).1.into(),
             offset: of.offset_of(unit),
             bytes: (padded * size_of::<u16>()) as u64,
         })
@@ -121,7 +136,7 @@ impl Iterator for Units<'_> {
             let of = self.index.layout.types.get(self.at)?;
             if self.unit < of.units() {
                 self.unit += 1;
-                return self.get(of, self.unit - 1);
+                return Unit::new(self.index, of, self.unit - 1);
             }
             (self.at, self.unit) = (self.at + 1, 0);
         }

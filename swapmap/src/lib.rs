@@ -7,6 +7,7 @@
     reason = "not an interface: the command's help is its documentation"
 )]
 
+pub mod map_picture;
 pub mod picture;
 pub mod reading;
 pub mod report;

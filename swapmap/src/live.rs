@@ -1,11 +1,14 @@
 //! `swapmap live`: who owns this machine's swap, cgroup by cgroup, as text and as a picture.
 
-use std::fmt;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io;
 
-use swapmap::reading::{self, Reading};
+use swapmap::reading::Reading;
 use swapmap::{picture, report};
+
+use crate::cli::LiveArgs;
+use crate::commands::live_files;
+use crate::failure::{Answer, Failure};
+use crate::output::print;
 
 pub(crate) const ABOUT: &str = "\
 Prints the owners of each swapfile of this machine, largest first.
@@ -38,42 +41,30 @@ pub(crate) const ABOUT_PNG: &str = "\
 Draw the swapfiles to this file as well: one pixel per slot, or one pixel per chunk of 2048 slots
 where a swapfile has more than 4 Mi slots, in the colour of its (most frequent) owner; empty is dark";
 
-pub(crate) fn show(png: Option<PathBuf>) -> Result<(), Failure> {
-    let reading = Reading::take().map_err(Failure::Reading)?;
-    print(|out| report::owners(&reading, out))?;
+pub(crate) fn run(args: &LiveArgs) -> Result<Answer, Failure> {
+    let save = live_files::check(args)?;
+    let reading = Reading::take().map_err(|refused| Failure::Refused(refused.to_string()))?;
+    let printed = print(|out| {
+        if args.json {
+            live_files::print_json(&reading, out)
+        } else if args.csv {
+            live_files::print_csv(&reading, out)
+        } else {
+            Ok(report::owners(&reading, out)?)
+        }
+    });
+    match printed {
+        // The files are wanted all the same.
+        Err(failure) if failure.is_closed_pipe() => {}
+        other => other?,
+    }
     // Apart from the table, so that a pipe gets the table alone.
     let _ = report::notes(&reading, &mut io::stderr());
-    let Some(path) = png else { return Ok(()) };
-    picture::draw(&reading)
-        .save_with_format(&path, image::ImageFormat::Png)
-        .map_err(|error| Failure::Picture(path, error))
-}
-
-/// Writes to standard output. That the reader of a pipe has seen enough is no failure.
-fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let done = write(&mut out).and_then(|()| out.flush());
-    match done {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
-        _ => Ok(()),
+    if let Some(to) = save {
+        live_files::save(&reading, &to)?;
     }
-}
-
-#[derive(Debug)]
-pub(crate) enum Failure {
-    Reading(reading::Refused),
-    Output(io::Error),
-    Picture(PathBuf, image::ImageError),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Reading(refused) => refused.fmt(f),
-            Self::Output(error) => write!(f, "cannot print: {error}"),
-            Self::Picture(path, error) => {
-                write!(f, "cannot write the picture {}: {error}", path.display())
-            }
-        }
+    if let Some(path) = &args.png {
+        live_files::write_png(path, &picture::draw(&reading))?;
     }
+    Ok(Answer::Done)
 }

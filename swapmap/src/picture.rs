@@ -28,14 +28,14 @@ const EMPTY: Rgb<u8> = Rgb([12, 12, 14]);
 const OTHERS: Rgb<u8> = Rgb([140, 140, 140]);
 
 /// Owners largest first, over all types, and their colours.
-struct Legend {
-    owners: Vec<(MemcgId, u64)>,
+pub(crate) struct Legend {
+    pub(crate) owners: Vec<(MemcgId, u64)>,
     colours: HashMap<MemcgId, Rgb<u8>>,
 }
 
 impl Legend {
-    fn new(reading: &Reading) -> Self {
-        let owners = owners_of_all(reading);
+    /// Of owners, largest first.
+    pub(crate) fn new(owners: Vec<(MemcgId, u64)>) -> Self {
         let colours = owners
             .iter()
             .take(COLOURS)
@@ -50,14 +50,11 @@ impl Legend {
     }
 
     /// Colour and text of each line.
-    fn lines(&self, reading: &Reading) -> Vec<(Rgb<u8>, String)> {
+    pub(crate) fn lines(&self, name: impl Fn(MemcgId) -> String) -> Vec<(Rgb<u8>, String)> {
         let (named, others) = self.owners.split_at(self.owners.len().min(COLOURS));
         let mut lines: Vec<_> = named
             .iter()
-            .map(|&(id, slots)| {
-                let path = printable(reading.memcgs.path(id));
-                (self.colour(id), format!("{slots:>10}  {path}"))
-            })
+            .map(|&(id, slots)| (self.colour(id), format!("{slots:>10}  {}", name(id))))
             .collect();
         if !others.is_empty() {
             let slots: u64 = others.iter().map(|&(_, slots)| slots).sum();
@@ -70,11 +67,11 @@ impl Legend {
 }
 
 /// The pixels of one swapfile.
-struct Panel {
-    title: String,
-    width: u32,
-    height: u32,
-    pixels: Vec<(u64, MemcgId)>,
+pub(crate) struct Panel {
+    pub(crate) title: String,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) pixels: Vec<(u64, MemcgId)>,
 }
 
 impl Panel {
@@ -122,8 +119,8 @@ impl Panel {
 
 /// Draws all swapfiles.
 pub fn draw(reading: &Reading) -> RgbImage {
-    let legend = Legend::new(reading);
-    let lines = legend.lines(reading);
+    let legend = Legend::new(owners_of_all(reading));
+    let lines = legend.lines(|id| printable(reading.memcgs.path(id)));
     let mut panels: Vec<Panel> = reading
         .swapfiles
         .iter()
@@ -142,6 +139,11 @@ pub fn draw(reading: &Reading) -> RgbImage {
         panels.push(Panel::new(reading, &name, Some(ty), max_pages));
     }
 
+    paint(&panels, &legend, &lines)
+}
+
+/// Draws these panels, and the legend below them.
+pub(crate) fn paint(panels: &[Panel], legend: &Legend, lines: &[(Rgb<u8>, String)]) -> RgbImage {
     let text = |text: &str| GLYPH * u32::try_from(text.chars().count().min(LINE)).unwrap_or(0);
     let widest_panel = panels
         .iter()
@@ -156,13 +158,13 @@ pub fn draw(reading: &Reading) -> RgbImage {
 
     let mut image = RgbImage::from_pixel(width, height, PAPER);
     let mut top = MARGIN;
-    for panel in &panels {
+    for panel in panels {
         write(&mut image, (MARGIN, top), &panel.title);
         top += LINE_HEIGHT;
-        panel.draw(&mut image, top, &legend);
+        panel.draw(&mut image, top, legend);
         top += panel.height + MARGIN;
     }
-    for (colour, line) in &lines {
+    for (colour, line) in lines {
         fill(&mut image, (MARGIN, top), (GLYPH, GLYPH), *colour);
         write(&mut image, (MARGIN + 2 * GLYPH, top), line);
         top += LINE_HEIGHT;

@@ -11,6 +11,7 @@ use crate::reading::{Name, Reading};
 mod missing;
 mod notes;
 
+pub use missing::Missing;
 pub use notes::notes;
 
 /// The owners in `ty` and their slots, largest first.
@@ -94,7 +95,7 @@ pub fn type_of(reading: &Reading, line: usize) -> Option<SwapType> {
 }
 
 /// The types that can be the line `line` of `/proc/swaps`; all of them if the lines changed.
-fn types_of(reading: &Reading, line: usize) -> Vec<SwapType> {
+pub fn types_of(reading: &Reading, line: usize) -> Vec<SwapType> {
     let names = reading.names.iter();
     let possible = names.filter(|(_, name)| {
         name.lines().contains(&line) || (reading.tally.swapfiles_changed && **name == Name::Unknown)

@@ -96,11 +96,10 @@ fn an_image_like_another_one_has_its_types_and_its_tree() {
     let mut bytes = Vec::new();
     Writer::of_tree(&memcgs).write_to(&mut bytes).unwrap();
     let reader = Reader::of(&bytes).unwrap();
-    let units: Vec<_> = reader.units().collect();
     let copy = |start: SwapEntry, to: &mut [u16]| {
-        let unit = units.iter().find(|unit| unit.start == start).unwrap();
+        let unit = reader.unit_of(start).unwrap();
         let mut buffer = Vec::new();
-        let ids = reader.read_ids(*unit, &mut buffer)?;
+        let ids = reader.read_ids(unit, &mut buffer)?;
         to[..ids.len()].copy_from_slice(ids);
         Ok(())
     };
@@ -111,6 +110,26 @@ fn an_image_like_another_one_has_its_types_and_its_tree() {
     let mut stream = Vec::new();
     writer.write_to(&mut stream, copy).unwrap();
     assert!(stream == bytes);
+    assert!(reader.same_tree(&Reader::open(folder.path()).unwrap()));
+    let without = bytes_of(memcgs.table());
+    assert!(!reader.same_tree(&Reader::of(&without).unwrap()));
+}
+
+#[test]
+fn the_unit_of_a_slot_is_the_one_that_has_it() {
+    let writer = IdsWriter::new([(ty(2), 5), (ty(9), 2 * UNIT + 1)]).unwrap();
+    let mut bytes = Vec::new();
+    writer.write_to(&mut bytes, |_, _| Ok(())).unwrap();
+    let reader = Reader::of(&bytes).unwrap();
+    for unit in reader.units() {
+        for slot in [unit.start.offset(), unit.start.offset() + unit.len - 1] {
+            let entry = SwapEntry::new(unit.start.swap_type(), slot).unwrap();
+            assert_eq!(reader.unit_of(entry), Some(unit));
+        }
+    }
+    for outside in [entry(2, 5), entry(9, 2 * UNIT + 1), entry(3, 0)] {
+        assert_eq!(reader.unit_of(outside), None);
+    }
 }
 
 #[test]

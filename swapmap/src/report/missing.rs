@@ -8,60 +8,99 @@ use swap_records::MemcgId;
 use super::{printable, row};
 use crate::reading::Reading;
 
+/// Slots in use beyond those that were found.
+#[derive(Debug)]
+pub struct Missing {
+    /// Slots in use, in all swapfiles.
+    pub in_use: u64,
+    /// How many of them were not found.
+    pub slots: u64,
+    /// Cgroups that have more by the kernel's figure than was found, and how many more. One of which nothing was found
+    /// is here in any case.
+    pub cgroups: Vec<(MemcgId, u64)>,
+    /// Cgroups that are charged for what removed ones below them left.
+    pub gone: Vec<(MemcgId, u64)>,
+    /// Slots that are in no figure of a cgroup.
+    pub rest: u64,
+}
+
+impl Missing {
+    /// `all`: the slots of each cgroup that were found.
+    pub fn new(reading: &Reading, all: &HashMap<MemcgId, u64>) -> Self {
+        let in_use: u64 = reading.swapfiles.iter().map(|file| file.used).sum();
+        let slots = in_use.saturating_sub(all.values().sum());
+        let of = |id: &MemcgId| all.get(id).copied().unwrap_or(0);
+        // A cgroup without a slot found has no other row.
+        let cgroups: Vec<(MemcgId, u64)> = reading
+            .figures
+            .iter()
+            .map(|(id, figures)| (*id, of(id), figures.at_least(), figures.swap))
+            .filter(|&(_, found, least, swap)| found < least || (found == 0 && swap > 0))
+            .map(|(id, found, least, _)| (id, least.saturating_sub(found)))
+            .collect();
+        let gone: Vec<(MemcgId, u64)> = reading
+            .figures
+            .iter()
+            .filter(|(_, figures)| figures.gone > 0)
+            .map(|(&id, figures)| (id, figures.gone))
+            .collect();
+        Self {
+            rest: slots.saturating_sub(sum(&cgroups) + sum(&gone)),
+            in_use,
+            slots,
+            cgroups,
+            gone,
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.slots == 0 && self.cgroups.is_empty() && self.gone.is_empty()
+    }
+}
+
+fn sum(of: &[(MemcgId, u64)]) -> u64 {
+    of.iter().map(|&(_, slots)| slots).sum()
+}
+
 /// What is in use beyond what was found: cgroup by cgroup where the kernel's figures say so, and why.
 pub(super) fn section(
     reading: &Reading,
     all: &HashMap<MemcgId, u64>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let in_use: u64 = reading.swapfiles.iter().map(|file| file.used).sum();
-    let found: u64 = all.values().sum();
-    let missing = in_use.saturating_sub(found);
-    let of = |id: &MemcgId| all.get(id).copied().unwrap_or(0);
-    // A cgroup without a slot found has no other row.
-    let rows: Vec<(MemcgId, u64)> = reading
-        .figures
-        .iter()
-        .map(|(id, figures)| (*id, of(id), figures.at_least(), figures.swap))
-        .filter(|&(_, found, least, swap)| found < least || (found == 0 && swap > 0))
-        .map(|(id, found, least, _)| (id, least.saturating_sub(found)))
-        .collect();
-    let gone: Vec<(MemcgId, u64)> = reading
-        .figures
-        .iter()
-        .filter(|(_, figures)| figures.gone > 0)
-        .map(|(&id, figures)| (id, figures.gone))
-        .collect();
-    let of_cgroups: u64 = rows.iter().map(|&(_, slots)| slots).sum();
-    let of_gone: u64 = gone.iter().map(|&(_, slots)| slots).sum();
-    let rest = missing.saturating_sub(of_cgroups + of_gone);
-    if missing == 0 && rows.is_empty() && gone.is_empty() {
+    let missing = Missing::new(reading, all);
+    if missing.is_nothing() {
         return Ok(());
     }
-
     writeln!(
         out,
-        "the owners of {missing} of {in_use} slots in use were not found"
+        "the owners of {} of {} slots in use were not found",
+        missing.slots, missing.in_use
     )?;
     let heads = ["not found", "all", "kernel", "swap cache"];
-    let [missing, all_found, kernel, cached] = heads;
+    let [not_found, all_found, kernel, cached] = heads;
     writeln!(
         out,
-        "{missing:>12} {all_found:>12} {kernel:>12} {cached:>12}  cgroup"
+        "{not_found:>12} {all_found:>12} {kernel:>12} {cached:>12}  cgroup"
     )?;
-    for &row_of in &rows {
+    for &row_of in &missing.cgroups {
         row(reading, all, row_of, out)?;
     }
     let mut other =
         |slots: u64, what: &str| writeln!(out, "{slots:>12} {0:>12} {0:>12} {0:>12}  {what}", "-");
-    for &(id, slots) in &gone {
+    for &(id, slots) in &missing.gone {
         let path = printable(reading.memcgs.path(id));
         other(slots, &format!("(cgroups below {path} that are gone)"))?;
     }
-    if rest > 0 {
-        other(rest, "(in no figure of a cgroup)")?;
+    if missing.rest > 0 {
+        other(missing.rest, "(in no figure of a cgroup)")?;
     }
-    for reason in reasons(reading, of_cgroups, of_gone, rest) {
+    for reason in reasons(
+        reading,
+        sum(&missing.cgroups),
+        sum(&missing.gone),
+        missing.rest,
+    ) {
         writeln!(out, "{reason}")?;
     }
     writeln!(out)

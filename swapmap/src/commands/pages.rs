@@ -1,0 +1,37 @@
+//! `swapmap completions` and `swapmap man`.
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, CompletionsArgs, ManArgs};
+use crate::failure::{Answer, Failure};
+use crate::output::print;
+
+pub(crate) fn completions(args: &CompletionsArgs) -> Result<Answer, Failure> {
+    // What writes them panics where it cannot.
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "swapmap", &mut text);
+    print(|out| Ok(out.write_all(&text)?))?;
+    Ok(Answer::Done)
+}
+
+pub(crate) fn man(args: &ManArgs) -> Result<Answer, Failure> {
+    let mut all = Cli::command();
+    all.build();
+    let page = match &args.command {
+        None => all,
+        Some(name) => {
+            let found = all.find_subcommand(name).cloned();
+            let Some(found) = found else {
+                return Err(Failure::Usage(format!(
+                    "swapmap has no command `{name}`: `swapmap help` lists them"
+                )));
+            };
+            // Its full name is swapmap-make by now, and so the page is swapmap-make(1).
+            found
+        }
+    };
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text)?;
+    print(|out| Ok(out.write_all(&text)?))?;
+    Ok(Answer::Done)
+}

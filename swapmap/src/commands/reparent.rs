@@ -1,0 +1,96 @@
+//! `swapmap reparent`: an image in which the records of one id are another one's.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use swap_records::SwapEntry;
+use swap_records::image::{IdsWriter, ImageError};
+use swapmap::report::printable;
+
+use super::some;
+use crate::cli::ReparentArgs;
+use crate::failure::{Answer, Failure};
+use crate::output::{Destination, print};
+use crate::progress::Progress;
+use crate::source::Image;
+
+thread_local! {
+    /// For the ids of a unit.
+    static BUFFER: RefCell<Vec<u16>> = const { RefCell::new(Vec::new()) };
+}
+
+pub(crate) fn run(args: &ReparentArgs) -> Result<Answer, Failure> {
+    let (old, new) = (args.old, args.new);
+    if old == new {
+        return Err(Failure::Usage(format!(
+            "OLD and NEW are both {old}: give two ids that differ"
+        )));
+    }
+    let image = Image::open(&args.file)?;
+    let to = Destination::new(&args.output, &[&args.file])?;
+    let progress = Progress::new(format!("writing {}", to.path().display()), image.bytes());
+    // Relaxed: read when all threads have ended.
+    let moved = AtomicU64::new(0);
+    let fill = |start: SwapEntry, ids: &mut [u16]| -> Result<(), ImageError> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let Some(unit) = image.reader.unit_of(start) else {
+                return Ok(());
+            };
+            let from = image.reader.read_ids(unit, buffer)?;
+            let mut found = 0;
+            for (id, &from) in ids.iter_mut().zip(from) {
+                let is_old = from == old.get();
+                *id = if is_old { new.get() } else { from };
+                found += u64::from(is_old);
+            }
+            moved.fetch_add(found, Ordering::Relaxed);
+            progress.add(unit.bytes);
+            Ok(())
+        })
+    };
+    let writer = IdsWriter::like(&image.reader).threads(swap_records_sim::threads());
+    write(&writer, &to, fill, &image.path)?;
+    drop(progress);
+    let moved = some(moved.into_inner(), "record");
+    say(
+        &to,
+        &format!("{moved} of {old} moved to {new}: {}", to.path().display()),
+    )?;
+    Ok(Answer::Done)
+}
+
+/// Writes an image there. Errors of `input` are told apart by their texts: an [`ImageError`] that is no [`Io`](ImageError::Io) is
+/// about what is read.
+pub(super) fn write(
+    writer: &IdsWriter<'_>,
+    to: &Destination,
+    fill: impl Fn(SwapEntry, &mut [u16]) -> Result<(), ImageError> + Sync,
+    input: &std::path::Path,
+) -> Result<(), Failure> {
+    let done = match to {
+        Destination::File(path) => writer.write(path, fill),
+        Destination::Stdout => writer.write_to(io::stdout().lock(), fill),
+    };
+    match done {
+        Ok(_) => Ok(()),
+        // The stream: a file has a name.
+        Err(ImageError::Io {
+            path: None, source, ..
+        }) => Err(Failure::Output(source)),
+        Err(error) => Err(Failure::image(input, &error)),
+    }
+}
+
+/// Says what was done: on standard error where the image is on standard output.
+pub(super) fn say(to: &Destination, text: &str) -> Result<(), Failure> {
+    let text = printable(text);
+    match to {
+        Destination::File(_) => print(|out| Ok(writeln!(out, "{text}")?)),
+        Destination::Stdout => {
+            // Nobody is left to be told if this fails.
+            let _ = writeln!(io::stderr(), "swapmap: {text}");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `swapmap verify`: whether images are whole.
+
+use std::io::Write;
+use std::path::Path;
+
+use swap_records::image::{ImageError, Reader};
+use swapmap::report::printable;
+
+use super::some;
+use crate::cli::VerifyArgs;
+use crate::failure::{Answer, Failure};
+use crate::output::print;
+use crate::source::Image;
+
+/// Faults of a file that are printed each.
+const MOST: usize = 20;
+
+pub(crate) fn run(args: &VerifyArgs) -> Result<Answer, Failure> {
+    let mut answer = Answer::Done;
+    for path in &args.files {
+        let faults = match Image::try_open(path)? {
+            Ok(reader) => {
+                let image = Image {
+                    path: path.clone(),
+                    reader,
+                };
+                let faults = faults_of(&image)?;
+                if faults.is_empty() {
+                    print(|out| say_whole(path, &image.reader, out))?;
+                    continue;
+                }
+                faults
+            }
+            // With it, nothing can be said of the rest.
+            Err(error) => vec![(0, error)],
+        };
+        answer = Answer::No;
+        let printed = print(|out| say_faults(path, &faults, out));
+        // Where the reader of a pipe has seen enough, the answer is no all the same.
+        match printed {
+            Err(failure) if failure.is_closed_pipe() => {}
+            other => other?,
+        }
+    }
+    Ok(answer)
+}
+
+/// Each unit that is not as it was written, in the order of the file.
+fn faults_of(image: &Image) -> Result<Vec<(u64, ImageError)>, Failure> {
+    let progress = image.progress();
+    let faults = image.each_unit_on_threads(
+        &progress,
+        || Ok(Vec::new()),
+        |faults, unit, ids| match ids {
+            Ok(_) => Ok(()),
+            // The file could not be read, which says nothing about what is in it.
+            Err(error @ (ImageError::Io { .. } | ImageError::OutOfMemory { .. })) => {
+                Err(image.fault(&error))
+            }
+            Err(error) => {
+                faults.push((unit.offset, error));
+                Ok(())
+            }
+        },
+    )?;
+    let mut faults: Vec<_> = faults.into_iter().flatten().collect();
+    faults.sort_by_key(|(offset, _)| *offset);
+    Ok(faults)
+}
+
+fn say_whole(path: &Path, reader: &Reader<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    let types = reader.types().count() as u64;
+    let tree = if reader.has_tree() {
+        ", with a tree of cgroups"
+    } else {
+        ""
+    };
+    let name = printable(path.as_os_str().as_encoded_bytes());
+    let (types, records) = (some(types, "swap type"), some(reader.records(), "record"));
+    writeln!(out, "{name}: whole, {types}, {records}{tree}")?;
+    Ok(())
+}
+
+fn say_faults(
+    path: &Path,
+    faults: &[(u64, ImageError)],
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let name = printable(path.as_os_str().as_encoded_bytes());
+    for (_, fault) in faults.iter().take(MOST) {
+        writeln!(out, "{name}: {fault}")?;
+    }
+    if faults.len() > MOST {
+        let more = some((faults.len() - MOST) as u64, "more fault");
+        writeln!(out, "{name}: {more}")?;
+    }
+    Ok(())
+}

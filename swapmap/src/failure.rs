@@ -1,0 +1,95 @@
+//! How a command ends: [`Answer`], [`Failure`], and the exit codes of both.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use swap_records::image::ImageError;
+use swapmap::report::printable;
+
+/// For the help of the command, its man page and its README.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; `diff`: no difference; `verify`: no fault
+  1  `diff` found a difference, or `verify` found a fault
+  2  wrong usage
+  3  something could not be read or written: a file, an image that is damaged, standard output,
+     or this machine's swap";
+
+/// What a command found, when it could do what it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answer {
+    Done,
+    /// There is a difference, or a fault.
+    No,
+}
+
+impl From<Answer> for ExitCode {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Done => Self::from(0),
+            Answer::No => Self::from(1),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What the arguments say cannot be done.
+    Usage(String),
+    /// A file, a damaged image, or the machine: said with what to do.
+    Refused(String),
+    /// Standard output.
+    Output(io::Error),
+}
+
+impl Failure {
+    /// An error of an image, with the file that it is about.
+    pub(crate) fn image(path: &Path, error: &ImageError) -> Self {
+        match error {
+            // These name it.
+            ImageError::Io { path: Some(_), .. }
+            | ImageError::Locked { .. }
+            | ImageError::InTheWay { .. } => Self::Refused(error.to_string()),
+            _ => Self::Refused(format!("{}: {error}", path.display())),
+        }
+    }
+
+    pub(crate) fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
+        let mut text = format!("cannot {doing} {}: {error}", path.display());
+        if error.kind() == io::ErrorKind::StorageFull {
+            text += "; what was there before is there still: make room, and try again";
+        }
+        Self::Refused(text)
+    }
+
+    /// Whether there is nothing to say: the reader of a pipe has seen enough.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    pub(crate) fn code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Refused(_) | Self::Output(_) => ExitCode::from(3),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Of a write to standard output: other errors are given a file.
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Names of files may have control characters, which a terminal would obey.
+            Self::Usage(text) | Self::Refused(text) => f.write_str(&printable(text)),
+            Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! How far a command is, on standard error, once it takes longer than a second.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// What takes less time says nothing.
+const QUIET: Duration = Duration::from_secs(1);
+/// Between two lines, where there is no terminal.
+const LINES: Duration = Duration::from_secs(10);
+
+/// Tells how many of so many bytes are done: a bar where standard error is a terminal, otherwise a line now and then.
+pub(crate) struct Progress {
+    doing: String,
+    total: u64,
+    done: AtomicU64,
+    began: Instant,
+    /// When something is to be shown, in milliseconds since then. Relaxed, as the bytes: both are only for show.
+    due: AtomicU64,
+    shown: Mutex<Shown>,
+}
+
+enum Shown {
+    Bar(Option<ProgressBar>),
+    Lines(Box<dyn Write + Send>, Duration),
+}
+
+impl Progress {
+    /// `doing` is such as "reading a.image".
+    pub(crate) fn new(doing: String, total: u64) -> Self {
+        let shown = if io::stderr().is_terminal() {
+            Shown::Bar(None)
+        } else {
+            Shown::Lines(Box::new(io::stderr()), LINES)
+        };
+        Self::shown_as(doing, total, QUIET, shown)
+    }
+
+    /// Nothing is shown where text comes out on the same terminal.
+    pub(crate) fn beside_text(doing: String, total: u64) -> Self {
+        if io::stdout().is_terminal() && io::stderr().is_terminal() {
+            return Self::shown_as(doing, total, Duration::MAX, Shown::Bar(None));
+        }
+        Self::new(doing, total)
+    }
+
+    fn shown_as(doing: String, total: u64, quiet: Duration, shown: Shown) -> Self {
+        Self {
+            doing: swapmap::report::printable(&doing),
+            total,
+            done: AtomicU64::new(0),
+            began: Instant::now(),
+            due: AtomicU64::new(millis(quiet)),
+            shown: Mutex::new(shown),
+        }
+    }
+
+    /// So many bytes more are done. May be called on any thread.
+    pub(crate) fn add(&self, bytes: u64) {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let now = millis(self.began.elapsed());
+        if now >= self.due.load(Ordering::Relaxed) {
+            self.show(done, now);
+        }
+    }
+
+    #[cold]
+    fn show(&self, done: u64, now: u64) {
+        // Another thread is at it.
+        let Ok(mut shown) = self.shown.try_lock() else {
+            return;
+        };
+        match &mut *shown {
+            Shown::Bar(bar) => {
+                let bar = bar.get_or_insert_with(|| self.bar());
+                bar.set_position(done);
+                if done >= self.total {
+                    bar.set_message(format!("{}, waiting for the disk", self.doing));
+                }
+                self.due.store(now + 100, Ordering::Relaxed);
+            }
+            Shown::Lines(to, every) => {
+                let percent = u128::from(done) * 100 / u128::from(self.total.max(1));
+                let (done, total) = (BinaryBytes(done), BinaryBytes(self.total));
+                // Nobody is left to be told if this fails.
+                let _ = writeln!(
+                    to,
+                    "swapmap: {}: {percent}% ({done} of {total})",
+                    self.doing
+                );
+                self.due.store(now + millis(*every), Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn bar(&self) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(Some(self.total), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template(
+            "{msg} [{bar:30}] {percent}% of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
+        );
+        if let Ok(style) = style {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_message(self.doing.clone());
+        bar
+    }
+}
+
+impl Drop for Progress {
+    /// Takes the bar away.
+    fn drop(&mut self) {
+        let shown = self.shown.get_mut();
+        if let Shown::Bar(Some(bar)) = shown.unwrap_or_else(PoisonError::into_inner) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[derive(Clone, Default)]
+    struct Text(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Text {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn lines(quiet: Duration, every: Duration) -> String {
+        let text = Text::default();
+        let shown = Shown::Lines(Box::new(text.clone()), every);
+        let progress = Progress::shown_as("reading a\u{1b}b".to_owned(), 4 << 20, quiet, shown);
+        for _ in 0..4 {
+            progress.add(1 << 20);
+        }
+        let text = text.0.lock().unwrap().clone();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_short_says_nothing() {
+        assert_eq!(lines(QUIET, LINES), "");
+    }
+
+    #[test]
+    fn where_there_is_no_terminal_lines_say_how_far_it_is() {
+        let each = lines(Duration::ZERO, Duration::ZERO);
+        let first = "swapmap: reading a\\u{1b}b: 25% (1.00 MiB of 4.00 MiB)\n";
+        assert!(each.starts_with(first), "{each}");
+        assert!(each.ends_with("100% (4.00 MiB of 4.00 MiB)\n"), "{each}");
+        assert_eq!(each.lines().count(), 4);
+        // The first of them, and no other for ten seconds.
+        assert_eq!(lines(Duration::ZERO, LINES), first);
+    }
+}

@@ -1,0 +1,164 @@
+//! Images that are read, unit by unit: none of a command's memory grows with them.
+//!
+//! They are read and not mapped: whatever another program does to the file meanwhile is an error, and no undefined
+//! behaviour. Each byte that is read is checked.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use swap_records::SwapType;
+use swap_records::image::{ImageError, Reader, Unit};
+
+use crate::failure::Failure;
+use crate::progress::Progress;
+
+/// Units that a thread takes at a time: 1 MiB.
+const CLAIM: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) path: PathBuf,
+    pub(crate) reader: Reader<'static>,
+}
+
+impl Image {
+    /// Opens an image, and checks all of it but the ids.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let reader = Self::try_open(path)?.map_err(|error| Failure::image(path, &error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            reader,
+        })
+    }
+
+    /// The inner error says that the file is no whole image, the outer one that it cannot be read.
+    pub(crate) fn try_open(path: &Path) -> Result<Result<Reader<'static>, ImageError>, Failure> {
+        // A pipe or a device has no length, and what has none is "cut". One that nobody writes to would block.
+        let found = fs::metadata(path).map_err(|error| Failure::io("open the image", path, &error));
+        if !found?.is_file() {
+            return Err(Failure::Refused(format!(
+                "{} is no file, so there is no image in it: save what comes out of it in a file first",
+                path.display()
+            )));
+        }
+        match Reader::open(path) {
+            Err(error @ (ImageError::Io { .. } | ImageError::OutOfMemory { .. })) => {
+                Err(Failure::image(path, &error))
+            }
+            other => Ok(other),
+        }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    pub(crate) fn fault(&self, error: &ImageError) -> Failure {
+        Failure::image(&self.path, error)
+    }
+
+    /// Slots of all types.
+    pub(crate) fn slots(&self) -> u64 {
+        self.reader.types().map(|(_, pages)| pages).sum()
+    }
+
+    /// Bytes of all ids.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.reader.units().map(|unit| unit.bytes).sum()
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        Progress::new(format!("reading {}", self.name()), self.bytes())
+    }
+
+    /// How many records each type has, as the image says.
+    pub(crate) fn records_by_type(&self) -> Vec<(SwapType, u64)> {
+        let mut all: Vec<_> = self.reader.types().map(|(ty, _)| (ty, 0)).collect();
+        for unit in self.reader.units().filter(|unit| unit.records > 0) {
+            let of = unit.start.swap_type();
+            if let Some((_, records)) = all.iter_mut().find(|(ty, _)| *ty == of) {
+                *records += unit.records;
+            }
+        }
+        all
+    }
+
+    /// Reads the units in order, on this thread.
+    pub(crate) fn each_unit(
+        &self,
+        progress: &Progress,
+        mut each: impl FnMut(Unit, &[u16]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut buffer = Vec::new();
+        for unit in self.reader.units() {
+            let ids = self.reader.read_ids(unit, &mut buffer);
+            each(unit, ids.map_err(|error| self.fault(&error))?)?;
+            progress.add(unit.bytes);
+        }
+        Ok(())
+    }
+
+    /// Reads the units in any order, on all processors. Each thread has a state of its own; all of them are given back.
+    pub(crate) fn each_unit_on_threads<T: Send>(
+        &self,
+        progress: &Progress,
+        new: impl Fn() -> Result<T, Failure> + Sync,
+        each: impl Fn(&mut T, Unit, Result<&[u16], ImageError>) -> Result<(), Failure> + Sync,
+    ) -> Result<Vec<T>, Failure> {
+        let units = Mutex::new(self.reader.units());
+        let result = Mutex::new(Ok(Vec::new()));
+        let work = || -> Result<T, Failure> {
+            let mut state = new()?;
+            let mut buffer = Vec::new();
+            let mut claim = Vec::with_capacity(CLAIM);
+            loop {
+                {
+                    let mut units = units.lock().unwrap_or_else(PoisonError::into_inner);
+                    claim.extend(units.by_ref().take(CLAIM));
+                }
+                if claim.is_empty() {
+                    return Ok(state);
+                }
+                let mut bytes = 0;
+                for unit in claim.drain(..) {
+                    let ids = self.reader.read_ids(unit, &mut buffer);
+                    each(&mut state, unit, ids)?;
+                    bytes += unit.bytes;
+                }
+                progress.add(bytes);
+            }
+        };
+        let take_part = || {
+            let done = work();
+            let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
+            match (&mut *result, done) {
+                (Ok(states), Ok(state)) => states.push(state),
+                (Ok(_), Err(failure)) => {
+                    *result = Err(failure);
+                    // The others have nothing to do any more.
+                    let mut units = units.lock().unwrap_or_else(PoisonError::into_inner);
+                    units.by_ref().for_each(drop);
+                }
+                (Err(_), _) => {}
+            }
+        };
+        let claims = self.bytes().div_ceil((CLAIM as u64) << 16);
+        let threads =
+            swap_records_sim::threads().min(usize::try_from(claims).unwrap_or(usize::MAX));
+        thread::scope(|scope| {
+            for _ in 1..threads {
+                // Those that there are do it.
+                if thread::Builder::new()
+                    .spawn_scoped(scope, take_part)
+                    .is_err()
+                {
+                    break;
+                }
+            }
+            take_part();
+        });
+        result.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
