@@ -9,7 +9,9 @@ use std::path::Path;
 use std::vec::Vec;
 
 use super::error::ImageError;
-use super::format::{Layout, PAGE, SUM_OF_ZEROS, Sums, TypeAt, UNIT, UNIT_ENTRY};
+#[cfg(unix)]
+use super::format::PAGE;
+use super::format::{Layout, SUM_OF_ZEROS, Sums, TypeAt, UNIT, UNIT_ENTRY};
 use super::read::Reader;
 use super::replace::Replacement;
 use super::room;
@@ -100,8 +102,8 @@ impl<'r> IdsWriter<'r> {
         }
     }
 
-    /// Calls the function on up to so many threads, this one among them, where a file is written. At first it is 1; 0 is
-    /// as good as 1.
+    /// Calls the function on up to so many threads, this one among them, where a file is written. Each of them takes 1 MiB of
+    /// memory. At first it is 1; 0 is as good as 1.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads.max(1);
         self
@@ -155,7 +157,7 @@ impl<'r> IdsWriter<'r> {
         let failed = |error| ImageError::io(WRITE, path)(error);
         let mut rows = self.rows::<u64>()?;
         to.put(&self.layout.header().0).map_err(failed)?;
-        let mut in_hand = InHand::new()?;
+        let mut in_hand = InHand::new(1)?;
         for of in &self.layout.types {
             for unit in 0..of.units() {
                 let row = in_hand.make(of, unit, fill)?;
@@ -210,28 +212,29 @@ impl fmt::Debug for IdsWriter<'_> {
     }
 }
 
-/// The unit that a thread works on.
+/// Units that are written at once: 1 MiB, for few system calls, and pages of the system's cache that are large.
+const TOGETHER: usize = 16;
+
+/// The units that a thread works on.
 struct InHand {
     ids: Vec<u16>,
     backend: Backend,
-    /// Of how many ids, with those that fill the last page up; and whether none of them is a record.
-    padded: usize,
-    empty: bool,
+    /// How many ids are made, with those that fill the last page up.
+    made: usize,
 }
 
 impl InHand {
-    fn new() -> Result<Self, ImageError> {
-        let mut ids = room(UNIT)?;
-        ids.resize(UNIT, 0);
+    fn new(units: usize) -> Result<Self, ImageError> {
+        let mut ids = room(units * UNIT)?;
+        ids.resize(units * UNIT, 0);
         Ok(Self {
             ids,
             backend: Backend::detect(),
-            padded: 0,
-            empty: true,
+            made: 0,
         })
     }
 
-    /// Makes this unit the one in hand. Gives its row of the table of units, as a little-endian number.
+    /// Makes this unit, behind those that are in hand. Gives its row of the table of units, as a little-endian number.
     fn make(
         &mut self,
         of: &TypeAt,
@@ -242,17 +245,16 @@ impl InHand {
         let Some(start) = SwapEntry::new(of.ty, unit * UNIT as u64) else {
             return Ok(0);
         };
-        self.padded = padded;
-        let ids = &mut self.ids[..padded];
+        let ids = &mut self.ids[self.made..self.made + padded];
+        self.made += padded;
         ids.fill(0);
         fill(start, &mut ids[..len])?;
         let records = padded as u64 - scan::count_ids(self.backend, ids, 0);
-        self.empty = records == 0;
         // As the file has them.
         if cfg!(target_endian = "big") {
             ids.iter_mut().for_each(|id| *id = id.to_le());
         }
-        let sum = if self.empty && padded == UNIT {
+        let sum = if records == 0 && padded == UNIT {
             SUM_OF_ZEROS
         } else {
             crc32c::crc32c(bytemuck::cast_slice(ids))
@@ -260,18 +262,17 @@ impl InHand {
         Ok(u64::from(sum) | records << 32)
     }
 
-    fn put(&self, to: &mut impl Sink) -> io::Result<()> {
-        let bytes: &[u8] = bytemuck::cast_slice(&self.ids[..self.padded]);
-        if self.empty {
-            return (0..bytes.len() / PAGE).try_for_each(|_| to.put_hole());
-        }
-        put_pages(bytes, to)
+    /// Writes what is in hand, pages without a record as holes.
+    fn put(&mut self, to: &mut impl Sink) -> io::Result<()> {
+        let made = core::mem::take(&mut self.made);
+        put_pages(bytemuck::cast_slice(&self.ids[..made]), to)
     }
 }
 
 /// Several threads that write to a file, each unit to its place.
 #[cfg(unix)]
 mod parallel {
+    use core::ops::Range;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -286,8 +287,9 @@ mod parallel {
         file: &'a File,
         path: &'a Path,
         fill: &'a F,
-        /// The first unit that no thread has, counted over all types. Relaxed: it deals out numbers.
+        /// The first claim that no thread has, counted over all types. Relaxed: it deals out numbers.
         next: AtomicU64,
+        claims: u64,
         /// Written by the thread that has the unit, and read when all threads have ended.
         rows: Vec<AtomicU64>,
         result: Mutex<Result<(), ImageError>>,
@@ -311,16 +313,18 @@ mod parallel {
         );
         let header = layout.header();
         file.write_all_at(&header.0, 0).map_err(failed)?;
+        let claims = layout.types.iter().map(claims).sum();
         let job = Job {
             writer,
             file,
             path,
             fill,
             next: AtomicU64::new(0),
+            claims,
             rows,
             result: Mutex::new(Ok(())),
         };
-        let most = usize::try_from(layout.units).unwrap_or(usize::MAX);
+        let most = usize::try_from(claims).unwrap_or(usize::MAX);
         thread::scope(|scope| {
             for _ in 1..writer.threads.min(most) {
                 // Those that there are do it.
@@ -351,8 +355,7 @@ mod parallel {
         fn take_part(&self) {
             if let Err(error) = self.work() {
                 // The others have nothing to do any more.
-                let units = self.writer.layout.units;
-                self.next.store(units, Ordering::Relaxed);
+                self.next.store(self.claims, Ordering::Relaxed);
                 let mut result = self.result.lock().unwrap_or_else(PoisonError::into_inner);
                 if result.is_ok() {
                     *result = Err(error);
@@ -363,30 +366,80 @@ mod parallel {
         fn work(&self) -> Result<(), ImageError> {
             let layout = &self.writer.layout;
             let failed = |error| ImageError::io(WRITE, Some(self.path))(error);
-            let mut in_hand = InHand::new()?;
+            let mut in_hand = InHand::new(TOGETHER)?;
             loop {
-                let claim = |next: u64| (next < layout.units).then_some(next + 1);
+                let claim = |next: u64| (next < self.claims).then_some(next + 1);
                 let claimed = self
                     .next
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim);
-                let Ok(nth) = claimed else { return Ok(()) };
-                let mut types = layout.types.iter().rev();
-                let Some(of) = types.find(|of| of.first_unit <= nth) else {
+                let Ok(mut claim) = claimed else {
                     return Ok(());
                 };
-                let unit = nth - of.first_unit;
-                let row = in_hand.make(of, unit, self.fill)?;
-                let at = of.offset_of(unit);
-                let mut to = At {
-                    file: self.file,
-                    at,
-                };
-                in_hand.put(&mut to).map_err(failed)?;
-                if let Some(to) = usize::try_from(nth).ok().and_then(|nth| self.rows.get(nth)) {
-                    to.store(row, Ordering::Relaxed);
+                for of in &layout.types {
+                    if claim < claims(of) {
+                        let bytes = self.make(of, claim, &mut in_hand)?;
+                        let mut to = At {
+                            file: self.file,
+                            at: bytes.start,
+                        };
+                        in_hand.put(&mut to).map_err(failed)?;
+                        if claim % BEGUN == BEGUN - 1 {
+                            let len = bytes.end - bytes.start;
+                            begin_to_write(self.file, bytes.end - BEGUN * len..bytes.end);
+                        }
+                        break;
+                    }
+                    claim -= claims(of);
                 }
             }
         }
+
+        /// Makes the units of a claim on a type. Gives the bytes of the file that they are.
+        fn make(
+            &self,
+            of: &TypeAt,
+            claim: u64,
+            in_hand: &mut InHand,
+        ) -> Result<Range<u64>, ImageError> {
+            let first = claim * TOGETHER as u64;
+            let end = of.units().min(first + TOGETHER as u64);
+            for unit in first..end {
+                let row = in_hand.make(of, unit, self.fill)?;
+                let at = usize::try_from(of.first_unit + unit).ok();
+                if let Some(to) = at.and_then(|at| self.rows.get(at)) {
+                    to.store(row, Ordering::Relaxed);
+                }
+            }
+            let len = in_hand.made * size_of::<u16>();
+            let start = of.offset_of(first);
+            Ok(start..start + len as u64)
+        }
+    }
+
+    /// How often threads take units of a type.
+    fn claims(of: &TypeAt) -> u64 {
+        of.units().div_ceil(TOGETHER as u64)
+    }
+
+    /// Claims after which the system is asked to write what there is: 8 MiB.
+    const BEGUN: u64 = 8;
+
+    /// Has the system begin to write these bytes to the disk, so that there is less to wait for at the end. What other
+    /// threads have not put there yet is written then.
+    fn begin_to_write(file: &File, bytes: Range<u64>) {
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::AsRawFd;
+
+            let start = libc::off64_t::try_from(bytes.start).unwrap_or(0);
+            let len = libc::off64_t::try_from(bytes.end - bytes.start).unwrap_or(0);
+            // SAFETY: a system call on numbers. It changes nothing of the file, and an error is one of the last sync, too.
+            let _ = unsafe {
+                libc::sync_file_range(file.as_raw_fd(), start, len, libc::SYNC_FILE_RANGE_WRITE)
+            };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (file, bytes);
     }
 
     /// A place in a file that was empty.

@@ -28,7 +28,7 @@
 //! | get the table back, on threads, from bytes, with its tree | [`read()`], [`read_into`], [`Reader`] | one pass that makes the index |
 //! | look up or count without a table | [`Map`] | nothing before the first look |
 //! | read it piece by piece, count owners | [`Reader::units`], [`Tally`] | one pass, in 64 KiB |
-//! | write ids that are made on the way, without a table | [`IdsWriter`] | one pass, in 64 KiB per thread |
+//! | write ids that are made on the way, without a table | [`IdsWriter`] | one pass, in 1 MiB per thread |
 //! | look into it from Python | `numpy.memmap`: [the format][format] | |
 //!
 //! [format]: crate::docs::image_format

@@ -111,7 +111,7 @@ fn an_image_like_another_one_has_its_types_and_its_tree() {
     writer.write_to(&mut stream, copy).unwrap();
     assert!(stream == bytes);
     assert!(reader.same_tree(&Reader::open(folder.path()).unwrap()));
-    let without = bytes_of(memcgs.table());
+    let without = bytes_of(&memcgs.into_records());
     assert!(!reader.same_tree(&Reader::of(&without).unwrap()));
 }
 

@@ -22,6 +22,8 @@ const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234
 const OTHERS: char = '*';
 const NONE: char = '.';
 
+type Owners = Vec<(MemcgId, u64)>;
+
 /// What is known of a type: its cells for text, and for a picture.
 struct Seen {
     ty: SwapType,
@@ -70,7 +72,7 @@ fn slots_of_cell(pages: u64, rows: u64) -> u64 {
 }
 
 /// Reads all of the image: what each type has, and the owners, largest first.
-fn look(image: &Image, args: &ShowArgs) -> Result<(Vec<Seen>, Vec<(MemcgId, u64)>), Failure> {
+fn look(image: &Image, args: &ShowArgs) -> Result<(Vec<Seen>, Owners), Failure> {
     let progress = image.progress();
     let mut tally = Tally::new().map_err(|error| image.fault(&error))?;
     let with_picture = args.png.is_some();
