@@ -107,7 +107,7 @@ pub struct Type {
 /// Draws types, with these owners, largest first.
 pub fn draw(types: Vec<Type>, owners: Vec<(MemcgId, u64)>) -> RgbImage {
     let legend = Legend::new(owners);
-    let lines = legend.lines(|id| format!("id {id}"));
+    let lines = legend.lines(|id| format!("id {id}"), "no record");
     let panels: Vec<_> = types.into_iter().map(panel).collect();
     paint(&panels, &legend, &lines)
 }
@@ -118,7 +118,7 @@ fn panel(of: Type) -> Panel {
     let width = nr.isqrt().max(64).next_power_of_two();
     let pixels = |nr: u64| u32::try_from(nr).unwrap_or(u32::MAX);
     let unit = match of.slots_of_pixel {
-        1 => "slot".to_owned(),
+        1 => "a slot".to_owned(),
         slots => format!("{slots} slots"),
     };
     Panel {

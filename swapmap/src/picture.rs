@@ -49,8 +49,12 @@ impl Legend {
         self.colours.get(&id).copied().unwrap_or(OTHERS)
     }
 
-    /// Colour and text of each line.
-    pub(crate) fn lines(&self, name: impl Fn(MemcgId) -> String) -> Vec<(Rgb<u8>, String)> {
+    /// Colour and text of each line; `none` is that of slots without an owner.
+    pub(crate) fn lines(
+        &self,
+        name: impl Fn(MemcgId) -> String,
+        none: &str,
+    ) -> Vec<(Rgb<u8>, String)> {
         let (named, others) = self.owners.split_at(self.owners.len().min(COLOURS));
         let mut lines: Vec<_> = named
             .iter()
@@ -61,7 +65,7 @@ impl Legend {
             let text = format!("{slots:>10}  {} other cgroups", others.len());
             lines.push((OTHERS, text));
         }
-        lines.push((EMPTY, format!("{:>10}  empty, or no owner found", "")));
+        lines.push((EMPTY, format!("{:>10}  {none}", "")));
         lines
     }
 }
@@ -120,7 +124,8 @@ impl Panel {
 /// Draws all swapfiles.
 pub fn draw(reading: &Reading) -> RgbImage {
     let legend = Legend::new(owners_of_all(reading));
-    let lines = legend.lines(|id| printable(reading.memcgs.path(id)));
+    let name = |id| printable(reading.memcgs.path(id));
+    let lines = legend.lines(name, "empty, or no owner found");
     let mut panels: Vec<Panel> = reading
         .swapfiles
         .iter()

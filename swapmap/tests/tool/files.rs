@@ -1,0 +1,124 @@
+//! Files that are damaged, and files that are odd.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+/// Commands that read one image.
+const READERS: [&[&str]; 3] = [&["show"], &["owners"], &["export", "--csv"]];
+
+#[test]
+fn a_damaged_image_is_refused_with_file_and_offset() {
+    let folder = Folder::new("damaged");
+    let path = folder.image("image");
+    let whole = fs::read(&path).unwrap();
+    let out = folder.path("out");
+    for (name, damage, says) in [
+        (
+            "cut",
+            &(|bytes: &mut Vec<u8>| bytes.truncate(5000)) as &dyn Fn(&mut Vec<u8>),
+            "ends at offset 5000 and not at ",
+        ),
+        (
+            "empty",
+            &|bytes| bytes.clear(),
+            "ends at offset 0 and not at 8192 at least",
+        ),
+        (
+            "other",
+            &|bytes| bytes[0] = b'X',
+            "at offset 0 there is \"XWAPRECS\" and not \"SWAPRECS\"",
+        ),
+        (
+            "ids",
+            &|bytes| bytes[4096 + 65_400] ^= 1,
+            "the 65536 bytes at offset 4096, the ids of swap type 0, have the checksum",
+        ),
+        (
+            "end",
+            &|bytes| *bytes.last_mut().unwrap() ^= 1,
+            "the trailer, have the checksum",
+        ),
+    ] {
+        let mut bytes = whole.clone();
+        damage(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        let check = |said: String| {
+            let begins = format!("swapmap: {}: ", path.display());
+            assert!(said.starts_with(&begins), "{name}: {said}");
+            assert!(said.contains(says), "{name}: {said}");
+            assert!(
+                said.contains("; use ") || said.contains("; give "),
+                "{name}: {said}"
+            );
+        };
+        for args in READERS {
+            let mut args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
+            args.push(path.as_os_str());
+            let done = Done(command(&args).output().unwrap()).exits(3);
+            check(done.err());
+        }
+        check(swapmap!("diff", path, path).exits(3).err());
+        check(swapmap!("reparent", path, "7", "9", "-o", out).says(3));
+        // The answer of verify is what is wrong.
+        let done = swapmap!("verify", path).exits(1);
+        assert!(done.out().contains(says), "{name}: {}", done.out());
+        assert_eq!(done.err(), "");
+        assert_eq!(folder.names(), ["image"], "{name}");
+    }
+}
+
+#[test]
+fn verify_names_each_unit_that_is_damaged_and_looks_at_all_files() {
+    let folder = Folder::new("verify");
+    let [bad, good] = ["bad", "good"].map(|name| folder.image(name));
+    let mut bytes = fs::read(&bad).unwrap();
+    for unit in [0, 2] {
+        bytes[4096 + unit * 65_536 + 3] ^= 1;
+    }
+    fs::write(&bad, bytes).unwrap();
+    let out = swapmap!("verify", bad, good).exits(1).out();
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.len(), 3, "{out}");
+    assert!(lines[0].contains("65536 bytes at offset 4096,"), "{out}");
+    assert!(lines[1].contains("bytes at offset 135168,"), "{out}");
+    assert_eq!(
+        lines[2],
+        format!("{}: whole, 2 swap types, 515 records", good.display())
+    );
+}
+
+#[test]
+fn names_that_are_not_unicode_or_command_terminals_are_read_and_written() {
+    let folder = Folder::new("names");
+    let name = OsString::from_vec(b"caf\xe9 \x1b[2J.image".to_vec());
+    let path = folder.path(&name);
+    let said = swapmap!("make", "--size", "100", "-o", path).prints();
+    assert!(said.ends_with("caf\u{fffd} \\u{1b}[2J.image\n"), "{said}");
+    for said in [
+        swapmap!("show", path).prints(),
+        swapmap!("owners", path, "--json").prints(),
+        swapmap!("verify", path).prints(),
+        swapmap!("reparent", path, "1", "2", "-o", path).prints(),
+    ] {
+        assert!(!said.contains('\u{1b}'), "{said:?}");
+    }
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+    fs::write(&path, "no image").unwrap();
+    let said = swapmap!("owners", path).says(3);
+    assert!(said.contains("\\u{1b}[2J.image: at offset 0"), "{said:?}");
+}
+
+#[test]
+fn a_link_is_followed_and_stays() {
+    let folder = Folder::new("link");
+    let [path, link] = ["image", "link"].map(|name| folder.path(name));
+    fs::write(&path, "old").unwrap();
+    symlink(&path, &link).unwrap();
+    swapmap!("make", "--size", "100", "-o", link).prints();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(swapmap!("verify", path).exits(0).out().lines().count(), 1);
+    assert_eq!(folder.names(), ["image", "link"]);
+}

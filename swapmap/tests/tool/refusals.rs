@@ -1,0 +1,186 @@
+//! What is refused, with which exit code; and output that nobody takes.
+
+use std::io::Read;
+use std::os::unix::net::UnixListener;
+
+use super::*;
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let folder = Folder::new("usage");
+    let path = folder.image("image");
+    for (done, says) in [
+        (swapmap!(), "Usage: swapmap <COMMAND>"),
+        (swapmap!("mak"), "unrecognized subcommand 'mak'"),
+        (
+            swapmap!("owners", path, "--json", "--csv"),
+            "cannot be used with",
+        ),
+        (
+            swapmap!("make", "-o", path, "--size", "4GB"),
+            "such as 4GiB",
+        ),
+        (
+            swapmap!("make", "-o", path, "--family", "jobs", "--owners", "5"),
+            "have 16384 owners",
+        ),
+        (
+            swapmap!("make", "-o", path, "--size", "10", "--remains", "5:11"),
+            "--remains asks for 11 slots",
+        ),
+        (
+            swapmap!("reparent", path, "7", "7", "-o", path),
+            "give two ids that differ",
+        ),
+        (swapmap!("reparent", path, "0", "7", "-o", path), "'0'"),
+        (
+            swapmap!("show", path, "--png", path),
+            "give the picture another path",
+        ),
+        (
+            swapmap!("live", "--save", path, "--png", path),
+            "give them two paths",
+        ),
+        (
+            swapmap!("live", "--save", "-"),
+            "would mix the image with the text",
+        ),
+        (swapmap!("export", path), "--csv"),
+        (swapmap!("man", "other"), "no command `other`"),
+        (swapmap!("completions", "cmd"), "[possible values: "),
+    ] {
+        let said = done.says(2);
+        assert!(said.contains(says), "{said}");
+    }
+    // Nothing was written over.
+    assert_eq!(owners(&path), [(7, 512), (9, 3)]);
+    assert_eq!(folder.names(), ["image"]);
+}
+
+#[test]
+fn more_types_than_there_are_is_wrong_usage() {
+    let folder = Folder::new("types");
+    let path = folder.path("image");
+    let mut args: Vec<&OsStr> = ["make", "-o"].map(OsStr::new).to_vec();
+    args.push(path.as_os_str());
+    for _ in 0..33 {
+        args.extend(["--size", "1"].map(OsStr::new));
+    }
+    let said = Done(command(&args).output().unwrap()).says(2);
+    assert!(said.contains("at most 32 swap types"), "{said}");
+    args.truncate(args.len() - 2);
+    Done(command(&args).output().unwrap()).prints();
+}
+
+#[test]
+fn what_cannot_be_read_or_written_exits_with_3_and_is_named() {
+    let folder = Folder::new("io");
+    let path = folder.image("image");
+    let none = folder.path("none");
+    let deep = folder.path("no folder/image");
+    let socket = folder.path("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    for (done, name, says) in [
+        (swapmap!("owners", none), &none, "No such file"),
+        (swapmap!("verify", none), &none, "No such file"),
+        (swapmap!("diff", path, none), &none, "No such file"),
+        (swapmap!("show", folder.0), &folder.0, "is no file"),
+        (swapmap!("show", socket), &socket, "is no file"),
+        (
+            swapmap!("make", "--size", "1", "-o", deep),
+            &folder.path("no folder"),
+            "No such file",
+        ),
+        (
+            swapmap!("make", "--size", "1", "-o", folder.0),
+            &folder.0,
+            "is a directory",
+        ),
+        (
+            swapmap!("make", "--size", "1", "-o", socket),
+            &socket,
+            "is a device, a pipe or a socket",
+        ),
+        (
+            swapmap!("show", path, "--png", folder.0),
+            &folder.0,
+            "is a directory",
+        ),
+        (
+            swapmap!("live", "--save", socket),
+            &socket,
+            "is a device, a pipe or a socket",
+        ),
+    ] {
+        let said = done.says(3);
+        assert!(said.starts_with("swapmap: "), "{said}");
+        assert!(said.contains(&name.display().to_string()), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+    let null = swapmap!("make", "--size", "1", "-o", "/dev/null").says(3);
+    assert!(null.contains("/dev/null is a device"), "{null}");
+    assert_eq!(folder.names(), ["image", "socket"]);
+}
+
+#[test]
+fn an_input_that_the_writer_would_take_for_what_was_left_is_not_lost() {
+    let folder = Folder::new("left");
+    let input = folder.image(".out.partial");
+    let said = swapmap!("reparent", input, "7", "9", "-o", folder.path("out")).says(2);
+    assert!(said.contains("rename it first"), "{said}");
+    assert_eq!(owners(&input), [(7, 512), (9, 3)]);
+    assert_eq!(folder.names(), [".out.partial"]);
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let folder = Folder::new("full");
+    let path = folder.image("image");
+    for args in [
+        &["owners"][..],
+        &["show"],
+        &["export", "--csv"],
+        &["verify"],
+        &["reparent", "7", "9", "-o", "-"],
+    ] {
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let mut words: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
+        words.insert(1, path.as_os_str());
+        let done = command(&words).stdout(full).output().unwrap();
+        let said = Done(done).exits(3).err();
+        let says = "swapmap: cannot write to standard output: No space left on device";
+        assert!(said.starts_with(says), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_pipe_that_is_closed_ends_a_command_quietly() {
+    let folder = Folder::new("pipe");
+    let path = folder.path("image");
+    let moved = folder.path("moved");
+    // More than a pipe holds.
+    swapmap!("make", "--size", "200000", "-o", path).prints();
+    swapmap!("reparent", path, "1", "151", "-o", moved).prints();
+    let head = |args: &[&OsStr]| {
+        let mut child = command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = [0; 4];
+        child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        let done = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&done.stderr), "", "{args:?}");
+        done.status.code()
+    };
+    let export = ["export", "--csv"].map(OsStr::new);
+    assert_eq!(head(&[export[0], export[1], path.as_os_str()]), Some(0));
+    let make = ["make", "--size", "1GiB", "-o", "-"].map(OsStr::new);
+    assert_eq!(head(&make), Some(0));
+    // What differs is known all the same.
+    let diff = [OsStr::new("diff"), path.as_os_str(), moved.as_os_str()];
+    assert_eq!(head(&diff), Some(1));
+}
