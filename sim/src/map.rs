@@ -127,27 +127,64 @@ fn runs_of(slots: Range<u64>, sink: &mut impl Sink, mut next: impl FnMut() -> (u
     }
 }
 
-fn interleaved(cgroups: u16, slots: Range<u64>, rng: &mut Rng, sink: &mut impl Sink) {
-    // A run goes on with this chance of 65,536, so it is 1.1 slots long on average.
-    const GOES_ON: u16 = 5_958;
+/// A run of an interleaved map goes on with this chance of 65,536, so it is 1.1 slots long on average.
+const GOES_ON: u16 = 5_958;
+
+/// Those that swap something out while this chunk fills.
+fn choose_active(cgroups: u16, rng: &mut Rng, active: &mut Vec<u16>) {
     // Measured: a chunk has a median of 40 owners of 40 cgroups, 144 of 150. The more there are, the
     // likelier one of them swaps nothing out for as long as it takes to fill a chunk.
     let idle = f64::from(cgroups) / 3_750.0;
     let idle = idle.min(0.25);
+    active.clear();
+    active.extend((1..=cgroups).filter(|_| rng.f64() >= idle));
+    if active.is_empty() {
+        active.extend(1..=cgroups);
+    }
+}
+
+/// One more than the number of slots that follow.
+fn run_len(rng: &mut Rng) -> u64 {
+    let mut len = 1;
+    while rng.u16(..) < GOES_ON {
+        len += 1;
+    }
+    len
+}
+
+fn interleaved(cgroups: u16, slots: Range<u64>, rng: &mut Rng, sink: &mut impl Sink) {
     let mut active = Vec::with_capacity(cgroups.into());
     for start in slots.clone().step_by(index(CHUNK)) {
-        active.clear();
-        active.extend((1..=cgroups).filter(|_| rng.f64() >= idle));
-        if active.is_empty() {
-            active.extend(1..=cgroups);
-        }
+        choose_active(cgroups, rng, &mut active);
         runs_of(start..slots.end.min(start + CHUNK), sink, || {
-            let mut len = 1;
-            while rng.u16(..) < GOES_ON {
-                len += 1;
-            }
-            (len, active[rng.usize(..active.len())])
+            (run_len(rng), active[rng.usize(..active.len())])
         });
+    }
+}
+
+/// As [`interleaved`], to a slice of the region's slots. Short runs are stored four slots long, without a branch on their
+/// length: the next runs write over what was too much.
+fn interleaved_slice(cgroups: u16, ids: &mut [u16], rng: &mut Rng) {
+    const STORED: usize = 4;
+    let mut active = Vec::with_capacity(cgroups.into());
+    for ids in ids.chunks_mut(index(CHUNK)) {
+        choose_active(cgroups, rng, &mut active);
+        // Of its own, so that it stays in registers.
+        let mut own = rng.clone();
+        let mut at = 0;
+        while at < ids.len() {
+            let len = index(run_len(&mut own)).min(ids.len() - at);
+            let id = active[own.usize(..active.len())];
+            match ids[at..].first_chunk_mut::<STORED>() {
+                Some(four) => *four = [id; STORED],
+                None => ids[at..].fill(id),
+            }
+            if len > STORED {
+                ids[at + STORED..at + len].fill(id);
+            }
+            at += len;
+        }
+        *rng = own;
     }
 }
 
@@ -305,14 +342,15 @@ impl Map {
     /// Writes one region, without scattered records.
     pub(crate) fn fill_region(&self, region: u64, ids: &mut [u16]) {
         let base = region * REGION;
-        self.region(region, &mut |start, len, id| {
-            let at = index(start - base);
-            // A run is mostly one slot: storing it needs no call of memset.
-            ids[at] = id;
-            if len > 1 {
-                ids[at + 1..at + index(len)].fill(id);
-            }
-        });
+        let mut rng = self.rng(region);
+        if let Family::Interleaved(cgroups) = self.family {
+            interleaved_slice(cgroups, ids, &mut rng);
+        } else {
+            let slots = self.slots_of(region);
+            let mut store = storing(base, ids);
+            self.family.region(region, slots, &mut rng, &mut store);
+        }
+        self.turn_over(region, &mut rng, &mut storing(base, ids));
     }
 
     /// The scattered records, in any order: slot and id.
@@ -327,10 +365,19 @@ impl Map {
         region * REGION..self.slots.min((region + 1) * REGION)
     }
 
+    fn rng(&self, region: u64) -> Rng {
+        Rng::with_seed(mix(self.seed, region))
+    }
+
     fn region(&self, region: u64, sink: &mut impl Sink) {
+        let mut rng = self.rng(region);
+        self.family
+            .region(region, self.slots_of(region), &mut rng, sink);
+        self.turn_over(region, &mut rng, sink);
+    }
+
+    fn turn_over(&self, region: u64, rng: &mut Rng, sink: &mut impl Sink) {
         let slots = self.slots_of(region);
-        let mut rng = Rng::with_seed(mix(self.seed, region));
-        self.family.region(region, slots.clone(), &mut rng, sink);
         // This region's part of the turnovers, by its part of the slots.
         let until = |slot| u128::from(self.turnovers) * u128::from(slot) / u128::from(self.slots);
         for _ in until(slots.start)..until(slots.end) {
@@ -338,8 +385,20 @@ impl Map {
             let len = rng.u64(1..=8).min(slots.end - start);
             sink(start, len, 0);
             if rng.u8(..8) != 0 {
-                sink(start, len, self.family.owner(region, &mut rng));
+                sink(start, len, self.family.owner(region, rng));
             }
+        }
+    }
+}
+
+/// Stores runs in a slice whose first slot is `base`.
+fn storing(base: u64, ids: &mut [u16]) -> impl Sink {
+    move |start, len, id| {
+        let at = index(start - base);
+        // A run is mostly one slot: storing it needs no call of memset.
+        ids[at] = id;
+        if len > 1 {
+            ids[at + 1..at + index(len)].fill(id);
         }
     }
 }

@@ -48,8 +48,6 @@ impl<'a> Regions<'a> {
         if slots == 0 {
             return;
         }
-        // Those of an aged map may stay free.
-        ids.fill(0);
         self.map.fill_region(region, ids);
         let base = region * REGION;
         let first = self.scattered.partition_point(|&(slot, _)| slot < base);

@@ -57,6 +57,26 @@ fn another_seed_makes_another_map() {
 }
 
 #[test]
+fn a_slice_and_a_sink_get_the_same_map() {
+    for map in every_kind(SLOTS, 3) {
+        let found: Vec<AtomicU64> = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
+        map.fill(
+            1,
+            |start, len, id| {
+                for slot in start..start + len {
+                    let slot = usize::try_from(slot).unwrap();
+                    found[slot].store(id.into(), Ordering::Relaxed);
+                }
+            },
+            |_| (),
+        );
+        let found: Vec<u64> = found.into_iter().map(AtomicU64::into_inner).collect();
+        let expected: Vec<u64> = ids(&map, 1).into_iter().map(u64::from).collect();
+        assert!(found == expected, "{map:?}");
+    }
+}
+
+#[test]
 fn regions_in_any_order_make_the_same_map() {
     for map in every_kind(SLOTS, 1) {
         let regions = map.regions();

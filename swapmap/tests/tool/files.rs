@@ -93,10 +93,10 @@ fn verify_names_each_unit_that_is_damaged_and_looks_at_all_files() {
 #[test]
 fn names_that_are_not_unicode_or_command_terminals_are_read_and_written() {
     let folder = Folder::new("names");
-    let name = OsString::from_vec(b"caf\xe9 \x1b[2J.image".to_vec());
+    let name = OsString::from_vec(b"x\xe9 \x1b[2J.image".to_vec());
     let path = folder.path(&name);
     let said = swapmap!("make", "--size", "100", "-o", path).prints();
-    assert!(said.ends_with("caf\u{fffd} \\u{1b}[2J.image\n"), "{said}");
+    assert!(said.ends_with("x\u{fffd} \\u{1b}[2J.image\n"), "{said}");
     for said in [
         swapmap!("show", path).prints(),
         swapmap!("owners", path, "--json").prints(),
