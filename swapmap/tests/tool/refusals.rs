@@ -11,7 +11,7 @@ fn wrong_usage_exits_with_2() {
     let path = folder.image("image");
     for (done, says) in [
         (swapmap!(), "Usage: swapmap <COMMAND>"),
-        (swapmap!("mak"), "unrecognized subcommand 'mak'"),
+        (swapmap!("other"), "unrecognized subcommand 'other'"),
         (
             swapmap!("owners", path, "--json", "--csv"),
             "cannot be used with",
