@@ -6,8 +6,9 @@
 //!
 //! The plain write makes ids with a multiplication for four of them, writes them to a new file in pieces of 1 MiB, and
 //! syncs it, as `make` does. The plain read reads the image in pieces of 1 MiB. The sides of a row take turns, and each
-//! file is removed before the next one is written, so both get memory that the system has used before. Everything
-//! that is read is in the page cache. What is printed are medians, and the ratio of the medians.
+//! file is removed before the next one is written, so both get memory that the system has used before. It reads each
+//! image twice: from the page cache, and, as root, from the disk, after the system has dropped its page cache. It prints
+//! medians, and the ratio of the medians.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -114,22 +115,39 @@ fn measure(folder: &Path, pieces: usize, runs: usize) -> io::Result<()> {
             median(times.2),
         );
 
-        let mut times = (Vec::new(), Vec::new());
-        for run in 0..=runs {
-            let read = read_plain(&image)?;
-            let counted = tool(&["owners"], &image)?;
-            if run > 0 {
-                times.0.push(counted);
-                times.1.push(read);
+        for (what, from_disk) in [
+            ("owners, FAMILY, in the page cache", false),
+            ("owners, FAMILY, from the disk", true),
+        ] {
+            if from_disk && drop_caches().is_err() {
+                println!("  from the disk: skipped, since only root can drop the page cache");
+                continue;
             }
+            let mut times = (Vec::new(), Vec::new());
+            for run in 0..=runs {
+                let before = || if from_disk { drop_caches() } else { Ok(()) };
+                before()?;
+                let read = read_plain(&image)?;
+                before()?;
+                let counted = tool(&["owners"], &image)?;
+                if run > 0 {
+                    times.0.push(counted);
+                    times.1.push(read);
+                }
+            }
+            row(
+                &what.replace("FAMILY", family),
+                median(times.0),
+                median(times.1),
+            );
         }
-        row(
-            &format!("owners, {family}"),
-            median(times.0),
-            median(times.1),
-        );
     }
     Ok(())
+}
+
+/// Makes the system forget the files that it has read; they have been synced.
+fn drop_caches() -> io::Result<()> {
+    fs::write("/proc/sys/vm/drop_caches", "1")
 }
 
 fn remove(path: &Path) -> io::Result<()> {
