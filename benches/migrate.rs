@@ -29,6 +29,7 @@ const LARGE: usize = SIZES[2].1;
 fn backends() -> impl Iterator<Item = Backend> {
     let all = [
         Backend::Scalar,
+        Backend::Words,
         Backend::Wide,
         Backend::Avx2,
         Backend::Avx512,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Miri: undefined behaviour, and data races under a weak memory model, by Stacked Borrows and by Tree Borrows. Storage is heap
-# memory there, and regions are small. Three minutes of what is unsafe: storage, areas, the spinlock, blocks of slots, the portable scan,
+# memory there, and regions are small. Three minutes of what is unsafe: storage, areas, the spinlock, blocks of slots, the portable scans,
 # the AVX2 scan with its stores lane by lane, each scan beside lookups; and threads that write beside hand-overs.
 #
 #   MIRI_ALL=1         all unit tests, the properties of the table, and the stress tests as well: hours
@@ -28,7 +28,8 @@ if [ -n "${MIRI_ALL:-}" ]; then
     done
 fi
 
-unsafe=(storage swapfile rebuild::tests::the_index sync validate memcg::slot memcg::grace scan::tests::wide::any_slice scan::tests::wide::lookups)
+unsafe=(storage swapfile rebuild::tests::the_index sync validate memcg::slot memcg::grace scan::tests::wide::any_slice scan::tests::wide::lookups
+    scan::tests::words::any_slice scan::tests::words::lookups scan::tests::words::all_of)
 MIRIFLAGS=$flags cargo +nightly miri test -p swap-records --lib -- "${unsafe[@]}"
 MIRIFLAGS=$tree cargo +nightly miri test -p swap-records --lib -- "${unsafe[@]}" scan::tests::wide::all_of
 # Tree Borrows are an order of magnitude faster where threads share large slices of atomics.

@@ -49,8 +49,9 @@
 //!
 //! - `std` (default): storage in anonymous maps and, on Linux, in files (`swapon_file`), images, vector
 //!   instructions detected at run time, a spinlock that yields, `parking_lot`. Without it the crate is `core` and `alloc`.
-//! - `simd` (default): the portable vector scan, with the crate `wide`. Without it, a scan uses AVX2 or AVX-512 where
-//!   they are available, and looks at one entry at a time elsewhere; the crate compiles in a third of the time.
+//! - `simd` (default): the portable vector scan, with the crate `wide`, where each processor of the target has vectors.
+//!   Without it, a scan uses AVX2 or AVX-512 where they are available, and words of 64 bits elsewhere; the crate compiles
+//!   in a third of the time. [`Backend`] says what is compiled in.
 //! - `serde`: the small types in its formats. Numbers, entries and runs are checked on the way in. A [`SwapEntry`] is its
 //!   text, such as `"3:4711"`, where people read the format, and its bits elsewhere.
 

@@ -101,7 +101,7 @@ fn a_table_uses_the_backend_that_it_is_given_or_a_portable_one() {
         } else if Backend::Wide.is_available() {
             Backend::Wide
         } else {
-            Backend::Scalar
+            Backend::Words
         };
         assert_eq!(used, expected);
     }

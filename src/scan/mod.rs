@@ -1,14 +1,15 @@
 //! Finding the records of one id in a run of entries, and giving them to another.
 //!
-//! There is one kernel (`generic`), written over a small vector trait, and one oracle (`scalar`).
-//! A backend is an implementation of the trait: `wide` on every target, `x86_64` with AVX2 and
-//! AVX-512BW. Which of them runs is decided once for each call, from what the processor said.
+//! There is one kernel for vectors (`generic`), written over a small vector trait, one for targets without
+//! (`words`), and one oracle (`scalar`). A backend of vectors is an implementation of the trait: `wide` on every
+//! target that always has vectors, `x86_64` with AVX2 and AVX-512BW. Which backend runs is decided once for each
+//! call, from what the processor said.
 //!
 //! Rules on memory, which all backends keep (invariant 3):
 //!
 //! - Entries are loaded plainly, many at a time. The caller holds the lock of their region, so
 //!   nobody writes; relaxed loads by others beside ours are no race.
-//! - Entries are never stored plainly, for that would race with those loads. `scalar` and `wide`
+//! - Entries are never stored plainly, for that would race with those loads. `scalar`, `words` and `wide`
 //!   store each match through its `AtomicU16`. AVX2 and AVX-512BW store a vector from `asm!`,
 //!   which stands for one relaxed `AtomicU16` store a lane, in some order. Miri, which cannot run
 //!   assembly, is given just those stores.
@@ -38,6 +39,8 @@ mod scalar;
 #[cfg(feature = "simd")]
 mod wide;
 #[cfg_attr(swap_records_loom, allow(dead_code))]
+mod words;
+#[cfg_attr(swap_records_loom, allow(dead_code))]
 #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
 mod x86_64;
 
@@ -58,17 +61,44 @@ const MAX_PIECE: usize = if cfg!(miri) { 256 } else { 2048 };
 #[allow(dead_code, reason = "of the vector scans, which may be left out")]
 const FEW: u32 = 7;
 
+/// Whether [`Backend::Wide`] is compiled in. The targets are those where `wide` has instructions for a `u16x8`;
+/// elsewhere it has eight integers, which take as long as `scalar` and several times its text.
+const HAS_WIDE: bool = cfg!(all(
+    feature = "simd",
+    any(
+        target_feature = "sse2",
+        target_feature = "simd128",
+        all(target_feature = "neon", target_arch = "aarch64")
+    )
+));
+
 /// Which instructions the scan uses.
 ///
 /// Every backend finds the same records. They differ in speed only, and from memory that is not in
 /// a cache even [`Wide`](Self::Wide) comes near to what the memory delivers.
+///
+/// # What is compiled in
+///
+/// A program links the backends that its target may have, and no others:
+///
+/// | backend | is compiled in |
+/// | --- | --- |
+/// | [`Scalar`](Self::Scalar), [`Words`](Self::Words) | always |
+/// | [`Wide`](Self::Wide) | with the feature `simd`, if every processor of the target has its vectors |
+/// | [`Avx2`](Self::Avx2), [`Avx512`](Self::Avx512) | for x86-64, with the feature `std`, or if the compiler is told that the processor has AVX2 |
+///
+/// So a kernel that is built without vector registers, as for `x86_64-unknown-none`, links `Scalar` and `Words`,
+/// whatever its features.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Backend {
     /// One entry at a time, in safe code: what the others are tested against.
     Scalar,
-    /// 8 entries per vector, with what the target always has (SSE2, NEON); plain integers where
-    /// the target has no vectors. Needs the feature `simd`.
+    /// 4 entries in a word of 64 bits, with plain integers: for targets without vectors. About 1.7 instructions
+    /// per entry where it finds nothing, and [`Scalar`](Self::Scalar) 8.
+    Words,
+    /// 8 entries per vector, with what the target always has: SSE2, NEON of 64 bits, or `simd128`. Needs the
+    /// feature `simd`.
     Wide,
     /// 16 entries in a vector: x86-64 with AVX2.
     Avx2,
@@ -78,14 +108,16 @@ pub enum Backend {
 
 impl Backend {
     /// Every backend that exists, on any target, from the slowest to the fastest.
-    pub const ALL: &'static [Self] = &[Self::Scalar, Self::Wide, Self::Avx2, Self::Avx512];
+    pub const ALL: &'static [Self] = &[
+        Self::Scalar,
+        Self::Words,
+        Self::Wide,
+        Self::Avx2,
+        Self::Avx512,
+    ];
 
     /// What runs where a backend is not available.
-    pub(crate) const PORTABLE: Self = if cfg!(feature = "simd") {
-        Self::Wide
-    } else {
-        Self::Scalar
-    };
+    pub(crate) const PORTABLE: Self = if HAS_WIDE { Self::Wide } else { Self::Words };
 
     /// Whether this backend was compiled in and this processor can run it.
     ///
@@ -94,8 +126,8 @@ impl Backend {
     #[must_use]
     pub fn is_available(self) -> bool {
         match self {
-            Self::Scalar => true,
-            Self::Wide => cfg!(feature = "simd"),
+            Self::Scalar | Self::Words => true,
+            Self::Wide => HAS_WIDE,
             Self::Avx2 => has_avx2(),
             Self::Avx512 => has_avx512(),
         }
@@ -113,10 +145,17 @@ impl Backend {
         }
     }
 
+    /// Whether it is [`Wide`](Self::Wide), or one that is not available and has `Wide` in its place.
+    #[cfg(feature = "simd")]
+    fn is_wide(self) -> bool {
+        HAS_WIDE && self != Self::Words
+    }
+
     /// What it is called as a text.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
+            Self::Words => "words",
             Self::Wide => "wide",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512bw",
@@ -155,7 +194,7 @@ impl Backend {
     }
 }
 
-/// Writes the name: `scalar`, `wide`, `avx2` or `avx512bw`.
+/// Writes the name: `scalar`, `words`, `wide`, `avx2` or `avx512bw`.
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -232,9 +271,9 @@ pub(crate) unsafe fn replace_all(
         Backend::Avx512 if has_avx512() => unsafe { x86_64::replace_all_avx512(entries, old, new) },
         #[cfg(feature = "simd")]
         // SAFETY: nobody writes (invariant 3).
-        _ => unsafe { wide::replace_all(entries, old, new) },
-        #[cfg(not(feature = "simd"))]
-        _ => scalar::replace_all(entries, old, new),
+        _ if backend.is_wide() => unsafe { wide::replace_all(entries, old, new) },
+        // SAFETY: nobody writes (invariant 3).
+        _ => unsafe { words::replace_all(entries, old, new) },
     }
 }
 
@@ -251,9 +290,8 @@ pub(crate) fn count_ids(backend: Backend, ids: &[u16], id: u16) -> u64 {
         // SAFETY: the processor has the instructions.
         Backend::Avx512 if has_avx512() => unsafe { x86_64::count_ids_avx512(ids, id) },
         #[cfg(feature = "simd")]
-        _ => wide::count_ids(ids, id),
-        #[cfg(not(feature = "simd"))]
-        _ => scalar::count_ids(ids, id),
+        _ if backend.is_wide() => wide::count_ids(ids, id),
+        _ => words::count_ids(ids, id),
     }
 }
 
@@ -309,9 +347,9 @@ unsafe fn dispatch<const WRITE: bool>(
         // Safe code can ask for a backend by name, so the last word is the processor's.
         #[cfg(feature = "simd")]
         // SAFETY: nobody writes (invariant 3).
-        _ => unsafe { wide::scan::<WRITE>(entries, old, new, stop_at) },
-        #[cfg(not(feature = "simd"))]
-        _ => scalar::scan::<WRITE>(entries, old, new, stop_at),
+        _ if backend.is_wide() => unsafe { wide::scan::<WRITE>(entries, old, new, stop_at) },
+        // SAFETY: nobody writes (invariant 3).
+        _ => unsafe { words::scan(entries, old, WRITE.then_some(new), stop_at) },
     }
 }
 
