@@ -426,7 +426,7 @@ fn the_last_record_counts_as_looked_at_wherever_it_is() {
             // What the scan takes at once, with the first record, and the last one.
             let block = migrated.longest_hold - 1;
             assert!(
-                block == 1 || block > 1 && block.is_multiple_of(8),
+                block == 1 || block > 1 && block.is_multiple_of(4),
                 "{backend}: {block}"
             );
         }

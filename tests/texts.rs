@@ -102,7 +102,7 @@ fn a_text_that_cannot_be_read_is_refused_with_what_where_and_what_to_do() {
         refused::<SwapEntry>(&format!("31:{offset}"), out(Offset, 3), says);
     }
     for text in ["", "AVX2", "avx512", "sse2"] {
-        let says = "no backend has this name: use scalar, wide, avx2 or avx512bw";
+        let says = "no backend has this name: use scalar, words, wide, avx2 or avx512bw";
         refused::<Backend>(text, ParseError::NoBackend, says);
     }
 }
