@@ -29,6 +29,7 @@ pub(crate) struct Area<L> {
 
 impl<L: RawMutex> Area<L> {
     /// An empty area. Where memory is refused, nothing is left of it.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn new(regions: usize) -> Result<Box<Self>, Refused> {
         /// From how many bytes of table on huge pages are asked for: from the first one that it fills.
         /// At worst all of the table is resident, which is a two-thousandth of the swap.
@@ -66,6 +67,7 @@ impl<L: RawMutex> Area<L> {
     ///
     /// The memory goes back to the system where the system takes it. Where it does not, what has a record is cleared,
     /// and nothing else is touched: by invariant 2 the rest is zero.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn discard(&self, used: usize) {
         // The index is needed until the entries are cleared.
         if !self.chunks.give_back(used) {

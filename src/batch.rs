@@ -97,53 +97,167 @@ impl Work for Each {
     }
 }
 
+/// Its owner beside each slot, or 0: what all other work is turned into without std, window by window. So there is one copy
+/// of the text that writes.
+#[cfg(not(feature = "std"))]
+#[derive(Clone, Copy)]
+struct Copied;
+
+#[cfg(not(feature = "std"))]
+impl Work for Copied {
+    /// Without padding, so that an array of them is cleared by one call.
+    type Item = (SwapEntry, u64);
+
+    #[inline(always)]
+    fn entry(item: &Self::Item) -> SwapEntry {
+        item.0
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "it was an id")]
+    fn owner(self, item: &Self::Item) -> u16 {
+        item.1 as u16
+    }
+}
+
+/// Calls `then` with the work for these slots, at most a window.
+#[cfg(feature = "std")]
+#[inline(always)]
+fn with_work<W: Work, R>(work: W, slots: &[W::Item], then: impl FnOnce(W, &[W::Item]) -> R) -> R {
+    then(work, slots)
+}
+
+#[cfg(not(feature = "std"))]
+fn with_work<W: Work, R>(
+    work: W,
+    slots: &[W::Item],
+    then: impl FnOnce(Copied, &[(SwapEntry, u64)]) -> R,
+) -> R {
+    const FIRST: SwapEntry = SwapEntry::from_bits(0).unwrap();
+    let mut window = [(FIRST, 0); WINDOW];
+    let len = copy(work, slots, &mut window);
+    then(Copied, &window[..len])
+}
+
+#[cfg(not(feature = "std"))]
+#[inline(never)]
+fn copy<W: Work>(work: W, slots: &[W::Item], window: &mut [(SwapEntry, u64); WINDOW]) -> usize {
+    let both = window.iter_mut().zip(slots);
+    both.map(|(to, item)| *to = (W::entry(item), work.owner(item).into()))
+        .count()
+}
+
 /// Slots that are in the swapfiles that were on when it was made, from the front on.
 pub(crate) struct Batch<'a, 'i, L, W: Work> {
-    /// Of each type that a slot is in.
-    on: [Option<On<'a, L>>; MAX_SWAPFILES],
+    pinned: Pinned<'a, L>,
     items: &'i [W::Item],
     work: W,
     /// The first slot that has not had its turn.
     at: usize,
-    /// Why slots were passed over, and the first of them.
-    passed: Option<EntryError>,
 }
 
 impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
     /// These slots, if each is in a swapfile that is on.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn new(
         table: &'a SwapRecords<L>,
         items: &'i [W::Item],
         work: W,
     ) -> Result<Self, EntryError> {
-        let mut on = [const { None }; MAX_SWAPFILES];
+        let mut pinned = Pinned {
+            on: [const { None }; MAX_SWAPFILES],
+            passed: None,
+        };
         for window in items.chunks(WINDOW) {
-            let first = window.first().map(|item| W::entry(item));
-            // Most windows are of one swapfile, and not at its end.
-            if let Some(first) = first {
-                let spread = Spread::of::<W>(window);
-                let on = Self::pin(table, &mut on, first)?;
-                if spread.is_of_one_type() && spread.last(first) < on.max_pages() {
-                    continue;
-                }
-            }
-            for item in window {
-                let entry = W::entry(item);
-                locate(Self::pin(table, &mut on, entry)?, entry, 1)?;
-            }
+            with_work(work, window, |work, window| {
+                pinned.check(table, work, window)
+            })?;
         }
         Ok(Self {
-            on,
+            pinned,
             items,
             work,
             at: 0,
-            passed: None,
         })
     }
 
     /// Whether all slots were written; otherwise, that a swapfile was turned off, and its first slot that was passed over.
     pub(crate) fn end(self) -> Result<(), EntryError> {
-        self.passed.map_or(Ok(()), Err)
+        self.pinned.passed.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.at >= self.items.len()
+    }
+
+    /// The slots of the next window.
+    fn ahead(&self) -> &'i [W::Item] {
+        let rest = self.items.get(self.at..).unwrap_or_default();
+        &rest[..rest.len().min(WINDOW)]
+    }
+
+    /// Writes the next window, and notes in `window` whom its slots had. What was written under a lock is noted before that
+    /// lock is freed, so that it is there also if to free it unwinds. Slots of a swapfile that turns out to be gone are passed
+    /// over, as slots without an owner.
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    pub(crate) fn set(&mut self, window: &mut Window) {
+        window.clear();
+        window.start = self.at;
+        let ahead = self.ahead();
+        let (pinned, at) = (&mut self.pinned, &mut self.at);
+        with_work(self.work, ahead, |work, ahead| {
+            pinned.set(work, ahead, at, window);
+        });
+    }
+}
+
+/// The swapfiles of a batch.
+struct Pinned<'a, L> {
+    /// Of each type that a slot is in.
+    on: [Option<On<'a, L>>; MAX_SWAPFILES],
+    /// Why slots were passed over, and the first of them.
+    passed: Option<EntryError>,
+}
+
+impl<'a, L: RawMutex> Pinned<'a, L> {
+    /// Takes the swapfiles of these slots, at most a window, and finds out whether they have them.
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    fn check<W: Work>(
+        &mut self,
+        table: &'a SwapRecords<L>,
+        _: W,
+        window: &[W::Item],
+    ) -> Result<(), EntryError> {
+        let first = window.first().map(|item| W::entry(item));
+        // Most windows are of one swapfile, and not at its end.
+        if let Some(first) = first {
+            let spread = Spread::of::<W>(window);
+            let on = self.pin(table, first)?;
+            if spread.is_of_one_type() && spread.last(first) < on.max_pages() {
+                return Ok(());
+            }
+        }
+        for item in window {
+            let entry = W::entry(item);
+            locate(self.pin(table, entry)?, entry, 1)?;
+        }
+        Ok(())
+    }
+
+    /// The swapfile of a slot, which is from now on the one of its type.
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    fn pin(
+        &mut self,
+        table: &'a SwapRecords<L>,
+        entry: SwapEntry,
+    ) -> Result<&On<'a, L>, EntryError> {
+        let on = &mut self.on[usize::from(entry.swap_type().get())];
+        Ok(match on {
+            Some(on) => on,
+            None => on.insert(table.on(entry)?),
+        })
     }
 
     /// The swapfile of this slot has been turned off. Its slots have no records any more.
@@ -153,39 +267,16 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
         self.passed.get_or_insert(off(first));
     }
 
-    /// The swapfile of a slot, which is from now on the one of its type.
-    #[inline(always)]
-    fn pin<'o>(
-        table: &'a SwapRecords<L>,
-        on: &'o mut [Option<On<'a, L>>; MAX_SWAPFILES],
-        entry: SwapEntry,
-    ) -> Result<&'o On<'a, L>, EntryError> {
-        let on = &mut on[usize::from(entry.swap_type().get())];
-        Ok(match on {
-            Some(on) => on,
-            None => on.insert(table.on(entry)?),
-        })
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.at >= self.items.len()
-    }
-
     /// The swapfile of this slot of the batch.
     #[inline(always)]
     fn on(&self, entry: SwapEntry) -> Option<&On<'a, L>> {
         self.on[usize::from(entry.swap_type().get())].as_ref()
     }
 
-    /// The slots of the next window.
-    fn ahead(&self) -> &'i [W::Item] {
-        let rest = self.items.get(self.at..).unwrap_or_default();
-        &rest[..rest.len().min(WINDOW)]
-    }
-
     /// Asks for what these slots will need. Gives those of them that it has asked for, from the front on.
-    #[inline(always)]
-    fn ask<'s>(&self, slots: &'s [W::Item], spread: Spread) -> &'s [W::Item] {
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    fn ask<'s, W: Work>(&self, work: W, slots: &'s [W::Item], spread: Spread) -> &'s [W::Item] {
         let each_on = |slots: &'s [W::Item]| {
             slots.iter().filter_map(|item| {
                 let entry = W::entry(item);
@@ -200,7 +291,7 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
         }
         let slots = &slots[..slots.len().min(SCATTERED)];
         for (item, offset, on) in each_on(slots) {
-            on.prefetch(offset, self.work.owner(item));
+            on.prefetch(offset, work.owner(item));
         }
         for (_, offset, on) in each_on(slots) {
             on.prefetch_owner(offset);
@@ -208,15 +299,18 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
         slots
     }
 
-    /// Writes the next window, and notes in `window` whom its slots had. What was written under a lock is noted before that
-    /// lock is freed, so that it is there also if to free it unwinds. Slots of a swapfile that turns out to be gone are passed
-    /// over, as slots without an owner.
-    pub(crate) fn set(&mut self, window: &mut Window) {
-        window.clear();
-        window.start = self.at;
-        let mut ahead = self.ahead();
+    /// [`Batch::set`], for slots that are a window at most; `at` goes on with what is written.
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    fn set<W: Work>(
+        &mut self,
+        work: W,
+        mut ahead: &[W::Item],
+        at: &mut usize,
+        window: &mut Window,
+    ) {
         let spread = Spread::of::<W>(ahead);
-        ahead = self.ask(ahead, spread);
+        ahead = self.ask(work, ahead, spread);
         while let Some(first) = ahead.first() {
             let first = W::entry(first);
             let nr = if spread.is_in_one_region() {
@@ -232,7 +326,6 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
             let region = self.on(first).and_then(|on| on.lock_of(offset(first)));
             match &region {
                 Some(region) => {
-                    let work = self.work;
                     let slots = part
                         .iter()
                         .map(|item| (offset(W::entry(item)) % REGION_ENTRIES, work.owner(item)));
@@ -241,7 +334,7 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
                 None => had[..nr].fill(0),
             }
             window.len += nr;
-            self.at += nr;
+            *at += nr;
             ahead = rest;
             if region.is_none() {
                 self.pass_over(first);

@@ -3,7 +3,9 @@
 
 use lock_api::RawMutex;
 
-use crate::batch::{Batch, Each, Nobody, Same, Window, Work};
+#[cfg(feature = "std")]
+use crate::batch::Nobody;
+use crate::batch::{Batch, Each, Same, Window, Work};
 use crate::entry::SwapEntry;
 use crate::error::EntryError;
 use crate::id::MemcgId;
@@ -128,10 +130,29 @@ impl<L: RawMutex> SwapRecords<L> {
         slots: &[SwapEntry],
         each: impl FnMut(SwapEntry, MemcgId),
     ) -> Result<(), EntryError> {
-        self.set_batch(slots, Nobody, each)
+        // Without std, for small text: as `record_batch`, and one copy for all callbacks.
+        #[cfg(feature = "std")]
+        let nobody = Nobody;
+        #[cfg(not(feature = "std"))]
+        let nobody = Same(0);
+        self.set_batch(slots, nobody, each)
     }
 
+    #[inline]
     fn set_batch<W: Work>(
+        &self,
+        items: &[W::Item],
+        work: W,
+        each: impl FnMut(SwapEntry, MemcgId),
+    ) -> Result<(), EntryError> {
+        #[cfg(not(feature = "std"))]
+        let each: &mut dyn FnMut(SwapEntry, MemcgId) = &mut { each };
+        self.set_batch_with(items, work, each)
+    }
+
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    fn set_batch_with<W: Work>(
         &self,
         items: &[W::Item],
         work: W,

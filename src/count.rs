@@ -24,6 +24,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// it modulo 4096, the regions that may hold the id are scanned, each under its lock. An id from 4096 on that was
     /// not recorded since then has no records there, which costs nothing to say.
     #[must_use]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn count(&self, id: MemcgId) -> u64 {
         self.all_on().map(|(_, on)| self.count_in(&on, id)).sum()
     }
@@ -51,6 +52,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// that comes while the regions are added up may be missed. It is the exact number unless another id
     /// shares the counter: one that has records and is equal modulo 4096. [`count`](Self::count) is always exact.
     #[must_use]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn count_upper_bound(&self, id: MemcgId) -> u64 {
         self.all_on().map(|(_, on)| bound_in(&on, id)).sum()
     }
@@ -62,6 +64,7 @@ impl<L: RawMutex> SwapRecords<L> {
     }
 
     /// How many records the id has in this swapfile; 0 where it is turned off meanwhile.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn count_in(&self, on: &On<'_, L>, id: MemcgId) -> u64 {
         let shared = on.index().shared();
         let counter = counter(id.get());
@@ -93,6 +96,7 @@ fn count_by_look<L: RawMutex>(on: &On<'_, L>, backend: Backend, id: MemcgId) -> 
     Some(sum)
 }
 
+#[cfg_attr(not(feature = "std"), inline(never))]
 fn bound_in<L: RawMutex>(on: &On<'_, L>, id: MemcgId) -> u64 {
     let counted = on.index().counted(counter(id.get()));
     // Of one that was turned off meanwhile, nothing is left.

@@ -105,6 +105,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// millisecond per GiB of table where pages are huge, and one where they are small. That is too much for a hot path.
     /// It takes no lock of the table and allocates nothing. Elsewhere it costs nothing.
     #[must_use]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn footprint(&self) -> Footprint {
         let types = SwapType::all().map(|ty| self.footprint_on(ty));
         types.fold(Footprint::default(), Footprint::and)
@@ -112,6 +113,7 @@ impl<L: RawMutex> SwapRecords<L> {
 
     /// [`footprint`](Self::footprint) of one type, whether it is on or off.
     #[must_use]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn footprint_on(&self, ty: SwapType) -> Footprint {
         let areas = self.file(ty).areas().map(|area| Footprint {
             table: Extent::of(&area.chunks),

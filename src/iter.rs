@@ -72,6 +72,7 @@ pub struct TableRuns<'t, L = RawSpinLock> {
 }
 
 impl<'t, L: RawMutex> TableRuns<'t, L> {
+    #[cfg_attr(not(feature = "std"), inline(never))]
     fn new(table: &'t SwapRecords<L>, types: Range<u8>, only: Option<MemcgId>) -> Self {
         Self {
             table,

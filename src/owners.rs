@@ -97,6 +97,7 @@ impl<'t, L: RawMutex> TableOwners<'t, L> {
     }
 
     /// The next id that may have records, and its number if that is known by now.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     fn next_id(&mut self) -> Option<(usize, Option<u64>)> {
         while self.left == 0 {
             if self.ahead >= COUNTERS {
@@ -117,6 +118,7 @@ impl<'t, L: RawMutex> TableOwners<'t, L> {
     }
 
     /// Counts the next `BLOCK` ids, one for each counter of a block.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     fn count_block(&mut self) {
         let first = self.ahead;
         self.ahead += BLOCK;
@@ -124,25 +126,23 @@ impl<'t, L: RawMutex> TableOwners<'t, L> {
         self.shared = 0;
         for on in self.on() {
             let mut counted = [0; BLOCK];
-            on.index().count_block(first / BLOCK, &mut counted);
+            let mut some = on.index().count_block(first / BLOCK, &mut counted);
             // Cells that tell of another id are stored after its note: see `Shared`.
             fence(Ordering::Acquire);
-            let mut shared = 0;
-            for at in 0..BLOCK {
-                shared |= u64::from(on.index().shared().has(first + at)) << at;
-            }
+            let shared = on.index().shared().has_block(first / BLOCK);
             // Of one that was turned off meanwhile, nothing is left.
-            if on.is_still_on() {
-                for (sum, counted) in self.counted.iter_mut().zip(counted) {
-                    *sum += counted;
-                }
-                self.shared |= shared;
+            if !on.is_still_on() {
+                continue;
+            }
+            self.shared |= shared;
+            self.left |= some;
+            while some != 0 {
+                let at = some.trailing_zeros() as usize;
+                self.counted[at] += counted[at];
+                some &= some - 1;
             }
         }
-        self.left = self.shared;
-        for (at, &counted) in self.counted.iter().enumerate() {
-            self.left |= u64::from(counted > 0) << at;
-        }
+        self.left |= self.shared;
     }
 }
 

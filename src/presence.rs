@@ -102,6 +102,7 @@ impl Presence {
     }
 
     /// The first of `regions` where the counter's bit is set. There may be no such regions.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn next(&self, counter: usize, regions: Range<usize>) -> Option<usize> {
         let row = self.row(counter);
         let words = regions.end.div_ceil(64).min(row.len());
@@ -142,6 +143,7 @@ impl Presence {
     }
 
     /// The first of `regions` that may have a record. The regions before it have a [`count`](Self::count) of 0.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn next_of_any(&self, regions: Range<usize>) -> Option<usize> {
         let counts = self.counts.get(regions.clone())?;
         let mut counts = counts.iter();
@@ -151,10 +153,16 @@ impl Presence {
 
     /// The counters of which a bit may be set: whole blocks, lowest first.
     pub(crate) fn counters(&self) -> impl Iterator<Item = usize> + use<> {
-        let used = self.used.load(Ordering::Relaxed);
-        (0..COUNTERS / BLOCK)
-            .filter(move |block| used >> block & 1 != 0)
-            .flat_map(|block| block * BLOCK..(block + 1) * BLOCK)
+        let mut used = self.used.load(Ordering::Relaxed);
+        let mut left = 0..0;
+        iter::from_fn(move || {
+            if left.is_empty() {
+                let first = used.trailing_zeros() as usize * BLOCK;
+                used &= used.checked_sub(1)?;
+                left = first..first + BLOCK;
+            }
+            left.next()
+        })
     }
 
     /// Whether a bit of any counter of this block may be set.

@@ -121,7 +121,22 @@ impl<L: RawMutex> SwapRecords<L> {
         self.set_range_with((start, nr), 0, each)
     }
 
+    #[inline]
     fn set_range_with(
+        &self,
+        range: (SwapEntry, u64),
+        new: u16,
+        each: impl FnMut(Run),
+    ) -> Result<(), EntryError> {
+        // Without std, for small text: one copy for all callbacks.
+        #[cfg(not(feature = "std"))]
+        let each: &mut dyn FnMut(Run) = &mut { each };
+        self.set_range_told(range, new, each)
+    }
+
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    fn set_range_told(
         &self,
         (start, nr): (SwapEntry, u64),
         new: u16,
@@ -160,7 +175,10 @@ impl<L: RawMutex> SwapRecords<L> {
         // now is no bound, since others may write until each region is locked.
         let refused = |bytes| EntryError::OutOfMemory { start, nr, bytes };
         let mut had = Runs::with_room(nr).map_err(refused)?;
-        span.set_rest(backend, new, |run| had.push(run))?;
+        let each = &mut |run| had.push(run);
+        #[cfg(not(feature = "std"))]
+        let each: &mut dyn FnMut(Run) = each;
+        span.set_rest(backend, new, each)?;
         had.fit();
         Ok(had)
     }

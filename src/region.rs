@@ -162,6 +162,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
     }
 
     /// Makes `new` the id at `position`; gives the one that was there.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set(&self, position: usize, new: u16) -> u16 {
         let entry = self.entry(position);
         let old = entry.load(Ordering::Relaxed);
@@ -183,7 +184,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
 
     /// Makes `new` the id of the entries at `positions`, at least one, if all of them have one id,
     /// and gives that one: 0 for none. `None`, and nothing is written, if they have not.
-    #[inline(always)]
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set_all(
         &self,
         backend: Backend,
@@ -209,6 +211,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
 
     /// Makes `new` the id of the entries at `positions`, from the front, and writes down the owners
     /// that they had, until the note is full. Gives the position that it got to.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set_range(&self, positions: Range<usize>, new: u16, had: &mut Owners) -> usize {
         let entries = &self.entries()[..positions.end];
         let mut at = positions.start;
@@ -287,6 +290,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
     }
 
     /// Makes `new`, another id than `old`, the id of each entry that has `old`.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn migrate(&self, backend: Backend, old: u16, new: u16) -> Sweep {
         if let Some(sweep) = self.migrate_only(old, new) {
             return sweep;
@@ -338,6 +342,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
 
     /// Finds the entries that have `id`: `scan` gives those in front, and stops as soon as it has all
     /// but one of those in the cell; the last one is then what is left of the cell.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     fn sweep(&self, id: u16, scan: impl FnOnce(&[AtomicU16], u32) -> Found) -> Sweep {
         let cell = self.tally_of(counter(id));
         let Found {
@@ -379,7 +384,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
 
     /// Notes in the index that one id (0: none) has lost some positions and another one has gained some. The positions
     /// lost are among those gained.
-    #[inline(always)]
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     fn change(&self, (old, lost): (u16, Tally), (new, gained): (u16, Tally)) {
         if old != 0 && lost.count > 0 {
             let cell = self.cell(old);
@@ -394,7 +400,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
     }
 
     /// Notes in the index that `id` (0: none) has these positions now.
-    #[inline(always)]
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     fn add(&self, id: u16, more: Tally) {
         add(self.regions, self.index, id, more);
     }
@@ -405,6 +412,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
     }
 
     /// The first position from `from` on that has `id`.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn find(&self, backend: Backend, id: u16, from: usize) -> Option<usize> {
         let entries = self.entries().get(from..)?;
         let tally = self.tally_of(counter(id));
@@ -427,6 +435,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
     /// Copies the ids from `from`, a position of the swapfile, up to the end of its piece of `to.len()` ids,
     /// or of the swapfile. Gives how many. Pieces lie one after the other from the front of the region: each
     /// is copied under one hold.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn copy(&self, from: usize, to: &mut [u16; PIECE]) -> usize {
         let end = self.len.min((from / PIECE + 1) * PIECE);
         let ids = self.entries[from..end].iter();

@@ -178,6 +178,7 @@ impl<L: RawMutex> Regions<L> {
     }
 
     /// The sum of the counter's numbers: exact for the counter when nobody writes.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn counted(&self, counter: usize) -> u64 {
         let mut sum = 0;
         let mut from = 0;
@@ -188,14 +189,17 @@ impl<L: RawMutex> Regions<L> {
         sum
     }
 
-    /// Adds to `sums` the numbers of each counter of a block: exact for the counter when nobody writes.
-    pub(crate) fn count_block(&self, block: usize, sums: &mut [u64; BLOCK]) {
+    /// Adds to `sums` the numbers of each counter of a block: exact for the counter when nobody writes. Gives which of them may
+    /// be above 0, a bit each.
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    pub(crate) fn count_block(&self, block: usize, sums: &mut [u64; BLOCK]) -> u64 {
         /// Words of the bitmaps at a time: a line of them. The cells of so many regions stay in the cache
         /// while each of the block's counters has its turn.
         const WORDS: usize = 8;
         if !self.presence.is_used(block) {
-            return;
+            return 0;
         }
+        let mut some = 0;
         let words = self.presence.words_a_counter();
         for first in (0..words).step_by(WORDS) {
             for (at, sum) in sums.iter_mut().enumerate() {
@@ -203,10 +207,12 @@ impl<L: RawMutex> Regions<L> {
                 for word in first..words.min(first + WORDS) {
                     for region in self.presence.in_word(counter, word) {
                         *sum += u64::from(self.tally(region, counter).count);
+                        some |= 1 << at;
                     }
                 }
             }
         }
+        some
     }
 
     /// What the cell of this counter says in this region.

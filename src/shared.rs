@@ -9,7 +9,7 @@
 //! the swapfile is turned off. The cell is then stored with release: a thread that reads the cell without the
 //! lock, and issues an acquire fence, reads the note as well, if any record of such an id is in what it read.
 
-use crate::cell::{COUNTERS, counter};
+use crate::cell::{BLOCK, COUNTERS, counter};
 use crate::footprint::Extent;
 use crate::presence::next_bit;
 use crate::storage::{Refused, Slot, Zeroed};
@@ -54,6 +54,14 @@ impl Shared {
     /// Whether any id of this counter was noted, so that its cells may tell of several ids.
     pub(crate) fn has(&self, counter: usize) -> bool {
         self.is_set(IDS + counter)
+    }
+
+    /// Of the counters of this block, which [`has`](Self::has) is true of: a bit each.
+    pub(crate) fn has_block(&self, block: usize) -> u64 {
+        const { assert!(WORD.is_multiple_of(BLOCK) && IDS.is_multiple_of(WORD)) };
+        let first = IDS + block * BLOCK;
+        let bits = self.0[first / WORD].load(Ordering::Relaxed) >> (first % WORD);
+        bits & (u64::MAX >> (WORD - BLOCK))
     }
 
     /// The first noted id from `from` on.
@@ -106,6 +114,8 @@ mod tests {
             shared.note(id);
             shared.note(id);
             assert!(shared.knows(id) && shared.has(counter(id)));
+            let block = shared.has_block(counter(id) / BLOCK);
+            assert_eq!(block >> (counter(id) % BLOCK) & 1, 1);
         }
         assert_eq!(all(&shared), ids.map(usize::from));
         assert!(!shared.knows(counters + 5) && !shared.has(1));
@@ -114,5 +124,6 @@ mod tests {
         shared.discard();
         assert_eq!(all(&shared), []);
         assert!((0..COUNTERS).all(|counter| !shared.has(counter)));
+        assert!((0..COUNTERS / BLOCK).all(|block| shared.has_block(block) == 0));
     }
 }

@@ -113,7 +113,8 @@ impl<'a, L> Span<'a, L> {
 impl<L: RawMutex> Span<'_, L> {
     /// Makes `new` the owner of all entries if they lie in one region and have one owner, and gives that one: 0 for
     /// none. `None`, and nothing is written, if they do not. The usual way of a folio.
-    #[inline]
+    #[cfg_attr(feature = "std", inline)]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set_all(
         &mut self,
         backend: Backend,
@@ -136,7 +137,8 @@ impl<L: RawMutex> Span<'_, L> {
 
     /// Makes `new` the owner of some entries from the front on, under one lock, and writes down in `piece` whom they
     /// had. That is done when the lock is freed, so that it is there also if to free it unwinds.
-    #[inline]
+    #[cfg_attr(feature = "std", inline)]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set(
         &mut self,
         backend: Backend,
@@ -236,6 +238,7 @@ impl<L: RawMutex> Span<'_, L> {
     }
 
     /// Makes `new` the owner of all entries, and tells `each` run of owners that they had, with no lock held.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set_rest(
         mut self,
         backend: Backend,
@@ -287,6 +290,7 @@ impl<L: RawMutex> Span<'_, L> {
 
     /// Goes on to the first region that may have a record; nothing where the rest is a part of a region, which is looked
     /// at as quickly.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn skip_empty(&mut self) -> Result<(), EntryError> {
         let before = self.at;
         if self.end.saturating_sub(self.at) >= REGION_ENTRIES {

@@ -148,6 +148,7 @@ impl<L> SwapFile<L> {
 
 impl<L: RawMutex> SwapFile<L> {
     /// Turns it on. `Ok(false)` where it is not off.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn swapon(&self, max_pages: u64) -> Result<bool, Refused> {
         let off = self.generation.load(Ordering::Relaxed);
         if off % 4 != OFF || !self.advance(off) {
@@ -171,6 +172,7 @@ impl<L: RawMutex> SwapFile<L> {
     }
 
     /// Turns it off. Gives the number of records that were dropped; `None` where it is not on.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn swapoff(&self) -> Option<u64> {
         let on = self.on()?;
         if !self.advance(on.generation) {
@@ -388,6 +390,7 @@ impl<'a, L: RawMutex> On<'a, L> {
     }
 
     /// Takes the lock of a region below `regions()`; `None` where the swapfile has been turned off.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn lock(&self, region: usize) -> Option<Region<'a, L>> {
         // Past the area's end only if `max_pages` is of a later one.
         let entries = self.area.chunks.get(region)?;
@@ -405,6 +408,7 @@ impl<'a, L: RawMutex> On<'a, L> {
     }
 
     /// The first region from `from` on that may hold a record of this id, or any where it is `None`.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn next_region(&self, id: Option<MemcgId>, from: usize) -> Option<usize> {
         match id {
             Some(id) => self.next_region_in(id, from..self.regions()),

@@ -17,11 +17,17 @@ use crossbeam_utils::Backoff;
 /// and reads nothing that the program sees. Does nothing where it cannot.
 #[inline]
 pub(crate) fn prefetch<T>(wanted: *const T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: every x86-64 processor has SSE, and a prefetch may name any address.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse", not(miri)))]
+    // SAFETY: the target has SSE, and a prefetch may name any address.
     unsafe {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(wanted.cast());
+    }
+    // The same instruction. Where the registers of SSE may not be used, the intrinsic would be a call.
+    #[cfg(all(target_arch = "x86_64", not(target_feature = "sse"), not(miri)))]
+    // SAFETY: every x86-64 processor has this instruction, which uses no register of SSE, and may name any address.
+    unsafe {
+        core::arch::asm!("prefetcht0 [{}]", in(reg) wanted, options(nomem, nostack, preserves_flags));
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = wanted;

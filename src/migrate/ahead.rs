@@ -67,6 +67,7 @@ impl Ahead {
     }
 
     /// Finds the next regions, and asks for what they need.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     fn look<L: RawMutex>(&mut self, on: &On<'_, L>, old: MemcgId, new: MemcgId) {
         let mut len = 0;
         while len < Self::BATCH

@@ -255,6 +255,7 @@ impl Job<'_> {
 const REGION_COST: u64 = 2048;
 
 impl<'t, L: RawMutex> Migration<'t, L> {
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn new(table: &'t SwapRecords<L>, old: MemcgId, new: MemcgId) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "MAX_SWAPFILES is 32")]
         let types = 0..MAX_SWAPFILES as u8;
@@ -287,6 +288,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     }
 
     /// Migrates all that is left to migrate.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn run(mut self) -> Migrated {
         #[cfg(feature = "std")]
         if let Some(parallel) = self.parallel {

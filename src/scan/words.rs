@@ -105,7 +105,8 @@ fn to_boundary(entries: &[AtomicU16]) -> usize {
     entries.as_ptr().addr().wrapping_neg() % size_of::<u64>() / size_of::<u16>()
 }
 
-/// The ends of a slice, which are no block.
+/// The ends of a slice, which are no words.
+#[inline(never)]
 fn one_by_one(
     entries: &[AtomicU16],
     first: usize,
@@ -114,9 +115,6 @@ fn one_by_one(
     stop_at: u32,
     found: &mut Found,
 ) {
-    if entries.is_empty() {
-        return;
-    }
     match new {
         Some(new) => scalar::scan_from::<true>(entries, first, old, new, stop_at, found),
         None => scalar::scan_from::<false>(entries, first, old, old, stop_at, found),
