@@ -68,6 +68,17 @@ impl Tally {
         }
     }
 
+    /// The same positions, which were counted from `start` on: all bits of `start` are above theirs.
+    #[inline(always)]
+    pub(crate) fn counted_from(self, start: usize) -> Self {
+        let odd = self.count & 1;
+        debug_assert!(self.xor & narrow(start) == 0, "{self:?} from {start}");
+        Self {
+            count: self.count,
+            xor: self.xor | (narrow(start) * odd),
+        }
+    }
+
     /// The position that is in this set and not in `part`, a subset of it, where it is only one.
     #[inline]
     pub(crate) fn last_without(self, part: Self) -> Option<usize> {
@@ -142,6 +153,16 @@ mod tests {
         }
         let all = Tally::run(0..0x8000);
         assert_eq!((all.count, all.xor), (0x8000, 0));
+    }
+
+    #[test]
+    fn positions_that_were_counted_from_a_start_are_what_they_are() {
+        for start in [0, 32, 96, 0x7000] {
+            for end in 0..32 {
+                let run = Tally::run(3.min(end)..end).counted_from(start);
+                assert_eq!(run, Tally::run(start + 3.min(end)..start + end));
+            }
+        }
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub(crate) struct Sweep {
     pub(crate) entries: u32,
     /// The position that the cell gave away, where the scan did not get so far.
     last: Option<usize>,
+    /// Where the region goes on, if there may be more of the id behind these positions.
+    pub(crate) rest: Option<usize>,
 }
 
 /// A region whose lock is held, until it is dropped.
@@ -289,16 +291,23 @@ impl<'a, L: RawMutex> Region<'a, L> {
         moved.count
     }
 
-    /// Makes `new`, another id than `old`, the id of each entry that has `old`.
+    /// Makes `new`, another id than `old`, the id of each entry at `positions` that has `old`: a [`part`](part()) of the region, of
+    /// which the parts before have had their turn. It looks at no more entries than `positions` are. Where the cell gives away
+    /// the last entry that has `old`, that one is made `new` wherever it is.
+    ///
+    /// Entries, cells and presence bits agree when it returns, whatever is left (invariant 2): what it moved is taken from
+    /// one cell and given to the other.
     #[cfg_attr(not(feature = "std"), inline(never))]
-    pub(crate) fn migrate(&self, backend: Backend, old: u16, new: u16) -> Sweep {
-        if let Some(sweep) = self.migrate_only(old, new) {
+    pub(crate) fn migrate(
+        &self,
+        backend: Backend,
+        (old, new): (u16, u16),
+        positions: Range<usize>,
+    ) -> Sweep {
+        if let Some(sweep) = self.migrate_only(old, new, positions.start) {
             return sweep;
         }
-        let sweep = self.sweep(old, |entries, stop_at| {
-            // SAFETY: this region's lock is held, so nobody else writes its entries (invariants 1, 7).
-            unsafe { scan::replace(backend, entries, old, new, stop_at) }
-        });
+        let sweep = self.sweep(backend, old, Some(new), positions);
         if let Some(last) = sweep.last {
             self.entry(last).store(new, Ordering::Relaxed);
         }
@@ -309,7 +318,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
     /// [`migrate`](Self::migrate) where the counter of `old` has one entry, as it has of most sparse remains: less than
     /// half the instructions of a sweep.
     #[inline]
-    fn migrate_only(&self, old: u16, new: u16) -> Option<Sweep> {
+    fn migrate_only(&self, old: u16, new: u16, start: usize) -> Option<Sweep> {
         let cell = self.cell(old);
         let tally = Cell(cell.load(Ordering::Relaxed)).tally();
         if tally.count != 1 {
@@ -318,9 +327,11 @@ impl<'a, L: RawMutex> Region<'a, L> {
         let only = self.entry(tally.xor as usize);
         let mut sweep = Sweep {
             found: Tally::default(),
-            chunks: 1,
+            // A chunk before the start was looked at by the part that it is in.
+            chunks: u32::from(tally.xor >= narrow(start)),
             entries: 1,
             last: None,
+            rest: None,
         };
         // It may be of another id that shares the counter.
         if only.load(Ordering::Relaxed) == old {
@@ -333,41 +344,55 @@ impl<'a, L: RawMutex> Region<'a, L> {
 
     /// How many entries have this id.
     pub(crate) fn count(&self, backend: Backend, id: u16) -> u32 {
-        let sweep = self.sweep(id, |entries, stop_at| {
-            // SAFETY: this region's lock is held, so nobody writes its entries (invariants 1, 7).
-            unsafe { scan::count(backend, entries, id, stop_at) }
-        });
+        let sweep = self.sweep(backend, id, None, 0..REGION_ENTRIES);
         sweep.found.count
     }
 
-    /// Finds the entries that have `id`: `scan` gives those in front, and stops as soon as it has all
-    /// but one of those in the cell; the last one is then what is left of the cell.
+    /// Finds the entries at `positions` that have `id`, and makes them `new` if there is one, but for the last. The scan stops
+    /// as soon as it has all but one of those in the cell; the last one is then what is left of the cell, at these positions or
+    /// not.
+    #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
-    fn sweep(&self, id: u16, scan: impl FnOnce(&[AtomicU16], u32) -> Found) -> Sweep {
+    fn sweep(&self, backend: Backend, id: u16, new: Option<u16>, positions: Range<usize>) -> Sweep {
         let cell = self.tally_of(counter(id));
+        let (start, most) = (positions.start, positions.len());
+        let entries = self.entries();
+        let end = positions.end.min(entries.len());
         let Found {
             tally: mut found,
             end: mut seen,
-        } = match cell.count {
-            0 | 1 => Found::default(),
-            n => scan(self.entries(), n - 1),
+        } = match (cell.count, new) {
+            (0 | 1, _) => Found::default(),
+            // SAFETY: this region's lock is held, so nobody else writes its entries (invariants 1, 7).
+            (n, Some(new)) => unsafe {
+                scan::replace(backend, &entries[start.min(end)..end], id, new, n - 1)
+            },
+            // SAFETY: as above.
+            (n, None) => unsafe { scan::count(backend, &entries[start.min(end)..end], id, n - 1) },
         };
+        found = found.counted_from(start);
         let mut chunks = seen.div_ceil(CHUNK_ENTRIES);
-        // Behind what the scan saw, it may still be of another id that shares the counter.
-        let unseen = cell.last_without(found).filter(|&last| last >= seen);
+        // Where the scan did not get to, it may still be of another id that shares the counter. One more is looked at only
+        // where that is not more than it may.
+        let unseen = cell
+            .last_without(found)
+            .filter(|last| !(start..start + seen).contains(last) && seen < most);
         let last = unseen.filter(|&last| self.get(last) == id);
         if let Some(unseen) = unseen {
             seen += 1;
-            chunks += usize::from(unseen >= chunks * CHUNK_ENTRIES);
+            // A chunk before the start was looked at by the part that it is in.
+            chunks += usize::from(unseen >= start + chunks * CHUNK_ENTRIES);
         }
         if let Some(last) = last {
             found = found.and(Tally::at(last));
         }
+        let all = cell.count == found.count || unseen.is_some();
         Sweep {
             found,
             chunks: narrow(chunks),
             entries: narrow(seen),
             last,
+            rest: (!all && end < self.len).then_some(end),
         }
     }
 
@@ -456,6 +481,16 @@ impl<'a, L: RawMutex> Region<'a, L> {
         unsafe { scan::copy(self.entries(), to) };
         self.len
     }
+}
+
+/// The positions of the part of a region that comes next, from `at` on, where no more than `most` entries may be looked at,
+/// a power of two: as many as that, but no more than the lowest bit of `at` is. So all of its positions have the bits
+/// of `at`, by whatever parts the region was worked through up to there.
+pub(crate) fn part(at: usize, most: usize) -> Range<usize> {
+    debug_assert!(most.is_power_of_two() && most <= REGION_ENTRIES);
+    let lowest = at & at.wrapping_neg();
+    let len = if at == 0 { most } else { most.min(lowest) };
+    at..at + len
 }
 
 /// Notes in the index that `id` (0: none) has these positions in this region now.

@@ -177,6 +177,96 @@ fn record_of_old_vs_migrate() {
     });
 }
 
+/// In parts of a region, each under a hold of its own: what nobody changes is moved, whichever part it lies in, and what a
+/// third id gets, or nobody, stays so. The presence bit of the old id is clear only when its cell says so.
+#[test]
+fn writers_vs_migrate_in_parts() {
+    explore("writers_vs_migrate_in_parts", Some(3), || {
+        // A chunk has two entries: two parts of the first region.
+        let table = table(&[(0, A), (1, A), (2, A), (3, A)]);
+        let writer = spawn(&table, |table| {
+            let had = table.record(entry(3), C).unwrap();
+            (had, table.clear(entry(0)).unwrap())
+        });
+        let migrated = table.migration(A, B).max_hold(1).run();
+        let (had_3, had_0) = writer.join().unwrap();
+        assert!(migrated.longest_hold <= 2, "{migrated}");
+        let were_b = [had_3, had_0].iter().filter(|&&had| had == Some(B)).count() as u64;
+        assert_eq!(migrated.moved, 2 + were_b);
+        assert_eq!(migrated.left_at_most, 0);
+        let now = [0, 1, 2, 3].map(|at| owner(&table, at));
+        assert_eq!(now, [None, Some(B), Some(B), Some(C)]);
+        table.validate().unwrap();
+    });
+}
+
+/// A record of the old id that comes between two parts is moved or stays, behind them and ahead; the cell and the presence
+/// bit know of it, so that another migration finds it.
+#[test]
+fn records_of_old_vs_migrate_in_parts() {
+    explore("records_of_old_vs_migrate_in_parts", Some(3), || {
+        let table = table(&[(1, A), (2, A), (3, C)]);
+        let writer = spawn(&table, |table| {
+            table.record(entry(0), A).unwrap();
+            table.record(entry(3), A).unwrap();
+        });
+        let moved = table.migration(A, B).max_hold(1).run().moved;
+        writer.join().unwrap();
+        let now = [0, 1, 2, 3].map(|at| owner(&table, at).unwrap());
+        assert_eq!((now[1], now[2]), (B, B), "nobody changed them");
+        let left = now.iter().filter(|&&owner| owner == A).count() as u64;
+        assert_eq!(moved + left, 4);
+        table.validate().unwrap();
+        assert_eq!(table.migration(A, B).max_hold(1).run().moved, left);
+        assert_eq!(table.count_upper_bound(A), 0);
+        table.validate().unwrap();
+    });
+}
+
+/// A cmpxchg from the old id comes before the part that its slot is in, or after it, and is told which.
+#[test]
+fn cmpxchg_vs_migrate_in_parts() {
+    explore("cmpxchg_vs_migrate_in_parts", Some(3), || {
+        let table = table(&[(0, A), (1, A), (2, A), (3, A)]);
+        let writer = spawn(&table, |table| {
+            [1, 2].map(|at| table.cmpxchg(entry(at), A, C).unwrap())
+        });
+        let moved = table.migration(A, B).max_hold(1).run().moved;
+        let mut stored = 0;
+        for (at, said) in [1, 2].into_iter().zip(writer.join().unwrap()) {
+            let heir = match said {
+                Exchange::Stored => C,
+                Exchange::Mismatch(other) => other.unwrap(),
+            };
+            stored += u64::from(heir == C);
+            assert_eq!(owner(&table, at), Some(heir));
+        }
+        assert_eq!(moved + stored, 4);
+        assert_eq!([0, 3].map(|at| owner(&table, at)), [Some(B); 2]);
+        table.validate().unwrap();
+    });
+}
+
+/// A swapoff between two parts ends the migration there; the next swapfile of the type is left as it is, or migrated where
+/// the migration came to the type after its swapon.
+#[test]
+fn swapoff_and_swapon_vs_migrate_in_parts() {
+    explore("swapoff_and_swapon_vs_migrate_in_parts", Some(3), || {
+        let table = table(&[(0, A), (1, A), (2, A), (3, A)]);
+        let migration = spawn(&table, |table| {
+            table.migration(A, B).max_hold(1).run().moved
+        });
+        assert_eq!(table.swapoff(TYPE), Ok(4));
+        table.swapon(TYPE, REGION).unwrap();
+        table.record(entry(3), A).unwrap();
+        let moved = migration.join().unwrap();
+        let now = owner(&table, 3).unwrap();
+        assert!(now == A || (now, moved) == (B, 1), "{now:?}, {moved} moved");
+        assert_eq!([0, 1, 2].map(|at| owner(&table, at)), [None; 3]);
+        table.validate().unwrap();
+    });
+}
+
 /// A cmpxchg from the old id comes before the migration of its slot or after it, and is told which.
 #[test]
 fn cmpxchg_vs_migrate() {

@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use lock_api::RawMutex;
 use swap_records::{
-    MemcgId, Migration, REGION_ENTRIES, RawSpinLock, Run, Step, SwapEntry, SwapRecords, SwapType,
+    CHUNK_ENTRIES, MemcgId, Migration, REGION_ENTRIES, RawSpinLock, Run, Step, SwapEntry,
+    SwapRecords, SwapType,
 };
 
 const REGION: u64 = REGION_ENTRIES as u64;
@@ -201,6 +202,9 @@ const OPERATIONS: &[Operation] = &[
     ("clear_batch", |t| _ = t.clear_batch(&anywhere(), |_, _| ())),
     ("migrate", |t| _ = t.migrate(A, C)),
     ("migrate in steps", migrate_in_steps),
+    ("migrate in parts of regions", |t| {
+        _ = t.migration(A, C).max_hold(CHUNK_ENTRIES).run();
+    }),
     // From an id on that shares its counter, numbers are counted.
     ("count", |t| {
         _ = t.record(entry(5), SHARED);
@@ -346,10 +350,15 @@ fn what_comes_in_steps_goes_on_after_a_lock_that_unwound() {
             let done = || FUSE.swap(0, Ordering::Relaxed) > 0;
 
             let mut through = true;
-            for budget in [1, u64::MAX] {
+            for (budget, max_hold) in [
+                (1, REGION_ENTRIES),
+                (u64::MAX, REGION_ENTRIES),
+                (1, CHUNK_ENTRIES),
+                (u64::MAX, CHUNK_ENTRIES),
+            ] {
                 let table = table();
                 arm();
-                let mut migration = table.migration(A, C);
+                let mut migration = table.migration(A, C).max_hold(max_hold);
                 let report = loop {
                     if let Step::Done(report) = until(|| migration.step(budget)) {
                         break report;

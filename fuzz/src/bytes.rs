@@ -128,7 +128,8 @@ fn table_op(u: &mut Unstructured) -> Result<Op> {
             Op::MigrateWithHint(old, new, hint, threads, budget)
         }
         50..52 => Op::Begin(pick(u, &IDS)?, pick(u, &IDS)?),
-        52..56 => Op::Step(budget(u)?),
+        52..55 => Op::Step(budget(u)?),
+        55 => max_hold(u)?,
         56 => Op::Walk(pick(u, &TYPES)?),
         57 => Op::WalkOf(pick(u, &IDS)?),
         58 => Op::Owners,
@@ -265,7 +266,8 @@ fn many_op(u: &mut Unstructured) -> Result<Op> {
         14 => Op::RunsOf(pick(u, &IDS)?),
         15 => Op::Migrate(pick(u, &IDS)?, pick(u, &IDS)?),
         16..18 => Op::Begin(pick(u, &IDS)?, pick(u, &IDS)?),
-        18..21 => Op::Step(budget(u)?),
+        18..20 => Op::Step(budget(u)?),
+        20 => max_hold(u)?,
         21 => Op::WalkOf(pick(u, &IDS)?),
         22..24 => Op::Next(u8::arbitrary(u)?),
         24 => Op::MigrateInSteps(pick(u, &IDS)?, pick(u, &IDS)?, budget(u)?),
@@ -276,6 +278,11 @@ fn many_op(u: &mut Unstructured) -> Result<Op> {
             Op::MigrateWithHint(old, new, hint, 1 + threads, budget)
         }
     })
+}
+
+/// A whole number of chunks, more than a region has, or none.
+fn max_hold(u: &mut Unstructured) -> Result<Op> {
+    Ok(Op::MaxHold(u64::from(u8::arbitrary(u)? % 18) * CHUNK))
 }
 
 /// Beside the border of a region.

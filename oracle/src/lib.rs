@@ -71,6 +71,8 @@ pub enum Op {
     Begin(u16, u16),
     /// A step of the open migration, with this budget.
     Step(u64),
+    /// From here on, the open migration and those after it look at no more than so many entries under one hold.
+    MaxHold(u64),
     /// Opens an iterator over a type, in the place of the last one.
     Walk(u8),
     /// The same over the runs of an id.
@@ -220,6 +222,8 @@ struct Open<'t, L> {
     new: MemcgId,
     moved: u64,
     done: Option<Migrated>,
+    /// The most that any of its holds may have been long.
+    may_hold: u64,
 }
 
 /// An iterator that is not over.
@@ -246,6 +250,7 @@ pub struct Both<'t, L> {
     map: Map,
     open: Option<Open<'t, L>>,
     walk: Option<Walk<'t>>,
+    max_hold: usize,
 }
 
 impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
@@ -256,6 +261,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
             map: Map::default(),
             open: None,
             walk: None,
+            max_hold: REGION_ENTRIES,
         }
     }
 
@@ -383,6 +389,13 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
             }
             Op::Begin(old, new) => self.begin(id(old), id(new)),
             Op::Step(budget) => self.step(budget),
+            Op::MaxHold(entries) => {
+                self.max_hold = usize::try_from(entries).unwrap_or(usize::MAX);
+                if let Some(open) = self.open.take() {
+                    let migration = open.migration.max_hold(self.max_hold);
+                    self.open = Some(Open { migration, ..open });
+                }
+            }
             Op::Walk(of) => self.walk(Of::Type(of)),
             Op::WalkOf(of) => self.walk(Of::Id(id(of))),
             Op::Next(runs) => (0..runs).for_each(|_| self.next_run()),
@@ -445,11 +458,12 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         let of_old = self.map.records().filter(|&(_, owner)| owner == old);
         self.map.watches[MIGRATION] = Some(Watch::new(of_old));
         self.open = Some(Open {
-            migration: self.table.migration(old, new),
+            migration: self.table.migration(old, new).max_hold(self.max_hold),
             old,
             new,
             moved: 0,
             done: None,
+            may_hold: 0,
         });
     }
 
@@ -459,6 +473,9 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         let (old, new) = (open.old, open.new);
         let before = open.migration.so_far();
         let step = open.migration.step(budget);
+        let longest = open.migration.so_far().longest_hold;
+        open.may_hold = open.may_hold.max(most_in_a_hold(self.max_hold));
+        assert!(longest <= open.may_hold, "{longest} entries in one hold");
         if let Some(done) = open.done {
             assert_eq!(
                 step,
@@ -474,7 +491,9 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         assert_eq!(so_far.moved, open.moved);
         assert!(!so_far.stopped_by_hint);
         assert_eq!(so_far.left_at_most, self.map.count_of_counter(old));
-        keeps_to_its_budget(&before, &so_far, step, budget);
+        // The last record of a region that it was in may have been in a chunk that it had looked at.
+        let more = u64::from(self.max_hold < REGION_ENTRIES);
+        keeps_to_its_budget(&before, &so_far, step, budget, more);
         if let swap_records::Step::Done(migrated) = step {
             assert_eq!(migrated, so_far);
             open.done = Some(migrated);
@@ -510,6 +529,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
             now
         };
         let migration = table.migration(old, new).memsw_hint(&charged);
+        let migration = migration.max_hold(self.max_hold);
         let mut migration = on_threads(migration, threads);
         let stepped = budget.map(|budget| migration.step(budget));
         let migrated = migration.run();
@@ -527,7 +547,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         let left = self.map.count(old);
         assert_eq!(migrated.moved, moved);
         assert_eq!(migrated.left_at_most, self.map.count_of_counter(old));
-        // It is asked before each region, and last at the end. Of threads, another one may have been told of
+        // It is asked before each hold, and last at the end. Of threads, another one may have been told of
         // fewer by then.
         let last = says.lock().unwrap().1.expect("it is asked at least once");
         let enough = moved >= last;
@@ -539,8 +559,9 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         assert!(migrated.stopped_by_hint || left == 0);
         if by == 0 {
             assert!(moved >= first.min(before), "too early");
-            // Each thread may be in a region when the last record of the hint is moved.
-            let in_hand = most_in_a_region * u64::from(threads.max(1));
+            // Each thread may be in a region, or a part of one, when the last record of the hint is moved.
+            let in_hand = most_in_a_region.min(most_in_a_hold(self.max_hold));
+            let in_hand = in_hand * u64::from(threads.max(1));
             assert!(
                 moved == 0 || moved.saturating_sub(in_hand) < first,
                 "too late"
@@ -550,7 +571,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         assert_eq!(migrated.chunks_scanned + migrated.chunks_skipped, chunks);
         assert!(moved <= migrated.chunks_scanned * CHUNK, "not looked at");
         assert_eq!(migrated.longest_hold > 0, migrated.chunks_scanned > 0);
-        assert!(migrated.longest_hold <= REGION);
+        assert!(migrated.longest_hold <= most_in_a_hold(self.max_hold));
     }
 
     fn walk(&mut self, of: Of) {
@@ -595,14 +616,26 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
     }
 }
 
+/// What a migration may look at under one hold, when it is told to look at no more than so many entries.
+fn most_in_a_hold(entries: usize) -> u64 {
+    entries.clamp(CHUNK_ENTRIES, REGION_ENTRIES) as u64
+}
+
 /// A region counts with the entries that were scanned, or as a few thousand where they were fewer; the last one
 /// may go over the budget. Chunks are what can be told of that from outside.
-fn keeps_to_its_budget(before: &Migrated, after: &Migrated, step: swap_records::Step, budget: u64) {
+fn keeps_to_its_budget(
+    before: &Migrated,
+    after: &Migrated,
+    step: swap_records::Step,
+    budget: u64,
+    more: u64,
+) {
     const LEAST: u64 = if CHUNK > 2048 { CHUNK } else { 2048 };
     let chunks = after.chunks_scanned - before.chunks_scanned;
     // Each region has one chunk at most more than its entries fill.
     let most = 2 * (budget / CHUNK).saturating_add(REGION / CHUNK);
     assert!(chunks <= most, "{chunks} chunks for {budget}");
+    let chunks = chunks + more;
     if step == swap_records::Step::More {
         assert!(
             chunks > 0 && chunks.saturating_mul(LEAST) >= budget,

@@ -98,6 +98,15 @@ fn batch() -> impl Strategy<Value = Vec<(Slot, u16)>> {
     })
 }
 
+/// Any number, and mostly one that makes parts of a region.
+fn max_hold() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        3 => (1..=20_u64).prop_map(|chunks| chunks * CHUNK),
+        1 => 0..=2 * REGION,
+        1 => Just(u64::MAX),
+    ]
+}
+
 fn slot_of_a_block() -> impl Strategy<Value = Slot> {
     (REGION - CHUNK..REGION).prop_map(|offset| (TYPES[0], offset))
 }
@@ -131,6 +140,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => migrate_with_hint(id(), id()),
         2 => (id(), id()).prop_map(|(old, new)| Op::Begin(old, new)),
         3 => budget().prop_map(Op::Step),
+        2 => max_hold().prop_map(Op::MaxHold),
         1 => ty().prop_map(Op::Walk),
         1 => id().prop_map(Op::WalkOf),
         4 => (0..6_u8).prop_map(Op::Next),
@@ -168,6 +178,7 @@ fn op_over_many() -> impl Strategy<Value = Op> {
         1 => id().prop_map(Op::RunsOf),
         2 => (id(), id()).prop_map(|(old, new)| Op::Begin(old, new)),
         3 => budget().prop_map(Op::Step),
+        1 => max_hold().prop_map(Op::MaxHold),
         1 => id().prop_map(Op::WalkOf),
         2 => (0..99_u8).prop_map(Op::Next),
         6 => migrate_with_hint(id(), id()),

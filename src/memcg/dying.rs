@@ -142,8 +142,9 @@ impl<L: RawMutex> Memcgs<L> {
         budget: Option<u64>,
     ) -> Migrated {
         let hint = || slot.memsw.usage();
+        let migration = self.records.migration(id, parent).memsw_hint(&hint);
         let mut handed = HandedOver {
-            migration: self.records.migration(id, parent).memsw_hint(&hint),
+            migration: migration.max_hold(self.max_hold),
             slot,
             of_parent: self.slots.get(parent),
         };

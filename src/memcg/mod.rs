@@ -132,6 +132,7 @@ pub use tree::Usage;
 
 use crate::entry::MAX_SWAPFILES;
 use crate::id::MemcgId;
+use crate::region::REGION_ENTRIES;
 // A model goes on with another thread; who spins in one spins forever.
 #[cfg(swap_records_loom)]
 use crate::model::Backoff;
@@ -148,6 +149,8 @@ use slot::Slots;
 /// the table's regions, of the tree, and of the shards that keep batches of charges.
 pub struct Memcgs<L = RawSpinLock> {
     records: SwapRecords<L>,
+    /// Of the hand-overs.
+    max_hold: usize,
     slots: Slots,
     shards: Shards<L>,
     grace: Grace,
@@ -179,11 +182,27 @@ impl<L: RawMutex> Memcgs<L> {
         Self::over(SwapRecords::with_raw_mutex())
     }
 
+    /// Makes [`css_offline`](Self::css_offline) and [`css_free`](Self::css_free) look at no more than about this many
+    /// entries under one hold of a lock: the [`max_hold`](crate::Migration::max_hold) of their migrations. Without this, it is
+    /// a region.
+    ///
+    /// ```
+    /// use swap_records::{CHUNK_ENTRIES, memcg::Memcgs};
+    ///
+    /// static MEMCGS: Memcgs = Memcgs::new().with_max_hold(CHUNK_ENTRIES);
+    /// ```
+    #[must_use]
+    pub const fn with_max_hold(mut self, entries: usize) -> Self {
+        self.max_hold = entries;
+        self
+    }
+
     const fn over(records: SwapRecords<L>) -> Self {
         let mut ids = Ids::new();
         ids.take(MemcgId::MIN);
         Self {
             records,
+            max_hold: REGION_ENTRIES,
             slots: Slots::new(),
             shards: Shards::new(),
             grace: Grace::new(),

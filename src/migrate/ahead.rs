@@ -19,6 +19,8 @@ pub(super) struct Ahead {
     /// Where those begin that have not had their turn: behind the last one that had it, whether or not the next one had
     /// a record when it was looked at.
     from: usize,
+    /// Of region `from`, the positions below this have had their turn: not 0 only between two parts of that region.
+    at: usize,
     /// Where the bitmap goes on, and where it ends for this.
     rest: Range<usize>,
 }
@@ -33,6 +35,7 @@ impl Ahead {
             regions: [0; Self::BATCH],
             left: 0..0,
             from: rest.start,
+            at: 0,
             rest,
         }
     }
@@ -44,26 +47,42 @@ impl Ahead {
         self.left = 0..0;
     }
 
-    /// The next region that may hold a record of `old`: the same one until it is [`passed`](Self::pass).
+    /// The next region that may hold a record of `old`, and the first of its positions that has not had its turn: the same
+    /// ones until they are [`passed`](Self::pass).
     #[inline]
     pub(super) fn next<L: RawMutex>(
         &mut self,
         on: &On<'_, L>,
         old: MemcgId,
         new: MemcgId,
-    ) -> Option<usize> {
+    ) -> Option<(usize, usize)> {
         if self.left.is_empty() {
             self.look(on, old, new);
         }
-        self.left.clone().next().map(|next| self.regions[next])
+        let region = self.regions[self.left.clone().next()?];
+        let at = if region == self.from { self.at } else { 0 };
+        Some((region, at))
     }
 
-    /// The next region has its turn.
+    /// The next region has its turn, up to position `rest`, or as a whole.
     #[inline]
-    pub(super) fn pass(&mut self) {
-        if let Some(passed) = self.left.next() {
-            self.from = self.regions[passed] + 1;
-        }
+    pub(super) fn pass(&mut self, rest: Option<usize>) {
+        let Some(next) = self.left.clone().next() else {
+            return;
+        };
+        (self.from, self.at) = match rest {
+            Some(at) => (self.regions[next], at),
+            None => {
+                self.left.start += 1;
+                (self.regions[next] + 1, 0)
+            }
+        };
+    }
+
+    /// Whether a region has had its turn in part.
+    #[cfg(feature = "std")]
+    pub(super) fn is_within_region(&self) -> bool {
+        self.at > 0
     }
 
     /// Finds the next regions, and asks for what they need.

@@ -8,7 +8,7 @@ use lock_api::RawMutex;
 
 use crate::entry::{MAX_SWAPFILES, SwapType};
 use crate::id::MemcgId;
-use crate::region::Sweep;
+use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES, Sweep, part};
 use crate::scan::Backend;
 use crate::swapfile::On;
 use crate::sync::{AtomicU64, Ordering, RawSpinLock};
@@ -30,7 +30,7 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// The cost follows the records: where `old` has none, a bitmap of a bit a region is read; where a
     /// region has one, it is found without a scan; otherwise the region is scanned up to the last one.
-    /// No lock is held for longer than one region's work. [`migration`](Self::migration) does the same
+    /// No lock is held for longer than one region's work: [`max_hold`](Migration::max_hold) makes that less. [`migration`](Self::migration) does the same
     /// with a hint when to stop, in steps, and with a report.
     pub fn migrate(&self, old: MemcgId, new: MemcgId) -> u64 {
         self.migration(old, new).run_unreported()
@@ -50,8 +50,8 @@ impl<L: RawMutex> SwapRecords<L> {
 /// behind, which [`Migrated`] then says; nothing is lost in either case.
 ///
 /// Counters of the standard library are hints (read with relaxed loads), and so are a fixed number and
-/// a closure. It is asked between regions, with no lock held; on threads, by several of them at once. It
-/// should be quick: it is asked as often as regions are looked at.
+/// a closure. It is asked before each hold of a lock, with none held; on threads, by several of them at once. It
+/// should be quick: it is asked as often as regions are looked at, or [parts](Migration::max_hold) of them.
 pub trait MemswHint: Sync {
     /// The number of records, in pages.
     fn charged(&self) -> u64;
@@ -96,8 +96,8 @@ pub struct Migrated {
     pub chunks_scanned: u64,
     /// Chunks that the index, or the number of records in it, kept it from looking at.
     pub chunks_skipped: u64,
-    /// The most entries that were looked at in one region, which is what is done under one hold of a lock: at
-    /// most [`REGION_ENTRIES`](crate::REGION_ENTRIES). A number of entries, not a time.
+    /// The most entries that were looked at under one hold of a lock: at most [`REGION_ENTRIES`], or what
+    /// [`max_hold`](Migration::max_hold) was asked for. A number of entries, not a time.
     pub longest_hold: u64,
     /// Whether the hint ended it, and not the end of the table.
     pub stopped_by_hint: bool,
@@ -116,7 +116,7 @@ impl Migrated {
         self.longest_hold = self.longest_hold.max(part.longest_hold);
     }
 
-    /// One more region was looked at.
+    /// One more region was looked at, or a part of one.
     fn add(&mut self, sweep: &Sweep) {
         self.moved += u64::from(sweep.found.count);
         self.chunks_scanned += u64::from(sweep.chunks);
@@ -222,6 +222,8 @@ struct Job<'t> {
     new: MemcgId,
     backend: Backend,
     hint: Option<&'t dyn MemswHint>,
+    /// The most entries that are looked at under one hold: a power of two, from a chunk to a region.
+    max_hold: usize,
 }
 
 impl Job<'_> {
@@ -230,8 +232,8 @@ impl Job<'_> {
         self.hint.is_some_and(|hint| moved >= hint.charged())
     }
 
-    /// Migrates the next region that may hold a record, and adds it to the report. `None` where there is
-    /// none, or the swapfile has been turned off.
+    /// Migrates the next region that may hold a record, or the next part of one, and adds it to the report. `None` where
+    /// there is none, or the swapfile has been turned off.
     #[inline]
     fn migrate_next<L: RawMutex>(
         &self,
@@ -239,18 +241,30 @@ impl Job<'_> {
         ahead: &mut Ahead,
         report: &mut Migrated,
     ) -> Option<Sweep> {
-        let region = ahead.next(on, self.old, self.new)?;
+        let (region, at) = ahead.next(on, self.old, self.new)?;
         let region = on.lock(region)?;
-        // The lock, and its unlock, may unwind. So the region has had its turn from when the lock is taken, and
-        // what was moved is in the report before the lock is free.
-        ahead.pass();
-        let sweep = region.migrate(self.backend, self.old.get(), self.new.get());
+        let ids = (self.old.get(), self.new.get());
+        let sweep = region.migrate(self.backend, ids, part(at, self.max_hold));
+        // The unlock may unwind. What was done has had its turn, and is in the report, before the lock is free.
+        ahead.pass(sweep.rest);
         report.add(&sweep);
         Some(sweep)
     }
 }
 
-/// What a region costs at least, in entries: a lock and some cache misses take as long as this many
+/// The most entries under one hold for a caller that asks for so many: see [`Migration::max_hold`].
+pub(crate) const fn round_hold(entries: usize) -> usize {
+    const { assert!(CHUNK_ENTRIES.is_power_of_two() && REGION_ENTRIES.is_power_of_two()) };
+    if entries <= CHUNK_ENTRIES {
+        CHUNK_ENTRIES
+    } else if entries >= REGION_ENTRIES {
+        REGION_ENTRIES
+    } else {
+        1 << entries.ilog2()
+    }
+}
+
+/// What a hold costs at least, in entries: a lock and some cache misses take as long as this many
 /// entries are scanned in.
 const REGION_COST: u64 = 2048;
 
@@ -266,6 +280,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
                 new,
                 backend: table.backend(),
                 hint: None,
+                max_hold: REGION_ENTRIES,
             },
             types,
             on: None,
@@ -281,9 +296,48 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     }
 
     /// Stops early, as soon as at least as many records are moved as the hint says are charged. It is
-    /// asked anew before each region, and first before anything is looked at.
+    /// asked anew before each hold of a lock, and first before anything is looked at.
     pub fn memsw_hint(mut self, hint: &'t impl MemswHint) -> Self {
         self.job.hint = Some(hint);
+        self
+    }
+
+    /// Looks at no more than about this many entries under one hold of a lock: for locks under which interrupts are
+    /// disabled, or preemption, for longer than the caller can afford. Without this, it is a region,
+    /// [`REGION_ENTRIES`].
+    ///
+    /// A region that has to be scanned is then migrated in parts, front to back, with its lock freed in between. The least
+    /// is [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES), which fewer entries are as well. Other numbers than powers of two are rounded
+    /// down to one, so [`longest_hold`](Migrated::longest_hold) is never above `entries`, or one chunk.
+    ///
+    /// All that a migration promises stays as it is. A record of the old id that is written while the migration is under way may
+    /// stay behind, as it may otherwise; now also if it is written into a region that the migration is in.
+    /// Between two parts, the index is right: [`count`](SwapRecords::count) and `owners` see what
+    /// was moved at the new owner, and what is left at the old one.
+    ///
+    /// # Cost
+    ///
+    /// A lock and an unlock for each part. So a full scan of a region takes up to 16 locks instead of one. A region with
+    /// one record of the old id takes one, wherever that is. Where a scan finds all but one of the region's records, the last one
+    /// is moved under the same hold, or under one more.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use swap_records::{CHUNK_ENTRIES, MemcgId, SwapEntry, SwapRecords, SwapType};
+    ///
+    /// let ty = SwapType::new(0).unwrap();
+    /// let (dying, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 1 << 20).unwrap();
+    /// records.record_range(SwapEntry::new(ty, 0).unwrap(), 100_000, dying).unwrap();
+    ///
+    /// let migrated = records.migration(dying, parent).max_hold(CHUNK_ENTRIES).run();
+    /// assert_eq!((migrated.moved, migrated.left_at_most), (100_000, 0));
+    /// assert!(migrated.longest_hold <= CHUNK_ENTRIES as u64);
+    /// ```
+    pub fn max_hold(mut self, entries: usize) -> Self {
+        self.job.max_hold = round_hold(entries);
         self
     }
 
@@ -309,15 +363,16 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         self.so_far.moved
     }
 
-    /// Migrates for about as long as a scan of `budget` entries takes, and at least one region.
+    /// Migrates for about as long as a scan of `budget` entries takes, and at least one region, or
+    /// [part](Self::max_hold) of one.
     ///
-    /// A region that is looked at counts with the entries that were scanned, or 2048 where they were
-    /// fewer; one that the index skips counts nothing. Neither does the look for the next 32 regions, with which
+    /// A hold counts with the entries that were scanned, or 2048 where they were
+    /// fewer; a region that the index skips counts nothing. Neither does the look for the next 32 regions, with which
     /// each step begins, nor the report at the end, which reads a cell for each region that still has the old id.
     ///
     /// A record of the old id that others write while a step is under way may be moved or may stay; one that is
     /// written between two steps is moved if it lies ahead of the point that was reached. That point is a swap type, and
-    /// a region of its swapfile. Where that swapfile was turned off since the last step, and another one is on when
+    /// a region of its swapfile, with [`max_hold`](Self::max_hold) a chunk of that. Where that swapfile was turned off since the last step, and another one is on when
     /// the next step begins, all of that one lies ahead: the type is begun anew. Where none is on by then, the
     /// type has been passed, as are those before it: what is recorded there afterwards lies behind.
     ///
@@ -357,7 +412,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         }
     }
 
-    /// Migrates the next region that may hold a record, or finds out that there is none. Gives its cost.
+    /// Migrates the next region that may hold a record, or part of it, or finds out that there is none. Gives its cost.
     fn next_region(&mut self) -> u64 {
         if self.job.is_done(self.so_far.moved) {
             self.stop_by_hint();

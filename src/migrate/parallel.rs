@@ -30,7 +30,7 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
     /// Lets [`run`](Self::run) use up to `n` threads, the calling one of them; 0 is as 1.
     ///
     /// The regions are handed out among them, each to one, and guarantees and report are as with one thread. The
-    /// hint stops all of them: it is asked, by any of them, before each region, with what all of them have
+    /// hint stops all of them: it is asked, by any of them, before each hold of a lock, with what all of them have
     /// moved by then, the first time when they have been started. If it panics, the other threads go on to
     /// their end, and then the panic is the caller's, as is that of a lock. Threads are scoped: none is left when
     /// `run` returns.
@@ -66,12 +66,24 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
         self
     }
 
+    fn is_within_region(&self) -> bool {
+        let on = self.on.as_ref();
+        on.is_some_and(|(_, _, ahead)| ahead.is_within_region())
+    }
+
     /// Migrates all that is left, and leaves the report to be given. Of its own, it allocates nothing.
     fn run_parallel(&mut self) {
         if self.done {
             return;
         }
         self.renew();
+        // A region that a step has begun is migrated to its end: threads claim whole ones.
+        while self.is_within_region() {
+            self.next_region();
+            if self.done {
+                return;
+            }
+        }
         let begun = self.on.take();
         let begun = begun.map(|(_, on, ahead)| (on, ahead.into_rest()));
         let types = self.types.by_ref().filter_map(SwapType::new);
