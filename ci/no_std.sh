@@ -1,13 +1,64 @@
 #!/usr/bin/env bash
-# Without std: `core` and `alloc` only, on a target that has no std to lean on by accident; and the
-# tests of the table on heap storage, on this machine.
+# Without std: `core` and `alloc` only, on a target that has no std to lean on by accident; the tests of the table on
+# heap storage, on this machine; and programs of freestanding/, which have no operating system's library: they run, and their text and
+# the instructions of a scan stay below a bar. Those programs need Linux on x86-64, and valgrind, which is installed where
+# it is missing.
+#
+#   ci/no_std.sh bars   prints the two numbers, and does nothing else
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 rustup target add x86_64-unknown-none
 
+# bar NAME NUMBER MOST
+bar() {
+    printf '%-44s %8s of at most %8s\n' "$1" "$2" "$3"
+    [ "$2" -le "$3" ] || { echo "no_std: FAIL: $1"; exit 1; }
+}
+
+# The bytes of code of a program.
+text_of() {
+    size -A "$1" | awk '$1 == ".text" { print $2 }'
+}
+
+# The instructions of the function that a program of freestanding/ calls once.
+instructions_of() {
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null --toggle-collect="$1" "$2" 2>&1 |
+        awk '/Collected :/ { print $NF; found = 1 } END { exit !found }'
+}
+
+bars() {
+    local features program function
+    command -v valgrind >/dev/null || { apt-get -qq update && apt-get -qq -y install --no-install-recommends valgrind >/dev/null; }
+    # Where the target has no vectors, `simd` adds nothing.
+    for features in '' simd; do
+        (cd freestanding && cargo build --locked --release --features "$features")
+        for program in table scan; do
+            freestanding/target/x86_64-unknown-none/release/$program || {
+                echo "no_std: FAIL: $program ended with $?"
+                exit 1
+            }
+        done
+        bar "text of all of the table, features '$features'" \
+            "$(text_of freestanding/target/x86_64-unknown-none/release/table)" 32768
+    done
+    for function in scan_to_count scan_to_replace scan_a_range; do
+        bar "instructions per region, $function" \
+            "$(instructions_of $function freestanding/target/x86_64-unknown-none/release/scan)" 70000
+    done
+}
+if [ "${1:-}" = bars ]; then
+    bars
+    exit
+fi
+
+cargo fmt --manifest-path freestanding/Cargo.toml --check
+(cd freestanding && cargo clippy --locked -- -D warnings)
+bars
+
 cargo build -p swap-records --no-default-features --target x86_64-unknown-none
 cargo test -p swap-records -p swap-records-oracle --no-default-features --lib \
-    --test against_oracle --test cmpxchg --test linearizable --test migration --test operations --test threads --test values \
+    --test against_oracle --test cmpxchg --test linearizable --test max_hold --test migration --test operations --test threads --test values \
     --test glob --test iterators --test texts --test owners --test footprint \
     --test memcg --test memcg_race --test memcg_stress --test memcg_locks --test memcg_long --test memcg_offline \
     --test memcg_stale --test memcg_unwinds \

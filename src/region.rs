@@ -56,6 +56,15 @@ const _: () = assert!(REGION_ENTRIES <= u16::MAX as usize);
 /// Runs of equal owners: position of the first, how many, and the id. No more than are inline.
 pub(crate) type Owners = SmallVec<[(u32, u32, u16); 32]>;
 
+/// Adds a run to the note, which has room for it: it never grows, and the check leaves no text that would let it.
+#[inline]
+pub(crate) fn push(owners: &mut Owners, run: (u32, u32, u16)) {
+    debug_assert!(owners.len() < owners.inline_size());
+    if owners.len() < owners.capacity() {
+        owners.push(run);
+    }
+}
+
 /// What was found in one region, and how much of it was looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sweep {
@@ -231,7 +240,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
                 self.change((old, run), (new, run));
             }
             if old != 0 {
-                had.push((narrow(start), narrow(len), old));
+                push(had, (narrow(start), narrow(len), old));
             }
         }
         at

@@ -50,11 +50,17 @@ impl Runs {
         }
     }
 
-    /// One more at the end, in one piece with the run before where they belong together.
+    /// One more at the end, in one piece with the run before where they belong together. There is [room](Self::with_room)
+    /// for it: nothing grows here, and the check leaves no text that would.
     pub(crate) fn push(&mut self, run: Run) {
         match self.0.last_mut() {
             Some(last) if continues(last, &run) => last.len += run.len,
-            _ => self.0.push(run),
+            _ => {
+                debug_assert!(self.0.len() < self.0.capacity());
+                if self.0.len() < self.0.capacity() {
+                    self.0.push(run);
+                }
+            }
         }
     }
 }

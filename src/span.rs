@@ -10,7 +10,7 @@ use lock_api::RawMutex;
 use crate::entry::{Run, SwapEntry, SwapType};
 use crate::error::EntryError;
 use crate::id::MemcgId;
-use crate::region::{Owners, REGION_ENTRIES, Region};
+use crate::region::{Owners, REGION_ENTRIES, Region, push};
 use crate::runs::Joined;
 use crate::scan::Backend;
 use crate::swapfile::On;
@@ -401,7 +401,7 @@ impl Piece {
             while at < positions.end && region.get(at) == owner {
                 at += 1;
             }
-            self.owners.push((narrow(start), narrow(at - start), owner));
+            push(&mut self.owners, (narrow(start), narrow(at - start), owner));
         }
         at
     }
@@ -416,7 +416,7 @@ impl Piece {
         use crate::cell::narrow;
         if owner != 0 {
             let len = narrow(positions.len());
-            self.owners.push((narrow(positions.start), len, owner));
+            push(&mut self.owners, (narrow(positions.start), len, owner));
         }
         positions.end
     }

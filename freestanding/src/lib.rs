@@ -1,0 +1,95 @@
+//! What a program needs that has no standard library, no libc, and no operating system but for one call, to exit.
+//!
+//! A program has a function `run`, which gives its exit code. Linux on x86-64 loads and starts it.
+
+#![no_std]
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::arch::{asm, naked_asm};
+use core::cell::UnsafeCell;
+use core::panic::PanicInfo;
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+unsafe extern "Rust" {
+    /// The program.
+    safe fn run() -> u8;
+}
+
+/// The exit code after a panic.
+pub const PANICKED: u8 = 101;
+
+/// Where the program begins: the stack pointer is at a multiple of 16, as no called function finds it.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+extern "C" fn _start() -> ! {
+    naked_asm!("xor ebp, ebp", "call {begin}", "ud2", begin = sym begin)
+}
+
+extern "C" fn begin() -> ! {
+    exit(run())
+}
+
+/// Ends the program.
+#[cold]
+#[inline(never)]
+pub fn exit(code: u8) -> ! {
+    // SAFETY: the call `exit_group` does not come back.
+    unsafe { asm!("syscall", in("rax") 231, in("rdi") u64::from(code), options(noreturn)) }
+}
+
+/// Ends the program with this code unless `holds`: without a message, which would be most of its text.
+#[inline]
+pub fn check(holds: bool, code: u8) {
+    if !holds {
+        exit(code);
+    }
+}
+
+#[panic_handler]
+fn panicked(_: &PanicInfo<'_>) -> ! {
+    exit(PANICKED)
+}
+
+/// Memory from a static array, one piece behind the other. What is given back is lost.
+struct Bump {
+    memory: UnsafeCell<[u8; Self::BYTES]>,
+    used: AtomicUsize,
+}
+
+impl Bump {
+    const BYTES: usize = 16 << 20;
+}
+
+#[global_allocator]
+static MEMORY: Bump = Bump {
+    memory: UnsafeCell::new([0; Bump::BYTES]),
+    used: AtomicUsize::new(0),
+};
+
+// SAFETY: `memory` is used through pieces alone, each of which is one caller's.
+unsafe impl Sync for Bump {}
+
+// SAFETY: each piece is its caller's alone: `used` only grows, by compare-exchange, and a piece lies between two of
+// its values, within `memory`.
+unsafe impl GlobalAlloc for Bump {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let base = self.memory.get().addr();
+        let begin = |used: usize| (base + used).next_multiple_of(layout.align()) - base;
+        let claim = self.used.fetch_update(Relaxed, Relaxed, |used| {
+            let end = begin(used).checked_add(layout.size())?;
+            (end <= Self::BYTES).then_some(end)
+        });
+        claim.map_or(ptr::null_mut(), |used| {
+            self.memory.get().cast::<u8>().wrapping_add(begin(used))
+        })
+    }
+
+    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+
+    /// No piece is given out twice, so that it is zero already.
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        unsafe { self.alloc(layout) }
+    }
+}
