@@ -1,4 +1,4 @@
-//! What a file of records is refused for: [`FileError`] and [`SwaponFileError`].
+//! Errors of files of records: [`FileError`] and [`SwaponFileError`].
 
 use core::error::Error;
 use core::fmt;
@@ -9,101 +9,101 @@ use crate::error::SwaponError;
 use crate::storage::file::header::{HEADER, IMAGE};
 use crate::sync::AtomicU16;
 
-/// Why a file is not, or cannot become, a file of records that a table can be turned on with. Nothing was
-/// turned on.
+/// Says why a file cannot be turned on, or cannot become a file of records. No type was turned on.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FileError {
-    /// The header is empty: the process that made the file was ended before it had written the header, or
-    /// nothing was ever written.
+    /// The header is empty. The process that made the file ended before it wrote the header, or nothing was
+    /// ever written.
     Unfinished {
-        /// The file's length, in bytes.
+        /// The length of the file, in bytes.
         len: u64,
     },
-    /// The file begins as no file of records does. That of an [image](crate::image) begins with `SWAPRECS`.
+    /// The file does not begin as a file of records does. An [image](crate::image) begins with `SWAPRECS`.
     Foreign {
-        /// Its first bytes.
+        /// The first bytes of the file.
         found: [u8; 8],
     },
-    /// The file is of a later version of this crate.
+    /// The file was made by a later version of this crate.
     Version {
-        /// The file's version.
+        /// The version of the file.
         found: u32,
-        /// The latest version that is known here.
+        /// The latest version that this crate knows.
         known: u32,
     },
-    /// The file was made on a machine with the other order of bytes.
+    /// The file was made on a machine with the other byte order.
     ByteOrder,
-    /// A field of the header does not hold what it must.
+    /// A field of the header has a wrong value.
     Damaged {
-        /// Where the field begins in the file, in bytes.
+        /// The byte offset of the field in the file.
         offset: u64,
-        /// What it holds.
+        /// The value that was found.
         found: u64,
-        /// What it must hold.
+        /// The value that was expected.
         expected: u64,
     },
-    /// The file is truncated, or too long.
+    /// The file is truncated or too long.
     Length {
-        /// Its length, in bytes.
+        /// The length of the file, in bytes.
         found: u64,
-        /// What its length must be, in bytes.
+        /// The length that it must have, in bytes.
         expected: u64,
-        /// For how many slots it was made.
+        /// The number of slots that the file was made for.
         max_pages: u64,
     },
     /// The file was made for another number of slots.
     MaxPages {
-        /// For how many it was made.
+        /// The number of slots that the file was made for.
         found: u64,
-        /// How many were asked for.
+        /// The number of slots that the caller asked for.
         asked: u64,
     },
-    /// A file was to be made, or says that it was made, for no slots, or for more than a swapfile can have.
+    /// The number of slots is 0 or more than a swapfile can have. It was asked for, or the header has it.
     Pages {
-        /// For how many slots.
+        /// The number of slots.
         asked: u64,
-        /// The most that a swapfile can have here.
+        /// The highest number of slots that a swapfile can have on this machine.
         limit: u64,
     },
     /// An entry past the last slot is not 0.
     PastEnd {
-        /// The entry, counted from the first slot.
+        /// The index of the entry, counted from the first slot.
         slot: u64,
-        /// What it holds.
+        /// The value of the entry.
         found: u16,
-        /// How many slots there are.
+        /// The number of slots of the file.
         max_pages: u64,
     },
-    /// Another table, of this process or another, has the file on.
+    /// Another table has the file on, in this process or another.
     InUse,
-    /// The descriptor cannot be written to, or the `memfd` is sealed against writes.
+    /// The descriptor is not open for writing, or the `memfd` is sealed against writes.
     ReadOnly,
-    /// The descriptor is of something that cannot be sealed: no `memfd`, or one without `MFD_ALLOW_SEALING`.
+    /// The descriptor cannot be sealed. It is not a `memfd`, or the `memfd` was made without
+    /// `MFD_ALLOW_SEALING`.
     NotSealable,
     /// The `memfd` is not sealed against shrinking and growing.
     NotSealed {
-        /// The seals that it has, as `F_GET_SEALS` gives them.
+        /// The seals of the `memfd`, as `F_GET_SEALS` returns them.
         seals: i32,
     },
-    /// `/proc` is not there, by which the table gets an open file, and so a lock, of its own.
+    /// `/proc` is not mounted. The table needs it to open the file again, which gives the table its own lock.
     NoProc,
-    /// The user that runs this may not open the file anew, as the table does to get a lock of its own.
+    /// The user that runs the process may not open the file again. The table does that to get its own lock.
     Denied {
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
-    /// The system refused.
+    /// A system call failed.
     Io {
-        /// What was being done.
+        /// The operation that failed.
         doing: &'static str,
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
 }
 
 impl FileError {
-    /// For `map_err`.
+    /// Returns a closure for `map_err`.
     pub(crate) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Io { doing, error }
     }
@@ -114,21 +114,21 @@ impl fmt::Display for FileError {
         match self {
             Self::Unfinished { len } => write!(
                 f,
-                "the file of {len} bytes has an empty header at byte 0: it was not made to its end, so it has \
-                 no records; delete it and create a new one"
+                "the file of {len} bytes has an empty header at byte 0: its creation was interrupted, so it \
+                 has no records; delete it and create a new one"
             ),
             Self::Foreign { found: IMAGE } => f.write_str(
-                "the file begins with \"SWAPRECS\": this is an image; read it with image::read, and give a \
-                 file that RecordFile has made",
+                "the file begins with \"SWAPRECS\": it is an image; read it with image::read, or pass a \
+                 file of records that RecordFile has made",
             ),
             Self::Foreign { found } => write!(
                 f,
-                "the file begins with \"{}\" and is no file of records: give one that RecordFile has made",
+                "the file begins with \"{}\" and is not a file of records: pass one that RecordFile has made",
                 found.escape_ascii()
             ),
             Self::Version { found, known } => write!(
                 f,
-                "the file is of version {found}, at byte 8, and this crate knows versions up to {known}: \
+                "the file has version {found} at byte 8, and this crate knows versions up to {known}: \
                  use the crate that made it, or a later one"
             ),
             Self::ByteOrder => f.write_str(
@@ -141,8 +141,8 @@ impl fmt::Display for FileError {
                 expected,
             } => write!(
                 f,
-                "the header of the file is damaged: {found:#x} at byte {offset}, where {expected:#x} is \
-                 expected; keep it: its records lie from byte 4096 on; copy them to a new file for as many slots"
+                "the header of the file is damaged: found {found:#x} at byte {offset}, expected {expected:#x}; \
+                 keep the file: its records begin at byte 4096; copy them to a new file with as many slots"
             ),
             Self::Length {
                 found,
@@ -152,18 +152,18 @@ impl fmt::Display for FileError {
                 let is = if found < expected { "truncated" } else { "too long" };
                 write!(
                     f,
-                    "the file is {is}: it has {found} bytes, and {max_pages} slots take {expected}; keep it: \
-                     its records lie from byte 4096 on; copy them to a new file for {max_pages} slots"
+                    "the file is {is}: it has {found} bytes, and {max_pages} slots need {expected}; keep the \
+                     file: its records begin at byte 4096; copy them to a new file for {max_pages} slots"
                 )
             }
             Self::MaxPages { found, asked } => write!(
                 f,
-                "the file was made for {found} slots, and {asked} were asked for: turn it on with {found}, or \
-                 create another file"
+                "the file was made for {found} slots, and {asked} were asked for: turn it on with {found} \
+                 slots, or create another file"
             ),
             Self::Pages { asked, limit } => write!(
                 f,
-                "a file for {asked} slots cannot be: give one for at least 1 and at most {limit}"
+                "a file cannot have {asked} slots: pass at least 1 and at most {limit}"
             ),
             Self::PastEnd {
                 slot,
@@ -171,37 +171,37 @@ impl fmt::Display for FileError {
                 max_pages,
             } => write!(
                 f,
-                "the file holds {found} for slot {slot}, and ends at slot {max_pages}: something else wrote \
-                 to it; keep it, and set the 2 bytes at byte {} to 0 to go on with the other records",
+                "the file has {max_pages} slots, and id {found} in slot {slot} past its end: another program \
+                 wrote to it; keep the file, and set the 2 bytes at byte {} to 0 to use the other records",
                 HEADER + size_of::<AtomicU16>() as u64 * slot
             ),
             Self::InUse => f.write_str(
-                "another table has the file on: turn it off there or drop that table, or wait for the \
-                 end of its process",
+                "another table has the file on: turn the type off there, drop that table, or wait until its \
+                 process has ended",
             ),
             Self::ReadOnly => f.write_str(
-                "the file cannot be written to by this descriptor: open it for reading and writing, \
+                "the descriptor of the file is not writable: open the file for reading and writing, \
                  and do not seal it against writes",
             ),
             Self::NotSealable => f.write_str(
-                "the descriptor is of no memfd that can be sealed: make one with RecordFile::memfd or \
-                 MFD_ALLOW_SEALING, or use RecordFile::from_file for a file",
+                "the descriptor cannot be sealed: make a memfd with RecordFile::memfd or \
+                 MFD_ALLOW_SEALING, or use RecordFile::from_file for another file",
             ),
             Self::NotSealed { seals } => write!(
                 f,
                 "the memfd has the seals {seals:#x}, so its length could change: add F_SEAL_SHRINK and \
-                 F_SEAL_GROW to them"
+                 F_SEAL_GROW"
             ),
             Self::NoProc => f.write_str(
-                "/proc/self/fd is not there, by which the table gets a lock of its own: mount /proc",
+                "/proc/self/fd is missing, and the table needs it to lock the file: mount /proc",
             ),
             Self::Denied { error } => write!(
                 f,
-                "the file cannot be opened anew through /proc/self/fd ({error}): open the file as the user who \
-                 runs this, or use a memfd"
+                "the file cannot be opened again through /proc/self/fd ({error}): run as a user that may open \
+                 the file for reading and writing, or use a memfd"
             ),
             Self::Io { doing, error } => {
-                write!(f, "{doing} the file of records was refused: {error}")
+                write!(f, "{doing} the file of records failed: {error}")
             }
         }
     }
@@ -216,25 +216,25 @@ impl Error for FileError {
     }
 }
 
-/// Why a type was not turned on with a file. The table and the file are as they were.
+/// Says why a type was not turned on with a file. The table and the file are unchanged.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SwaponFileError {
-    /// For a reason that has nothing to do with the file.
+    /// The type cannot be turned on. The file is not the reason.
     Swapon(SwaponError),
-    /// Because of the file.
+    /// The file was refused.
     File {
         /// The swapfile.
         ty: SwapType,
-        /// What is wrong with the file.
+        /// The reason.
         why: FileError,
     },
-    /// The file has records, which a tree that is at work cannot charge to their owners:
+    /// The file has records, and a tree that is in use cannot charge them to their owners. See
     /// [`Memcgs::swapon_file`](crate::memcg::Memcgs::swapon_file).
     HasRecords {
         /// The swapfile.
         ty: SwapType,
-        /// How many records it has.
+        /// The number of records in the file.
         records: u64,
     },
 }
@@ -246,8 +246,8 @@ impl fmt::Display for SwaponFileError {
             Self::File { ty, why } => write!(f, "swap type {ty} was not turned on: {why}"),
             Self::HasRecords { ty, records } => write!(
                 f,
-                "swap type {ty} was not turned on: the file has {records} records, whose owners this tree has not \
-                 charged; turn it on with SwapRecords::swapon_file, and make the tree over that table"
+                "swap type {ty} was not turned on: the file has {records} records, and this tree has not \
+                 charged their owners; turn it on with SwapRecords::swapon_file, then make the tree over that table"
             ),
         }
     }

@@ -1,10 +1,9 @@
-//! A table whose records outlive its process: they lie in a file. Needs feature `std`, on Linux.
+//! Keeps the records of a table in files, where they outlive the process. Needs feature `std` and Linux.
 //!
-//! A [`RecordFile`] holds the records of one swapfile. [`swapon_file`](crate::SwapRecords::swapon_file)
-//! maps it, and records, hand-overs and ranges then write to the file's pages as they do to memory: no
-//! operation costs more, and none makes a system call. Only the records are in the file. Locks and index
-//! are the process's own memory; the next process makes them anew from the records, on as many threads as
-//! it likes.
+//! A [`RecordFile`] holds the records of one swapfile. [`swapon_file`](crate::SwapRecords::swapon_file) maps
+//! the file. Operations then write to the pages of the file as they write to memory. They cost the same, and
+//! none makes a system call. The file holds only the records. Locks and index are memory of the process. The
+//! next process makes them from the records, on as many threads as it likes.
 //!
 //! ```
 //! use swap_records::file::RecordFile;
@@ -28,67 +27,68 @@
 //! # }
 //! ```
 //!
-//! # What is kept, and what is not
+//! # What is kept
 //!
-//! | what happens | the records in the file |
+//! | event | records in the file |
 //! | --- | --- |
-//! | the process is killed, at any instruction | all that operations wrote. Of one that was under way, each slot is as before it or as after it |
-//! | the process ends, or the table is dropped | all of them |
-//! | [`swapoff`](crate::SwapRecords::swapoff) | none; the file's memory goes back to the system, its length stays |
-//! | the process is killed within `swapoff` | all of them, or none: what `swapoff` began, the next `swapon_file` ends. (Some, where the system had refused to write 4 bytes of the header, since the device was full or broken) |
-//! | the process is killed within `swapon_file` | as before |
-//! | [`Memcgs::swapoff`](crate::memcg::Memcgs::swapoff) is killed | some of them: a tree frees records one region after the other |
-//! | the machine stops | undefined: nothing is synced to a device, since what was in swap is gone as well |
+//! | the process is killed, at any instruction | all that were written. An operation that was interrupted may have written some of its slots, each of them whole |
+//! | the process ends, or the table is dropped | all |
+//! | [`swapoff`](crate::SwapRecords::swapoff) | none. The memory of the file goes back to the system; its length stays |
+//! | the process is killed during `swapoff` | all or none: the next `swapon_file` completes a `swapoff` that had begun. Some, if the system failed to write 4 bytes of the header because the device was full or broken |
+//! | the process is killed during `swapon_file` | as before |
+//! | the process is killed during [`Memcgs::swapoff`](crate::memcg::Memcgs::swapoff) | some: a tree frees records region by region |
+//! | the machine stops | undefined: nothing is synced to a device, since the swapped pages are lost as well |
 //!
 //! # Restart
 //!
-//! With a tree, turn the types on first, and then make the tree over the table:
+//! With a tree, turn on the types first, then make the tree over the table:
 //!
 //! 1. Take the descriptor of each file from the parent or the service manager, or open the files.
 //! 2. Turn each type on with `swapon_file`.
-//! 3. Make the tree over that table. [`Memcgs::with_records`](crate::memcg::Memcgs::with_records) takes ids and parents, and leaves
-//!    limits and pages in memory to you. [`image::Reader::tree_over`](crate::image::Reader::tree_over) takes all of that from
-//!    an image of the tree, which a daemon writes now and then ([`image::Writer`](crate::image::Writer), without the types).
-//!    Both charge each cgroup for the records that the table has by then. If they fail, the records stay in the files.
-//! 4. Turn on what is new, and so has no records, with [`Memcgs::swapon_file`](crate::memcg::Memcgs::swapon_file).
+//! 3. Make the tree over that table. [`Memcgs::with_records`](crate::memcg::Memcgs::with_records) takes ids
+//!    and parents, and leaves limits and pages in memory to you.
+//!    [`image::Reader::tree_over`](crate::image::Reader::tree_over) takes all of them from an image of the
+//!    tree. A daemon writes such an image from time to time, with [`image::Writer`](crate::image::Writer) and
+//!    without the types. Both functions charge each cgroup for the records that the table has. If they fail,
+//!    the records stay in the files.
+//! 4. Turn on new files, which have no records, with
+//!    [`Memcgs::swapon_file`](crate::memcg::Memcgs::swapon_file).
 //!
 //! # One table at a time
 //!
-//! While a type is on with a file, its table has a lock on the file (`flock`), on a description of its own,
-//! which it opens through `/proc/self/fd`. So a second table is refused with [`FileError::InUse`], in this
-//! process or another, also where both have the very same descriptor. The lock ends with the process, with
-//! the table, and with `swapoff`. The lock is advisory: it keeps out tables, and nothing else.
+//! While a type is on with a file, its table holds a lock on the file (`flock`). The lock belongs to an open
+//! file description of its own, which the table opens through `/proc/self/fd`. A second table is refused with
+//! [`FileError::InUse`], in this process or another, even with the same descriptor. The lock ends with the
+//! process, with the table, and with `swapoff`. The lock is advisory: it keeps out other tables only.
 //!
-//! # Children that are forked
+//! # Forked children
 //!
-//! A child that is forked has the same lock, the same entries, and its own copy of all else. It must not use
-//! its copy of the table, but for dropping it: its writes would reach the entries of the parent, whose index
-//! would not know of them. Its drop leaves the lock to the parent. (Child and parent are told apart by their
-//! process ids, so do not drop it in a child that has the same id in a PID namespace of its own.)
+//! A forked child shares the lock and the entries, and has its own copy of everything else. It must not use
+//! its copy of the table, except to drop it. Its writes would change the entries of the parent, but not the
+//! parent's index. Dropping the copy leaves the lock to the parent. The table recognizes a child by its
+//! process id, so a child that has the same id in a PID namespace of its own must not drop it.
 //!
-//! When the parent turns the type off, or drops its table, the lock is free, whatever its children do. When the
-//! parent is killed, the lock stays until those children have ended, called `exec`, or dropped their tables.
+//! When the parent turns the type off or drops its table, the lock is free, even while children are alive.
+//! When the parent is killed, its children keep the lock until they end, call `exec`, or drop their tables.
 //!
 //! # Memory
 //!
-//! The file is sparse. It takes memory, or space on its device, for chunks of
-//! [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) slots that were touched: 2 bytes per slot. In a `memfd`, a chunk
-//! is also touched by a lookup in it, and by a scan of its region. A `swapon_file` reads no hole. The index
-//! is memory of the process, as for a
+//! The file is sparse. It takes 2 bytes per slot, of memory or of its device, for each touched chunk of
+//! [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) slots. In a `memfd`, a lookup in a chunk and a scan of its region
+//! also touch it. `swapon_file` does not read holes. The index is memory of the process, as for
 //! [`swapon`](crate::SwapRecords::swapon).
 //!
-//! Where the system has no page for a chunk that is touched, since the memory, the limit of a control group
-//! or the device is full, it sends `SIGBUS`, which ends the process. [`allocate`](RecordFile::allocate)
-//! takes all that the file can need at once, and may be refused instead.
+//! Touching a chunk sends `SIGBUS`, which ends the process, where the system has no page for it: memory is
+//! used up, or a control group is at its limit, or the device is full. [`allocate`](RecordFile::allocate)
+//! takes all the memory that the file can need in advance, and returns an error if it fails.
 //!
-//! Maps stay until the table is dropped, as address space. A file that is turned on again under the same
-//! type takes the map that it had. So a type that is turned on with ever new files costs, for each, 2.5
-//! bytes of address space per slot and a byte of memory per [`REGION_ENTRIES`](crate::REGION_ENTRIES)
-//! slots, 4 KiB at least; and a file that was deleted is not freed before the table is. Take one file per
-//! swapfile, or drop the table.
+//! The table keeps each mapping, as address space, until it is dropped. A file that is turned on again under
+//! the same type reuses its mapping. Each new file of a type costs 2.5 bytes of address space per slot,
+//! and 1 byte of memory per [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots, at least 4 KiB. A deleted file
+//! stays allocated until the table is dropped. Use one file per swapfile, or drop the table.
 //!
-//! A process that locks its memory (`mlockall` with `MCL_FUTURE`, without `MCL_ONFAULT`) makes all of the
-//! file resident.
+//! A process that locks its memory (`mlockall` with `MCL_FUTURE`, without `MCL_ONFAULT`) makes the whole file
+//! resident.
 
 mod error;
 mod swapon;
@@ -104,50 +104,52 @@ use std::path::Path;
 use crate::storage::file::header::{Header, check_pages, file_len};
 use crate::storage::file::{read_header, sys};
 
-/// A file that holds the records of one swapfile, to be turned on with
-/// [`swapon_file`](crate::SwapRecords::swapon_file).
+/// Holds the records of one swapfile in a file, for [`swapon_file`](crate::SwapRecords::swapon_file).
 ///
-/// It is a descriptor and nothing else: it may be dropped while a table has the file on. It implements
-/// [`AsFd`], so that the descriptor can be sent to another process (`SCM_RIGHTS`), or to the descriptor
+/// A `RecordFile` is only a descriptor. It may be dropped while a table has the file on. It implements
+/// [`AsFd`], so a program can send the descriptor to another process (`SCM_RIGHTS`) or to the descriptor
 /// store of a service manager.
 ///
 /// # Other writers
 ///
-/// While a table has the file on, nothing else may write to it: no other process, and no code of this one by the
-/// descriptor. Hand the descriptor on, and do not write by it; give it only to processes that keep to this. The
-/// crate cannot rule such writes out. As with `/proc/self/mem`, they go round the language, whose memory model
-/// promises nothing about them.
+/// While a table has the file on, nothing else may write to the file: no other process, and no other code of
+/// this process. Hand the descriptor only to processes that obey this rule. The crate cannot prevent such
+/// writes. As with writes through `/proc/self/mem`, the memory model of the language promises nothing about
+/// them.
 ///
-/// What to expect of one: answers that are wrong, counts that are too high or too low, operations that panic, and
-/// records that a [`swapoff`](crate::SwapRecords::swapoff) may leave in the file. All bytes are valid records,
-/// and no address is taken from them without a check or a mask, so the table has no way known to other memory.
-/// While no table has the file on, it may be written to: the next `swapon_file` takes what it finds.
+/// After such a write, expect wrong answers, counts that are too high or too low, operations that panic, and
+/// records that [`swapoff`](crate::SwapRecords::swapoff) leaves in the file. Any two bytes are a valid
+/// record, and the table checks or masks each value before it uses it as an index. So no write to the file is
+/// known to let the table access other memory. While no table has the file on, any program may write to it:
+/// the next `swapon_file` takes the records that it finds.
 ///
-/// The file is a page of 4096 bytes that says what it is, and then the ids of all slots, 2 bytes each in
-/// the machine's order of bytes, up to the next multiple of [`REGION_ENTRIES`](crate::REGION_ENTRIES)
-/// slots. `docs/design.md` has the page's fields.
+/// # Format
+///
+/// The file begins with a header of 4096 bytes. The ids of all slots follow, 2 bytes each in the byte order
+/// of the machine, up to the next multiple of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots.
+/// `docs/design.md` lists the fields of the header.
 #[derive(Debug)]
 pub struct RecordFile {
     file: File,
 }
 
 impl RecordFile {
-    /// Makes a file of `max_pages` slots in memory: a `memfd`, without a name in any folder.
+    /// Makes a file for `max_pages` slots in memory: a `memfd`, which has no name in any directory.
     ///
-    /// It is sealed against shrinking, growing, and more seals (`F_SEAL_SHRINK`, `F_SEAL_GROW`,
-    /// `F_SEAL_SEAL`), so nobody can truncate it under a table. That is why this is safe. It lives as long
-    /// as a descriptor, or a map, of it is open somewhere: hand the descriptor on if it is to outlive this
-    /// process.
+    /// The file is sealed against shrinking, growing, and further seals (`F_SEAL_SHRINK`, `F_SEAL_GROW`,
+    /// `F_SEAL_SEAL`). No process can truncate it under a table, so this function is safe. The file lives as
+    /// long as any process holds a descriptor or a mapping of it. To keep it after this process, hand the
+    /// descriptor on.
     ///
-    /// No seal keeps a process that has the descriptor from writing. The type's docs say, under [Other
-    /// writers](Self#other-writers), what is asked of it and what happens otherwise.
+    /// No seal prevents a process that has the descriptor from writing: see [Other
+    /// writers](Self#other-writers).
     ///
-    /// Takes a page of memory. The rest follows the records.
+    /// Takes one page of memory. Records take more as they are written.
     ///
     /// # Errors
     ///
-    /// [`FileError::Pages`] where `max_pages` is 0 or more than a swapfile can have; [`FileError::Io`] where
-    /// the system refuses.
+    /// [`FileError::Pages`] if `max_pages` is 0 or more than a swapfile can have. [`FileError::Io`] if a
+    /// system call fails.
     pub fn memfd(max_pages: u64) -> Result<Self, FileError> {
         check_pages(max_pages)?;
         let file = sys::memfd(c"swap-records").map_err(FileError::io("creating"))?;
@@ -157,10 +159,10 @@ impl RecordFile {
         Ok(Self { file })
     }
 
-    /// Takes the descriptor of a file that [`memfd`](Self::memfd) has made, maybe in another process.
+    /// Takes the descriptor of a file that [`memfd`](Self::memfd) made, in this process or another.
     ///
-    /// Whether it holds records is found out by `swapon_file`. Whatever has the descriptor must keep to
-    /// what [Other writers](Self#other-writers) asks.
+    /// Does not look for records: `swapon_file` does. All processes that have the descriptor must obey the
+    /// rule of [Other writers](Self#other-writers).
     ///
     /// ```
     /// use std::os::fd::OwnedFd;
@@ -176,12 +178,13 @@ impl RecordFile {
     ///
     /// # Errors
     ///
-    /// [`FileError::NotSealable`] where it is no `memfd`, [`FileError::NotSealed`] where it could shrink or
-    /// grow, and [`FileError::ReadOnly`] where it cannot be written to. The descriptor is closed then.
+    /// [`FileError::NotSealable`] if the descriptor is not a `memfd`, [`FileError::NotSealed`] if the file
+    /// could shrink or grow, and [`FileError::ReadOnly`] if it is not writable. The descriptor is closed in
+    /// each case.
     pub fn from_memfd(memfd: OwnedFd) -> Result<Self, FileError> {
         let seals = sys::seals(memfd.as_fd()).map_err(|error| match error.raw_os_error() {
             Some(libc::EINVAL) => FileError::NotSealable,
-            _ => FileError::io("asking for the seals of")(error),
+            _ => FileError::io("reading the seals of")(error),
         })?;
         let both = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
         if seals & both != both {
@@ -193,22 +196,21 @@ impl RecordFile {
         Self::from_writable(memfd.into())
     }
 
-    /// Makes a new file of `max_pages` slots at `path`, where there must not be any.
+    /// Makes a new file for `max_pages` slots at `path`. No file may exist there.
     ///
-    /// The header is written last. So a process that is killed meanwhile leaves a file that `swapon_file`
-    /// refuses with
+    /// Writes the header last. If the process is killed before that, `swapon_file` refuses the file with
     /// [`FileError::Unfinished`]. Nothing is synced to the device.
     ///
     /// # Safety
     ///
-    /// From when a table turns the file on until that table is dropped, nobody may truncate the file: an
-    /// access to what is gone ends the process (`SIGBUS`). While it is on, nothing but that table may write
-    /// to it. The lock of the table is advisory and keeps nobody from either.
+    /// No process may truncate the file from the moment a table turns it on until that table is dropped. An
+    /// access to a page that was cut off ends the process (`SIGBUS`). While the file is on, nothing but that
+    /// table may write to it. The lock of the table is advisory and prevents neither.
     ///
     /// # Errors
     ///
-    /// [`FileError::Pages`] as for [`memfd`](Self::memfd); [`FileError::Io`] where there is something at
-    /// `path`, or the system refuses. Then no file was made.
+    /// [`FileError::Pages`] as for [`memfd`](Self::memfd). [`FileError::Io`] if `path` exists or a system
+    /// call fails. No new file is left then.
     pub unsafe fn create(path: impl AsRef<Path>, max_pages: u64) -> Result<Self, FileError> {
         check_pages(max_pages)?;
         let path = path.as_ref();
@@ -216,13 +218,13 @@ impl RecordFile {
         let options = options.read(true).write(true).create_new(true);
         let file = options.open(path).map_err(FileError::io("creating"))?;
         make(&file, max_pages).inspect_err(|_| {
-            // It is nobody's yet.
+            // The file is new, so nothing else uses it.
             let _ = fs::remove_file(path);
         })?;
         Ok(Self { file })
     }
 
-    /// Takes a file that [`create`](Self::create) has made, open for reading and writing.
+    /// Takes a file that [`create`](Self::create) made, open for reading and writing.
     ///
     /// ```no_run
     /// use std::fs::File;
@@ -242,43 +244,46 @@ impl RecordFile {
     ///
     /// # Errors
     ///
-    /// [`FileError::ReadOnly`] where it is not open for reading and writing.
+    /// [`FileError::ReadOnly`] if the file is not open for reading and writing.
     ///
-    /// A table opens the file anew, by `swapon_file`, as the user that runs the process then. A process that opens
-    /// the file and drops its privileges before that is refused with [`FileError::Denied`], unless the file's owner
-    /// or mode lets that user open it for reading and writing. A `memfd` has no such need.
+    /// `swapon_file` opens the file again, as the user that runs the process at that time. If the process
+    /// opened the file and then dropped its privileges, `swapon_file` fails with [`FileError::Denied`],
+    /// unless owner or mode of the file let that user read and write it. A `memfd` has no such condition.
     pub unsafe fn from_file(file: File) -> Result<Self, FileError> {
         Self::from_writable(file)
     }
 
     fn from_writable(file: File) -> Result<Self, FileError> {
         let is_writable = sys::is_read_write(file.as_fd());
-        if is_writable.map_err(FileError::io("asking for the mode of"))? {
+        if is_writable.map_err(FileError::io("reading the mode of"))? {
             Ok(Self { file })
         } else {
             Err(FileError::ReadOnly)
         }
     }
 
-    /// How many slots the file was made for. Reads the header.
+    /// Returns the number of slots that the file was made for. Reads the header.
     ///
     /// # Errors
     ///
-    /// [`FileError`]: what `swapon_file` would refuse the file for, as far as its header and its length say.
+    /// [`FileError`], if `swapon_file` would refuse the header or the length of the file.
     pub fn max_pages(&self) -> Result<u64, FileError> {
         Ok(read_header(&self.file)?.max_pages)
     }
 
-    /// Takes memory, or space on the device, for all slots now: 2 bytes per slot. Records stay as they are.
+    /// Allocates memory, or space on the device, for all slots: 2 bytes per slot. Keeps the records.
     ///
-    /// After this, no operation ends in `SIGBUS` for want of memory, up to the next `swapoff`, which gives
-    /// all of it back. Takes as long as the system needs to zero that much memory. May be called while the
-    /// file is on.
+    /// After this, no operation ends in `SIGBUS` for lack of memory until the next `swapoff`, which gives the
+    /// memory back. May be called while the file is on.
+    ///
+    /// # Cost
+    ///
+    /// As long as the system needs to zero that much memory.
     ///
     /// # Errors
     ///
-    /// [`FileError::Io`] where there is not as much, or the file system cannot; others as for
-    /// [`max_pages`](Self::max_pages).
+    /// [`FileError::Io`] if there is not enough memory or space, or the file system does not support it.
+    /// Others as for [`max_pages`](Self::max_pages).
     pub fn allocate(&self) -> Result<(), FileError> {
         let len = file_len(self.max_pages()?);
         sys::allocate(&self.file, 0..len).map_err(FileError::io("allocating"))
@@ -289,24 +294,26 @@ impl RecordFile {
     }
 }
 
-/// Makes an empty file one of records.
+/// Makes an empty file a file of records.
 fn make(file: &File, max_pages: u64) -> Result<(), FileError> {
     file.set_len(file_len(max_pages))
         .map_err(FileError::io("setting the length of"))?;
-    // Last, and in one write: a file that has a header has all that there is to it.
+    // Last, and in one write, so a file that has a header is complete.
     let header = Header::new(max_pages).to_bytes();
     file.write_all_at(&header, 0)
         .map_err(FileError::io("writing the header of"))
 }
 
-/// To hand the descriptor on. Do not write by it: see [Other writers](RecordFile#other-writers).
+/// Lends the descriptor, to hand it on. Do not write through it: see [Other
+/// writers](RecordFile#other-writers).
 impl AsFd for RecordFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 }
 
-/// To hand the descriptor on. Do not write by it: see [Other writers](RecordFile#other-writers).
+/// Gives the descriptor away, to hand it on. Do not write through it: see [Other
+/// writers](RecordFile#other-writers).
 impl From<RecordFile> for OwnedFd {
     fn from(file: RecordFile) -> Self {
         file.file.into()

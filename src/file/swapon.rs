@@ -13,14 +13,13 @@ use crate::sync::RawSpinLock;
 use crate::table::{SwapRecords, check_pages};
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// Turns a type on with the records of a file, once the returned [`SwaponFile`] is
-    /// [`run`](SwaponFile::run).
+    /// Prepares to turn a type on with the records of a file. [`SwaponFile::run`] turns it on.
     ///
-    /// `max_pages` must be what the file was made for. The type is like any other then, until it is turned
-    /// off: see
-    /// [`file`](crate::file) for what stays in the file, and for an example.
+    /// `max_pages` must be the number of slots that the file was made for. Until it is turned off, the type
+    /// works like any other. The module [`file`](crate::file) says which records stay in the file, and has an
+    /// example.
     ///
-    /// Needs feature `std`, on Linux, with `/proc`.
+    /// Needs feature `std`, and Linux with `/proc`.
     pub fn swapon_file<'a>(
         &'a self,
         ty: SwapType,
@@ -41,9 +40,9 @@ impl<L: RawMutex> SwapRecords<L> {
     }
 }
 
-/// A swapon with a file, to be [`run`](Self::run): made by
+/// Turns a type on with a file, when it is [`run`](Self::run). Made by
 /// [`swapon_file`](crate::SwapRecords::swapon_file).
-#[must_use = "nothing is turned on before `run`"]
+#[must_use = "the type is turned on when `run` is called"]
 pub struct SwaponFile<'a, L = RawSpinLock> {
     table: &'a SwapRecords<L>,
     ty: SwapType,
@@ -52,13 +51,13 @@ pub struct SwaponFile<'a, L = RawSpinLock> {
     options: Options<'a>,
 }
 
-/// What a [`SwaponFile`] found in its file.
+/// Counts the records that a [`SwaponFile`] found in its file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct Reopened {
-    /// Slots that have a record.
+    /// The number of slots that have a record.
     pub records: u64,
-    /// Regions, of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots, that have a record.
+    /// The number of regions, of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots, that have a record.
     pub regions: u64,
 }
 
@@ -69,25 +68,25 @@ impl<'a, L: RawMutex> SwaponFile<'a, L> {
         self
     }
 
-    /// Lets [`run`](Self::run) use up to `n` threads, the calling one of them; 0 is as 1.
+    /// Lets [`run`](Self::run) use up to `n` threads, including the calling thread. 0 counts as 1.
     ///
-    /// There is no more than one for each 64 regions. Where the system gives no thread, those that there
-    /// are do it. Threads are scoped: none is left when `run` returns. The standard library allocates some
-    /// hundred bytes for each, and ends the process where it is refused them; on one thread, a `run` that
-    /// gets no memory says so with an error.
+    /// `run` uses at most one thread per 64 regions. If the system refuses a thread, the others do its work.
+    /// All threads have ended when `run` returns. The standard library allocates a few hundred bytes per
+    /// thread, and ends the process if that fails. On one thread, `run` returns an error if there is no
+    /// memory.
     pub fn threads(mut self, n: usize) -> Self {
         self.options.threads = n;
         self
     }
 
-    /// Has `progress` called on the calling thread: after each 64 regions that this thread did, which are 4
-    /// MiB of the file and some milliseconds, and at the end.
+    /// Calls `progress` on the calling thread: each time that this thread has done 64 regions, and at the
+    /// end. 64 regions are 4 MiB of the file and take a few milliseconds.
     ///
-    /// Each call reports what all threads have done so far. Only the calling thread makes calls. So where others
-    /// are faster, or the file is small, there may be one call alone, at the end.
+    /// Each call reports the work of all threads. Only the calling thread makes calls, so there may be a
+    /// single call, at the end, if other threads are faster or the file is small.
     ///
-    /// No lock is held then. If it panics, the type is off, and the file as it was. The table may be used
-    /// in it; the type is off for others until `run` has returned.
+    /// No lock is held during a call, and `progress` may use the table. The type is off for all threads until
+    /// `run` returns. If `progress` panics, the type is off and the file is unchanged.
     ///
     /// ```
     /// # use swap_records::file::RecordFile;
@@ -108,25 +107,26 @@ impl<'a, L: RawMutex> SwaponFile<'a, L> {
         self
     }
 
-    /// Turns the type on, and says what is in the file.
+    /// Turns the type on, and returns how many records the file has.
     ///
-    /// Takes the file's lock, looks at its header and length, maps it, and makes the index from all records.
+    /// Locks the file, checks its header and length, maps it, and makes the index from its records.
     ///
     /// # Cost
     ///
-    /// Reads the file, but for its holes: about a nanosecond per slot on one thread where owners take
-    /// turns, and a tenth of it where they own long runs. (`cargo bench --bench reopen` measures it.) Takes
-    /// 72 KiB of memory for each thread meanwhile, and what [`swapon`](crate::SwapRecords::swapon) takes.
+    /// Reads the file except for its holes. On one thread, that takes about 1 ns per slot if owners
+    /// alternate, and a tenth of that if they own long runs (measured with `cargo bench --bench reopen`).
+    /// Takes 72 KiB of memory per thread during the call, and the memory of
+    /// [`swapon`](crate::SwapRecords::swapon).
     ///
     /// # Memory ordering
     ///
-    /// All that the process before this one wrote is seen. Its threads had ended when the system took its
-    /// lock from it, and this call reads after it got that lock.
+    /// Sees everything that the previous process wrote: its threads had ended when the system released its
+    /// lock, and this call reads after it takes that lock.
     ///
     /// # Errors
     ///
-    /// [`SwaponFileError`]: as for [`swapon`](crate::SwapRecords::swapon), or for what is wrong with the
-    /// file. The type is off then, the file is as it was, and its lock is free.
+    /// [`SwaponFileError`]: as for [`swapon`](crate::SwapRecords::swapon), or because the file was refused. The type
+    /// is then off, the file is unchanged, and its lock is free.
     pub fn run(self) -> Result<Reopened, SwaponFileError> {
         let Self {
             table,

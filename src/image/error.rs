@@ -1,4 +1,4 @@
-//! [`ImageError`]: why an image was not written or not read.
+//! Errors of images: [`ImageError`].
 
 use core::fmt;
 use std::io;
@@ -9,7 +9,7 @@ use crate::entry::{SwapEntry, SwapType};
 use crate::error::SwaponError;
 use crate::memcg::MemcgError;
 
-/// A part of an image that has a checksum.
+/// Names a part of an image that has a checksum.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Part {
@@ -17,9 +17,9 @@ pub enum Part {
     Header,
     /// Up to 32,768 ids of a type.
     Ids(SwapType),
-    /// The cgroups of a tree.
+    /// The tree of cgroups.
     Tree,
-    /// The checksums of the ids.
+    /// The table of units, with the checksums of the ids.
     Units,
     /// The last page.
     Trailer,
@@ -37,19 +37,20 @@ impl fmt::Display for Part {
     }
 }
 
-/// Why an image was not written or not read. Offsets and lengths are in bytes of the file.
+/// Says why an image was not written or not read. Offsets and lengths are in bytes of the file.
 ///
-/// An image that was there before a write is there still. After a read, no type is on that was off before.
+/// After a failed write, an image that was there before is still there. After a failed read, no type is on
+/// that was off before.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// The system refused an operation on a file.
+    /// An operation on a file failed.
     Io {
-        /// What was tried, such as "write the image".
+        /// The operation, such as "write the image".
         doing: &'static str,
-        /// The file; `None` where it has no name.
+        /// The file; `None` if it has no name.
         path: Option<PathBuf>,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// Another process or thread is writing an image to this path.
@@ -57,110 +58,110 @@ pub enum ImageError {
         /// The file that it writes, beside the image.
         path: PathBuf,
     },
-    /// Where the new image was to be written, beside the path, lies what no writer of images has left there; or at the
-    /// path itself, a device, a pipe or a socket. It was not touched.
+    /// The name for the new image is taken by something that no writer of images has left, or the path
+    /// itself is a device, a pipe or a socket. It was not touched.
     InTheWay {
-        /// Where it lies.
+        /// The path that is taken.
         path: PathBuf,
-        /// What it is, such as "a directory".
+        /// A description of what is there, such as "a directory".
         found: &'static str,
     },
     /// The file does not begin as an image does.
     Magic {
-        /// Its first 8 bytes; zeros where it is shorter.
+        /// The first 8 bytes of the file, padded with zeros if it is shorter.
         found: [u8; 8],
     },
-    /// The image is of a version that this crate does not know.
+    /// This crate does not know the version of the image.
     Version {
-        /// Its version.
+        /// The version of the image.
         found: u32,
     },
     /// The file is shorter or longer than its header says, or too short for a header.
     Length {
         /// The length of the file.
         found: u64,
-        /// The length that it must have, or the least that an image has.
+        /// The length that it must have, or the least length of an image.
         expected: u64,
     },
-    /// The last page is none: the image was not written to its end, or something else was written over it.
+    /// The last page is not a trailer: the image is incomplete, or its end was overwritten.
     NotWhole {
-        /// Where the last page begins.
+        /// The offset of the last page.
         offset: u64,
-        /// Its first 8 bytes.
+        /// The first 8 bytes of the last page.
         found: [u8; 8],
     },
-    /// Some bytes are not those that were written.
+    /// The checksum of a part is wrong: some of its bytes have changed.
     Checksum {
-        /// Which part of the image.
+        /// The part of the image.
         part: Part,
-        /// Where the part begins.
+        /// The offset of the part.
         offset: u64,
-        /// Its length.
+        /// The length of the part.
         len: u64,
-        /// The checksum of the bytes that are there.
+        /// The checksum of the bytes in the file.
         found: u32,
-        /// The checksum of those that were written.
+        /// The checksum that the image has for them.
         expected: u32,
     },
-    /// A field says what it cannot.
+    /// A field has a wrong value.
     Field {
-        /// Where the field begins.
+        /// The offset of the field.
         offset: u64,
-        /// What it is called.
+        /// The name of the field.
         name: &'static str,
-        /// What it says.
+        /// The value of the field.
         found: u64,
-        /// What it must be by the sizes of the types, or the most that it may be.
+        /// The value that follows from the sizes of the types, or the highest that is valid.
         expected: u64,
     },
-    /// Two types of the image are one, or do not come in order.
+    /// A type comes twice, or after a higher type.
     TypeOrder {
-        /// Where the second one's number is.
+        /// The offset of the number of the second type.
         offset: u64,
-        /// The first one.
+        /// The first type.
         before: SwapType,
-        /// The second one.
+        /// The second type.
         found: SwapType,
     },
     /// A type has no pages, or more than a swap entry can address.
     MaxPages {
-        /// Where their number is.
+        /// The offset of the number of pages.
         offset: u64,
         /// The type.
         ty: SwapType,
-        /// Their number.
+        /// The number of pages.
         found: u64,
     },
-    /// An id stands behind the last page of its type.
+    /// An id follows the last page of its type.
     PastEnd {
-        /// Where it stands.
+        /// The offset of the id.
         offset: u64,
         /// The type.
         ty: SwapType,
         /// The id.
         found: u16,
     },
-    /// There are more or fewer records than the image says.
+    /// The image has another number of records than it says.
     Records {
-        /// Where the ids begin that were counted, or the number that was added up.
+        /// The offset of the ids that were counted, or of the total in the trailer.
         offset: u64,
-        /// How many there are.
+        /// The number of records that were counted.
         found: u64,
-        /// How many it says.
+        /// The number that the image says.
         expected: u64,
     },
-    /// A cgroup of the tree cannot be.
+    /// A cgroup of the tree is not valid.
     Cgroup {
-        /// Where it begins.
+        /// The offset of the cgroup, or of its wrong field.
         offset: u64,
-        /// What is wrong with it.
+        /// The fault, as a verb phrase.
         problem: &'static str,
     },
     /// The image has no tree.
     NoTree,
     /// The bytes of a [`Map`](super::Map) do not begin at an even address.
     Misaligned,
-    /// A type was turned off while it was being written.
+    /// A type was turned off while its image was being written.
     TypeOff {
         /// The type.
         ty: SwapType,
@@ -169,15 +170,15 @@ pub enum ImageError {
     Swapon(SwaponError),
     /// A cgroup of the image could not be made.
     Memcg(MemcgError),
-    /// No memory for what an image needs beside the table.
+    /// There is no memory for the checksums or the tree of an image.
     OutOfMemory {
-        /// The bytes that were refused.
+        /// The number of bytes that were asked for.
         bytes: usize,
     },
 }
 
 impl ImageError {
-    /// For `map_err`.
+    /// Returns a closure for `map_err`.
     pub(super) fn io(doing: &'static str, path: Option<&Path>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
             doing,
@@ -186,7 +187,7 @@ impl ImageError {
         }
     }
 
-    /// The same, with the file that it is about.
+    /// Returns the same error with the path of the file.
     pub(super) fn at(self, path: &Path) -> Self {
         match self {
             Self::Io {
@@ -226,60 +227,60 @@ impl fmt::Display for ImageError {
                 write!(f, ": {source}")?;
                 match source.kind() {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                        f.write_str("; the image that was there is there still: make room, and write it again")
+                        f.write_str("; the old image is still there: free some space, then write again")
                     }
                     io::ErrorKind::UnexpectedEof => {
-                        f.write_str("; the file was cut while it was read: use a whole copy of the image")
+                        f.write_str("; the file was truncated while it was read: use a complete copy of the image")
                     }
                     _ => Ok(()),
                 }
             }
             Self::Locked { path } => write!(
                 f,
-                "{} is being written by another process or thread: wait until it is done, or use another path",
+                "another process or thread is writing {}: wait until it is done, or use another path",
                 path.display()
             ),
             Self::InTheWay { path, found } => write!(
                 f,
-                "{} is {found} and not a file that a writer of images left: remove it, or use another path",
+                "{} is {found}, which no writer of images has left there: remove it, or use another path",
                 path.display()
             ),
             Self::Magic { found } if *found == RECORD_FILE => write!(
                 f,
-                "at offset 0 there is {:?} and not \"SWAPRECS\": this is a file of records and no image; turn a swap \
-                 type on with it, by swapon_file",
+                "offset 0: found {:?}, expected \"SWAPRECS\": the file is a file of records and not an image; \
+                 turn a swap type on with it: SwapRecords::swapon_file",
                 Text(found)
             ),
             Self::Magic { found } => write!(
                 f,
-                "at offset 0 there is {:?} and not \"SWAPRECS\": this is no image of swap records; give the path \
-                 of one",
+                "offset 0: found {:?}, expected \"SWAPRECS\": the file is not an image of swap records; pass the \
+                 path of an image",
                 Text(found)
             ),
             Self::Version { found: 0 } => write!(
                 f,
-                "at offset 8 there is version 0 and not {VERSION}: no version has that number; use another copy of \
-                 the image"
+                "offset 8: found version 0, expected {VERSION}: no version has that number; use another copy of the \
+                 image"
             ),
             Self::Version { found } => write!(
                 f,
-                "at offset 8 there is version {found} and not {VERSION}: read this image with the version of \
+                "offset 8: found version {found}, expected {VERSION}: read this image with the version of \
                  swap-records that wrote it, or a later one"
             ),
             Self::Length { found, expected } if *found < PAGE as u64 => write!(
                 f,
-                "the file ends at offset {found} and not at {expected} at least: it was cut; use a whole copy of the \
-                 image"
+                "the file ends at offset {found}, expected at least {expected}: it was truncated; use a complete copy \
+                 of the image"
             ),
             Self::Length { found, expected } => write!(
                 f,
-                "the file ends at offset {found} and not at {expected}: it was cut or added to; use a whole copy \
-                 of the image"
+                "the file ends at offset {found}, expected {expected}: it was truncated or extended; use a complete \
+                 copy of the image"
             ),
             Self::NotWhole { offset, found } => write!(
                 f,
-                "at offset {offset} there is {:?} and not the trailer \"SRECSEND\": the image was not written to \
-                 its end, or was written over; use a whole copy of it",
+                "offset {offset}: found {:?}, expected the trailer \"SRECSEND\": the image is incomplete, or its end \
+                 was overwritten; use a complete copy of the image",
                 Text(found)
             ),
             Self::Checksum {
@@ -290,8 +291,8 @@ impl fmt::Display for ImageError {
                 expected,
             } => write!(
                 f,
-                "the {len} bytes at offset {offset}, the {part}, have the checksum {found:#010x} and not \
-                 {expected:#010x}: they have changed since they were written; use another copy of the image"
+                "offset {offset}: the checksum of the {part}, {len} bytes, is {found:#010x}, expected \
+                 {expected:#010x}: some bytes have changed; use another copy of the image"
             ),
             Self::Field {
                 offset,
@@ -300,8 +301,8 @@ impl fmt::Display for ImageError {
                 expected,
             } => write!(
                 f,
-                "at offset {offset} the {name} is {found}; {expected} was expected: the image was not written by \
-                 this crate, or has a fault; use another copy of it"
+                "offset {offset}: the {name} is {found}, expected {expected}: this crate did not write the image, or \
+                 the file is damaged; use another copy of the image"
             ),
             Self::TypeOrder {
                 offset,
@@ -309,19 +310,18 @@ impl fmt::Display for ImageError {
                 found,
             } => write!(
                 f,
-                "at offset {offset} swap type {found} follows type {before}; a higher one was expected, as types \
-                 come once each and lowest first: use another copy of the image"
+                "offset {offset}: swap type {found} follows type {before}, expected a higher type: each type comes \
+                 once, lowest first; use another copy of the image"
             ),
             Self::MaxPages { offset, ty, found } => write!(
                 f,
-                "at offset {offset} swap type {ty} has {found} pages; 1 to {} were expected: use another copy of \
-                 the image",
+                "offset {offset}: swap type {ty} has {found} pages, expected 1 to {}: use another copy of the image",
                 SwapEntry::MAX_OFFSET + 1
             ),
             Self::PastEnd { offset, ty, found } => write!(
                 f,
-                "at offset {offset} there is id {found} behind the last page of swap type {ty}; 0 was expected: \
-                 use another copy of the image"
+                "offset {offset}: id {found} follows the last page of swap type {ty}, expected 0: use another copy of \
+                 the image"
             ),
             Self::Records {
                 offset,
@@ -329,18 +329,17 @@ impl fmt::Display for ImageError {
                 expected,
             } => write!(
                 f,
-                "of the ids at offset {offset}, {found} are records; {expected} were expected: use another copy \
-                 of the image"
+                "offset {offset}: found {found} records, expected {expected}: use another copy of the image"
             ),
             Self::Cgroup { offset, problem } => write!(
                 f,
-                "at offset {offset} there is a cgroup that {problem}: use another copy of the image"
+                "offset {offset}: a cgroup {problem}: use another copy of the image"
             ),
             Self::NoTree => f.write_str(
                 "the image has no tree of cgroups: read it with image::read, or write it with Writer::of_tree",
             ),
             Self::Misaligned => f.write_str(
-                "the bytes of the image begin at an odd address: copy them to an even one, or map the file",
+                "the bytes of the image begin at an odd address: copy them to an even address, or map the file",
             ),
             Self::TypeOff { ty } => write!(
                 f,
@@ -350,7 +349,7 @@ impl fmt::Display for ImageError {
             Self::Memcg(error) => error.fmt(f),
             Self::OutOfMemory { bytes } => write!(
                 f,
-                "no memory for the checksums or the tree of an image: {bytes} bytes were refused; free some"
+                "no memory for the checksums or the tree of an image: {bytes} bytes were refused; free some memory"
             ),
         }
     }
@@ -367,7 +366,7 @@ impl core::error::Error for ImageError {
     }
 }
 
-/// Bytes as the text that they may be.
+/// Shows bytes as escaped text.
 struct Text<'a>(&'a [u8]);
 
 impl fmt::Debug for Text<'_> {
@@ -394,28 +393,28 @@ mod tests {
             (
                 full(None).at(Path::new("a/b")),
                 "cannot write the image a/b: ",
-                "make room, and write it again",
+                "free some space, then write again",
             ),
             (
                 full(None),
                 "cannot write the image: ",
-                "make room, and write it again",
+                "free some space, then write again",
             ),
             (
                 ImageError::Locked { path: "x".into() },
-                "x is being written by another process or thread",
+                "another process or thread is writing x: ",
                 "or use another path",
             ),
             (
                 ImageError::Magic {
                     found: *b"\x7fELF\0\0\0\0",
                 },
-                "at offset 0 there is \"\\x7fELF\\x00\\x00\\x00\\x00\" and not \"SWAPRECS\"",
-                "give the path of one",
+                "offset 0: found \"\\x7fELF\\x00\\x00\\x00\\x00\", expected \"SWAPRECS\": ",
+                "pass the path of an image",
             ),
             (
                 ImageError::Version { found: 7 },
-                "at offset 8 there is version 7 and not 1: ",
+                "offset 8: found version 7, expected 1: ",
                 "or a later one",
             ),
             (
@@ -423,16 +422,16 @@ mod tests {
                     found: 5,
                     expected: 8192,
                 },
-                "the file ends at offset 5 and not at 8192 at least: it was cut; ",
-                "use a whole copy of the image",
+                "the file ends at offset 5, expected at least 8192: it was truncated; ",
+                "use a complete copy of the image",
             ),
             (
                 ImageError::NotWhole {
                     offset: 4096,
                     found: [0; 8],
                 },
-                "at offset 4096 there is ",
-                "use a whole copy of it",
+                "offset 4096: found ",
+                "use a complete copy of the image",
             ),
             (
                 ImageError::Checksum {
@@ -442,7 +441,7 @@ mod tests {
                     found: 1,
                     expected: 2,
                 },
-                "the 8192 bytes at offset 4096, the ids of swap type 3, have the checksum 0x00000001 and not 0x00000002",
+                "offset 4096: the checksum of the ids of swap type 3, 8192 bytes, is 0x00000001, expected 0x00000002",
                 "use another copy of the image",
             ),
             (
@@ -452,8 +451,8 @@ mod tests {
                     found: 9,
                     expected: 4096,
                 },
-                "at offset 80 the offset of the ids of a type is 9; 4096 was expected: ",
-                "use another copy of it",
+                "offset 80: the offset of the ids of a type is 9, expected 4096: ",
+                "use another copy of the image",
             ),
             (
                 ImageError::TypeOrder {
@@ -461,7 +460,7 @@ mod tests {
                     before: ty,
                     found: ty,
                 },
-                "at offset 96 swap type 3 follows type 3; a higher one was expected",
+                "offset 96: swap type 3 follows type 3, expected a higher type: ",
                 "use another copy of the image",
             ),
             (
@@ -470,7 +469,7 @@ mod tests {
                     ty,
                     found: 0,
                 },
-                "at offset 72 swap type 3 has 0 pages; 1 to 1125899906842624 were expected: ",
+                "offset 72: swap type 3 has 0 pages, expected 1 to 1125899906842624: ",
                 "use another copy of the image",
             ),
             (
@@ -479,7 +478,7 @@ mod tests {
                     ty,
                     found: 7,
                 },
-                "at offset 5000 there is id 7 behind the last page of swap type 3; 0 was expected: ",
+                "offset 5000: id 7 follows the last page of swap type 3, expected 0: ",
                 "use another copy of the image",
             ),
             (
@@ -488,7 +487,7 @@ mod tests {
                     found: 1,
                     expected: 2,
                 },
-                "of the ids at offset 4096, 1 are records; 2 were expected: ",
+                "offset 4096: found 1 records, expected 2: ",
                 "use another copy of the image",
             ),
             (
@@ -496,7 +495,7 @@ mod tests {
                     offset: 4104,
                     problem: "has the id 0",
                 },
-                "at offset 4104 there is a cgroup that has the id 0: ",
+                "offset 4104: a cgroup has the id 0: ",
                 "use another copy of the image",
             ),
             (
@@ -517,7 +516,7 @@ mod tests {
             (
                 ImageError::OutOfMemory { bytes: 99 },
                 "no memory for the checksums or the tree of an image: 99 bytes",
-                "free some",
+                "free some memory",
             ),
             (
                 SwaponError::TypeOn { ty }.into(),

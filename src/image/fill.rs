@@ -1,7 +1,7 @@
-//! From the ids of an image to areas with an index, on threads: [`Reader::fill`].
+//! Fills areas and their index with the ids of an image, on threads: [`Reader::fill`].
 //!
-//! The types are starting: nobody else knows of their areas. The threads share the number of the next claim, which only
-//! grows; what a claim is, is written by the one thread that has it.
+//! The types are starting, so no other thread knows of their areas. The threads share the number of the next
+//! claim, which only grows. Each claim is written by the thread that took it.
 
 use core::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, PoisonError};
@@ -25,7 +25,7 @@ use crate::sync::{Ordering, fence};
 use crate::table::{MAX_PAGES, SwapRecords};
 
 impl Reader<'_> {
-    /// Reads the ids of each type into its area, which nobody else knows of, and makes the index.
+    /// Reads the ids of each type into its area, and makes the index. No other thread knows of the areas.
     pub(super) fn fill<L: RawMutex>(
         &self,
         files: &[Starting<'_, L>],
@@ -55,7 +55,7 @@ impl Reader<'_> {
     }
 }
 
-/// A type of the image in this table: not on yet, and nobody else's.
+/// Starts a type of the image in this table. The type is not on yet, and no other thread can use it.
 pub(super) fn begin<'t, L: RawMutex>(
     records: &'t SwapRecords<L>,
     of: &TypeAt,
@@ -80,14 +80,15 @@ pub(super) fn begin<'t, L: RawMutex>(
     }
 }
 
-/// Units that a thread takes at a time: those of as many regions as share a word of presence bits, and at least one.
+/// The number of units that a thread claims at a time: the units of the 64 regions that share a word of
+/// presence bits, and at least one.
 const CLAIM: usize = if 64 * REGION_ENTRIES > UNIT {
     64 * REGION_ENTRIES / UNIT
 } else {
     1
 };
 
-/// A type of the image, and the area that it goes to.
+/// A type of the image, and the area that receives its ids.
 struct To<'a> {
     of: &'a TypeAt,
     chunks: &'a Zeroed<Entries>,
@@ -96,17 +97,17 @@ struct To<'a> {
 
 impl To<'_> {
     fn claims(&self) -> usize {
-        // A table of that size was made.
+        // The table has an area of that size.
         usize::try_from(self.of.units().div_ceil(CLAIM as u64)).unwrap_or(usize::MAX)
     }
 }
 
-/// What the threads share.
+/// The state that the threads share.
 struct Job<'a, 'b> {
     reader: &'a Reader<'b>,
     backend: Backend,
     types: Vec<To<'a>>,
-    /// The first claim that no thread has, counted over all types.
+    /// The first claim that no thread has taken, counted over all types.
     next: AtomicUsize,
     claims: usize,
     /// The first error.
@@ -117,7 +118,7 @@ impl Job<'_, '_> {
     fn run(self, threads: usize) -> Result<(), ImageError> {
         thread::scope(|scope| {
             for _ in 1..threads {
-                // Those that there are do it.
+                // The threads that were started do all the work.
                 let thread = thread::Builder::new().spawn_scoped(scope, || self.take_part());
                 if thread.is_err() {
                     break;
@@ -132,7 +133,7 @@ impl Job<'_, '_> {
 
     fn take_part(&self) {
         if let Err(error) = self.work() {
-            // The others have nothing to do any more.
+            // After an error, the other threads take no more claims.
             self.next.store(self.claims, Ordering::Relaxed);
             let mut result = self.result.lock().unwrap_or_else(PoisonError::into_inner);
             if result.is_ok() {
@@ -146,11 +147,11 @@ impl Job<'_, '_> {
         let mut rebuild = Rebuild::new().map_err(refused)?;
         let mut ids = room(UNIT)?;
         ids.resize(UNIT, 0);
-        // A thread that reads a cell that is written from now on sees the generation of this state.
+        // A thread that reads a cell that is written below also sees the generation of this state.
         fence(Ordering::Release);
         loop {
             let claim = |next: usize| (next < self.claims).then_some(next + 1);
-            // Relaxed: it deals out units.
+            // Relaxed: it only deals out units.
             let claimed = self
                 .next
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim);
@@ -169,8 +170,8 @@ impl Job<'_, '_> {
         }
     }
 
-    /// Reads the units of a claim. What was read is in the index, also where a later unit is wrong: it may be by the
-    /// index that it is cleared again.
+    /// Reads the units of a claim. Units that were read are in the index even if a later unit is wrong: the
+    /// index may be needed to clear them again.
     fn fill(
         &self,
         to: &To<'_>,
@@ -195,8 +196,8 @@ impl Job<'_, '_> {
 }
 
 impl To<'_> {
-    /// Puts the ids of a unit, as they are in the file, into the area, and into the index but for presence bits of the
-    /// word that it gives.
+    /// Puts the ids of a unit, in the byte order of the file, into the area and the index. Returns the word
+    /// of presence bits that is still to be stored.
     fn put(&self, unit: u64, ids: &mut [u16], rebuild: &mut Rebuild) -> Option<usize> {
         if cfg!(target_endian = "big") {
             ids.iter_mut().for_each(|id| *id = u16::from_le(*id));
@@ -210,7 +211,7 @@ impl To<'_> {
             let entries = self.chunks.get(region)?;
             let mut any = false;
             for (chunk, ids) in ids.chunks(CHUNK_ENTRIES).enumerate() {
-                // What has no record is not touched: it may cost no memory yet.
+                // Chunks without a record are not touched, since they may not have taken memory yet.
                 if *ids == [0; CHUNK_ENTRIES][..ids.len()] {
                     continue;
                 }

@@ -1,19 +1,20 @@
-//! Where things are in an image: [`Layout`]. The page for people is `docs/image-format.md`.
+//! Places of the parts of an image: [`Layout`]. `docs/image-format.md` describes the format for readers.
 //!
-//! **Invariant: the sizes of the types and of the tree decide where every byte of an image is, and every byte is checked.**
-//! So a reader computes the header that these sizes have, and compares: offsets that overlap, lie elsewhere, or go past
-//! the end cannot be followed, since none is. Header and trailer have a checksum of their own, each unit of ids has one in
-//! the table of units, and the table of units and the tree have theirs in the trailer.
+//! **Invariant: the sizes of the types and of the tree decide where every byte of an image is, and every byte
+//! is checked.** A reader computes the header from these sizes and compares it with the header in the file.
+//! It never follows an offset from the file, so offsets that overlap or lie past the end do no harm. Header
+//! and trailer have their own checksums. The table of units has one per unit of ids. The trailer has those of
+//! the table of units and of the tree.
 
 use std::vec::Vec;
 
 use super::error::{ImageError, Part};
 use crate::entry::{MAX_SWAPFILES, SwapEntry, SwapType};
 
-/// What all sections are aligned to, and filled up to with zeros.
+/// The alignment of all sections, which are padded with zeros.
 pub(super) const PAGE: usize = 4096;
 
-/// Ids under one checksum. A constant of the format, whatever a region of this crate is.
+/// The number of ids that one checksum covers. The format fixes it, whatever the size of a region.
 pub(super) const UNIT: usize = 32_768;
 
 pub(super) const UNIT_BYTES: usize = UNIT * size_of::<u16>();
@@ -21,29 +22,29 @@ pub(super) const UNIT_BYTES: usize = UNIT * size_of::<u16>();
 /// The checksum of a whole unit of zeros.
 pub(super) const SUM_OF_ZEROS: u32 = 0x72c0_c4a4;
 
-/// A checksum and the number of records.
+/// The bytes of an entry of the table of units: a checksum and the number of records.
 pub(super) const UNIT_ENTRY: usize = 8;
 
 pub(super) const VERSION: u32 = 1;
 
 pub(super) const MAGIC: [u8; 8] = *b"SWAPRECS";
-/// How the files begin that a table maps: they are none of these, and easily taken for one.
+/// The first bytes of a file of records. A user may confuse it with an image.
 pub(super) const RECORD_FILE: [u8; 8] = *b"SWAPTABL";
 const END_MAGIC: [u8; 8] = *b"SRECSEND";
 
-/// The most bytes of a tree: a header, and each id.
+/// The most bytes of a tree: its header, and an entry for each id.
 pub(super) const MAX_TREE: u64 = (TREE_HEADER + u16::MAX as usize * TREE_ENTRY) as u64;
 pub(super) const TREE_HEADER: usize = 8;
 pub(super) const TREE_ENTRY: usize = 40;
 
 const _: () = assert!(UNIT_BYTES.is_multiple_of(PAGE));
 
-/// Bytes rounded up to whole pages.
+/// Rounds a number of bytes up to whole pages.
 pub(super) const fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(PAGE as u64)
 }
 
-/// A page of the file, of which the last four bytes are the checksum of the others.
+/// A page of the file. Its last four bytes are the checksum of the others.
 #[derive(Clone)]
 pub(super) struct Page(pub(super) [u8; PAGE]);
 
@@ -82,13 +83,13 @@ impl Page {
     }
 }
 
-/// The four bytes at `at`; what is past the end counts as zeros.
+/// Reads four bytes at `at`. Bytes past the end count as zeros.
 pub(super) fn get_u32(bytes: &[u8], at: usize) -> u32 {
     let word = bytes.get(at..).and_then(<[u8]>::first_chunk);
     u32::from_le_bytes(word.copied().unwrap_or_default())
 }
 
-/// The eight bytes at `at`; what is past the end counts as zeros.
+/// Reads eight bytes at `at`. Bytes past the end count as zeros.
 pub(super) fn get_u64(bytes: &[u8], at: usize) -> u64 {
     let word = bytes.get(at..).and_then(<[u8]>::first_chunk);
     u64::from_le_bytes(word.copied().unwrap_or_default())
@@ -118,7 +119,7 @@ pub(super) fn check_sum(
 pub(super) struct TypeAt {
     pub(super) ty: SwapType,
     pub(super) max_pages: u64,
-    /// Where its ids begin in the file.
+    /// The offset of its ids in the file.
     pub(super) ids: u64,
     /// The number of its first unit.
     pub(super) first_unit: u64,
@@ -129,17 +130,17 @@ impl TypeAt {
         self.max_pages.div_ceil(UNIT as u64)
     }
 
-    /// Bytes of its ids in the file, filled up to whole pages.
+    /// Returns the bytes of its ids in the file, padded to whole pages.
     pub(super) fn bytes(&self) -> u64 {
         padded(self.max_pages * 2)
     }
 
-    /// Where a unit of the type begins in the file.
+    /// Returns the offset of a unit in the file.
     pub(super) fn offset_of(&self, unit: u64) -> u64 {
         self.ids + unit * UNIT_BYTES as u64
     }
 
-    /// How many ids of the swapfile are in a unit of it, and how many with those that fill its last page up.
+    /// Returns how many ids of the swapfile a unit has, and how many with the padding of its last page.
     pub(super) fn ids_in(&self, unit: u64) -> (usize, usize) {
         let before = unit * UNIT as u64;
         let ids = (self.max_pages - before).min(UNIT as u64);
@@ -149,14 +150,14 @@ impl TypeAt {
     }
 }
 
-/// Where everything is.
+/// The places of all parts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Layout {
     pub(super) types: Vec<TypeAt>,
-    /// Where the tree is, and how long it is without what fills its last page up; 0 and 0 where there is none.
+    /// The offset of the tree, and its length without padding. Both are 0 if the image has no tree.
     pub(super) tree: u64,
     pub(super) tree_len: u64,
-    /// Where the table of units is, and how many there are.
+    /// The offset of the table of units, and the number of units.
     pub(super) units_at: u64,
     pub(super) units: u64,
     /// The length of the file.
@@ -164,8 +165,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Where everything is, by the sizes alone. They are within their bounds: no more than [`SwapEntry::MAX_OFFSET`] + 1
-    /// pages of 32 types, no more than [`MAX_TREE`] bytes. So no sum below is near 2^64.
+    /// Computes the places from the sizes. Sizes must be in range: at most [`SwapEntry::MAX_OFFSET`] + 1
+    /// pages for each of 32 types, and at most [`MAX_TREE`] bytes of tree. Then no sum below comes near 2^64.
     pub(super) fn new(types: impl IntoIterator<Item = (SwapType, u64)>, tree_len: u64) -> Self {
         let mut at = PAGE as u64;
         let mut units = 0;
@@ -221,13 +222,14 @@ impl Layout {
         page.seal()
     }
 
-    /// The layout of a file of `len` bytes that begins with this page, if it is one that [`header`](Self::header) makes.
+    /// Returns the layout of a file of `len` bytes with this header, if [`header`](Self::header) can make
+    /// that header.
     pub(super) fn parse(header: &Page, len: u64) -> Result<Self, ImageError> {
         let magic = *header.0.first_chunk().unwrap_or(&[0; 8]);
         if magic != MAGIC {
             return Err(ImageError::Magic { found: magic });
         }
-        // A later version may have its checksum elsewhere.
+        // A later version may have its checksum in another place.
         let version = header.u32(8);
         if version != VERSION {
             return Err(ImageError::Version { found: version });
@@ -285,7 +287,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The last page of the file.
+    /// Makes the last page of the file.
     pub(super) fn trailer(&self, header_sum: u32, sums: &Sums) -> Page {
         let mut page = Page::new();
         page.put(0, END_MAGIC);
@@ -297,7 +299,7 @@ impl Layout {
         page.seal()
     }
 
-    /// What the last page says, if it belongs to this header.
+    /// Reads the last page, if it belongs to this header.
     pub(super) fn parse_trailer(&self, header_sum: u32, page: &Page) -> Result<Sums, ImageError> {
         let offset = self.trailer_at();
         let magic = *page.0.first_chunk().unwrap_or(&[0; 8]);
@@ -323,13 +325,13 @@ impl Layout {
     }
 }
 
-/// What a trailer knows beyond the layout.
+/// The fields of a trailer that do not follow from the layout.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Sums {
     pub(super) records: u64,
-    /// Checksum of the table of units, with what fills its last page up.
+    /// The checksum of the table of units, with its padding.
     pub(super) units: u32,
-    /// That of the tree; 0 where there is none.
+    /// The checksum of the tree, with its padding; 0 if there is no tree.
     pub(super) tree: u32,
 }
 
@@ -351,7 +353,7 @@ fn field(at: usize, name: &'static str, found: u64, expected: u64) -> ImageError
     }
 }
 
-/// Each field of a page is what the sizes say.
+/// Compares a page with the page that the sizes imply.
 fn compare(
     found: &Page,
     expected: &Page,
@@ -374,13 +376,13 @@ fn compare(
     })
 }
 
-/// What the field is called that this byte of a header belongs to, and how wide it is.
+/// Returns the name and the width of the field that this byte of a header belongs to.
 fn name_in_header(at: usize) -> (&'static str, usize) {
     match at {
         0..8 => ("magic", 8),
         8..12 => ("version", 4),
-        12..16 => ("bytes of a page", 4),
-        16..20 => ("ids of a unit", 4),
+        12..16 => ("bytes per page", 4),
+        16..20 => ("ids per unit", 4),
         20..24 => ("number of types", 4),
         24..32 => ("length of the file", 8),
         32..40 => ("offset of the tree", 8),
@@ -392,10 +394,10 @@ fn name_in_header(at: usize) -> (&'static str, usize) {
             8..16 => ("pages of a type", 8),
             16..24 => ("offset of the ids of a type", 8),
             24..32 => ("first unit of a type", 8),
-            _ => ("bytes that are kept for later versions", 4),
+            _ => ("reserved bytes", 4),
         },
         SUM_AT.. => ("checksum of the header", 4),
-        _ => ("bytes that are kept for later versions", 4),
+        _ => ("reserved bytes", 4),
     }
 }
 
@@ -408,7 +410,7 @@ fn name_in_trailer(at: usize) -> (&'static str, usize) {
         28..32 => ("checksum of the table of units", 4),
         32..36 => ("checksum of the tree", 4),
         SUM_AT.. => ("checksum of the trailer", 4),
-        _ => ("bytes that are kept for later versions", 4),
+        _ => ("reserved bytes", 4),
     }
 }
 

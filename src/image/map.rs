@@ -1,4 +1,4 @@
-//! [`Map`]: an image that is looked into where it lies.
+//! Looks up records in an image without a table: [`Map`].
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -17,12 +17,12 @@ use crate::entry::{Run, SwapEntry, SwapType};
 use crate::id::MemcgId;
 use crate::scan::{Backend, count_ids};
 
-/// An image that is looked into where it lies: bytes in memory, or a mapped file.
+/// Looks up records of an image in place, in bytes in memory or in a mapped file.
 ///
-/// Opening one reads and checks all but the ids: a page at each end, 8 bytes for each 32,768 slots, and the tree. The ids
-/// are read when they are looked at, and not checked: [`verify`](Self::verify) does that, once for all that follow.
-/// Nothing is copied, and nothing depends on how many records there are. Units of 32,768 slots without a record are not
-/// looked at.
+/// Opening an image reads and checks everything except the ids: a page at each end, 8 bytes per 32,768 slots,
+/// and the tree. Operations read the ids that they need and do not check them. [`verify`](Self::verify)
+/// checks all ids once. Nothing is copied, and the cost of opening does not depend on the number of records.
+/// Units of 32,768 slots without a record are skipped.
 ///
 /// ```
 /// use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType, image};
@@ -61,7 +61,7 @@ enum Bytes<'b> {
 }
 
 impl Map<'static> {
-    /// Maps a file, to be read.
+    /// Maps a file for reading.
     ///
     /// ```
     /// use swap_records::{SwapRecords, image};
@@ -82,21 +82,21 @@ impl Map<'static> {
     ///
     /// # Safety
     ///
-    /// Nobody writes to the file, or cuts it, as long as this lives: neither this process nor another one. The crate cannot
-    /// see to that, as files can be written by others: what is written meanwhile is undefined behaviour, and a page that
-    /// was cut off is a `SIGBUS`. [`write`](super::write) is no such writer: it leaves the file that was mapped as it is, and
-    /// puts another one in its place. Where that cannot be promised, read the file, and look into its bytes with
+    /// No process may write to the file or truncate it while the `Map` lives, this process included. The
+    /// crate cannot prevent that. A write is undefined behaviour, and an access to a page that was cut off is
+    /// a `SIGBUS`. [`write`](super::write) keeps this rule: it puts another file in the place of the mapped
+    /// one, which stays unchanged. If you cannot promise this, read the file and pass its bytes to
     /// [`of`](Self::of), or use a [`Reader`](super::Reader).
     ///
     /// # Errors
     ///
-    /// [`ImageError`]: the file cannot be opened or mapped, or is no image that is whole.
+    /// [`ImageError`], if the file cannot be opened or mapped, or is not a complete image.
     pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self, ImageError> {
         let path = path.as_ref();
         let file = File::open(path).map_err(ImageError::io("open the image", Some(path)))?;
         let source = file.try_clone().and_then(OnDisk::new);
         let source = source.map_err(ImageError::io("open the image", Some(path)))?;
-        // By reading it: a hole that is looked at in a mapping may take memory.
+        // By reads, since reading a hole through a mapping may take memory.
         let index = Index::read(&source).map_err(|error| error.at(path))?;
         // SAFETY: the caller promises that nobody writes to the file.
         let map = unsafe { MmapOptions::new().map(&file) };
@@ -106,17 +106,18 @@ impl Map<'static> {
 }
 
 impl<'b> Map<'b> {
-    /// Looks into an image in memory, which begins at an even address.
+    /// Opens an image in memory, which must begin at an even address.
     ///
     /// # Errors
     ///
-    /// [`ImageError::Misaligned`]; or the bytes are no image that is whole.
+    /// [`ImageError::Misaligned`] if the address is odd. Another [`ImageError`] if the bytes are not a
+    /// complete image.
     pub fn of(bytes: &'b [u8]) -> Result<Self, ImageError> {
         let index = Index::read(&bytes)?;
         Self::new(Bytes::Borrowed(bytes), index)
     }
 
-    /// The bytes, and what was read of them.
+    /// Combines the bytes with the index that was read from them.
     fn new(bytes: Bytes<'b>, index: Index) -> Result<Self, ImageError> {
         if !bytes
             .get()
@@ -133,24 +134,24 @@ impl<'b> Map<'b> {
         })
     }
 
-    /// The types of the image and their sizes in pages, lowest type first.
+    /// Returns the types of the image and their sizes in pages, lowest type first.
     pub fn types(&self) -> impl Iterator<Item = (SwapType, u64)> {
         let types = self.index.layout.types.iter();
         types.map(|of| (of.ty, of.max_pages))
     }
 
-    /// How many records there are, on all types.
+    /// Returns the number of records in the image, over all types.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.index.records
     }
 
-    /// Reads all ids, and checks that they are those that were written.
+    /// Reads and checks all ids.
     ///
     /// # Errors
     ///
-    /// [`Checksum`](ImageError::Checksum), [`PastEnd`](ImageError::PastEnd) or [`Records`](ImageError::Records), of the first
-    /// unit that is wrong.
+    /// [`Checksum`](ImageError::Checksum), [`PastEnd`](ImageError::PastEnd) or
+    /// [`Records`](ImageError::Records), for the first unit that is wrong.
     pub fn verify(&self) -> Result<(), ImageError> {
         for of in &self.index.layout.types {
             let ids = self.section(of.ids, of.bytes());
@@ -161,8 +162,8 @@ impl<'b> Map<'b> {
         Ok(())
     }
 
-    /// The owner of this slot; `None` where it has no record, lies outside of its swapfile, or its type is not in the
-    /// image.
+    /// Returns the owner of a slot. Returns `None` if the slot has no record or lies outside of its swapfile,
+    /// or if the image does not have its type.
     #[must_use]
     pub fn lookup(&self, ent: SwapEntry) -> Option<MemcgId> {
         let of = self.index.type_at(ent.swap_type())?;
@@ -170,7 +171,7 @@ impl<'b> Map<'b> {
         MemcgId::new(u16::from_le(*self.ids(of).get(offset)?))
     }
 
-    /// How many records the id has, on all types. Reads each unit that has any record, as fast as the memory delivers.
+    /// Counts the records of an id, over all types. Reads each unit that has a record, at memory speed.
     #[must_use]
     pub fn count(&self, id: MemcgId) -> u64 {
         let raw = id.get().to_le();
@@ -178,14 +179,15 @@ impl<'b> Map<'b> {
         units.map(|ids| count_ids(self.backend, ids, raw)).sum()
     }
 
-    /// Each id that has records, lowest first, with their number on all types.
+    /// Returns each id that has records, lowest first, with its number of records over all types.
     ///
-    /// Reads all of them when it is called, and takes 792 KiB meanwhile, for the numbers of all ids.
+    /// Reads all ids before it returns. Takes 792 KiB during the call, for the counts of all ids.
     pub fn owners(&self) -> MapOwners {
         Self::owners_in(self.occupied())
     }
 
-    /// As [`owners`](Self::owners), on one type; none where it is not in the image.
+    /// Returns the owners on one type, as [`owners`](Self::owners) does; none if the image does not have the
+    /// type.
     pub fn owners_on(&self, ty: SwapType) -> MapOwners {
         Self::owners_in(self.occupied().filter(|(of, _)| of.ty == ty))
     }
@@ -196,7 +198,8 @@ impl<'b> Map<'b> {
         MapOwners(tally.owners().collect::<Vec<_>>().into_iter())
     }
 
-    /// The records of a type as runs of one owner, in the order of their offsets; none where it is not in the image.
+    /// Returns the records of a type as runs of one owner, in the order of their offsets; none if the image
+    /// does not have the type.
     pub fn runs(&self, ty: SwapType) -> MapRuns<'_> {
         let types = self.index.layout.types.iter();
         let at = types.take_while(|of| of.ty < ty).count();
@@ -204,17 +207,17 @@ impl<'b> Map<'b> {
         MapRuns::new(self, at..at + usize::from(has), None)
     }
 
-    /// The records of an id on all types as runs, lowest type first, in the order of their offsets.
+    /// Returns the records of an id as runs, over all types, lowest type and lowest offset first.
     pub fn runs_of(&self, id: MemcgId) -> MapRuns<'_> {
         MapRuns::new(self, 0..self.index.layout.types.len(), Some(id))
     }
 
-    /// The ids of a type, as they are in the file.
+    /// Returns the ids of a type, in the byte order of the file.
     fn ids(&self, of: &TypeAt) -> &[u16] {
         self.section(of.ids, of.max_pages * 2)
     }
 
-    /// Of each unit that has a record, its type, and its ids as they are in the file.
+    /// Returns the units that have a record: their type, and their ids in the byte order of the file.
     fn occupied(&self) -> impl Iterator<Item = (&TypeAt, &[u16])> {
         self.index.layout.types.iter().flat_map(|of| {
             let units = (0..).zip(self.ids(of).chunks(UNIT));
@@ -223,7 +226,8 @@ impl<'b> Map<'b> {
         })
     }
 
-    /// Bytes of the file as ids. The layout was checked: they are there, and where ids begin is a multiple of a page.
+    /// Returns a section of the file as ids. The layout was checked, so the section exists, and ids begin at
+    /// a multiple of a page.
     fn section(&self, offset: u64, len: u64) -> &[u16] {
         debug_assert!(offset.is_multiple_of(PAGE as u64));
         let at = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
@@ -243,7 +247,7 @@ impl Bytes<'_> {
     }
 }
 
-/// Writes the types of the image and their sizes.
+/// Shows the types of the image and their sizes.
 impl fmt::Debug for Map<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
@@ -254,7 +258,7 @@ impl fmt::Debug for Map<'_> {
     }
 }
 
-/// The ids that have records and how many: see [`Map::owners`].
+/// Iterates over the ids that have records, with their counts: see [`Map::owners`].
 #[derive(Clone, Debug)]
 #[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct MapOwners(vec::IntoIter<(MemcgId, u64)>);
@@ -280,15 +284,16 @@ impl DoubleEndedIterator for MapOwners {
 impl ExactSizeIterator for MapOwners {}
 impl FusedIterator for MapOwners {}
 
-/// The runs of an image: of [one type](Map::runs), or of [one id](Map::runs_of). Allocates nothing.
+/// Iterates over the runs of an image: of [one type](Map::runs), or of [one id](Map::runs_of). Allocates
+/// nothing.
 #[derive(Clone)]
 #[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct MapRuns<'m> {
     map: &'m Map<'m>,
-    /// Which types of the image are still to be begun.
+    /// The types of the image that are still to be walked.
     types: Range<usize>,
     only: Option<MemcgId>,
-    /// The type that is being walked, its ids, and the offset of the next one.
+    /// The current type, its ids, and the offset of the next one.
     at: Option<(&'m TypeAt, &'m [u16], usize)>,
 }
 
@@ -302,9 +307,9 @@ impl<'m> MapRuns<'m> {
         }
     }
 
-    /// The offset of the next record that is wanted, from `at` on.
+    /// Returns the offset of the next matching record, from `at` on.
     fn next_record(&self, of: &TypeAt, ids: &[u16], mut at: usize) -> Option<usize> {
-        /// Slots that are counted at once, and looked at one by one before that.
+        /// Slots that are counted at once. The first `NEAR` slots are compared one by one before that.
         const PIECE: usize = 2048;
         const NEAR: usize = 32;
         let only = self.only.map(|id| id.get().to_le());
@@ -316,7 +321,7 @@ impl<'m> MapRuns<'m> {
                 at = end;
                 continue;
             }
-            // A record of an id is near where the last one was, or far: then whole pieces are passed over.
+            // The next record of an id is often near the last one. If it is far, whole pieces are skipped.
             let near = end.min(at + NEAR);
             if let Some(skip) = ids[at..near].iter().position(wanted) {
                 return Some(at + skip);
@@ -362,7 +367,7 @@ impl Iterator for MapRuns<'_> {
 
 impl FusedIterator for MapRuns<'_> {}
 
-/// Writes what it gives, and where it is.
+/// Shows the id and the position.
 impl fmt::Debug for MapRuns<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MapRuns")

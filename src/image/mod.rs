@@ -1,4 +1,4 @@
-//! A table as a file: written at once or not at all, read back with its index, or looked into where it lies.
+//! Saves a table to a file, an *image*, and reads it back or looks up records in place.
 //!
 //! ```
 //! use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType, image};
@@ -24,28 +24,30 @@
 //!
 //! | to | use | cost |
 //! | --- | --- | --- |
-//! | write a file, a stream, some types, a tree of cgroups | [`write()`], [`write_to`], [`Writer`] | one copy of what has records |
-//! | get the table back, on threads, from bytes, with its tree | [`read()`], [`read_into`], [`Reader`] | one pass that makes the index |
-//! | look up or count without a table | [`Map`] | nothing before the first look |
-//! | read it piece by piece, count owners | [`Reader::units`], [`Tally`] | one pass, in 64 KiB |
-//! | write ids that are made on the way, without a table | [`IdsWriter`] | one pass, in 1 MiB per thread |
-//! | look into it from Python | `numpy.memmap`: [the format][format] | |
+//! | write to a file or a stream; write some types, or a tree of cgroups | [`write()`], [`write_to`], [`Writer`] | one copy of the regions that have records |
+//! | read a table, on threads, from bytes, with its tree | [`read()`], [`read_into`], [`Reader`] | one pass that makes the index |
+//! | look up or count without a table | [`Map`] | opening reads no ids |
+//! | read it unit by unit, count owners | [`Reader::units`], [`Tally`] | one pass, in 64 KiB |
+//! | write generated ids, without a table | [`IdsWriter`] | one pass, in 1 MiB per thread |
+//! | read it from Python | `numpy.memmap`: [the format][format] | |
 //!
 //! [format]: crate::docs::image_format
 //!
-//! The format is little-endian on every machine, has a version, and a checksum for each 32,768 slots. Each byte of an image
-//! is checked: one bit that changed is an error that says where.
+//! The format is little-endian on every machine. It has a version, and a checksum per 32,768 slots. Checksums
+//! cover every byte of an image. A flipped bit is an error that names the place.
 //!
 //! # While the table is in use
 //!
-//! Each region of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots is copied under its lock, so it is written as it was at
-//! one moment, and what is written to the table meanwhile is in the image or not. A record whose call had returned before
-//! the write began, and that nobody changed since, is in it. No lock is held while anything is written to the file.
+//! A write copies each region of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots under its lock, as it is at
+//! that moment. A record is in the image if its call returned before the write began and no call changed it
+//! since. Changes that are made during the write may be in the image. No lock is held while the file is
+//! written.
 //!
 //! # Memory
 //!
-//! What grows with the table or the tree is asked for by ways that may be refused: [`ImageError::OutOfMemory`]. A few hundred bytes
-//! for paths, lists of types and threads come from the standard library, which ends the process where it gets none.
+//! An allocation that grows with the table or the tree may fail, with [`ImageError::OutOfMemory`]. The
+//! standard library allocates a few hundred bytes more, for paths, lists of types and threads. It ends the
+//! process if that fails.
 
 mod error;
 mod fill;
@@ -77,29 +79,36 @@ pub use write::{Writer, Written};
 
 use crate::table::SwapRecords;
 
-/// Writes an image of all types that are on to a file, in the place of what is there.
+/// Writes an image of all types that are on to a file, and replaces the file that was there.
 ///
-/// The image is written beside the path, under the name `.NAME.partial`, reaches the disk, and then takes the place of the
-/// file that was there. So after an error, a crash, a full disk or a `SIGKILL` the old file is there, whole, or the new
-/// one. After an error nothing else is left. What a killed process left beside the path is removed by the next
-/// write; anything else that has that name is left alone, and is an error. So NAME may have up to 246 bytes where a file
-/// system has names of 255. A symbolic link at the path is replaced, not followed, and a device, a pipe or a socket is left alone, which is an
-/// error. The new file has the permissions of a new file.
+/// Writes the image to `.NAME.partial` in the same directory, syncs it to the disk, and renames it to the
+/// path. After an error, a crash, a full disk or a `SIGKILL`, the path names the whole old file or the whole
+/// new one. After an error, `.NAME.partial` is removed.
 ///
-/// Pages of the file without a record, 2048 slots, are holes: they take none of the disk.
+/// - If a process was killed, the next write to the path removes the `.NAME.partial` that it left.
+/// - If something else has that name, it is left alone, and the write fails.
+/// - NAME may have up to 246 bytes on a file system that allows names of 255.
+/// - A symbolic link at the path is replaced, not followed. The new file has the permissions of a new file.
+/// - A device, a pipe or a socket at the path is left alone, and the write fails.
 ///
-/// Copies 64 KiB of table at a time, and needs 64 KiB and 8 bytes for each 32,768 slots of memory. What else is promised
-/// beside others is in the [module](self).
+/// Pages of the file that have no record, 2048 slots each, are holes and take no space on the disk.
+///
+/// The [module](self) says which records are written while other threads use the table.
+///
+/// # Memory
+///
+/// 64 KiB, and 8 bytes per 32,768 slots.
 ///
 /// # Errors
 ///
-/// [`ImageError`]: the system refuses an operation on the file, another write to the path is under way, something is in
-/// the way of `.NAME.partial`, a type is turned off meanwhile, or there is no memory. If the very last step is refused, to make the new name reach the disk, the new
-/// image is in place, and an [`Io`](ImageError::Io) says so by its folder.
+/// [`ImageError`], if an operation on the file fails, another write to the path is in progress, something
+/// else is in the place of `.NAME.partial`, a type is turned off during the write, or there is no memory. If
+/// only the last step fails, which syncs the directory, the new image is in place, and [`Io`](ImageError::Io)
+/// names the directory.
 ///
 /// # Panics
 ///
-/// If a lock does. Nothing has changed then.
+/// Panics if a lock panics. The old file is then unchanged.
 pub fn write<L: RawMutex>(
     records: &SwapRecords<L>,
     path: impl AsRef<Path>,
@@ -109,13 +118,13 @@ pub fn write<L: RawMutex>(
 
 /// Writes an image of all types that are on to a stream, such as a socket or a compressor.
 ///
-/// What would be a hole of a file is written as zeros. The bytes are those of [`write()`]. They go out in pieces of 4 to 64
-/// KiB, and the stream is flushed at the end.
+/// The bytes are those that [`write()`] puts into a file, with zeros in place of holes. They are written in
+/// pieces of 4 to 64 KiB, and the stream is flushed at the end.
 ///
 /// # Errors
 ///
-/// [`ImageError`]: the stream refuses a write, a type is turned off meanwhile, or there is no memory. What was written by
-/// then is no image: a reader refuses it.
+/// [`ImageError`], if the stream fails, a type is turned off during the write, or there is no memory. Readers
+/// refuse the incomplete image that was written.
 pub fn write_to<L: RawMutex>(
     records: &SwapRecords<L>,
     to: impl io::Write,
@@ -123,27 +132,28 @@ pub fn write_to<L: RawMutex>(
     Writer::new(records).write_to(to)
 }
 
-/// Reads an image into a new table, in which the types of the image are on.
+/// Reads an image into a new table, and turns on its types there.
 ///
-/// Every byte is checked, and the index is made on the way. More threads, a lock of your own, or a tree of cgroups:
-/// [`Reader`].
+/// Checks every byte, and makes the index on the way. [`Reader`] offers threads, other locks, images in
+/// memory, and trees of cgroups.
 ///
 /// # Errors
 ///
-/// [`ImageError`]: the file cannot be read, is no image that is whole, or its types cannot be turned on. What is asked of
-/// the system is in proportion to the length of the file, which is compared with what the image says before that.
+/// [`ImageError`], if the file cannot be read, is not a complete image, or its types cannot be turned on. The
+/// memory that is asked for is in proportion to the length of the file. That length is first compared with
+/// the header.
 pub fn read(path: impl AsRef<Path>) -> Result<SwapRecords, ImageError> {
     Reader::open(path)?.table()
 }
 
 /// Reads an image into a table in which its types are off, and turns them on.
 ///
-/// The types are turned on together, when all of the image has been read. Until then they are off to everybody else,
-/// and cannot be turned on. Other types are left alone.
+/// Turns on all types together, after it has read the whole image. Until then they are off for other threads,
+/// and other threads cannot turn them on. Does not touch other types.
 ///
 /// # Errors
 ///
-/// As for [`read()`]; and where one of the types is on. All of them are as they were before.
+/// As for [`read()`], or if one of the types is on. All types are then as they were before.
 pub fn read_into<L: RawMutex>(
     records: &SwapRecords<L>,
     path: impl AsRef<Path>,
@@ -151,7 +161,7 @@ pub fn read_into<L: RawMutex>(
     Reader::open(path)?.load(records)
 }
 
-/// A vector with room for so many, or the error that says that there is none.
+/// Returns an empty vector with room for `nr` elements.
 fn room<T>(nr: usize) -> Result<Vec<T>, ImageError> {
     let mut room = Vec::new();
     match room.try_reserve_exact(nr) {

@@ -1,4 +1,4 @@
-//! [`Reader`]: from an image to a table.
+//! Reads an image into a table: [`Reader`].
 
 use core::fmt;
 use core::ops::Range;
@@ -18,9 +18,9 @@ use crate::scan::Backend;
 use crate::swapfile::Starting;
 use crate::table::SwapRecords;
 
-/// An image that is to be read: a file, or bytes.
+/// Reads an image from a file or from bytes.
 ///
-/// Opening one reads and checks all but the ids.
+/// Opening an image reads and checks everything except the ids.
 ///
 /// ```
 /// use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType, image};
@@ -80,12 +80,12 @@ impl Source for From<'_> {
 impl Reader<'static> {
     /// Opens an image in a file.
     ///
-    /// The file is read and not mapped, so it may be replaced meanwhile: this one is read to its end. If it is written to,
-    /// or cut, an error says so.
+    /// The file is read, not mapped. If the path gets another file, this reader still reads the old one. If
+    /// the file is changed or truncated, reading it returns an error.
     ///
     /// # Errors
     ///
-    /// [`ImageError`]: the file cannot be opened or read, or is no image that is whole.
+    /// [`ImageError`], if the file cannot be opened or read, or is not a complete image.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ImageError> {
         let path = path.as_ref();
         let file = File::open(path).and_then(OnDisk::new);
@@ -99,7 +99,7 @@ impl<'b> Reader<'b> {
     ///
     /// # Errors
     ///
-    /// [`ImageError`]: the bytes are no image that is whole.
+    /// [`ImageError`], if the bytes are not a complete image.
     pub fn of(bytes: &'b [u8]) -> Result<Self, ImageError> {
         Self::new(From::Bytes(bytes), None)
     }
@@ -118,37 +118,39 @@ impl<'b> Reader<'b> {
         })
     }
 
-    /// Reads on up to so many threads, this one among them. At first it is 1; 0 is as good as 1. One is of use for each
-    /// [`REGION_ENTRIES`](crate::REGION_ENTRIES) * 64 slots: for each 4 MiB of the image.
+    /// Lets reads use up to `threads` threads, including the calling thread. The default is 1; 0 counts as 1.
+    ///
+    /// A read uses at most one thread per 64 regions of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots,
+    /// which are 4 MiB of the image.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads.max(1);
         self
     }
 
-    /// The types of the image and their sizes in pages, lowest type first.
+    /// Returns the types of the image and their sizes in pages, lowest type first.
     pub fn types(&self) -> impl Iterator<Item = (SwapType, u64)> {
         let types = self.index.layout.types.iter();
         types.map(|of| (of.ty, of.max_pages))
     }
 
-    /// How many records the image has, on all types.
+    /// Returns the number of records in the image, over all types.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.index.records
     }
 
-    /// Whether there is a tree of cgroups in it.
+    /// Returns whether the image has a tree of cgroups.
     #[must_use]
     pub fn has_tree(&self) -> bool {
         !self.index.tree.is_empty()
     }
 
-    /// Reads all ids, and checks that they are those that were written. Makes no table, and takes 64 KiB.
+    /// Reads and checks all ids. Makes no table, and takes 64 KiB of memory.
     ///
     /// # Errors
     ///
-    /// [`ImageError`]: the file cannot be read, or says something else than what was written.
+    /// [`ImageError`], if the file cannot be read, or has changed since it was written.
     pub fn verify(&self) -> Result<(), ImageError> {
         let mut ids = room(UNIT)?;
         ids.resize(UNIT, 0);
@@ -184,23 +186,23 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// Reads the image into a new table, in which its types are on.
+    /// Reads the image into a new table, and turns on its types there.
     ///
     /// # Errors
     ///
-    /// As of [`load`](Self::load).
+    /// As for [`load`](Self::load).
     pub fn table(&self) -> Result<SwapRecords, ImageError> {
         let records = SwapRecords::new();
         self.load(&records)?;
         Ok(records)
     }
 
-    /// Reads the image into a table in which its types are off, and turns them on: see [`read_into`](super::read_into). A
-    /// tree is passed over.
+    /// Reads the image into a table in which its types are off, and turns them on, as
+    /// [`read_into`](super::read_into) does. Ignores a tree.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`read_into`](super::read_into).
     pub fn load<L: RawMutex>(&self, records: &SwapRecords<L>) -> Result<(), ImageError> {
         let mut files = room(self.index.layout.types.len())?;
         for of in &self.index.layout.types {
@@ -211,17 +213,18 @@ impl<'b> Reader<'b> {
         Ok(())
     }
 
-    /// Makes a tree of cgroups from the image, and its table.
+    /// Reads the image into a new table, and makes its tree of cgroups over that table.
     ///
-    /// Each cgroup of the image is there again, with its id, parent, limits and pages in memory, and online or offline as
-    /// it was. Handles of the tree that was written are none of this one: [`Memcgs::find`](crate::memcg::Memcgs::find)
-    /// gives those of an id.
+    /// Each cgroup of the image has the same id, parent, limits and pages in memory as before, and is online
+    /// or offline as before. Handles of the old tree are not valid in the new one.
+    /// [`Memcgs::find`](crate::memcg::Memcgs::find) returns the handle of an id.
     ///
-    /// If others worked in the tree while it was written, cgroups and records may be of different moments:
+    /// If the tree was in use while it was written, cgroups and records may be from different moments:
     ///
-    /// - An id that has records and is no cgroup of the image becomes a child of the root.
-    /// - A page that was swapped out or in at that time may be there twice, in memory and as a record, or not at all.
-    /// - A limit that is exceeded by then is raised to what is charged, and is named in [`Restored::raised`].
+    /// - An id that has records, but no cgroup in the image, becomes a child of the root.
+    /// - A page that was swapped in or out during the write may be there twice, in memory and as a record, or
+    ///   not at all.
+    /// - A limit below the charge is raised to the charge, and [`Restored::raised`] lists it.
     ///
     /// ```
     /// use swap_records::memcg::{Memcgs, Resource};
@@ -247,8 +250,8 @@ impl<'b> Reader<'b> {
     ///
     /// # Errors
     ///
-    /// As of [`load`](Self::load); [`NoTree`](ImageError::NoTree); [`Memcg`](ImageError::Memcg) where there is no memory for a
-    /// cgroup.
+    /// As for [`load`](Self::load). [`NoTree`](ImageError::NoTree) if the image has no tree.
+    /// [`Memcg`](ImageError::Memcg) if there is no memory for a cgroup.
     pub fn tree<L: RawMutex>(&self) -> Result<Restored<L>, ImageError> {
         if !self.has_tree() {
             return Err(ImageError::NoTree);
@@ -258,13 +261,16 @@ impl<'b> Reader<'b> {
         self.tree_over(records)
     }
 
-    /// The tree of the image over a table that is there already, as one whose records outlived the process in a file
-    /// (module `file`). What the image has of records is not read: a tree that is written for this needs no types,
-    /// `Writer::of_tree(&memcgs).types([])`.
+    /// Makes the tree of the image over an existing table, such as one whose records are in a file (module
+    /// `file`).
     ///
-    /// Each cgroup is charged for the records that the table has, and for the pages in memory that the image has. So the
-    /// image may be older than the records. An id that has records and no cgroup in the image becomes a child of the
-    /// root. A limit that is below what is charged is raised to that: [`Restored::raised`] names it.
+    /// Does not read the records of the image. `Writer::of_tree(&memcgs).types([])` writes a tree without
+    /// them.
+    ///
+    /// Each cgroup is charged for its records in the table, and for its pages in memory in the image. So the
+    /// image may be older than the records. An id that has records, but no cgroup in the image, becomes a
+    /// child of the root. A limit below the charge is raised to the charge, and [`Restored::raised`] lists
+    /// it.
     ///
     /// ```
     /// use swap_records::memcg::{Memcgs, Resource};
@@ -279,7 +285,7 @@ impl<'b> Reader<'b> {
     /// let mut bytes = Vec::new();
     /// image::Writer::of_tree(&memcgs).types([]).write_to(&mut bytes)?;
     ///
-    /// // What comes after the image is in the table.
+    /// // Later records are only in the table.
     /// memcgs.charge(child, 6)?;
     /// memcgs.swap_out(child, SwapEntry::new(ty, 0).unwrap(), 6)?;
     /// let records = memcgs.into_records();
@@ -293,8 +299,8 @@ impl<'b> Reader<'b> {
     ///
     /// # Errors
     ///
-    /// [`NoTree`](ImageError::NoTree); [`Memcg`](ImageError::Memcg) where there is no memory for a cgroup. The table is
-    /// dropped then; records in a file stay there.
+    /// [`NoTree`](ImageError::NoTree) if the image has no tree. [`Memcg`](ImageError::Memcg) if there is no
+    /// memory for a cgroup. The table is then dropped; records in a file stay there.
     pub fn tree_over<L: RawMutex>(
         &self,
         records: SwapRecords<L>,

@@ -1,18 +1,20 @@
-//! [`Replacement`]: a file that takes the place of another one, whole or not at all.
+//! Replaces a file as a whole: [`Replacement`].
 //!
-//! **Invariant: at each moment, also after a crash, the path names the file that was there before, whole, or the new one,
-//! whole.** The new one is written beside it, under a name of its own, and reaches the disk before it is renamed.
+//! **Invariant: at each moment, even after a crash, the path names the whole old file or the whole new one.**
+//! The new file is written beside it, under another name, and synced to the disk before it is renamed.
 //!
-//! The name beside it is always the same, so that what a killed process left is removed by the next one, and never
-//! adds up. A lock on that file keeps two writers apart. It goes with the file descriptor, so a killed process leaves none.
-//! Between an open and the lock, the other writer may have renamed its file: what was opened is then the finished image,
-//! and must not be touched. So the name is looked up again under the lock.
+//! The other name is always the same. So the next writer removes the file that a killed process left, and
+//! such files never add up. A lock on that file keeps two writers apart. The lock belongs to the file
+//! descriptor, so a killed process leaves none. Between opening the file and locking it, another writer may
+//! have renamed it. Then the opened file is a complete image, and must not be touched. So the name is looked
+//! up again under the lock.
 //!
-//! **Invariant: the new file was made by this writer: nobody had it open or had a name for it before.** What was there has
-//! an owner and permissions of its own, and somebody may be able to write to it still. So it is not written over but
-//! removed, under its lock, and only if it is what a writer leaves: a regular file with one name.
+//! **Invariant: the new file was created by this writer, and nobody had it open or linked it before.** An
+//! existing file has its own owner and permissions, and others may be able to write to it. So it is not
+//! overwritten but removed, under its lock, and only if it is a file that a writer leaves: a regular file
+//! with one name.
 //!
-//! A device, a pipe or a socket at the path is not replaced: an image is hardly what the next program expects of `/dev/null`.
+//! A device, a pipe or a socket at the path is not replaced: other programs need `/dev/null` to stay what it is.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -21,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::ImageError;
 
-/// A new file for a path, which is removed again unless it is [committed](Self::commit).
+/// A new file for a path. It is removed again unless it is [committed](Self::commit).
 #[derive(Debug)]
 pub(super) struct Replacement<'p> {
     path: &'p Path,
@@ -31,14 +33,14 @@ pub(super) struct Replacement<'p> {
 }
 
 impl<'p> Replacement<'p> {
-    /// An empty file beside `path`, which this alone writes.
+    /// Creates an empty file beside `path`. Only this writer writes to it.
     pub(super) fn begin(path: &'p Path) -> Result<Self, ImageError> {
         let beside = beside(path).ok_or_else(|| {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
             ImageError::io("write an image to", Some(path))(source)
         })?;
         check_there(path)?;
-        let create = "create a file for the image,";
+        let create = "create the file for the new image,";
         loop {
             let file = match create_new(&beside) {
                 Ok(file) => file,
@@ -48,7 +50,7 @@ impl<'p> Replacement<'p> {
                 }
                 Err(error) => return Err(ImageError::io(create, Some(&beside))(error)),
             };
-            // Before the lock, another writer may have taken it for what was left, and removed it.
+            // Before the lock, another writer may have removed the file as a leftover.
             if lock_named(&file, &beside)? {
                 return Ok(Self {
                     path,
@@ -64,23 +66,23 @@ impl<'p> Replacement<'p> {
         &self.file
     }
 
-    /// Puts the file in the place of the other one, and returns when that outlives a crash.
+    /// Renames the file to the path. Returns when the rename survives a crash.
     pub(super) fn commit(mut self) -> Result<(), ImageError> {
         let synced = self.file.sync_all();
-        synced.map_err(ImageError::io("write to the disk", Some(&self.beside)))?;
+        synced.map_err(ImageError::io("sync the new image", Some(&self.beside)))?;
         let renamed = fs::rename(&self.beside, self.path);
         renamed.map_err(ImageError::io("rename the new image to", Some(self.path)))?;
-        // From here on it is there; what may be refused is that it outlives a crash.
+        // The new image is in place. The only step that can still fail is to sync the directory.
         self.committed = true;
         let folder = folder(self.path);
-        sync_folder(folder).map_err(ImageError::io("write to the disk the folder", Some(folder)))
+        sync_folder(folder).map_err(ImageError::io("sync the directory", Some(folder)))
     }
 }
 
 impl Drop for Replacement<'_> {
     fn drop(&mut self) {
         if !self.committed {
-            // Where it cannot be removed, the next writer does it.
+            // If the removal fails, the next writer removes the file.
             if is_named(&self.file, &self.beside).is_ok_and(|is| is) {
                 let _ = fs::remove_file(&self.beside);
             }
@@ -88,7 +90,7 @@ impl Drop for Replacement<'_> {
     }
 }
 
-/// The name under which a new image is written: `.NAME.partial`, in the same folder.
+/// Returns the name under which a new image is written: `.NAME.partial`, in the same directory.
 fn beside(path: &Path) -> Option<PathBuf> {
     let mut name = OsString::from(".");
     name.push(path.file_name()?);
@@ -108,11 +110,12 @@ fn create_new(beside: &Path) -> io::Result<File> {
     options.read(true).write(true).create_new(true).open(beside)
 }
 
-/// Locks the file, and says whether it is the one that has this name. While it is, no other writer removes it.
+/// Locks the file, and returns whether this name still refers to it. If so, no other writer removes it.
 fn lock_named(file: &File, beside: &Path) -> Result<bool, ImageError> {
     match file.try_lock() {
         Ok(()) => {}
-        // Some file systems have no locks. There, one writer at a time is for the caller to see to.
+        // Some file systems have no locks. There, the caller must see to it that there is one writer at a
+        // time.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
         Err(TryLockError::WouldBlock) => {
             let path = beside.to_path_buf();
@@ -122,38 +125,38 @@ fn lock_named(file: &File, beside: &Path) -> Result<bool, ImageError> {
             return Err(ImageError::io("lock", Some(beside))(error));
         }
     }
-    is_named(file, beside).map_err(ImageError::io("look at", Some(beside)))
+    is_named(file, beside).map_err(ImageError::io("inspect", Some(beside)))
 }
 
-/// Removes what a killed process left, if nobody writes it, and if it is still there.
+/// Removes the file that a killed process left, if it still exists and no writer uses it.
 fn remove_left(beside: &Path) -> Result<(), ImageError> {
     let refused = |doing| ImageError::io(doing, Some(beside));
     let found = match fs::symlink_metadata(beside) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(refused("look at")(error)),
+        Err(error) => return Err(refused("inspect")(error)),
     };
     check_left(&found, beside)?;
     let file = match open_left(beside) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(refused("open what an earlier writer left,")(error)),
+        Err(error) => return Err(refused("open the file that an earlier writer left,")(error)),
     };
     if !lock_named(&file, beside)? {
         return Ok(());
     }
-    // It may not be what was looked at before.
-    let found = file.metadata().map_err(refused("look at"))?;
+    // The name may refer to another file than before.
+    let found = file.metadata().map_err(refused("inspect"))?;
     check_left(&found, beside)?;
     match fs::remove_file(beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(refused("remove what an earlier writer left,")(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused(
+            "remove the file that an earlier writer left,",
+        )(error)),
         _ => Ok(()),
     }
 }
 
-/// Whether what is at the path may be replaced: a file, or a symbolic link. The system refuses a directory.
+/// Checks that the path may be replaced: that it is free, a file, or a symbolic link. The system refuses a directory.
 fn check_there(path: &Path) -> Result<(), ImageError> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found.file_type(),
@@ -169,7 +172,7 @@ fn check_there(path: &Path) -> Result<(), ImageError> {
     })
 }
 
-/// Whether this may be what a writer left.
+/// Checks that a writer may have left this file.
 fn check_left(found: &fs::Metadata, beside: &Path) -> Result<(), ImageError> {
     #[cfg(unix)]
     let names = std::os::unix::fs::MetadataExt::nlink(found);
@@ -179,19 +182,20 @@ fn check_left(found: &fs::Metadata, beside: &Path) -> Result<(), ImageError> {
     let found = if found.is_file() && names <= 1 {
         return Ok(());
     } else if found.is_file() {
-        "a file that has another name, too,"
+        "a file that has another name as well"
     } else if found.is_dir() {
         "a directory"
     } else if found.is_symlink() {
         "a symbolic link"
     } else {
-        "no regular file"
+        "not a regular file"
     };
     let path = beside.to_path_buf();
     Err(ImageError::InTheWay { path, found })
 }
 
-/// Opens it without changing it: it may be an image by now, or, where others may write in the folder, anything else.
+/// Opens the file without changing it. It may be a complete image by now, or anything if others can write in
+/// the directory.
 fn open_left(beside: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -225,7 +229,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Elsewhere a folder cannot be opened as a file.
+/// On other systems a directory cannot be opened as a file.
 #[cfg(not(unix))]
 fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
@@ -237,7 +241,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::string::String;
 
-    /// A folder of this test's own.
+    /// Makes a directory for this test.
     fn temporary(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(std::format!("{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
@@ -264,7 +268,7 @@ mod tests {
             (text(&path).as_str(), fs::read_dir(&folder).unwrap().count()),
             ("old", 1)
         );
-        // What a killed process left is removed.
+        // The file that a killed process left is removed.
         fs::write(beside(&path).unwrap(), "what was left, and is longer").unwrap();
         let new = Replacement::begin(&path).unwrap();
         new.file().write_all(b"new").unwrap();
@@ -282,7 +286,7 @@ mod tests {
         let folder = temporary("apart");
         let path = folder.join("image");
         let first = Replacement::begin(&path).unwrap();
-        // The second one has opened the file by its name, and gets the lock when the first one is done.
+        // The second writer opened the file by its name, and gets the lock after the first writer is done.
         let mut second = open_left(&first.beside).unwrap();
         assert!(matches!(
             Replacement::begin(&path),
@@ -295,7 +299,10 @@ mod tests {
         assert!(!is_named(&second, &name).unwrap());
         let mut there = String::new();
         second.read_to_string(&mut there).unwrap();
-        assert_eq!(there, "first", "what was opened is the image");
+        assert_eq!(
+            there, "first",
+            "the second writer opened the finished image"
+        );
         drop(second);
         let third = Replacement::begin(&path).unwrap();
         assert!(is_named(third.file(), &name).unwrap());

@@ -1,4 +1,4 @@
-//! [`Source`]: where an image is read from, and [`Index`]: what is known of it before its ids are read.
+//! Sources of images: [`Source`]; and all parts of an image except its ids: [`Index`].
 
 use core::ops::Range;
 use std::fs::File;
@@ -14,13 +14,13 @@ use super::room;
 use crate::entry::SwapType;
 use crate::scan::{self, Backend};
 
-/// Bytes that can be read from any place, by several threads.
+/// Bytes that threads can read at any offset.
 pub(super) trait Source: Sync {
     fn len(&self) -> u64;
 
     fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// Whether these bytes are known to be zeros without a read: a hole of a file.
+    /// Returns whether these bytes are known to be zeros without reading them: a hole in a file.
     fn is_hole(&self, bytes: Range<u64>) -> bool {
         let _ = bytes;
         false
@@ -78,12 +78,12 @@ impl Source for OnDisk {
         let Ok(from) = libc::off_t::try_from(bytes.start) else {
             return false;
         };
-        // SAFETY: a system call on numbers. It moves the file's position, which no read here goes by.
+        // SAFETY: a system call on numbers. It moves the position of the file, which no read here uses.
         let data = unsafe { libc::lseek(self.file.as_raw_fd(), from, libc::SEEK_DATA) };
         match u64::try_from(data) {
             Ok(data) => data >= bytes.end,
-            // There is nothing but a hole up to the end of the file, where there is the trailer: so it was cut. A read
-            // says that. So it does where the file system knows nothing of holes.
+            // The rest of the file is a hole, so the trailer was cut off. Or the file system does not report
+            // holes. A read tells which.
             Err(_) => false,
         }
     }
@@ -103,11 +103,12 @@ impl Source for OnDisk {
 
 const READ: &str = "read the image";
 
-/// Checks the table of units, before there is memory for it.
+/// Checks the table of units before memory is allocated for it.
 ///
-/// **Invariant: a reader needs no more memory than a constant, and what is really in the file.** A long file may be a hole
-/// nearly everywhere, and a hole has a checksum as well. But no unit has an entry of zeros: the checksum of a unit without
-/// records is not 0. So the first hole of the table ends this, and a table without one is on the disk as a whole.
+/// **Invariant: the memory that a reader needs is bounded by a constant plus the data in the file, holes
+/// excluded.** A long file may be mostly holes, and holes have checksums as well. But no entry of the table
+/// is all zeros, since the checksum of a unit without records is not 0. So this function stops at the first
+/// hole of the table, and a table without holes lies on the disk as a whole.
 fn look_through_units(from: &impl Source, layout: &Layout, sum: u32) -> Result<(), ImageError> {
     let at = layout.units_at;
     let (entries, bytes) = (
@@ -142,7 +143,7 @@ fn look_through_units(from: &impl Source, layout: &Layout, sum: u32) -> Result<(
     check_sum(Part::Units, at, bytes, found, sum)
 }
 
-/// The checksum of this unit of the image, if it has no records.
+/// Returns the checksum of a unit of the image without records.
 fn sum_of_zeros(layout: &Layout, unit: u64) -> u32 {
     let mut types = layout.types.iter().rev();
     let of = types.find(|of| of.first_unit <= unit);
@@ -152,13 +153,13 @@ fn sum_of_zeros(layout: &Layout, unit: u64) -> u32 {
     (0..pages).fold(0, |sum, _| crc32c::crc32c_append(sum, &page))
 }
 
-/// All of an image but its ids.
+/// All parts of an image except its ids.
 #[derive(Debug)]
 pub(super) struct Index {
     pub(super) layout: Layout,
-    /// Of each unit, the checksum and the number of records: [`UNIT_ENTRY`] bytes each.
+    /// The checksum and the number of records of each unit, [`UNIT_ENTRY`] bytes together.
     units: Vec<u8>,
-    /// The tree; empty where there is none.
+    /// The tree; empty if there is none.
     pub(super) tree: Vec<u8>,
     pub(super) records: u64,
 }
@@ -167,12 +168,11 @@ impl Index {
     /// Reads and checks header, trailer, tree and table of units.
     pub(super) fn read(from: &impl Source) -> Result<Self, ImageError> {
         let failed = |error| ImageError::io(READ, None)(error);
-        // What there is of the first page says more than that it is too short.
+        // The bytes of a short first page make a better error than its length.
         let mut header = Page::new();
         #[expect(clippy::cast_possible_truncation, reason = "no more than a page")]
         let len = from.len().min(PAGE as u64) as usize;
         from.read_at(&mut header.0[..len], 0).map_err(failed)?;
-        // As far as they are there.
         let there = len.min(MAGIC.len());
         if header.0[..there] != MAGIC[..there] {
             let found = *header.0.first_chunk().unwrap_or(&[0; 8]);
@@ -202,7 +202,7 @@ impl Index {
             match behind.into_iter().find(|&(_, &byte)| byte != 0) {
                 Some((nth, &found)) => Err(ImageError::Field {
                     offset: at + nth,
-                    name: "byte that fills the page up",
+                    name: "padding byte",
                     found: found.into(),
                     expected: 0,
                 }),
@@ -223,7 +223,7 @@ impl Index {
         Ok(this)
     }
 
-    /// The numbers of records are within their units, and add up.
+    /// Checks that no unit has more records than ids, and that the numbers add up to the total.
     fn check_records(&self) -> Result<(), ImageError> {
         let mut sum = 0;
         for of in &self.layout.types {
@@ -250,7 +250,7 @@ impl Index {
         Ok(())
     }
 
-    /// The checksum and the number of records of a unit of a type.
+    /// Returns the checksum and the number of records of a unit of a type.
     pub(super) fn unit(&self, of: &TypeAt, unit: u64) -> (u32, u32) {
         let at = usize::try_from(of.first_unit + unit).ok();
         let at = at.map_or(usize::MAX, |at| at.saturating_mul(UNIT_ENTRY));
@@ -260,12 +260,12 @@ impl Index {
         )
     }
 
-    /// The type of this number, if the image has it.
+    /// Returns the place of a type, if the image has it.
     pub(super) fn type_at(&self, ty: SwapType) -> Option<&TypeAt> {
         self.layout.types.iter().find(|of| of.ty == ty)
     }
 
-    /// Whether these are the ids of this unit, as they are in the file.
+    /// Checks the ids of a unit, in the byte order of the file.
     pub(super) fn check(
         &self,
         backend: Backend,
@@ -300,8 +300,8 @@ impl Index {
     }
 }
 
-/// Reads the ids of a unit, as they are in the file, to the front of `to`, and checks them. Gives those that are there; none,
-/// and nothing is read, where all of them lie in a hole.
+/// Reads the ids of a unit into the front of `to`, in the byte order of the file, and checks them. Returns
+/// the ids. Returns an empty slice, and reads nothing, if the whole unit is a hole.
 pub(super) fn read_unit<'b>(
     from: &impl Source,
     index: &Index,

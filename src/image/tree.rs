@@ -1,7 +1,8 @@
-//! The cgroups of a tree, as a section of an image.
+//! Reads and writes the section of an image that has a tree of cgroups.
 //!
-//! Eight bytes that say how many there are, then [`TREE_ENTRY`] bytes for each, parents first. What is not written is
-//! what follows from the rest: records are those of the table, and the counters are sums.
+//! The section begins with the number of cgroups, in eight bytes. [`TREE_ENTRY`] bytes for each cgroup
+//! follow, parents first. Records and counters are not in it: records are those of the table, and counters
+//! are sums.
 
 use std::vec::Vec;
 
@@ -15,25 +16,25 @@ use crate::memcg::{Memcg, MemcgError, Memcgs, Resource, Usage};
 use crate::sync::RawSpinLock;
 use crate::table::SwapRecords;
 
-/// What stands for no limit.
+/// The value for no limit.
 const NO_LIMIT: u64 = u64::MAX;
 
 const OFFLINE: u32 = 1;
 
-/// One cgroup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Saved {
     id: MemcgId,
-    /// `None` of the root.
+    /// `None` for the root.
     parent: Option<MemcgId>,
     online: bool,
-    /// Its own pages in memory.
+    /// The pages in memory of the cgroup itself.
     own: u64,
-    /// Of memory, memsw and swap.
+    /// The limits of memory, memsw and swap.
     limits: [u64; 3],
 }
 
-/// In the order in which they are set: a limit of memory is never above that of memsw, and no limit is the highest one.
+/// The order in which limits are set. A limit of memory is never above that of memsw, and no limit is the
+/// highest.
 const RESOURCES: [Resource; 3] = [Resource::Memory, Resource::Memsw, Resource::Swap];
 
 /// A set of ids.
@@ -49,7 +50,7 @@ impl Ids {
         self.0[id / 64] >> (id % 64) & 1 != 0
     }
 
-    /// Says whether it was new.
+    /// Adds an id. Returns whether it was new.
     fn insert(&mut self, id: MemcgId) -> bool {
         let new = !self.has(id);
         self.0[usize::from(id.get()) / 64] |= 1 << (id.get() % 64);
@@ -57,16 +58,17 @@ impl Ids {
     }
 }
 
-/// The section of this tree.
+/// Makes the section of a tree.
 ///
-/// Each cgroup is looked at once. One that comes meanwhile may be left out, with its children; one that goes may be in it.
-/// What is in it is a tree all the same: parents are in it, before their children, and are online where a child is.
+/// Looks at each cgroup once. A cgroup that is created meanwhile may be missing, with its children. One that
+/// is freed meanwhile may be included. The result is always a tree: each parent comes before its children,
+/// and is online if a child is.
 pub(super) fn save<L: RawMutex>(memcgs: &Memcgs<L>) -> Result<Vec<u8>, ImageError> {
     let mut all = room::<Saved>(memcgs.ids_in_use() as usize)?;
     let mut there = Ids::new();
     let mut path = Vec::new();
     for memcg in memcgs {
-        // From here up to one that is in it already.
+        // Collect the ancestors that are not in the section yet.
         let mut up = Some(memcg);
         while let Some(memcg) = up.filter(|of| !there.has(of.id())) {
             path.push(memcg);
@@ -75,7 +77,7 @@ pub(super) fn save<L: RawMutex>(memcgs: &Memcgs<L>) -> Result<Vec<u8>, ImageErro
                 Err(_) => break,
             };
         }
-        // Parents first. Where one has gone, those below it have as well.
+        // Parents first. If a parent has been freed, its descendants have been freed as well.
         while let Some(memcg) = path.pop() {
             let Some(saved) = look_at(memcgs, memcg)? else {
                 path.clear();
@@ -89,7 +91,7 @@ pub(super) fn save<L: RawMutex>(memcgs: &Memcgs<L>) -> Result<Vec<u8>, ImageErro
             all.push(saved);
         }
     }
-    // An id may have been another cgroup's when its child was looked at: that one was online.
+    // An id may have belonged to an earlier cgroup when its child was looked at. That cgroup was online.
     let mut online = Ids::new();
     for saved in all.iter_mut().rev() {
         saved.online |= online.has(saved.id);
@@ -100,7 +102,7 @@ pub(super) fn save<L: RawMutex>(memcgs: &Memcgs<L>) -> Result<Vec<u8>, ImageErro
     to_bytes(&all)
 }
 
-/// `None` where it has gone.
+/// Returns `None` if the cgroup has been freed.
 fn look_at<L: RawMutex>(memcgs: &Memcgs<L>, memcg: Memcg) -> Result<Option<Saved>, ImageError> {
     let seen = memcgs
         .usage(memcg)
@@ -141,7 +143,7 @@ fn to_bytes(all: &[Saved]) -> Result<Vec<u8>, ImageError> {
     Ok(bytes)
 }
 
-/// The cgroups of a section that begins at `offset` of the file, and is `len` bytes long without what fills it up.
+/// Parses a section that begins at `offset` in the file and is `len` bytes long without its padding.
 fn parse(bytes: &[u8], offset: u64, len: u64) -> Result<Vec<Saved>, ImageError> {
     let wrong = |at: usize, problem| ImageError::Cgroup {
         offset: offset + at as u64,
@@ -160,10 +162,7 @@ fn parse(bytes: &[u8], offset: u64, len: u64) -> Result<Vec<Saved>, ImageError> 
         });
     }
     if get_u32(bytes, 4) != 0 {
-        return Err(wrong(
-            4,
-            "follows bytes that are kept for later versions and not 0",
-        ));
+        return Err(wrong(4, "follows reserved bytes that are not 0"));
     }
     let mut all = room::<Saved>(nr)?;
     let (mut there, mut offline) = (Ids::new(), Ids::new());
@@ -188,12 +187,12 @@ fn parse(bytes: &[u8], offset: u64, len: u64) -> Result<Vec<Saved>, ImageError> 
             ));
         }
         if !there.insert(saved.id) {
-            return Err(wrong(at, "comes a second time"));
+            return Err(wrong(at, "comes twice"));
         }
         if is_root != (of == 0) || is_root != saved.parent.is_none() {
             return Err(wrong(
                 at,
-                "is the root, or has no parent, and is not the first",
+                "has no parent and is not the root, or is the root and is not the first",
             ));
         }
         if is_root && (!saved.online || saved.limits != [NO_LIMIT; 3]) {
@@ -204,13 +203,13 @@ fn parse(bytes: &[u8], offset: u64, len: u64) -> Result<Vec<Saved>, ImageError> 
                 return Err(wrong(at + 2, "comes before its parent"));
             }
             if saved.online && offline.has(parent) {
-                return Err(wrong(at + 4, "is online, and its parent is offline"));
+                return Err(wrong(at + 4, "is online, but its parent is offline"));
             }
         }
         if saved.limits[0] > saved.limits[1] {
             return Err(wrong(
                 at + 16,
-                "has a higher limit of memory than of memory and swap",
+                "has a memory limit above its memory and swap limit",
             ));
         }
         if !saved.online {
@@ -221,37 +220,37 @@ fn parse(bytes: &[u8], offset: u64, len: u64) -> Result<Vec<Saved>, ImageError> 
     Ok(all)
 }
 
-/// A tree that was made again from an image: [`Reader::tree`](super::Reader::tree).
+/// A tree that was read from an image by [`Reader::tree`](super::Reader::tree).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Restored<L: RawMutex = RawSpinLock> {
     /// The tree, with its table.
     pub memcgs: Memcgs<L>,
-    /// Limits that are higher than they were, since more was charged. None, if nobody worked in the tree when it was
-    /// written.
+    /// The limits that were raised because the charge exceeded them. Empty if the tree was not in use when it
+    /// was written.
     pub raised: Vec<Raised>,
 }
 
-/// A limit that is higher than it was: see [`Restored::raised`].
+/// A limit that was raised: see [`Restored::raised`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct Raised {
     /// The cgroup.
     pub id: MemcgId,
-    /// Of which counter.
+    /// The counter that the limit is for.
     pub resource: Resource,
-    /// The limit in pages that the image has.
+    /// The limit in the image, in pages.
     pub saved: u64,
-    /// The limit in pages that it has now: what is charged.
+    /// The limit now, in pages: the charge.
     pub limit: u64,
 }
 
-/// Whether this is a section that [`restore`] takes.
+/// Checks that [`restore`] can read this section.
 pub(super) fn check(bytes: &[u8], offset: u64, len: u64) -> Result<(), ImageError> {
     parse(bytes, offset, len).map(|_| ())
 }
 
-/// The tree of this section over its table.
+/// Makes the tree of a section over its table.
 pub(super) fn restore<L: RawMutex>(
     records: SwapRecords<L>,
     bytes: &[u8],
@@ -263,7 +262,7 @@ pub(super) fn restore<L: RawMutex>(
         .iter()
         .filter_map(|saved| Some((saved.id, saved.parent?)));
     let pages = all.iter().map(|saved| (saved.id, saved.own));
-    // All that is charged comes before the first limit, and all that an offline cgroup has before it goes offline.
+    // All charges come before the first limit, and all charges of an offline cgroup before it goes offline.
     let memcgs = Memcgs::with_pages(records, shape, pages)?;
     let find = |id| {
         memcgs
@@ -282,7 +281,7 @@ pub(super) fn restore<L: RawMutex>(
             }
             let limit = asked.max(least[which]);
             if which == 0 {
-                // Memsw has no lower one.
+                // The limit of memsw cannot be lower.
                 least[1] = least[1].max(limit);
             }
             memcgs.set_limit(memcg, resource, Some(limit))?;

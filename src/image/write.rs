@@ -1,4 +1,4 @@
-//! [`Writer`]: from a table to an image.
+//! Writes a table to an image: [`Writer`].
 
 use core::fmt;
 use std::boxed::Box;
@@ -22,19 +22,20 @@ use crate::table::SwapRecords;
 
 const _: () = assert!(UNIT.is_multiple_of(REGION_ENTRIES));
 
-/// What was written.
+/// The size of an image that was written.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct Written {
-    /// The length of the image in bytes. Holes count, so its file may take less of the disk.
+    /// The length of the image in bytes. It includes holes, so the file may take less space on the disk.
     pub len: u64,
-    /// How many records are in it.
+    /// The number of records in the image.
     pub records: u64,
 }
 
 /// Writes an image of a table, or of a tree with its table.
 ///
-/// The table may be in use meanwhile: see the [module](super). Without more, all types are written that are on.
+/// The table may be in use during the write: see the [module](super). By default, writes all types that are
+/// on.
 ///
 /// ```
 /// use swap_records::{SwapRecords, SwapType, image};
@@ -56,12 +57,12 @@ pub struct Written {
 pub struct Writer<'a, L = RawSpinLock> {
     records: &'a SwapRecords<L>,
     tree: Option<&'a Memcgs<L>>,
-    /// A bit for each type that is to be written.
+    /// A bit mask of the types to be written.
     types: u32,
 }
 
 impl<'a, L: RawMutex> Writer<'a, L> {
-    /// Of a table.
+    /// Makes a writer of a table.
     pub fn new(records: &'a SwapRecords<L>) -> Self {
         Self {
             records,
@@ -70,10 +71,11 @@ impl<'a, L: RawMutex> Writer<'a, L> {
         }
     }
 
-    /// Of a tree of cgroups, with its table.
+    /// Makes a writer of a tree of cgroups and its table.
     ///
-    /// In a tree in which nobody works meanwhile, all of it is written as it is. Otherwise each cgroup is written as it is
-    /// at one moment, and each region at another: what [`Reader::tree`](super::Reader::tree) does then is said there.
+    /// If the tree is not in use during the write, the image is a snapshot of it. Otherwise each cgroup and
+    /// each region is written as it is at some moment of the write. [`Reader::tree`](super::Reader::tree)
+    /// says how it reads such an image.
     pub fn of_tree(memcgs: &'a Memcgs<L>) -> Self {
         Self {
             tree: Some(memcgs),
@@ -81,18 +83,18 @@ impl<'a, L: RawMutex> Writer<'a, L> {
         }
     }
 
-    /// Writes these types alone, as far as they are on.
+    /// Writes only these types, if they are on.
     pub fn types(mut self, types: impl IntoIterator<Item = SwapType>) -> Self {
         let bits = types.into_iter().map(|ty| 1 << ty.get());
         self.types = bits.fold(0, |all, bit| all | bit);
         self
     }
 
-    /// Writes the image to a file: [`write`](super::write).
+    /// Writes the image to a file, as [`write`](super::write) does.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`write`](super::write).
     pub fn write(self, path: impl AsRef<Path>) -> Result<Written, ImageError> {
         let path = path.as_ref();
         let new = Replacement::begin(path)?;
@@ -102,11 +104,11 @@ impl<'a, L: RawMutex> Writer<'a, L> {
         Ok(written)
     }
 
-    /// Writes the image to a stream: [`write_to`](super::write_to).
+    /// Writes the image to a stream, as [`write_to`](super::write_to) does.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`write_to`](super::write_to).
     pub fn write_to(self, to: impl Write) -> Result<Written, ImageError> {
         let mut stream = Stream::new(to)?;
         let written = self.emit(&mut stream, None)?;
@@ -165,15 +167,15 @@ impl<L> fmt::Debug for Writer<'_, L> {
 
 pub(super) const WRITE: &str = "write the image";
 
-/// Where an image goes, from its front to its end.
+/// A destination of an image, which is written from its front to its end.
 pub(super) trait Sink {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// A page of zeros.
+    /// Puts a page of zeros.
     fn put_hole(&mut self) -> io::Result<()>;
 }
 
-/// Writes zeros, too.
+/// Writes holes as zeros.
 pub(super) struct Stream<W> {
     to: W,
     zeros: Vec<u8>,
@@ -201,10 +203,10 @@ impl<W: Write> Sink for Stream<W> {
     }
 }
 
-/// Leaves holes, in a file that was empty.
+/// Leaves holes in a file that was empty.
 pub(super) struct Sparse<F> {
     file: F,
-    /// Bytes of the hole that the next ones come after. The last page of an image is none.
+    /// The length of the hole before the next bytes. The last page of an image is never a hole.
     ahead: i64,
 }
 
@@ -229,7 +231,7 @@ impl<F: Write + Seek> Sink for Sparse<F> {
     }
 }
 
-/// Puts these bytes, and zeros up to the end of a page. Gives the checksum of all of it.
+/// Puts bytes, padded with zeros to the end of a page. Returns the checksum of all of them.
 pub(super) fn put_padded(bytes: &[u8], to: &mut impl Sink) -> io::Result<u32> {
     let (pages, rest) = bytes.as_chunks::<PAGE>();
     to.put(pages.as_flattened())?;
@@ -243,13 +245,13 @@ pub(super) fn put_padded(bytes: &[u8], to: &mut impl Sink) -> io::Result<u32> {
     Ok(sum)
 }
 
-/// The unit in hand, and the checksums of those before it.
+/// The current unit, and the table of the units before it.
 struct Units {
     ids: Box<[u16]>,
     backend: Backend,
-    /// Whether `ids` are not known to be zeros.
+    /// Whether `ids` may have a record.
     any: bool,
-    /// The checksum of so many bytes of zeros.
+    /// The checksum of a number of zero bytes.
     of_zeros: (usize, u32),
     records: u64,
     table: Vec<u8>,
@@ -271,10 +273,11 @@ impl Units {
         })
     }
 
-    /// Copies a unit of a swapfile, each region under its lock, and lets zeros follow. `None` where it was turned off.
+    /// Copies a unit of a swapfile, each region under its lock, padded with zeros. Returns `None` if the type
+    /// was turned off.
     ///
-    /// Without the lock, a region whose records are handed over may look empty: the old owner has its presence bit no
-    /// more, and the new one's was looked at before it was set.
+    /// The lock is necessary. During a migration, a region that is read without it may look empty: the reader
+    /// can miss the new owner's presence bit before it is set, and the old owner's after it is cleared.
     fn copy<L: RawMutex>(&mut self, on: On<'_, L>, unit: u64) -> Option<()> {
         const REGIONS: usize = UNIT / REGION_ENTRIES;
         let had_any = core::mem::take(&mut self.any);
@@ -295,13 +298,13 @@ impl Units {
         Some(())
     }
 
-    /// Puts the unit in hand, of which `len` ids, whole pages, are in the file.
+    /// Puts the first `len` ids of the current unit: whole pages.
     fn put(&mut self, len: usize, to: &mut impl Sink) -> io::Result<()> {
         let ids = &mut self.ids[..len];
         let sum;
         let mut records = 0;
         if self.any {
-            // As the file has them.
+            // In the byte order of the file.
             if cfg!(target_endian = "big") {
                 ids.iter_mut().for_each(|id| *id = id.to_le());
             }
@@ -327,7 +330,7 @@ impl Units {
     }
 }
 
-/// Puts whole pages: those with records, as many at once as follow each other; the others as holes.
+/// Puts whole pages. Consecutive pages with records are written at once, and other pages are holes.
 pub(super) fn put_pages(bytes: &[u8], to: &mut impl Sink) -> io::Result<()> {
     let pages = bytes.as_chunks::<PAGE>().0;
     let is_hole = |page: &[u8; PAGE]| *page == [0; PAGE];

@@ -30,7 +30,7 @@ fn error_of(bytes: &[u8]) -> ImageError {
         assert_eq!(map.expect_err("it is wrong").to_string(), text);
     }
     assert!(text.contains("offset"), "{text}");
-    let told = [" and not ", " expected", "cgroup that"];
+    let told = [", expected ", ": a cgroup "];
     assert!(told.iter().any(|told| text.contains(told)), "{text}");
     error
 }

@@ -156,7 +156,7 @@ fn what_is_no_file_of_a_writer_is_left_where_it_is() {
 
     let made = Command::new("mkfifo").arg(&beside).status();
     if made.is_ok_and(|status| status.success()) {
-        refused("no regular file");
+        refused("not a regular file");
         fs::remove_file(&beside).unwrap();
     }
     image::write(&one_record(), folder.path()).unwrap();
@@ -215,13 +215,13 @@ fn a_short_file_that_is_no_image_is_told_by_its_first_bytes() {
     for bytes in [&b""[..], b"SWAP", b"SWAPRECS\x01\0\0\0"] {
         let (error, text) = opened(bytes);
         assert!(matches!(error, ImageError::Length { .. }), "{text}");
-        assert!(text.contains("and not at 8192 at least"), "{text}");
+        assert!(text.contains("expected at least 8192"), "{text}");
     }
     let mut bytes = Vec::new();
     image::write_to(&SwapRecords::new(), &mut bytes).unwrap();
     bytes.truncate(8191);
     let (_, text) = opened(&bytes);
-    assert!(text.contains("and not at 8192:"), "{text}");
+    assert!(text.contains("expected 8192:"), "{text}");
 }
 
 #[test]

@@ -454,7 +454,7 @@ fn a_path_that_is_not_there_is_named() {
     for (error, begins) in [
         (
             image::write(&records, path).unwrap_err(),
-            "cannot create a file for the image, /there/is",
+            "cannot create the file for the new image, /there/is",
         ),
         (
             image::read(path).unwrap_err(),

@@ -54,7 +54,7 @@ fn truncated_long_and_half_made_files_are_refused() {
     file.write_all_at(&[0; 4096], 0).unwrap();
     let (why, text) = refused(&record_file);
     assert!(matches!(why, FileError::Unfinished { len: LEN }), "{why:?}");
-    assert_says(&text, &["byte 0", "not made to its end", "delete it"]);
+    assert_says(&text, &["byte 0", "creation was interrupted", "delete it"]);
 }
 
 #[test]
@@ -73,14 +73,18 @@ fn a_file_of_another_kind_version_or_size_is_refused() {
     assert!(matches!(why, FileError::Foreign { found } if found.starts_with(b"\x7fELF")));
     assert_says(
         &text,
-        &["begins with \"\\x7fELF", "no file of records", "RecordFile"],
+        &[
+            "begins with \"\\x7fELF",
+            "not a file of records",
+            "RecordFile",
+        ],
     );
     let (why, text) = write(8, &2_u32.to_le_bytes());
     assert!(matches!(why, FileError::Version { found: 2, known: 1 }));
     assert_says(&text, &["version 2", "byte 8", "a later one"]);
     let (why, text) = write(16, &1_u64.to_le_bytes());
     assert!(matches!(why, FileError::Damaged { offset: 40, .. }));
-    assert_says(&text, &["damaged", "at byte 40", "keep it"]);
+    assert_says(&text, &["damaged", "at byte 40", "keep the file"]);
     let (why, text) = write(48, &[1]);
     assert!(matches!(
         why,
@@ -133,7 +137,10 @@ fn what_is_written_past_the_end_is_refused_and_leaves_nothing_on() {
         let table = SwapRecords::new();
         for _ in 0..2 {
             let why = swapon(&table, &record_file).unwrap_err();
-            assert_says(&why.to_string(), &["holds 7", &slot.to_string(), "keep it"]);
+            assert_says(
+                &why.to_string(),
+                &["id 7", &slot.to_string(), "keep the file"],
+            );
             assert!(
                 matches!(why, SwaponFileError::File { why: FileError::PastEnd { slot: at, found: 7, .. }, .. } if at == slot)
             );
@@ -173,10 +180,7 @@ fn what_cannot_be_written_is_refused() {
     let again = unsafe { RecordFile::create(folder.0.join("file"), PAGES) }.unwrap_err();
     let exists = matches!(&again, FileError::Io { error, .. } if error.kind() == std::io::ErrorKind::AlreadyExists);
     assert!(exists, "{again:?}");
-    assert_says(
-        &again.to_string(),
-        &["creating the file of records was refused"],
-    );
+    assert_says(&again.to_string(), &["creating the file of records failed"]);
 }
 
 const REFUSED: u64 = 2;
@@ -191,7 +195,7 @@ pub fn without_proc(memfd: OwnedFd, log: &Log) {
     }
     let (why, text) = refused(&file);
     assert!(matches!(why, FileError::NoProc), "{why:?}");
-    assert_says(&text, &["/proc/self/fd is not there", "mount /proc"]);
+    assert_says(&text, &["/proc/self/fd is missing", "mount /proc"]);
 }
 
 #[test]
@@ -238,7 +242,7 @@ fn a_memfd_that_could_be_truncated_is_refused() {
     let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
     let why = RecordFile::from_memfd(socket.into()).unwrap_err();
     assert!(matches!(why, FileError::NotSealable), "{why:?}");
-    assert_says(&why.to_string(), &["no memfd", "RecordFile::memfd"]);
+    assert_says(&why.to_string(), &["cannot be sealed", "RecordFile::memfd"]);
 
     let write = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     let why = RecordFile::from_memfd(memfd(libc::MFD_ALLOW_SEALING, write)).unwrap_err();

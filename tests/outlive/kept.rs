@@ -75,7 +75,7 @@ fn a_file_is_on_in_one_table_at_a_time() {
         assert!(matches!(why, FileError::InUse), "{why:?}");
         assert_says(
             &text,
-            &["swap type 3", "another table", "turn it off there"],
+            &["swap type 3", "another table", "turn the type off there"],
         );
         // Nor in two types of one table.
         let other = SwapType::new(9).unwrap();

@@ -55,7 +55,7 @@ fn an_image_is_refused_as_one_and_the_file_stays_as_it_is() {
         matches!(why, FileError::Foreign { found } if &found == b"SWAPRECS"),
         "{text}"
     );
-    assert_says(&text, &["this is an image", "image::read"]);
+    assert_says(&text, &["it is an image", "image::read"]);
     assert_eq!(fs::read(&path).unwrap(), before);
     let ours = RecordFile::memfd(PAGES).unwrap();
     assert_eq!(read(&ours, 0, 8), b"SWAPTABL");
@@ -78,7 +78,7 @@ fn a_refused_file_is_kept_and_what_the_error_says_brings_its_records_back() {
         damage(&writer(&file));
         let (why, text) = refused(&file);
         assert!(!text.contains("delete"), "{text}");
-        assert_says(&text, &["keep it"]);
+        assert_says(&text, &["keep the file"]);
         if let FileError::PastEnd { .. } = why {
             let at = FIRST + 2 * PAGES;
             assert_says(&text, &[&format!("the 2 bytes at byte {at}")]);
@@ -86,7 +86,7 @@ fn a_refused_file_is_kept_and_what_the_error_says_brings_its_records_back() {
             assert_eq!(swapon(&SwapRecords::new(), &file).unwrap(), (2, 2));
             continue;
         }
-        assert_says(&text, &["from byte 4096 on", "copy them to a new file"]);
+        assert_says(&text, &["begin at byte 4096", "copy them to a new file"]);
         let new = folder.create("new");
         let records = read(&file, FIRST, LEN);
         writer(&new).write_all_at(&records, FIRST).unwrap();
@@ -265,7 +265,7 @@ pub fn denied(file: OwnedFd) {
     assert!(matches!(why, FileError::Denied { .. }), "{text}");
     assert_says(
         &text,
-        &["open the file as the user who runs this", "use a memfd"],
+        &["run as a user that may open the file", "use a memfd"],
     );
     let memfd = RecordFile::memfd(PAGES).unwrap();
     assert_eq!(swapon(&SwapRecords::new(), &memfd).unwrap(), (0, 0));
