@@ -1,9 +1,9 @@
-//! [`Ends`]: the end of threads that go on until they are told.
+//! Stops threads that run until they are told to: [`Ends`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Ends the threads that go on until it is set, also where an assertion fails before the end: they would keep the
-/// scope, and the test, for ever.
+/// Sets its flag when it is dropped, even if an assertion fails. Otherwise threads that run until the flag is
+/// set would keep the scope, and the test, alive forever.
 #[derive(Debug)]
 pub struct Ends<'a>(pub &'a AtomicBool);
 

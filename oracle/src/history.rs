@@ -1,13 +1,12 @@
-//! Threads on the same few slots: what each was told and when, and whether some order explains it.
+//! Runs threads on the same few slots, and checks that some order explains all of their answers.
 //!
-//! Each slot is judged by itself, since a range and a migration promise no more than that each slot
-//! changes atomically. A history is explained if its operations can be put into one order in which
-//! each gets the answer that it got, and none comes before one that had returned when it was called
-//! (linearizability: Herlihy and Wing 1990; the search is that of Wing and Gong 1993, with what
-//! has been tried remembered).
+//! Each slot is judged alone, since a range or a migration only promises that each slot changes atomically.
+//! An order explains a history if each operation gets the answer that it got, and comes after all operations
+//! that had returned when it was called. This is linearizability (Herlihy and Wing 1990). The search is that
+//! of Wing and Gong (1993), and remembers the states that it tried.
 //!
-//! One thing is granted beyond that. A record comes into the index a little after a lookup can see
-//! it, so who asks the index (migrations, `runs`) may miss a record whose writer has not returned.
+//! One exception is allowed. A record enters the index a little after lookups can see it. So operations that
+//! use the index (migrations, `runs`) may miss a record if the call that writes it has not returned.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Barrier;
@@ -19,33 +18,34 @@ use swap_records::{Exchange, MemcgId, Run, SwapEntry, SwapRecords};
 
 use super::{Op, SHARED_PAGES, SHARED_SLOTS, Slot, entry, id, owner, ty};
 
-/// The most threads of a history.
+/// The highest number of threads of a history.
 pub const MOST_THREADS: usize = 3;
 
-/// How long threads wait for each other: some microseconds more than it takes to wake up.
+/// How long threads wait for each other: a few microseconds longer than a wake-up takes.
 const MOST_SPINS: u32 = if cfg!(miri) { 10 } else { 5_000 };
 
-#[expect(clippy::cast_possible_truncation, reason = "a handful")]
+#[expect(clippy::cast_possible_truncation, reason = "only a few slots")]
 const SLOTS: usize = (SHARED_SLOTS.end - SHARED_SLOTS.start) as usize;
 
 type Owner = Option<MemcgId>;
 
-/// What an operation did to one slot.
+/// The effect of an operation on one slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
-    /// It was told this owner.
+    /// It returned this owner.
     Read(Owner),
-    /// The index led it to the slot with this owner, or not to it.
+    /// It found this owner through the index, or no record.
     Found(Owner),
-    /// It stored an owner, and was told the one before.
+    /// It stored `new`, and returned the previous owner.
     Write { had: Owner, new: Owner },
-    /// It was told that it did not store, because of this owner instead of that.
+    /// It stored nothing, and returned the owner that it found in place of `old`.
     Mismatch { had: Owner, old: Owner },
-    /// It stored the second where the index led it to the first. Nobody was told.
+    /// It replaced the first id by the second if it found it through the index. It does not return which
+    /// slots it changed.
     Move(MemcgId, MemcgId),
 }
 
-/// One operation on one slot, between two ticks of a clock that all threads share.
+/// One operation on one slot, between two ticks of a shared clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
     pub called: u64,
@@ -53,14 +53,15 @@ pub struct Event {
     pub what: What,
 }
 
-/// What each thread did to a slot, in its own order.
+/// The events of each thread on a slot, in the order of the thread.
 pub type History = [Vec<Event>; MOST_THREADS];
 
-/// Does each list in a thread of its own, all at once, on a new table, and asserts that what each was
-/// told, the records in the end and the counters can be explained by one order.
+/// Runs each list of operations on its own thread, all at once, on a new table. Asserts that one order
+/// explains the answers, the records at the end, and the counters.
 ///
 /// # Panics
 ///
+/// Panics if no order does, or if an operation is not one on entries.
 /// Where they cannot; and at an operation that is not one on entries.
 pub fn explains_all<L: RawMutex + Send + Sync>(lists: &[Vec<Op>]) {
     assert!(lists.len() <= MOST_THREADS);
@@ -74,7 +75,7 @@ pub fn explains_all<L: RawMutex + Send + Sync>(lists: &[Vec<Op>]) {
             .map(|ops| {
                 let (table, clock, start, waiting) = (&table, &clock, &start, &waiting);
                 s.spawn(move || {
-                    // Awake, and then at once, where there is a processor for each.
+                    // Wake up first, then start at the same moment if there are enough processors.
                     start.wait();
                     waiting.fetch_sub(1, Ordering::AcqRel);
                     let all_here = || waiting.load(Ordering::Acquire) == 0;
@@ -96,7 +97,7 @@ pub fn explains_all<L: RawMutex + Send + Sync>(lists: &[Vec<Op>]) {
     });
     table.validate().unwrap();
     let moved: u64 = told.iter().map(|told| told.moved).sum();
-    // Every number of records that some order moves.
+    // All numbers of records that some order moves.
     let mut may_move = BTreeSet::from([0]);
     for (slot, offset) in SHARED_SLOTS.enumerate() {
         let last = table.lookup(entry((0, offset)));
@@ -116,7 +117,7 @@ pub fn explains_all<L: RawMutex + Send + Sync>(lists: &[Vec<Op>]) {
     }
     assert!(
         may_move.contains(&moved),
-        "{moved} records moved, and orders explain {may_move:?}"
+        "{moved} records moved, but orders explain {may_move:?}"
     );
     for owner in super::IDS.map(id) {
         let slots = SHARED_SLOTS.filter(|&at| table.lookup(entry((0, at))) == Some(owner));
@@ -124,7 +125,7 @@ pub fn explains_all<L: RawMutex + Send + Sync>(lists: &[Vec<Op>]) {
     }
 }
 
-/// What one thread was told.
+/// The answers that one thread got.
 #[derive(Default)]
 struct Told {
     slots: [Vec<Event>; SLOTS],
@@ -146,7 +147,7 @@ impl Told {
     }
 }
 
-/// Does the operation. Gives what that was to each slot.
+/// Does the operation. Returns its effect on each slot.
 fn do_it<L: RawMutex>(table: &SwapRecords<L>, op: &Op, moved: &mut u64) -> Vec<(usize, What)> {
     match *op {
         Op::Record(slot, new) => {
@@ -237,11 +238,12 @@ fn do_it<L: RawMutex>(table: &SwapRecords<L>, op: &Op, moved: &mut u64) -> Vec<(
             assert!(table.count(id(of)) <= SLOTS as u64);
             Vec::new()
         }
-        _ => panic!("{op:?} is no operation on entries"),
+        _ => panic!("{op:?} is not an operation on entries"),
     }
 }
 
-/// What a batch of different slots did to each: it has told whom each of them `had`, in their order.
+/// Returns the effects of a batch of different slots. `had` lists the previous owners that it reported, in
+/// the order of the slots.
 fn batch(
     slots: impl Iterator<Item = (Slot, Owner)>,
     had: &[(SwapEntry, MemcgId)],
@@ -254,11 +256,15 @@ fn batch(
             (slot_of(slot.1), What::Write { had, new })
         })
         .collect();
-    assert_eq!(had.next(), None, "told of no slot, or out of order");
+    assert_eq!(
+        had.next(),
+        None,
+        "an owner that was reported for no slot, or out of order"
+    );
     all
 }
 
-/// Its place among the shared ones.
+/// Returns the index of a shared slot.
 fn slot_of(offset: u64) -> usize {
     usize::try_from(offset - SHARED_SLOTS.start).unwrap()
 }
@@ -270,8 +276,8 @@ fn owner_in(runs: &[Run], at: u64) -> Owner {
     run.map(|run| run.id)
 }
 
-/// Every number of records that is moved by an order that explains the history of a slot which had no
-/// owner at first and has this one in the end: none where no order does.
+/// Returns the numbers of records that the explaining orders move, for a slot that has no owner at first and
+/// `last` at the end. The set is empty if no order explains the history.
 pub fn explain(history: &History, last: Owner) -> BTreeSet<u64> {
     let mut explained = BTreeSet::new();
     let start = ([0; MOST_THREADS], None, 0);
@@ -280,7 +286,7 @@ pub fn explain(history: &History, last: Owner) -> BTreeSet<u64> {
     while let Some((at, owner, moved)) = to_try.pop() {
         let next = |thread: usize| history[thread].get(at[thread]);
         let nexts = (0..MOST_THREADS).filter_map(next);
-        // Who was called after another had returned comes after it.
+        // An operation that was called after another had returned comes after it.
         let Some(first_return) = nexts.map(|event| event.returned).min() else {
             if owner == last {
                 explained.insert(moved);
@@ -309,7 +315,8 @@ pub fn explain(history: &History, last: Owner) -> BTreeSet<u64> {
     explained
 }
 
-/// Whether it asked the index, and found nothing of a record whose writer had not returned.
+/// Returns whether an operation may have missed a record in the index, because the call that wrote it had not
+/// returned.
 fn may_miss(history: &History, event: &Event) -> bool {
     let missed: &dyn Fn(MemcgId) -> bool = match event.what {
         What::Found(None) => &|_| true,
@@ -325,8 +332,8 @@ fn may_miss(history: &History, event: &Event) -> bool {
     })
 }
 
-/// The owner after this was done to a slot of this owner, and how many records it moved; `None` where
-/// it cannot have been told what it was told.
+/// Returns the owner of a slot after this effect, and the number of records that it moved. Returns `None` if
+/// the effect is impossible for a slot with this owner.
 fn after(owner: Owner, what: What) -> Option<(Owner, u64)> {
     match what {
         What::Read(had) | What::Found(had) => (had == owner).then_some((owner, 0)),

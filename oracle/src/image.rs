@@ -1,12 +1,13 @@
-//! Images as `docs/image-format.md` describes them, written without the crate, with any mistake that a test wants.
+//! Makes images as `docs/image-format.md` describes them, without the crate, and with any fault that a test
+//! needs.
 
 const PAGE: usize = 4096;
 const UNIT: usize = 32_768;
 
-/// What is in an image.
+/// The contents of an image.
 #[derive(Clone, Default, Debug)]
 pub struct Craft {
-    /// Number, pages, and the first ids.
+    /// The number, the pages and the first ids of each type.
     pub types: Vec<(u32, u64, Vec<u16>)>,
     pub tree: Vec<u8>,
 }
@@ -31,7 +32,7 @@ fn u32_of(n: usize) -> [u8; 4] {
 }
 
 impl Craft {
-    /// Of type 5.
+    /// Makes an image with type 5 alone.
     pub fn one(pages: u64, ids: &[u16]) -> Self {
         Self {
             types: vec![(5, pages, ids.to_vec())],
@@ -39,7 +40,7 @@ impl Craft {
         }
     }
 
-    /// With the numbers of records that lie within the types' pages.
+    /// Returns the bytes of the image. Counts the records within the pages of each type.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; PAGE];
         put(&mut bytes, 0, b"SWAPRECS");
@@ -100,7 +101,7 @@ impl Craft {
     }
 }
 
-/// The image, of which something was changed, with checksums of header and trailer that fit.
+/// Returns the image after a change, with matching checksums in header and trailer.
 pub fn changed(craft: &Craft, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     let mut bytes = craft.bytes();
     change(&mut bytes);

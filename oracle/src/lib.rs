@@ -1,14 +1,14 @@
-//! Operations on a table, and an oracle that knows their answers, for the tests and the fuzz targets.
+//! Operations on a table, and an oracle that computes their answers, for tests and fuzz targets.
 //!
-//! An operation is plain numbers, so that what `{:?}` writes of a failing sequence can be pasted into a
-//! test as it is (see `agrees` in `oracle/tests/against_oracle.rs`).
+//! An operation consists of plain numbers. So the `{:?}` text of a failing sequence can be pasted into a test
+//! (see `agrees` in `oracle/tests/against_oracle.rs`).
 
-// Regions are tiny in a model, and nothing of this is used there.
+// Models have tiny regions, and use nothing of this crate.
 #![cfg(not(swap_records_loom))]
 #![allow(
     missing_docs,
     missing_debug_implementations,
-    reason = "for the tests of this repository, which read it"
+    reason = "for the tests of this repository, which have the source"
 )]
 
 mod ends;
@@ -36,77 +36,78 @@ pub const REGION: u64 = REGION_ENTRIES as u64;
 /// A swap type, 0 to 31, and an offset in pages.
 pub type Slot = (u8, u64);
 
-/// One operation. Offsets may lie past the end, types may be off. An owner 0 is none.
+/// An operation. Offsets may lie past the end, and types may be off. Owner 0 means none.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Op {
-    /// With so many pages.
+    /// With this many pages.
     Swapon(u8, u64),
     Swapoff(u8),
-    /// By an id, never 0.
+    /// By this id, never 0.
     Record(Slot, u16),
     Clear(Slot),
-    /// From an owner to another.
+    /// From one owner to another.
     Cmpxchg(Slot, u16, u16),
     Lookup(Slot),
     RecordRange(Slot, u64, u16),
     ClearRange(Slot, u64),
-    /// An id for all of these slots, which may come twice.
+    /// One id for all of these slots, which may repeat.
     RecordBatch(Vec<Slot>, u16),
-    /// An id for each of them.
+    /// An id for each slot.
     RecordBatchIds(Vec<(Slot, u16)>),
     ClearBatch(Vec<Slot>),
-    /// So many slots, each this many behind the one before.
+    /// This many slots, each this far after the one before.
     RecordEvery(Slot, u64, u16, u16),
     Count(u16),
-    /// The owners on all types, and on each.
+    /// The owners over all types, and on each type.
     Owners,
     Runs(u8),
     RunsOf(u16),
     Migrate(u16, u16),
-    /// With a budget for each step.
+    /// With this budget for each step.
     MigrateInSteps(u16, u16, u64),
-    /// To the end, on up to so many threads; before that a step with this budget, where there is one.
+    /// A step with this budget, if any, and then a run to the end on up to this many threads.
     MigrateWithHint(u16, u16, Hint, u8, Option<u64>),
-    /// Opens a migration, in the place of the last one.
+    /// Opens a migration, which replaces the open one.
     Begin(u16, u16),
     /// A step of the open migration, with this budget.
     Step(u64),
-    /// From here on, the open migration and those after it look at no more than so many entries under one hold.
+    /// Limits the open migration and those after it to so many entries per hold of a lock.
     MaxHold(u64),
-    /// Opens an iterator over a type, in the place of the last one.
+    /// Opens an iterator over a type, which replaces the open one.
     Walk(u8),
-    /// The same over the runs of an id.
+    /// Opens an iterator over the runs of an id, which replaces the open one.
     WalkOf(u16),
-    /// So many runs of the open iterator.
+    /// Takes this many runs from the open iterator.
     Next(u8),
 }
 
-/// What is said to be charged to the old owner.
+/// The hint: how many records the old owner is said to be charged for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hint {
     Right,
-    /// By so many.
+    /// Too high by this many.
     TooHigh(u64),
-    /// By so many.
+    /// Too low by this many.
     TooLow(u64),
-    /// So many at first, and so many fewer each time that it is asked.
+    /// The first value, and the amount by which it falls each time that it is read.
     Falling(u64, u64),
 }
 
-/// Ids for all generators: few, so that they meet; some share a counter (they are equal modulo 4096).
+/// The ids of all generators. They are few, so operations meet; some share a counter (they are equal modulo
+/// 4096).
 pub const IDS: [u16; 8] = [1, 2, 3, 4097, 4098, 8193, 64, 65535];
 
-/// The types that the generators use most: two that begin on, and one that begins off.
+/// The types that generators use most: two that are on at first, and one that is off.
 pub const TYPES: [u8; 3] = [0, 1, 31];
 
-/// The oracle is slow: three regions, the last chunk in part, are enough to cross every border. What is
-/// left of the last one is little, since `validate` looks up each entry there.
+/// Three regions and a part of a chunk cross every border. More would be too slow for the oracle. The last
+/// region is short, since `validate` looks up each of its entries.
 pub const MOST_PAGES: u64 = 3 * REGION - 7;
 
-/// What `ops` and `against_oracle` begin with.
+/// The first operations of `ops` and `against_oracle`.
 pub const AT_FIRST: [Op; 2] = [Op::Swapon(0, MOST_PAGES), Op::Swapon(1, REGION - 1)];
 
-/// Where something ends and the next begins: chunks, regions, swapfiles.
+/// The borders of chunks, regions and swapfiles.
 pub const BORDERS: [u64; 8] = [
     0,
     CHUNK,
@@ -118,7 +119,7 @@ pub const BORDERS: [u64; 8] = [
     MOST_PAGES,
 ];
 
-/// Sizes of swapfiles: on and beside the borders, and what is refused.
+/// Sizes of swapfiles: at the borders and next to them, and sizes that are refused.
 pub const SIZES: [u64; 14] = [
     MOST_PAGES,
     MOST_PAGES - 7,
@@ -136,14 +137,15 @@ pub const SIZES: [u64; 14] = [
     u64::MAX,
 ];
 
-/// Enough regions for a migration to start threads, and to look ahead more than once; the last one in part.
+/// Enough regions for a migration to start threads, and to look ahead more than once. The last one is
+/// partial.
 pub const MANY_REGIONS: u64 = if cfg!(miri) { 40 } else { 600 };
 pub const MANY_PAGES: u64 = MANY_REGIONS * REGION - 5;
 
-/// What a migration over many regions begins with.
+/// The first operations of a migration over many regions.
 pub const MANY_AT_FIRST: [Op; 2] = [Op::Swapon(0, MANY_PAGES), Op::Swapon(1, 2 * REGION + 1)];
 
-/// Regions where a word of the bitmap, a look ahead, or the swapfile begins or ends.
+/// Regions at which a word of the bitmap, a batch of the look ahead, or the swapfile begins or ends.
 pub const MANY_BORDERS: [u64; 8] = [
     0,
     31,
@@ -155,8 +157,8 @@ pub const MANY_BORDERS: [u64; 8] = [
     MANY_REGIONS - 1,
 ];
 
-/// The slots of the fuzz target and the test named `cmpxchg`, in a swapfile of [`CMPXCHG_PAGES`]:
-/// at borders of chunks, the last one, one past the end and one of a type that is off.
+/// The slots of the fuzz target and the test named `cmpxchg`, in a swapfile of [`CMPXCHG_PAGES`]: at borders
+/// of chunks, the last slot, the slot after it, and a slot of a type that is off.
 pub const CMPXCHG_SLOTS: [Slot; 8] = [
     (0, 0),
     (0, 1),
@@ -169,14 +171,15 @@ pub const CMPXCHG_SLOTS: [Slot; 8] = [
 ];
 pub const CMPXCHG_PAGES: u64 = REGION - 3;
 
-/// The owners there: none, and three of which two share a counter.
+/// The owners in these slots: none, and three ids. Two of them share a counter.
 pub const CMPXCHG_OWNERS: [u16; 4] = [0, 1, 2, 4097];
 
-/// The slots that threads fight for: neighbours, on both sides of the border of a region.
+/// The slots that all threads use: neighbours on both sides of the border of a region.
 pub const SHARED_SLOTS: Range<u64> = REGION - 3..REGION + 3;
 pub const SHARED_PAGES: u64 = 2 * REGION - 1;
 
-/// How many cases a property has: `PROPTEST_CASES`, or few under Miri, and where `ci/machines.sh` emulates the processor.
+/// Returns the number of cases of a property: `PROPTEST_CASES`, or a few under Miri and in the emulator of
+/// `ci/machines.sh`.
 pub fn cases(all: u32) -> u32 {
     if let Ok(cases) = std::env::var("PROPTEST_CASES") {
         cases.parse().expect("PROPTEST_CASES is a number")
@@ -189,7 +192,7 @@ pub fn cases(all: u32) -> u32 {
     }
 }
 
-/// How many operations a case has at most: few under Miri.
+/// Returns the highest number of operations of a case: fewer under Miri.
 pub const fn operations(most: usize) -> usize {
     if cfg!(miri) { most / 4 } else { most }
 }
@@ -210,12 +213,12 @@ pub fn entry((of, offset): Slot) -> SwapEntry {
     SwapEntry::new(ty(of), offset).unwrap()
 }
 
-/// The backends that this machine can run.
+/// Returns the backends that this machine can run.
 pub fn backends() -> impl Iterator<Item = Backend> {
     Backend::ALL.iter().copied().filter(|b| b.is_available())
 }
 
-/// A migration that is not over, and what is known of it.
+/// An open migration, and its expected state.
 struct Open<'t, L> {
     migration: Migration<'t, L>,
     old: MemcgId,
@@ -226,10 +229,10 @@ struct Open<'t, L> {
     may_hold: u64,
 }
 
-/// An iterator that is not over.
+/// An open iterator.
 struct Walk<'t> {
     runs: Box<dyn Iterator<Item = Run> + 't>,
-    /// What it is of.
+    /// The type or id that it walks.
     of: Of,
     last: Option<Run>,
 }
@@ -240,11 +243,11 @@ enum Of {
     Id(MemcgId),
 }
 
-/// Which watch of the map is whose.
+/// The index of each watch of the map.
 const MIGRATION: usize = 0;
 const WALK: usize = 1;
 
-/// A table, and the map that knows what it should answer.
+/// A table, and the map that has the expected answers.
 pub struct Both<'t, L> {
     table: &'t SwapRecords<L>,
     map: Map,
@@ -254,7 +257,7 @@ pub struct Both<'t, L> {
 }
 
 impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
-    /// A table with all types off.
+    /// Begins with all types off.
     pub fn new(table: &'t SwapRecords<L>) -> Self {
         Self {
             table,
@@ -265,14 +268,14 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         }
     }
 
-    /// Does the operation on both, and asserts that they answer alike.
+    /// Applies the operation to both, and asserts that the answers are equal.
     pub fn apply(&mut self, op: &Op) {
         let table = self.table;
         match *op {
             Op::Swapon(of, pages) => {
                 let mut said = table.swapon(ty(of), pages);
                 if let Err(SwaponError::OutOfMemory { bytes, .. }) = &mut said {
-                    assert!(*bytes > 0, "{op:?} says which bytes were refused");
+                    assert!(*bytes > 0, "{op:?} must say how many bytes were refused");
                     *bytes = 0;
                 }
                 assert_eq!(said, self.map.swapon(ty(of), pages));
@@ -299,7 +302,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
             Op::RecordRange(slot, nr, id) => {
                 let had = self.map.set(entry(slot), nr, owner(id));
                 let (start, id) = (entry(slot), self::id(id));
-                // Half of them with a callback.
+                // Every other range uses a callback.
                 let said = if nr % 2 == 0 {
                     table.record_range(start, nr, id).map(|runs| runs.to_vec())
                 } else {
@@ -420,21 +423,21 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         assert_eq!(said, on_types);
     }
 
-    /// Asserts that the invariants of the table stand, and that it holds what it should.
+    /// Asserts the invariants of the table, and that it has all records of the map.
     pub fn check(&self) {
         self.table.validate().unwrap();
         self.owners();
         self.look_up_all();
     }
 
-    /// Asserts the same, and that the table holds nothing else.
+    /// Asserts the same as `check`, and that the table has no other records.
     pub fn finish(self) {
         self.check();
         self.turn_off();
     }
 
-    /// Asserts that the table holds what it should, and, by turning everything off, which says how many records
-    /// there were, that it holds nothing else. Where the table is large, that is a hundredth of `finish`.
+    /// Asserts that the table has the records of the map, and no others: each swapoff returns their number.
+    /// On a large table, this takes a hundredth of the time of `finish`.
     pub fn turn_off(mut self) {
         self.look_up_all();
         for of in SwapType::all().map(SwapType::get) {
@@ -467,7 +470,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         });
     }
 
-    /// How far it gets is the table's choice; what it says of that must be so.
+    /// The table chooses how far a step goes. Asserts that it reports its progress correctly.
     fn step(&mut self, budget: u64) {
         let Some(open) = &mut self.open else { return };
         let (old, new) = (open.old, open.new);
@@ -480,11 +483,11 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
             assert_eq!(
                 step,
                 swap_records::Step::Done(done),
-                "it says the same again"
+                "a finished migration must repeat its result"
             );
             return;
         }
-        // Its own work is no change to what it was to move.
+        // The migration's own moves do not count as changes to its records.
         let watch = self.map.watches[MIGRATION].take();
         open.moved += self.map.migrate(old, new, moved(self.table, old, new));
         let so_far = open.migration.so_far();
@@ -498,7 +501,11 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
             assert_eq!(migrated, so_far);
             open.done = Some(migrated);
             for (&slot, _) in watch.iter().flat_map(Watch::unchanged) {
-                assert_eq!(self.map.lookup(entry(slot)), Some(new), "{slot:?} is left");
+                assert_eq!(
+                    self.map.lookup(entry(slot)),
+                    Some(new),
+                    "{slot:?} was not moved"
+                );
             }
         }
         self.map.watches[MIGRATION] = watch;
@@ -520,7 +527,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
             Hint::TooLow(less) => (before.saturating_sub(less), 0),
             Hint::Falling(first, by) => (first, by),
         };
-        // What it is to say next, and what it said last.
+        // The next value of the hint, and the last value that was read.
         let says = Mutex::new((first, None));
         let charged = || {
             let mut says = says.lock().unwrap();
@@ -534,7 +541,10 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         let stepped = budget.map(|budget| migration.step(budget));
         let migrated = migration.run();
         if let Some(swap_records::Step::Done(stepped)) = stepped {
-            assert_eq!(migrated, stepped, "it says the same again");
+            assert_eq!(
+                migrated, stepped,
+                "a finished migration must repeat its result"
+            );
         }
         let left_at_most = self.map.count_of_counter(old);
         let most_in_a_region = self.map.most_in_a_region(old);
@@ -547,9 +557,13 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         let left = self.map.count(old);
         assert_eq!(migrated.moved, moved);
         assert_eq!(migrated.left_at_most, self.map.count_of_counter(old));
-        // It is asked before each hold, and last at the end. Of threads, another one may have been told of
-        // fewer by then.
-        let last = says.lock().unwrap().1.expect("it is asked at least once");
+        // The hint is read before each hold, and again at the end. With threads, another thread may have
+        // read a lower value.
+        let last = says
+            .lock()
+            .unwrap()
+            .1
+            .expect("the hint is read at least once");
         let enough = moved >= last;
         assert!(if by == 0 || threads <= 1 {
             migrated.stopped_by_hint == enough
@@ -558,18 +572,21 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         });
         assert!(migrated.stopped_by_hint || left == 0);
         if by == 0 {
-            assert!(moved >= first.min(before), "too early");
-            // Each thread may be in a region, or a part of one, when the last record of the hint is moved.
+            assert!(moved >= first.min(before), "stopped too early");
+            // Each thread may be inside a region, or a part of one, when the last record of the hint is moved.
             let in_hand = most_in_a_region.min(most_in_a_hold(self.max_hold));
             let in_hand = in_hand * u64::from(threads.max(1));
             assert!(
                 moved == 0 || moved.saturating_sub(in_hand) < first,
-                "too late"
+                "stopped too late"
             );
         }
         let chunks: u64 = self.map.sizes().map(|pages| pages.div_ceil(CHUNK)).sum();
         assert_eq!(migrated.chunks_scanned + migrated.chunks_skipped, chunks);
-        assert!(moved <= migrated.chunks_scanned * CHUNK, "not looked at");
+        assert!(
+            moved <= migrated.chunks_scanned * CHUNK,
+            "moved more than was scanned"
+        );
         assert_eq!(migrated.longest_hold > 0, migrated.chunks_scanned > 0);
         assert!(migrated.longest_hold <= most_in_a_hold(self.max_hold));
     }
@@ -596,7 +613,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         };
         let Some(run) = walk.runs.next() else {
             let left = watch.unchanged().next();
-            assert_eq!(left, None, "it was there all the time, and not seen");
+            assert_eq!(left, None, "a record that nobody changed was not returned");
             self.walk = None;
             self.map.watches[WALK] = None;
             return;
@@ -616,13 +633,13 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
     }
 }
 
-/// What a migration may look at under one hold, when it is told to look at no more than so many entries.
+/// Returns the most entries that a migration may scan under one hold with this limit.
 fn most_in_a_hold(entries: usize) -> u64 {
     entries.clamp(CHUNK_ENTRIES, REGION_ENTRIES) as u64
 }
 
-/// A region counts with the entries that were scanned, or as a few thousand where they were fewer; the last one
-/// may go over the budget. Chunks are what can be told of that from outside.
+/// A region costs its scanned entries, and at least a few thousand. The last region of a step may exceed the
+/// budget. Only whole chunks are visible from outside.
 fn keeps_to_its_budget(
     before: &Migrated,
     after: &Migrated,
@@ -632,23 +649,23 @@ fn keeps_to_its_budget(
 ) {
     const LEAST: u64 = if CHUNK > 2048 { CHUNK } else { 2048 };
     let chunks = after.chunks_scanned - before.chunks_scanned;
-    // Each region has one chunk at most more than its entries fill.
+    // A region has at most one chunk more than its entries fill.
     let most = 2 * (budget / CHUNK).saturating_add(REGION / CHUNK);
     assert!(chunks <= most, "{chunks} chunks for {budget}");
     let chunks = chunks + more;
     if step == swap_records::Step::More {
         assert!(
             chunks > 0 && chunks.saturating_mul(LEAST) >= budget,
-            "{chunks} chunks are no {budget} entries"
+            "{chunks} chunks are too few for {budget} entries"
         );
     }
     assert!(
         after.moved - before.moved <= chunks * CHUNK,
-        "not looked at"
+        "moved more than was scanned"
     );
 }
 
-/// Without `std` there is one thread.
+/// Sets the number of threads. Without `std` there is one.
 fn on_threads<L: RawMutex + Send + Sync>(migration: Migration<'_, L>, n: u8) -> Migration<'_, L> {
     #[cfg(feature = "std")]
     return migration.threads(n.into());
@@ -659,7 +676,8 @@ fn on_threads<L: RawMutex + Send + Sync>(migration: Migration<'_, L>, n: u8) -> 
     }
 }
 
-/// Whether a record of `old` has been moved to `new`; it must be the one or the other.
+/// Returns a closure that tells whether a record of `old` was moved to `new`. Its owner must be one of the
+/// two.
 fn moved<L: RawMutex>(
     table: &SwapRecords<L>,
     old: MemcgId,
@@ -676,14 +694,14 @@ fn entries(slots: &[Slot]) -> Vec<SwapEntry> {
     slots.iter().map(|&slot| entry(slot)).collect()
 }
 
-/// What a batch tells its callback.
+/// Collects the calls that a batch makes to its callback.
 fn told(
     batch: impl FnOnce(&mut dyn FnMut(SwapEntry, MemcgId)) -> Result<(), EntryError>,
 ) -> Result<Vec<(SwapEntry, MemcgId)>, EntryError> {
     let mut told = Vec::new();
     let done = batch(&mut |slot, id| told.push((slot, id)));
     if done.is_err() {
-        assert_eq!(told, [], "it was refused whole");
+        assert_eq!(told, [], "a refused batch must not change anything");
     }
     done.map(|()| told)
 }

@@ -1,4 +1,4 @@
-//! What a table must be like after some operations: a map of the records of each type.
+//! The expected state of a table: a map of the records of each type.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::watch::Watch;
 /// The most pages of a swapfile.
 const LIMIT: u64 = if usize::BITS >= 64 { 1 << 50 } else { 1 << 29 };
 
-/// How many ids apart two ids are that share a counter.
+/// The distance between two ids that share a counter.
 const COUNTERS: u16 = if cfg!(miri) { 16 } else { 4096 };
 
 #[derive(Debug)]
@@ -21,15 +21,15 @@ struct File {
     records: BTreeMap<u64, MemcgId>,
 }
 
-/// The records of each type that is on, and who watches them.
+/// The records of each type that is on, and the watches on them.
 #[derive(Default, Debug)]
 pub(super) struct Map {
     files: BTreeMap<SwapType, File>,
-    /// What an open migration and an open iterator may rest on.
+    /// The watches of the open migration and of the open iterator.
     pub(super) watches: [Option<Watch>; 2],
 }
 
-/// One slot changes: everyone who watches is told.
+/// Changes one slot, and tells the watches.
 fn change(
     records: &mut BTreeMap<u64, MemcgId>,
     watches: &mut [Option<Watch>; 2],
@@ -52,12 +52,12 @@ impl Map {
         Some(self.files.get(&ty)?.max_pages)
     }
 
-    /// Pages of each type that is on.
+    /// Returns the pages of each type that is on.
     pub(super) fn sizes(&self) -> impl Iterator<Item = u64> {
         self.files.values().map(|file| file.max_pages)
     }
 
-    /// As [`swap_records::SwapRecords::swapon`]; 0 stands for the bytes of an `OutOfMemory`.
+    /// Does the same as [`swap_records::SwapRecords::swapon`], with 0 for the bytes of an `OutOfMemory`.
     pub(super) fn swapon(&mut self, ty: SwapType, max_pages: u64) -> Result<(), SwaponError> {
         if max_pages == 0 {
             return Err(SwaponError::NoPages { ty });
@@ -72,7 +72,7 @@ impl Map {
         if self.files.contains_key(&ty) {
             return Err(SwaponError::TypeOn { ty });
         }
-        // 2 PiB of table, which no address space of today has.
+        // 2 PiB of table, more than any address space has today.
         if max_pages == 1 << 50 {
             return Err(SwaponError::OutOfMemory {
                 ty,
@@ -98,7 +98,7 @@ impl Map {
         Ok(dropped)
     }
 
-    /// Makes `owner` the owner of `nr` slots. Gives the owners that they had.
+    /// Makes `owner` the owner of `nr` slots. Returns the previous owners.
     pub(super) fn set(
         &mut self,
         start: SwapEntry,
@@ -128,14 +128,14 @@ impl Map {
         Ok(had)
     }
 
-    /// Gives each of these slots, one after the other, the owner beside it. Nothing changes where one of them cannot be.
-    /// Gives those that had an owner, with that one.
+    /// Gives each slot its new owner, in order. Returns each slot that had an owner, with that owner. Changes
+    /// nothing if a slot is refused.
     pub(super) fn set_each(
         &mut self,
         slots: impl Iterator<Item = (SwapEntry, Option<MemcgId>)> + Clone,
     ) -> Result<Vec<(SwapEntry, MemcgId)>, EntryError> {
         for (slot, _) in slots.clone() {
-            // Setting it to what it is refuses what there is to refuse, and changes nothing.
+            // Storing the current owner checks the slot and changes nothing.
             self.set(slot, 1, self.lookup(slot))?;
         }
         let mut had = Vec::new();
@@ -158,7 +158,7 @@ impl Map {
         new: Option<MemcgId>,
     ) -> Result<Exchange, EntryError> {
         let owner = self.lookup(ent);
-        // Setting it to what it is refuses what there is to refuse, and changes nothing.
+        // Storing the current owner checks the slot and changes nothing.
         self.set(ent, 1, if owner == old { new } else { owner })?;
         Ok(if owner == old {
             Exchange::Stored
@@ -167,7 +167,7 @@ impl Map {
         })
     }
 
-    /// Every record, lowest type first, in the order of their offsets.
+    /// Returns every record, lowest type and lowest offset first.
     pub(super) fn records(&self) -> impl Iterator<Item = (Slot, MemcgId)> {
         self.files.iter().flat_map(|(ty, file)| {
             let records = file.records.iter();
@@ -188,7 +188,7 @@ impl Map {
         records.filter(|&(_, &owner)| owner == id).count() as u64
     }
 
-    /// The records of this id and of those that share its counter.
+    /// Counts the records of this id and of the ids that share its counter.
     pub(super) fn count_of_counter(&self, id: MemcgId) -> u64 {
         let counter = |id: MemcgId| id.get() % COUNTERS;
         self.records()
@@ -196,7 +196,7 @@ impl Map {
             .count() as u64
     }
 
-    /// The most records of this id that one region has.
+    /// Returns the highest number of records of this id in one region.
     pub(super) fn most_in_a_region(&self, id: MemcgId) -> u64 {
         let mut regions = BTreeMap::<Slot, u64>::new();
         for ((ty, offset), owner) in self.records() {
@@ -209,7 +209,7 @@ impl Map {
         regions.into_values().max().unwrap_or(0)
     }
 
-    /// Of the records of `old`, gives those to `new` that `moves` says. Gives how many.
+    /// Gives those records of `old` to `new` for which `moves` is true. Returns how many.
     pub(super) fn migrate(
         &mut self,
         old: MemcgId,

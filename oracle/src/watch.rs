@@ -1,4 +1,4 @@
-//! What must hold for an operation that is not over yet, while others change the table.
+//! Watches the changes that an unfinished operation must take into account.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use swap_records::{MemcgId, Run};
 
 use super::Slot;
 
-/// The slots that nobody has changed since the watch began, and all that the others have been.
+/// The slots that were not changed since the watch began, and all owners that the other slots have had.
 #[derive(Debug)]
 pub(super) struct Watch {
     unchanged: BTreeMap<Slot, MemcgId>,
@@ -26,12 +26,13 @@ impl Watch {
         self.meanwhile.entry(slot).or_default().extend([from, to]);
     }
 
-    /// The slots that have been as they are all the time.
+    /// Returns the slots that were not changed.
     pub(super) fn unchanged(&self) -> impl Iterator<Item = (&Slot, &MemcgId)> {
         self.unchanged.iter()
     }
 
-    /// An iterator gave this run: each slot of it has had that owner since the watch began.
+    /// Checks a run that an iterator returned: each slot must have had that owner at some time since the
+    /// watch began.
     pub(super) fn saw(&mut self, run: Run) {
         let start = run.start.offset();
         for offset in start..start + run.len {

@@ -1,4 +1,5 @@
-//! Measures what it costs each reference table to hand the records of a dead cgroup to its parent, and prints CSV.
+//! Measures how long each reference table takes to move the records of a dead cgroup to its parent. Prints
+//! CSV.
 //!
 //! `cargo run --release -p swap-records-sim --example reparent_cost`
 
@@ -23,7 +24,7 @@ fn main() -> io::Result<()> {
     measure::<U64Words>("u64_words", &map)
 }
 
-/// Prints the median of five migrations, there and back.
+/// Prints the median of five migrations in each direction.
 fn measure<T: Table>(name: &str, map: &Map) -> io::Result<()> {
     let index = |n: u64| usize::try_from(n).map_err(io::Error::other);
     let table = T::with_slots(index(map.slots())?)?;
@@ -37,7 +38,7 @@ fn measure<T: Table>(name: &str, map: &Map) -> io::Result<()> {
         .map(|(old, new)| {
             let began = Instant::now();
             let moved = table.migrate(old, new);
-            assert_eq!(moved, REMAINS, "every record moves");
+            assert_eq!(moved, REMAINS, "records moved");
             began.elapsed()
         })
         .collect();

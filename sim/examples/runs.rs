@@ -16,13 +16,13 @@ Usage: runs [--family F] [--slots N] [--seed N] [--aged N] [--remains K]
   --family F    interleaved:N, jobs or uniform [default: interleaved:150]
   --slots N     slots of the swapfile [default: 65536]
   --seed N      the same seed makes the same map [default: 2014]
-  --aged N      slots are freed and used again N times [default: 0]
-  --remains K   K slots belong to a dead cgroup, whose id is one above the family's [default: 0]";
+  --aged N      free and reuse a range of slots N times [default: 0]
+  --remains K   give K slots to a dead cgroup, whose id is one above those of the family [default: 0]";
 
 fn main() -> ExitCode {
     match map().map(|map| map.map(|map| print(&map))) {
         Ok(Some(Ok(()))) => ExitCode::SUCCESS,
-        // The reader of a pipe has seen enough.
+        // The reader closed the pipe.
         Ok(Some(Err(error))) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Ok(Some(Err(error))) => {
             eprintln!("runs: standard output: {error}");
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The map that the arguments ask for; `None` where they ask for help.
+/// Makes the map that the arguments ask for. Returns `None` if they ask for help.
 fn map() -> Result<Option<Map>, lexopt::Error> {
     let mut family = Family::Interleaved(150);
     let (mut slots, mut seed, mut turnovers, mut remains) = (65_536, 2014, 0, 0);
@@ -56,7 +56,7 @@ fn map() -> Result<Option<Map>, lexopt::Error> {
         }
     }
     if slots == 0 || remains > slots {
-        return Err("--slots must be at least 1, and no less than --remains".into());
+        return Err("--slots must be at least 1, and at least as many as --remains".into());
     }
     let map = Map::new(family, slots, seed).aged(turnovers);
     let dead = family.highest_id().checked_add(1);

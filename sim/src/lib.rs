@@ -1,8 +1,8 @@
-//! Makes synthetic maps of swap, and keeps reference tables to measure swap-slot ownership against.
+//! Makes synthetic maps of swap, and provides reference tables to measure swap-slot ownership against.
 //!
-//! A [`Map`] says which memory cgroup owns each slot of a swapfile. It is a function of its [`Family`], size and seed,
-//! so two programs that name the same three see the same map. It goes out as runs of equal owners: into a slice,
-//! into any sink, on any number of threads, or from an iterator.
+//! A [`Map`] says which memory cgroup owns each slot of a swapfile. Its [`Family`], size and seed determine
+//! the map, so two programs with the same three values see the same map. A map provides runs of equal owners:
+//! in a slice, to a callback on several threads, or from an iterator.
 //!
 //! ```
 //! use swap_records_sim::{Family, Map};
@@ -13,11 +13,11 @@
 //! assert_eq!(left_by_the_dead, 1_000);
 //! ```
 //!
-//! [`tables`] has the kernel's own tables of 2014 and 2024, and plain words, behind one trait. The crate does not depend
-//! on `swap-records`: whatever keeps owners by slot can be filled and measured with it.
+//! [`tables`] has the kernel's tables of 2014 and 2024, and plain words, behind one trait. The crate does not
+//! depend on `swap-records`, so it can fill and measure any table that keeps owners by slot.
 //!
 //! - [`size`] parses sizes and fits them into the available memory.
-//! - [`Pages`] is memory that is present before the clock starts.
+//! - [`Pages`] is memory whose pages are present before a measurement begins.
 //! - [`TimedLock`] finds the longest hold of a lock.
 
 #![warn(unreachable_pub)]

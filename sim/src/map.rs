@@ -16,7 +16,7 @@ pub const REGION: u64 = 32_768;
 /// The number of slots in a chunk: 4 KiB of 16-bit ids.
 pub const CHUNK: u64 = 2_048;
 
-/// Ids of the families that have no number of cgroups of their own.
+/// The number of ids of the families `jobs` and `uniform`.
 const MANY: u16 = 16_384;
 
 /// A kind of map: how owners are spread over slots.
@@ -33,16 +33,16 @@ const MANY: u16 = 16_384;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Family {
-    /// This many cgroups that swap at once, as measured on Linux 6.18 with 40 and 150: runs of about 1.1 slots, and
-    /// nearly every cgroup in nearly every chunk.
+    /// This many cgroups that swap at the same time, as measured on Linux 6.18 with 40 and 150. Runs are
+    /// about 1.1 slots long, and nearly every cgroup is in nearly every chunk.
     Interleaved(u16),
-    /// Ids that live for a while, eight at a time, and leave contiguous stretches of 64 to 2,048 slots.
+    /// Ids that live for a while, eight at a time, and leave contiguous ranges of 64 to 2,048 slots.
     Jobs,
-    /// 16,384 ids. Each slot belongs to any of them.
+    /// 16,384 ids. A random one owns each slot.
     Uniform,
 }
 
-/// The error of a text that names no [`Family`].
+/// An error of parsing a [`Family`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ParseFamilyError(String);
 
@@ -50,7 +50,7 @@ impl fmt::Display for ParseFamilyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` is no family of maps: give interleaved:N with N from 1 to 65535, jobs, or uniform",
+            "`{}` is not a family of maps: give interleaved:N with N from 1 to 65535, jobs, or uniform",
             self.0
         )
     }
@@ -103,7 +103,7 @@ impl Family {
         }
     }
 
-    /// An owner as the family has them in this region.
+    /// Returns a random owner of this region.
     fn owner(self, region: u64, rng: &mut Rng) -> u16 {
         match self {
             Self::Interleaved(_) | Self::Uniform => 1 + rng.u16(..self.highest_id()),
@@ -112,11 +112,11 @@ impl Family {
     }
 }
 
-/// Takes the runs of one region: first slot, slots, id.
+/// Takes the runs of one region as `(first slot, slots, id)`.
 trait Sink: FnMut(u64, u64, u16) {}
 impl<F: FnMut(u64, u64, u16)> Sink for F {}
 
-/// Fills `slots` with runs of the length and id that `next` gives, the last one cut to fit.
+/// Fills `slots` with runs of the lengths and ids that `next` returns. The last run is cut to fit.
 fn runs_of(slots: Range<u64>, sink: &mut impl Sink, mut next: impl FnMut() -> (u64, u16)) {
     let mut slot = slots.start;
     while slot < slots.end {
@@ -127,13 +127,13 @@ fn runs_of(slots: Range<u64>, sink: &mut impl Sink, mut next: impl FnMut() -> (u
     }
 }
 
-/// A run of an interleaved map goes on with this chance of 65,536, so it is 1.1 slots long on average.
+/// The chance, out of 65,536, that a run continues. It makes runs 1.1 slots long on average.
 const GOES_ON: u16 = 5_958;
 
-/// Those that swap something out while this chunk fills.
+/// Chooses the cgroups that swap something out while this chunk is filled.
 fn choose_active(cgroups: u16, rng: &mut Rng, active: &mut Vec<u16>) {
-    // Measured: a chunk has a median of 40 owners of 40 cgroups, 144 of 150. The more there are, the
-    // likelier one of them swaps nothing out for as long as it takes to fill a chunk.
+    // Measured: the median chunk has 40 owners if there are 40 cgroups, and 144 if there are 150. The more
+    // cgroups there are, the likelier one of them swaps nothing out while a chunk is filled.
     let idle = f64::from(cgroups) / 3_750.0;
     let idle = idle.min(0.25);
     active.clear();
@@ -162,14 +162,14 @@ fn interleaved(cgroups: u16, slots: Range<u64>, rng: &mut Rng, sink: &mut impl S
     }
 }
 
-/// As [`interleaved`], to a slice of the region's slots. Short runs are stored four slots long, without a branch on their
-/// length: the next runs write over what was too much.
+/// Writes an [`interleaved`] region to a slice. Stores four slots for each short run, without a branch on its length; the
+/// next runs overwrite the excess.
 fn interleaved_slice(cgroups: u16, ids: &mut [u16], rng: &mut Rng) {
     const STORED: usize = 4;
     let mut active = Vec::with_capacity(cgroups.into());
     for ids in ids.chunks_mut(index(CHUNK)) {
         choose_active(cgroups, rng, &mut active);
-        // Of its own, so that it stays in registers.
+        // A copy, which stays in registers.
         let mut own = rng.clone();
         let mut at = 0;
         while at < ids.len() {
@@ -188,7 +188,7 @@ fn interleaved_slice(cgroups: u16, ids: &mut [u16], rng: &mut Rng) {
     }
 }
 
-/// One of the eight jobs that run while this region fills; two of them end with it.
+/// Returns one of the eight jobs that run while this region is filled. Two of them end with it.
 fn job(region: u64, rng: &mut Rng) -> u16 {
     let first = region * 2 % u64::from(MANY);
     let id = (first + rng.u64(..8)) % u64::from(MANY);
@@ -197,9 +197,9 @@ fn job(region: u64, rng: &mut Rng) -> u16 {
 
 /// A synthetic map: the owner of each slot of one swapfile.
 ///
-/// It is a function of its family, size and seed, and of [`aged`](Self::aged) and [`remains`](Self::remains). Each region
-/// of [`REGION`] slots has a random sequence of its own, so any number of threads makes the same map. A map itself
-/// takes a few bytes: owners are made when it is asked for them.
+/// The family, size and seed determine the map, together with [`aged`](Self::aged) and
+/// [`remains`](Self::remains). Each region of [`REGION`] slots has its own random sequence, so the number of
+/// threads makes no difference. A `Map` takes only a few bytes: it computes owners on request.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Map {
     family: Family,
@@ -210,7 +210,7 @@ pub struct Map {
 }
 
 impl Map {
-    /// Makes a map of `slots` slots, each of which has an owner, as the family spreads them.
+    /// Makes a map of `slots` slots. Each slot has an owner, which the family chooses.
     ///
     /// # Panics
     ///
@@ -227,15 +227,16 @@ impl Map {
         }
     }
 
-    /// Ages the map: clears one to eight slots and gives them an owner anew, `turnovers` times all over the map. On
-    /// average, every eighth time they stay free.
+    /// Ages the map. Clears a range of one to eight slots and gives it a new owner, `turnovers` times all
+    /// over the map. One range in eight, on average, stays free.
     #[must_use]
     pub fn aged(mut self, turnovers: u64) -> Self {
         self.turnovers = turnovers;
         self
     }
 
-    /// Makes a dead `id` the owner of exactly `k` slots, scattered over the whole map. The slots of two calls differ.
+    /// Gives exactly `k` slots, scattered over the whole map, to a dead cgroup `id`. Each call gets other
+    /// slots.
     ///
     /// # Panics
     ///
@@ -255,9 +256,9 @@ impl Map {
         self.slots
     }
 
-    /// Returns the runs of equal owners, in the order of their slots. Slots without an owner are in none of them.
+    /// Returns the runs of equal owners, in the order of their slots. Skips slots without an owner.
     ///
-    /// Works on one thread, region by region: it takes 64 KiB, and 16 bytes per scattered record.
+    /// Works on one thread, region by region. Takes 64 KiB, and 16 bytes per scattered record.
     ///
     /// ```
     /// use swap_records_sim::{Family, Map};
@@ -270,7 +271,7 @@ impl Map {
         Runs::new(self)
     }
 
-    /// Returns the map's regions, to be written in any order, on any number of threads, with the scattered records in them.
+    /// Returns the map's regions, with their scattered records. They can be filled in any order, on any number of threads.
     ///
     /// Takes 16 bytes per scattered record.
     ///
@@ -292,11 +293,11 @@ impl Map {
         Regions::new(self)
     }
 
-    /// Sends the map to `sink` as `(first slot, slots, id)`, where id 0 clears slots that were sent before.
+    /// Sends the map to `sink` as `(first slot, slots, id)`. Id 0 clears slots that were sent before.
     ///
-    /// `threads` threads work on one region each, so regions come in any order, and a region of an [aged](Self::aged)
-    /// map may send a slot more than once: the last one counts. [Remains](Self::remains) come after all regions.
-    /// `progress` is called with the number of slots of each region that is done.
+    /// Each of `threads` threads works on one region at a time, so regions come in any order. A region of an
+    /// [aged](Self::aged) map may send a slot more than once: the last owner counts. [Remains](Self::remains)
+    /// come after all regions. `progress` is called with the number of slots of each finished region.
     pub fn fill(
         &self,
         threads: usize,
@@ -319,8 +320,8 @@ impl Map {
         }
     }
 
-    /// Writes the map into a slice of [`slots`](Self::slots) ids, with 0 for a slot without an owner. Threads and progress are
-    /// those of [`fill`](Self::fill).
+    /// Writes the owner of each slot into a slice of [`slots`](Self::slots) ids; 0 means no owner. Works on
+    /// threads and reports progress as [`fill`](Self::fill) does.
     ///
     /// # Panics
     ///
@@ -330,7 +331,7 @@ impl Map {
         let regions = Mutex::new((0..).zip(ids.chunks_mut(index(REGION))));
         in_parallel(self.slots.div_ceil(REGION), threads, |_| {
             let next = regions.lock().expect("no thread panics here").next();
-            let (region, ids) = next.expect("one slice a region");
+            let (region, ids) = next.expect("one slice per region");
             self.fill_region(region, ids);
             progress(ids.len() as u64);
         });
@@ -339,7 +340,7 @@ impl Map {
         }
     }
 
-    /// Writes one region, without scattered records.
+    /// Writes the owners of one region, without scattered records.
     pub(crate) fn fill_region(&self, region: u64, ids: &mut [u16]) {
         let base = region * REGION;
         let mut rng = self.rng(region);
@@ -353,7 +354,7 @@ impl Map {
         self.turn_over(region, &mut rng, &mut storing(base, ids));
     }
 
-    /// The scattered records, in any order: slot and id.
+    /// Returns the scattered records, in any order, as slot and id.
     pub(crate) fn scattered(&self) -> impl Iterator<Item = (u64, u16)> {
         let scatter = Scatter::new(self.slots, self.seed);
         let owners = self.remains.iter();
@@ -378,7 +379,7 @@ impl Map {
 
     fn turn_over(&self, region: u64, rng: &mut Rng, sink: &mut impl Sink) {
         let slots = self.slots_of(region);
-        // This region's part of the turnovers, by its part of the slots.
+        // This region's share of the turnovers, in proportion to its slots.
         let until = |slot| u128::from(self.turnovers) * u128::from(slot) / u128::from(self.slots);
         for _ in until(slots.start)..until(slots.end) {
             let start = rng.u64(slots.clone());
@@ -395,7 +396,7 @@ impl Map {
 fn storing(base: u64, ids: &mut [u16]) -> impl Sink {
     move |start, len, id| {
         let at = index(start - base);
-        // A run is mostly one slot: storing it needs no call of memset.
+        // Most runs are one slot: storing it needs no call of memset.
         ids[at] = id;
         if len > 1 {
             ids[at + 1..at + index(len)].fill(id);
@@ -403,7 +404,7 @@ fn storing(base: u64, ids: &mut [u16]) -> impl Sink {
     }
 }
 
-/// Returns the number of processors that the process may use, at least 1: a good number of threads.
+/// Returns the number of processors that the process may use, at least 1.
 #[must_use]
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

@@ -1,4 +1,4 @@
-//! [`Pages`]: memory that is present before it is measured.
+//! Memory whose pages are present before a measurement begins: [`Pages`].
 
 use std::io;
 use std::marker::PhantomData;
@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 use bytemuck::Zeroable;
 use memmap2::{MmapOptions, MmapRaw};
 
-/// A slice of zeros in pages of its own, all of them present, so that what is measured is never a page fault.
+/// A slice of zeros in its own pages, which are all present, so a measurement has no page faults.
 ///
-/// The pages are huge where the system has such pages. It dereferences to a slice.
+/// The pages are huge if the system has huge pages. `Pages` dereferences to a slice.
 ///
 /// ```
 /// use swap_records_sim::Pages;
@@ -27,7 +27,7 @@ pub struct Pages<T> {
     of: PhantomData<T>,
 }
 
-/// A type that any bytes are a value of: what [`Pages`] of ids can be looked at as.
+/// A type for which any bytes are a valid value.
 ///
 /// # Safety
 ///
@@ -46,18 +46,21 @@ unsafe impl Word for AtomicU32 {}
 unsafe impl Word for AtomicU64 {}
 
 impl<T: Word> Pages<T> {
-    /// Turns the memory into words of another size, so that several tables are measured on the same pages.
+    /// Turns the memory into words of another size, to measure several tables on the same pages.
     ///
-    /// On a little-endian processor 16-bit ids keep their slots.
+    /// On a little-endian processor, 16-bit ids keep their slots.
     ///
     /// # Panics
     ///
-    /// Panics if the length in bytes is no multiple of the new word.
+    /// Panics if the length in bytes is not a multiple of the new word.
     #[must_use]
     pub fn retype<U: Word>(self) -> Pages<U> {
         const { assert!(align_of::<U>() <= 4096, "pages are aligned to 4 KiB") };
         let bytes = self.len * size_of::<T>();
-        assert!(bytes.is_multiple_of(size_of::<U>()), "no part of a word");
+        assert!(
+            bytes.is_multiple_of(size_of::<U>()),
+            "the length is not a multiple of the word"
+        );
         Pages {
             map: self.map,
             len: bytes / size_of::<U>(),
@@ -67,24 +70,24 @@ impl<T: Word> Pages<T> {
 }
 
 impl<T: Zeroable> Pages<T> {
-    /// Maps `len` zeros and touches each of their pages.
+    /// Maps `len` zeros and touches each page.
     ///
     /// # Errors
     ///
-    /// The system refuses the memory.
+    /// An error if the system refuses the memory.
     pub fn zeroed(len: usize) -> io::Result<Self> {
         const {
             assert!(align_of::<T>() <= 4096, "pages are aligned to 4 KiB");
-            assert!(!std::mem::needs_drop::<T>(), "nothing is dropped");
+            assert!(!std::mem::needs_drop::<T>(), "the values are never dropped");
         }
         let bytes = len.checked_mul(size_of::<T>());
         let bytes = bytes.ok_or(io::ErrorKind::OutOfMemory)?;
         let mut map = MmapOptions::new().len(bytes).map_anon()?;
-        // A system without huge pages refuses the advice; small ones do.
+        // A system without huge pages refuses the advice, and small pages are used.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         for page in map.chunks_mut(4096) {
-            // Volatile, or the compiler knows that zero is there already.
+            // Volatile, since the compiler knows that the memory is zero.
             // SAFETY: a chunk has a first byte, and `page` borrows it exclusively.
             unsafe { std::ptr::from_mut(&mut page[0]).write_volatile(0) };
         }

@@ -1,4 +1,4 @@
-//! [`Runs`]: a map in the order of its slots; and [`Regions`], in any order.
+//! Iterates over a map in the order of its slots ([`Runs`]), or fills its regions in any order ([`Regions`]).
 
 use std::iter::FusedIterator;
 
@@ -60,17 +60,17 @@ impl<'a> Regions<'a> {
     }
 }
 
-/// The runs of a [`Map`], in the order of their slots: see [`Map::runs`].
+/// Iterates over the runs of a [`Map`], in the order of their slots: see [`Map::runs`].
 #[derive(Clone, Debug)]
 pub struct Runs<'a> {
     map: &'a Map,
-    /// The owners of the region that is being walked, its first slot, and how many of them are done.
+    /// The owners of the current region, its first slot, and the number of owners that are done.
     region: Vec<u16>,
     base: u64,
     done: usize,
     /// The scattered records, by slot.
     scattered: Vec<(u64, u16)>,
-    /// How many of them lie before the end of `region`.
+    /// The number of scattered records before the end of `region`.
     placed: usize,
 }
 
@@ -88,7 +88,7 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// The next stretch of one owner in the region, 0 for none; it may go on in the next region.
+    /// Returns the next run in the region, with id 0 for free slots. It may continue in the next region.
     fn stretch(&mut self) -> Option<Run> {
         if self.done == self.region.len() {
             self.next_region()?;
@@ -133,7 +133,7 @@ impl Iterator for Runs<'_> {
                 break stretch;
             }
         };
-        // A run ends where another owner begins, not where a region does.
+        // A run ends where the owner changes, which need not be the end of a region.
         while self.done == self.region.len()
             && self.next_region().is_some()
             && self.region[0] == run.id

@@ -1,11 +1,11 @@
-//! Distinct slots in random order without a memory of those before: a permutation of the map.
+//! Distinct slots in random order, without a list of those that were used: a permutation of the map.
 
 /// A random permutation of `0..slots`: a Feistel network over the next power of four, walked until
 /// it is back inside (cycle walking; Black and Rogaway, "Ciphers with Arbitrary Finite Domains",
 /// 2002).
 ///
-/// A slot in each of `k` equal stretches would be distinct too, but more even than chance: no two
-/// records would ever meet in a region.
+/// Taking one slot in each of `k` equal ranges would also give distinct slots, but spread them more evenly
+/// than chance does: two records would never be in one region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scatter {
     slots: u64,
@@ -23,9 +23,9 @@ impl Scatter {
         }
     }
 
-    /// The `i`th slot, for `i` below the number of slots.
+    /// Returns slot `i` of the permutation. `i` must be below the number of slots.
     pub(crate) fn slot(self, i: u64) -> u64 {
-        debug_assert!(i < self.slots, "a slot for each number");
+        debug_assert!(i < self.slots, "slot {i} of {}", self.slots);
         let mut slot = i;
         loop {
             slot = self.shuffle(slot);
@@ -46,8 +46,8 @@ impl Scatter {
     }
 }
 
-/// A number that looks random for each pair of seed and index: splitmix64 (Steele, Lea and Flood,
-/// "Fast splittable pseudorandom number generators", 2014), twice.
+/// Returns a number that looks random for each pair of seed and index: splitmix64 (Steele, Lea and Flood,
+/// "Fast splittable pseudorandom number generators", 2014), applied twice.
 pub(crate) fn mix(seed: u64, index: u64) -> u64 {
     let splitmix = |x: u64| {
         let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,4 +1,4 @@
-//! Sizes of maps: from text, from the environment, and by what the memory holds.
+//! Sizes of maps: parses them, reads them from the environment, and fits them into the available memory.
 //!
 //! A size is given in GiB of table at 2 bytes per slot: 4 GiB of table are 2^31 slots, or 8 TiB of swap.
 
@@ -6,19 +6,19 @@ use core::fmt;
 
 /// The environment variable that [`from_env`] reads: GiB of table, such as `4` or `0.0625`.
 pub const VARIABLE: &str = "SWAP_MAP_GIB";
-/// The size where the variable is not set, in GiB.
+/// The size if the variable is not set, in GiB.
 const DEFAULT_GIB: &str = "4";
 
 const GIB: f64 = (1 << 30) as f64;
 const BYTES_PER_SLOT: u64 = 2;
-/// What a process needs beside its tables, in bytes.
+/// The memory that a process needs beside its tables, in bytes.
 const HEADROOM: u64 = 256 << 20;
-/// One region: nothing smaller is worth a measurement.
+/// The smallest size: one region.
 const FEWEST_SLOTS: u64 = super::REGION;
 /// A swap entry has 50 bits for the offset.
 const MOST_SLOTS: u64 = 1 << 50;
 
-/// Why a text is no size, or a size does not fit.
+/// Says why a size was refused.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum SizeError {
@@ -32,12 +32,12 @@ pub enum SizeError {
         /// The text.
         text: String,
     },
-    /// The memory that is available does not hold tables of any size worth a measurement.
+    /// The available memory is too small for tables of any useful size.
     NoMemory {
-        /// Bytes that are available.
+        /// The available memory, in bytes.
         available: u64,
     },
-    /// The variable is set to something that is not Unicode.
+    /// The variable is not Unicode.
     NotUnicode,
 }
 
@@ -56,8 +56,8 @@ impl fmt::Display for SizeError {
             ),
             Self::NoMemory { available } => write!(
                 f,
-                "{available} bytes of memory are available, which is too little for a table of any size: \
-                 free some"
+                "{available} bytes of memory are available, too few for a table of any size: \
+                 free some memory"
             ),
             Self::NotUnicode => {
                 write!(f, "{VARIABLE} is not Unicode: give GiB of table, such as 4")
@@ -87,39 +87,39 @@ pub fn parse_gib(text: &str) -> Result<u64, SizeError> {
         .parse()
         .map_err(|_| SizeError::NotANumber { text: text.into() })?;
     let slots = gib * GIB / BYTES_PER_SLOT as f64;
-    // Written so that a NaN is outside.
+    // Written so that a NaN is out of range.
     if !(slots >= FEWEST_SLOTS as f64 && slots <= MOST_SLOTS as f64) {
         return Err(SizeError::OutOfRange { text: text.into() });
     }
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a part of a slot is none, and the range was checked"
+        reason = "fractions of a slot are dropped, and the range was checked"
     )]
     Ok(slots as u64)
 }
 
-/// Returns the GiB of table that `slots` slots take.
+/// Returns the size of a table of `slots` slots, in GiB.
 #[must_use]
 pub fn gib_of(slots: u64) -> f64 {
     (slots * BYTES_PER_SLOT) as f64 / GIB
 }
 
-/// Returns the bytes that `tables` tables of `slots` slots take, with an eighth for their indexes and 256 MiB for the
-/// process.
+/// Returns the memory that `tables` tables of `slots` slots take, in bytes. Includes an eighth more for their
+/// indexes, and 256 MiB for the process.
 #[must_use]
 pub fn bytes_needed(slots: u64, tables: u64) -> u64 {
     slots * BYTES_PER_SLOT / 8 * 9 * tables + HEADROOM
 }
 
-/// Returns the most slots for which `available` bytes hold `tables` tables.
+/// Returns the highest number of slots for which `tables` tables fit into `available` bytes.
 #[must_use]
 pub fn slots_that_fit(available: u64, tables: u64) -> u64 {
     available.saturating_sub(HEADROOM) / tables / 9 * 8 / BYTES_PER_SLOT
 }
 
-/// Returns the memory that is available without swapping, in bytes: `MemAvailable` of `/proc/meminfo`. `None` where
-/// there is no such file.
+/// Returns the memory that is available without swapping, in bytes: `MemAvailable` in `/proc/meminfo`.
+/// Returns `None` if that file does not exist.
 #[must_use]
 pub fn available() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
@@ -130,21 +130,21 @@ pub fn available() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// A number of slots, and why it is not the number that was asked for.
+/// A number of slots, with a note if it is not the number that was asked for.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Size {
     /// Slots of the map.
     pub slots: u64,
-    /// A sentence for the user where the memory does not hold what was asked for.
+    /// A message to the user if the memory is too small for the size that was asked for.
     pub note: Option<String>,
 }
 
-/// Returns the size that the environment variable [`VARIABLE`] asks for, 4 GiB where it is not set, or less where the
-/// available memory does not hold `tables` tables of it.
+/// Returns the size that the environment variable [`VARIABLE`] asks for, by default 4 GiB. Returns a smaller
+/// size if `tables` tables of that size do not fit into the available memory.
 ///
 /// # Errors
 ///
-/// As [`parse_gib`], and [`SizeError::NoMemory`], [`SizeError::NotUnicode`].
+/// As for [`parse_gib`], and [`SizeError::NoMemory`] or [`SizeError::NotUnicode`].
 pub fn from_env(tables: u64) -> Result<Size, SizeError> {
     let asked = match std::env::var(VARIABLE) {
         Ok(text) => Some(text),
@@ -154,11 +154,11 @@ pub fn from_env(tables: u64) -> Result<Size, SizeError> {
     choose(asked.as_deref(), available(), tables)
 }
 
-/// Does what [`from_env`] does, for a given text of the variable and given bytes of available memory.
+/// Does the same as [`from_env`], for a given value of the variable and a given amount of available memory.
 ///
 /// # Errors
 ///
-/// As [`from_env`].
+/// As for [`from_env`].
 pub fn choose(asked: Option<&str>, available: Option<u64>, tables: u64) -> Result<Size, SizeError> {
     let slots = parse_gib(asked.unwrap_or(DEFAULT_GIB))?;
     let Some(available) = available else {
@@ -171,12 +171,12 @@ pub fn choose(asked: Option<&str>, available: Option<u64>, tables: u64) -> Resul
     if fit < FEWEST_SLOTS {
         return Err(SizeError::NoMemory { available });
     }
-    // Whole regions, so that the smaller map has a plain size.
+    // Whole regions, which makes the smaller size a round number.
     let fit = fit - fit % super::REGION;
     let tables = if tables == 1 { "a table" } else { "tables" };
     let note = format!(
-        "{:.3} GiB of table instead of {}: the available memory does not hold {tables} of that size \
-         (set {VARIABLE} to choose)",
+        "{:.3} GiB of table instead of {}: {tables} of that size would not fit into the available memory \
+         (set {VARIABLE} to choose a size)",
         gib_of(fit),
         gib_of(slots),
     );

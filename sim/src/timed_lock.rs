@@ -1,18 +1,19 @@
-//! A lock that can tell the longest time that it was held.
+//! Measures the longest hold of a lock: [`TimedLock`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use lock_api::RawMutex;
 
-/// Whether holds are timed: only then does a hold cost more than that of `R`.
+/// Whether holds are timed. If not, a hold costs the same as one of `R`.
 static TIMED: AtomicBool = AtomicBool::new(false);
-/// The longest hold since the timing began, in nanoseconds; 0 if there was none.
+/// The longest hold since timing began, in nanoseconds; 0 if no lock was taken.
 static LONGEST: AtomicU64 = AtomicU64::new(0);
 
-/// A lock that wraps the lock `R` and times its holds while [`longest_hold`] runs.
+/// Wraps a lock `R`, and times its holds while [`longest_hold`] runs.
 ///
-/// The holder keeps the time at which its hold began, so a table of such locks is laid out like any other.
+/// The guard keeps the time at which the hold began. So the lock has the size of `R`, and the layout of a
+/// table does not change.
 ///
 /// ```
 /// use swap_records_sim::tables::{Loop2014, Spin, Table};
@@ -28,7 +29,7 @@ static LONGEST: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub struct TimedLock<R>(R);
 
-// SAFETY: locking and unlocking are those of `R`, whose guard state goes along.
+// SAFETY: locks and unlocks `R`, and passes its guard state on.
 unsafe impl<R: RawMutex> RawMutex for TimedLock<R> {
     const INIT: Self = Self(R::INIT);
     type Guard = (R::Guard, Option<Instant>);
@@ -50,7 +51,7 @@ unsafe impl<R: RawMutex> RawMutex for TimedLock<R> {
         if let Some(since) = since {
             held(since);
         }
-        // SAFETY: the caller holds this lock, and so that of `R`, by this guard.
+        // SAFETY: the caller holds this lock, and therefore `R`, with this guard.
         unsafe { self.0.unlock(guard) }
     }
 
@@ -60,11 +61,11 @@ unsafe impl<R: RawMutex> RawMutex for TimedLock<R> {
     }
 }
 
-/// Runs `f`. Returns its result, and the longest time for which any [`TimedLock`] was held meanwhile; `None` if none
-/// was taken.
+/// Runs `f`. Returns its result, and the longest time for which a [`TimedLock`] was held during the call, or
+/// `None` if none was taken.
 ///
-/// The time is that of the clock: it includes the time for which the system ran something else. One call at a time
-/// in a process measures rightly.
+/// This is wall-clock time: it includes the time for which the system ran other threads. Only one call in a
+/// process may run at a time, or the results are wrong.
 pub fn longest_hold<T>(f: impl FnOnce() -> T) -> (T, Option<Duration>) {
     LONGEST.store(0, Relaxed);
     TIMED.store(true, Relaxed);
@@ -81,7 +82,7 @@ fn now() -> Option<Instant> {
 
 #[cold]
 fn held(since: Instant) {
-    // At least 1: a hold too short for the clock is one all the same.
+    // At least 1: a hold that is too short for the clock still counts.
     let nanos = since.elapsed().as_nanos().max(1);
     LONGEST.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Relaxed);
 }

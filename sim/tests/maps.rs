@@ -1,6 +1,6 @@
-//! The generator of synthetic maps: what the benchmarks stand on.
+//! Tests the generator of synthetic maps, on which the benchmarks rest.
 
-#![cfg(not(miri))] // Nothing in it is unsafe, and maps are large.
+#![cfg(not(miri))] // No unsafe code, and the maps are large.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -150,7 +150,7 @@ fn runs_are_those_of_the_slice() {
 }
 
 #[test]
-fn families_are_read_as_they_are_written() {
+fn families_are_parsed_as_they_are_displayed() {
     for family in [
         Family::Interleaved(1),
         Family::Interleaved(65_535),
@@ -208,7 +208,7 @@ fn interleaved_runs_are_about_1_1_slots() {
         let ids = interleaved(cgroups);
         let runs = ids.chunk_by(|a, b| a == b).count();
         let mean = ids.len() as f64 / runs as f64;
-        // As measured; two runs of one owner that meet add 1/40.
+        // As measured. Neighbouring runs of one owner add 1/40.
         assert!((1.09..1.2).contains(&mean), "{mean} with {cgroups}");
     }
 }
@@ -232,7 +232,7 @@ fn a_chunk_has_the_owners_that_real_swap_has() {
 }
 
 #[test]
-fn jobs_leave_stretches_and_are_gone() {
+fn jobs_leave_ranges_and_end() {
     let ids = ids(&Map::new(Family::Jobs, 64 * REGION, 8), 2);
     let runs = ids.chunk_by(|a, b| a == b).count();
     assert!(ids.len() / runs > 500);
@@ -246,7 +246,7 @@ fn jobs_leave_stretches_and_are_gone() {
 }
 
 #[test]
-fn uniform_owners_are_anyone() {
+fn uniform_maps_have_every_owner() {
     let ids = ids(&Map::new(Family::Uniform, 16 * REGION, 9), 2);
     let owners: BTreeSet<u16> = ids.iter().copied().collect();
     assert_eq!(owners.len(), 16_384);
@@ -266,8 +266,8 @@ fn remains_are_exactly_that_many() {
 }
 
 #[test]
-fn remains_are_everywhere_and_meet_by_chance() {
-    // As many as there are regions: by chance 1/e of the regions have none, 1/e have one.
+fn remains_are_everywhere_and_share_regions_by_chance() {
+    // One record per region on average: by chance, 1/e of the regions have none and 1/e have one.
     let regions = 1_000;
     let map = Map::new(Family::Jobs, regions * REGION, 11).remains(DEAD, regions);
     let ids = ids(&map, 2);
@@ -283,7 +283,7 @@ fn remains_are_everywhere_and_meet_by_chance() {
 }
 
 #[test]
-fn age_changes_a_part_and_frees_some() {
+fn ageing_changes_a_part_and_frees_some() {
     let young = Map::new(Family::Interleaved(150), SLOTS, 12);
     let old = ids(&young.clone().aged(SLOTS / 20), 2);
     let young = ids(&young, 2);

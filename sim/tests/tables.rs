@@ -1,4 +1,4 @@
-//! The reference tables give the right answers.
+//! Tests the reference tables.
 
 #![cfg(not(miri))] // Memory maps.
 
@@ -6,14 +6,14 @@ use swap_records_sim::tables::{Linux2024, Loop2014, Spin, Table, U64Words, check
 use swap_records_sim::{Family, Map};
 
 #[test]
-fn each_agrees_with_a_map() {
+fn each_table_agrees_with_a_map() {
     check::<Loop2014>(1);
     check::<Linux2024>(2);
     check::<U64Words>(3);
 }
 
 #[test]
-fn all_reparent_the_same_map_alike() {
+fn all_tables_reparent_the_same_map_alike() {
     const DEAD: u16 = 151;
     let index = |n| usize::try_from(n).unwrap();
     let slots = 5 * 32_768 + 99;
@@ -46,14 +46,14 @@ fn all_reparent_the_same_map_alike() {
 #[test]
 fn a_slot_past_the_end_is_refused() {
     fn refuses<T: Table + std::panic::RefUnwindSafe>() {
-        // A word holds more slots than these.
+        // A word has more lanes than these slots.
         let table = T::with_slots(1).unwrap();
         let panics = |use_it: fn(&T)| std::panic::catch_unwind(|| use_it(&table)).is_err();
         assert!(panics(|table| _ = table.lookup(1)));
         assert!(panics(|table| _ = table.record(1, 9)));
         assert!(panics(|table| _ = table.cmpxchg(1, 0, 9)));
         assert!(panics(|table| table.record_range(0, 2, 9)));
-        // The one slot that there is.
+        // The only slot.
         assert_eq!(table.migrate(9, 1), 1);
     }
     refuses::<Linux2024>();

@@ -1,4 +1,4 @@
-//! [`check`]: a suite that any [`Table`] must pass.
+//! A test suite that every [`Table`] must pass: [`check`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,19 +7,19 @@ use fastrand::Rng;
 
 use super::Table;
 
-/// Few, so that most of them own something; the last has all bits of a lane, one only the highest.
+/// Few ids, so that most of them own slots. The last has all bits of a lane; another has only the highest.
 const IDS: [u16; 6] = [0, 1, 2, 0x7fff, 0x8000, 0xffff];
-/// Neither whole words nor whole chunks.
+/// Not a multiple of a word or a chunk.
 const SLOTS: usize = 3 * 2_048 + 1_001;
 
-/// Checks a table: random operations and migrations give the answers of a simple map, and two threads that write to
-/// neighbouring slots lose nothing.
+/// Tests a table: compares random operations and migrations with a simple map, and lets two threads write to
+/// neighbouring slots.
 ///
-/// For tests of tables of your own. Takes about a second.
+/// Use it in tests of your own tables. Takes about a second.
 ///
 /// # Panics
 ///
-/// Panics where an answer is wrong, or the system refuses the memory.
+/// Panics if an answer is wrong, or the system refuses the memory.
 pub fn check<T: Table>(seed: u64) {
     operations(
         T::with_slots(SLOTS).expect("memory for a small table"),
@@ -122,7 +122,7 @@ fn migrations<T: Table>(table: &T, slots: usize, seed: u64) {
     }
 }
 
-/// Two threads take turns on neighbours: neither may lose what the other wrote beside it.
+/// Two threads write to neighbouring slots in turn. Neither may lose a write of the other.
 fn neighbours<T: Table>(table: &T) {
     const ROUNDS: u16 = 20_000;
     let lost = AtomicU64::new(0);
@@ -139,6 +139,6 @@ fn neighbours<T: Table>(table: &T) {
             });
         }
     });
-    assert_eq!(lost.into_inner(), 0, "answers of a neighbour's slot");
+    assert_eq!(lost.into_inner(), 0, "lost writes to a neighbouring slot");
     assert_eq!((table.lookup(0), table.lookup(1)), (ROUNDS, ROUNDS));
 }

@@ -9,19 +9,20 @@ use crate::pages::Pages;
 const IDS: usize = 2;
 const MASK: u32 = 0xffff;
 
-/// The kernel's table since 2024: no lock, two ids per 32-bit atomic, and a compare-exchange loop for every entry,
-/// ranges included.
+/// The kernel's table since 2024. It has no lock, and two ids per 32-bit atomic. Each entry takes a
+/// compare-exchange loop, in ranges as well.
 ///
-/// The kernel has no migration of records in it. [`migrate`](Table::migrate) is the loop that one would write.
+/// The kernel has no migration of records for it. [`migrate`](Table::migrate) is the loop that one would
+/// write.
 #[derive(Debug)]
 pub struct Linux2024 {
     words: Pages<AtomicU32>,
-    /// The last word may hold one more.
+    /// The last word may have one slot more.
     slots: usize,
 }
 
 impl Linux2024 {
-    /// Makes a table over ids that are there already. On a little-endian processor each keeps its slot.
+    /// Makes a table over existing ids. On a little-endian processor each id keeps its slot.
     #[must_use]
     pub fn over(ids: Pages<u16>) -> Self {
         let slots = ids.len();
@@ -35,7 +36,7 @@ impl Linux2024 {
         self.words.retype()
     }
 
-    /// Asks for the cache line of a slot that is going to be used. Does nothing where the processor is not an x86-64.
+    /// Prefetches the cache line of a slot. Does nothing on other processors than x86-64.
     #[inline]
     pub fn prefetch(&self, slot: usize) {
         let (word, _) = self.place(slot);

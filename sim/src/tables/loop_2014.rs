@@ -1,4 +1,4 @@
-//! [`Loop2014`]: the table of 2014, and the migration that was proposed for it.
+//! The table of 2014, with the migration that was proposed for it: [`Loop2014`].
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering, Ordering::Relaxed};
@@ -11,11 +11,11 @@ use crate::pages::Pages;
 /// Ids in a chunk of 4 KiB.
 const CHUNK: usize = 2_048;
 
-/// The kernel's table of 2014: 16-bit ids in chunks of 4 KiB, and one spinlock for the swapfile.
+/// The kernel's table of 2014: 16-bit ids in chunks of 4 KiB, and one spinlock per swapfile.
 ///
-/// [`migrate`](Table::migrate) is the loop that was proposed for it: it holds the lock once for all of the
-/// swapfile and looks at every entry. A range takes the lock once, as the kernel has done since 2017. The lock is a
-/// parameter, so that its holds can be [timed](crate::TimedLock).
+/// [`migrate`](Table::migrate) is the loop that was proposed for it: it looks at every entry of the swapfile
+/// under one hold of the lock. A range takes the lock once, as in the kernel since 2017. The lock is a
+/// parameter, so its holds can be [timed](crate::TimedLock).
 #[derive(Debug)]
 pub struct Loop2014<L: RawMutex = Spin> {
     ids: Pages<AtomicU16>,
@@ -23,7 +23,7 @@ pub struct Loop2014<L: RawMutex = Spin> {
 }
 
 impl<L: RawMutex> Loop2014<L> {
-    /// Makes a table over ids that are there already.
+    /// Makes a table over existing ids.
     #[must_use]
     pub fn over(ids: Pages<u16>) -> Self {
         Self {
@@ -40,14 +40,14 @@ impl<L: RawMutex> Loop2014<L> {
 
     /// Makes `id` the owner of `len` slots without taking the lock, to fill a table before it is used.
     ///
-    /// Calls for disjoint slots may run at once.
+    /// Several threads may fill disjoint slots at once.
     pub fn preset(&self, start: usize, len: usize, id: u16) {
         for slot in &self.ids[start..start + len] {
             slot.store(id, Relaxed);
         }
     }
 
-    /// Returns the number of chunks of 2,048 slots: what a migration looks through.
+    /// Returns the number of chunks of 2,048 slots, all of which a migration reads.
     #[must_use]
     pub fn chunks(&self) -> usize {
         self.ids.len().div_ceil(CHUNK)
@@ -91,7 +91,8 @@ impl<L: RawMutex + Sync> Table for Loop2014<L> {
         let mut moved = 0;
         for chunk in self.ids.chunks(CHUNK) {
             for slot in chunk {
-                // Atomic, as `lookup` reads beside it: the compiler keeps it an entry at a time.
+                // Atomic, since `lookup` may read at the same time. It also keeps the compiler from
+                // vectorizing the loop.
                 if slot.load(Relaxed) == old {
                     slot.store(new, Relaxed);
                     moved += 1;
@@ -106,8 +107,8 @@ impl<L: RawMutex + Sync> Table for Loop2014<L> {
 #[derive(Debug)]
 pub struct Spin(AtomicBool);
 
-// SAFETY: `lock` and `try_lock` return only after they made `false` to `true`, which one thread at
-// a time can, until `unlock` makes it `false` again. Acquire and release order the sections.
+// SAFETY: `lock` and `try_lock` return only after they changed `false` to `true`. Only one thread at a time
+// can do that, until `unlock` stores `false`. Acquire and release order the critical sections.
 unsafe impl RawMutex for Spin {
     const INIT: Self = Self(AtomicBool::new(false));
     type Guard = GuardSend;

@@ -1,12 +1,12 @@
-//! Reference tables: other ways to keep the owner of each swap slot, each written from its description.
+//! Reference tables: other ways to keep the owner of each swap slot, written from their descriptions.
 //!
-//! | table | what it is |
+//! | table | description |
 //! | --- | --- |
 //! | [`Loop2014`] | the kernel's table of 2014 with the migration that was proposed for it: one lock, one loop |
 //! | [`Linux2024`] | the kernel's table since 2024: no lock, two ids per 32-bit atomic, one compare-exchange per entry |
-//! | [`U64Words`] | plain 64-bit words of four ids each, compared four at a time without vector instructions |
+//! | [`U64Words`] | plain 64-bit words of four ids each, compared four ids at a time without vector instructions |
 //!
-//! All of them keep one swapfile and implement [`Table`], so that a measurement or a simulation is written once.
+//! Each table keeps one swapfile and implements [`Table`], so one measurement or simulation fits all.
 
 mod check;
 mod linux_2024;
@@ -20,10 +20,10 @@ pub use linux_2024::Linux2024;
 pub use loop_2014::{Loop2014, Spin};
 pub use u64_words::U64Words;
 
-/// Keeps the owner of each slot of one swapfile, for any number of threads at once.
+/// Keeps the owner of each slot of one swapfile. Any number of threads may use it at once.
 ///
-/// An owner is a 16-bit id, and 0 means that the slot has none. A slot is an index below the number of slots. The tables of
-/// this module panic where it is not.
+/// An owner is a 16-bit id; 0 means that the slot has none. A slot is an index below the number of slots. The
+/// tables of this module panic if it is not.
 ///
 /// ```
 /// use swap_records_sim::tables::{Linux2024, Loop2014, Table, U64Words};
@@ -45,25 +45,26 @@ pub use u64_words::U64Words;
 /// # }
 /// ```
 pub trait Table: Sized + Sync {
-    /// Makes a table of `slots` slots, none of which has an owner.
+    /// Makes a table of `slots` slots without owners.
     ///
     /// # Errors
     ///
-    /// The system refuses the memory.
+    /// An error if the system refuses the memory.
     fn with_slots(slots: usize) -> io::Result<Self>;
 
     /// Returns the owner of a slot.
     fn lookup(&self, slot: usize) -> u16;
 
-    /// Makes `id` the owner of a slot, or clears the slot where `id` is 0. Returns the previous owner.
+    /// Makes `id` the owner of a slot, or clears the slot if `id` is 0. Returns the previous owner.
     fn record(&self, slot: usize, id: u16) -> u16;
 
     /// Makes `id` the owner of `nr` slots from `slot` on.
     fn record_range(&self, slot: usize, nr: usize, id: u16);
 
-    /// Makes `new` the owner of a slot if `old` is. Returns the owner before the call: `old` if it was replaced.
+    /// Makes `new` the owner of a slot if `old` owns it. Returns the previous owner, which is `old` on
+    /// success.
     fn cmpxchg(&self, slot: usize, old: u16, new: u16) -> u16;
 
-    /// Gives every record of `old` to `new`, two different ids. Returns the number of records.
+    /// Gives every record of `old` to `new`. The two ids must differ. Returns the number of records.
     fn migrate(&self, old: u16, new: u16) -> u64;
 }

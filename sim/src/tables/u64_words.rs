@@ -7,23 +7,23 @@ use super::Table;
 use crate::pages::Pages;
 
 const IDS: usize = 4;
-/// One in each lane: a factor that puts an id into all four.
+/// A one in each lane. Multiplying it by an id puts the id into all four lanes.
 const ONES: u64 = 0x0001_0001_0001_0001;
-/// All bits of a lane but its highest.
+/// All bits of each lane except the highest.
 const LOW: u64 = 0x7fff * ONES;
 
-/// Plain 64-bit words of four ids each: no lock and no vector instructions.
+/// Plain 64-bit words of four ids each, without a lock or vector instructions.
 ///
-/// A migration compares four ids at a time within a register, and replaces those that match by a compare-exchange of
-/// their word.
+/// A migration compares four ids at a time in a register. It replaces the matching ids with a
+/// compare-exchange of their word.
 #[derive(Debug)]
 pub struct U64Words {
     words: Pages<AtomicU64>,
-    /// The last word may hold some more.
+    /// The last word may have up to three slots more.
     slots: usize,
 }
 
-/// The highest bit of each lane that is zero, and no other: the exact one of the two tests in
+/// Returns the highest bit of each lane that is zero, and no other bit. It is the exact test of the two in
 /// "Determine if a word has a zero byte" (Anderson, "Bit Twiddling Hacks"), for lanes of 16 bits.
 fn zero_lanes(word: u64) -> u64 {
     !(((word & LOW) + LOW) | word | LOW)
@@ -35,7 +35,7 @@ impl U64Words {
         (&self.words[slot / IDS], slot % IDS * 16)
     }
 
-    /// Makes the id at `slot` the one that `new` says, if any. Returns the id before.
+    /// Stores the id that `new` returns for the id at `slot`, if any. Returns the previous id.
     fn update(&self, slot: usize, new: impl Fn(u16) -> Option<u16>) -> u16 {
         let (word, shift) = self.place(slot);
         let mut seen = word.load(Relaxed);
@@ -52,7 +52,7 @@ impl U64Words {
 }
 
 fn id_at(word: u64, shift: usize) -> u16 {
-    #[expect(clippy::cast_possible_truncation, reason = "the lowest lane is meant")]
+    #[expect(clippy::cast_possible_truncation, reason = "keeps the lowest lane")]
     let id = (word >> shift) as u16;
     id
 }
