@@ -1,5 +1,5 @@
-//! Records by several threads: anywhere in one region and in regions of their own, with a lock that spins and with one
-//! that sleeps; and each in a cluster of its own, as processors fill a fresh swapfile.
+//! Records by several threads: in one region and in a region per thread, with a spinning lock and with a
+//! sleeping lock; and in a cluster per thread, as processors fill a fresh swapfile.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use swap_records_sim::tables::Loop2014;
 use swap_records_sim::tables::Table;
 
 const MOST_THREADS: usize = 8;
-/// Records of all threads together in an iteration: far longer than a thread takes to start.
+/// Records of all threads in an iteration. They take far longer than starting a thread.
 const COUNT: u64 = 1 << 18;
 
 fn contention<P: Table>(criterion: &mut Criterion, name: &str) {
@@ -59,15 +59,15 @@ fn locks(criterion: &mut Criterion) {
     contention::<Loop2014>(criterion, "loop_2014");
 }
 
-/// Slots that an allocator hands to one processor at a time.
+/// The slots that an allocator gives to one processor at a time.
 const CLUSTER: usize = 512;
 
-/// A way to give all slots of a cluster to an id.
+/// A way to record an id in all slots of a cluster.
 struct Way {
     name: &'static str,
-    /// Slots in one hold of the lock. So many more of them than of single records make an iteration.
+    /// Slots per hold of the lock. An iteration records this many times more slots than with single records.
     nr: usize,
-    /// From this slot on. Gives how many had an owner.
+    /// Fills a cluster from this slot on. Returns how many slots had an owner.
     fill: fn(&Ours, usize, u16) -> u64,
 }
 
@@ -105,9 +105,10 @@ const WAYS: [Way; 4] = [
     },
 ];
 
-/// The place in a cluster that has the turn `at`: each has one, and neighbours do not follow one another.
+/// Returns the place in a cluster for turn `at`. Each place has one turn, and successive places are not
+/// neighbours.
 const fn shuffled(at: usize) -> usize {
-    // Odd, so that it goes through all of them.
+    // The factor is odd, so every place has a turn.
     at * 167 % CLUSTER
 }
 
@@ -120,8 +121,8 @@ fn fill_by_ranges(table: &Ours, start: usize, nr: usize, of: u16) -> u64 {
     had.sum()
 }
 
-/// Threads fill clusters of their own over and over, each time for another cgroup: all in one region, as the first 64
-/// clusters of a swapfile are, or each in a region of its own.
+/// Threads fill clusters of their own repeatedly, each time for another cgroup. The clusters are all in one
+/// region, as are the first 64 clusters of a swapfile, or in a region per thread.
 fn clusters(criterion: &mut Criterion) {
     const MOST_THREADS: usize = 16;
     let table = Ours::with_slots(MOST_THREADS * REGION).expect("memory for a map");
@@ -158,8 +159,9 @@ fn clusters(criterion: &mut Criterion) {
     }
 }
 
-/// What it takes until a line that one processor wrote is another one's: two threads count in turns. A lock that
-/// goes from one processor to another with each record costs this, for its own line and for those of the cells.
+/// Measures how long a cache line takes to move from the processor that wrote it to another: two threads
+/// increment a counter in turn. A lock that changes processors with each record costs this, for its own line
+/// and for the lines of the cells.
 fn line(criterion: &mut Criterion) {
     let mut group = group::group(criterion, "line_to_another_processor");
     group.throughput(Throughput::Elements(COUNT));
@@ -177,7 +179,7 @@ fn line(criterion: &mut Criterion) {
                     }
                     turn.load(Ordering::Relaxed)
                 });
-                assert!(last >= COUNT, "all turns were taken");
+                assert!(last >= COUNT, "every turn was taken");
                 all += time;
             }
             all

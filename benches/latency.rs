@@ -1,9 +1,9 @@
-//! `cargo bench --bench latency`: how long a record and a lookup take while all of a large map is
-//! handed over beside them, again and again, by this crate and by the loop of 2014, which holds one
-//! lock for all of it.
+//! `cargo bench --bench latency`: measures the latency of records and lookups while another thread migrates
+//! all of a large map, again and again. It compares this crate with the loop of 2014, which holds one lock
+//! for the whole migration.
 //!
-//! An operation is due every 10 us. What was due while one of them waited is counted as if it had
-//! waited, too (correction for coordinated omission).
+//! An operation is due every 10 us. Operations that were due while an earlier one waited count as if they had
+//! waited as well (correction for coordinated omission).
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use swap_records_sim::tables::Loop2014;
 use swap_records_sim::tables::Table;
 use swap_records_sim::{size, threads};
 
-/// Who owns all slots but the tails, and whose records go there and back.
+/// The owner of all slots except the tails, and the two ids that the tails are migrated between.
 const LIVE: u16 = 1;
 const TAILS: (u16, u16) = (1_001, 1_002);
 
 fn main() -> Result<(), String> {
-    // `cargo test --benches` wants to know whether it runs.
+    // `cargo test --benches` only checks that it runs.
     let test = cfg!(debug_assertions) || std::env::args().any(|arg| arg == "--test");
     let (slots, time) = if test {
         (64 * REGION, Duration::from_millis(20))
@@ -32,11 +32,11 @@ fn main() -> Result<(), String> {
         (index(size.slots) / REGION * REGION, Duration::from_secs(4))
     };
     println!(
-        "{} GiB of table, an operation every 10 us, one hand-over after the other",
+        "{} GiB of table, an operation every 10 us, one migration after another",
         size::gib_of(slots as u64),
     );
     let names = QUANTILES.map(|(name, _)| format!("{name:>12}")).concat();
-    println!("{:28}{names}{:>12}", "", "hand-overs");
+    println!("{:28}{names}{:>12}", "", "migrations");
     let refused = |error| format!("no memory for a table: {error}");
     {
         let ours: Ours = Ours::with_slots(slots).map_err(refused)?;
@@ -53,7 +53,7 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
-/// Both operations, a line each.
+/// Measures both operations and prints a line for each.
 fn measure<P: Table>(
     name: &str,
     table: &P,

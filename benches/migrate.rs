@@ -1,5 +1,5 @@
-//! Hand-overs: of every kind of map, of many and of few records, by every backend, from each level
-//! of the memory.
+//! Migrations: on every family of maps, of many and of few records, by every backend, from each level of the
+//! memory.
 
 use criterion::measurement::WallTime;
 use criterion::{
@@ -18,11 +18,11 @@ use swap_records_sim::tables::Table;
 use swap_records_sim::tables::U64Words;
 use swap_records_sim::{self as sim, Family, Map};
 
-/// What a full scan is after, and who gets it. Above the ids of all families.
+/// The id that a full scan looks for, and the new owner. Both are above the ids of all families.
 const TAILS: (u16, u16) = (20_001, 20_002);
-/// Scattered records, and who gets them.
+/// The owner of scattered records, and the new owner.
 const DYING: (u16, u16) = (20_003, 20_004);
-/// Slots of maps for the L2, the L3 and the DRAM of common machines.
+/// Slots of maps that fit into the L2 and L3 caches of common machines, and of one that does not.
 const SIZES: [(&str, usize); 3] = [("L2", 1 << 18), ("L3", 1 << 22), ("DRAM", 1 << 27)];
 const LARGE: usize = SIZES[2].1;
 
@@ -37,7 +37,7 @@ fn backends() -> impl Iterator<Item = Backend> {
     all.into_iter().filter(|backend| backend.is_available())
 }
 
-/// A table with this map, on this backend.
+/// Makes a table with this map that scans with this backend.
 fn filled(map: &Map, backend: Backend) -> Ours<RawSpinLock> {
     let table = Ours::with_backend(index(map.slots()), backend).expect("memory for a map");
     let record = table.sink();
@@ -45,8 +45,8 @@ fn filled(map: &Map, backend: Backend) -> Ours<RawSpinLock> {
     table
 }
 
-/// Hands over there and back, and looks at the number each time. In the end the first has the
-/// records again, for the next.
+/// Migrates between two ids in turn, and checks the number of records each time. At the end the first id has
+/// the records again, for the next benchmark.
 fn shuttle(
     group: &mut BenchmarkGroup<'_, WallTime>,
     id: BenchmarkId,
@@ -66,7 +66,7 @@ fn shuttle(
     }
 }
 
-/// A peer with the same map and tails.
+/// Makes a peer with the same map and tails.
 fn peer<P: Table>(map: &Map) -> P {
     let slots = index(map.slots());
     let mut ids = vec![0; slots];
@@ -79,7 +79,7 @@ fn peer<P: Table>(map: &Map) -> P {
     peer
 }
 
-/// All of every region must be looked through.
+/// A scan must read every region to its end.
 fn full_scan(criterion: &mut Criterion) {
     for (size, slots) in SIZES {
         let mut group = group::group(criterion, "full_scan");
@@ -120,7 +120,7 @@ fn full_scan(criterion: &mut Criterion) {
     }
 }
 
-/// Few records, in maps of every kind.
+/// Migrates few records, in maps of every family.
 fn remains(criterion: &mut Criterion) {
     let families = [
         ("interleaved_150", Family::Interleaved(LIVE), 0),
@@ -140,8 +140,8 @@ fn remains(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// From one record in each region to a few thousand: where the index gives the place away, where a region is scanned
-/// for few, and where for many. The throughput is in regions.
+/// From one record per region to a few thousand. With one record the index gives its position. With more, the
+/// region is scanned for a few or for many. The throughput is in regions.
 fn remains_per_region(criterion: &mut Criterion) {
     let mut group = group::group(criterion, "remains_per_region");
     let regions = LARGE / REGION;
@@ -149,7 +149,7 @@ fn remains_per_region(criterion: &mut Criterion) {
     let map = Map::new(Family::Interleaved(LIVE), LARGE as u64, SEED);
     let table = filled(&map, Backend::detect());
     let mut random = fastrand::Rng::with_seed(SEED);
-    // The most first: the others are recorded over some of them.
+    // The largest number first: the others are recorded over some of its records.
     let all = [3_000, 300, 100, 40, 10, 3, 2, 1];
     let ids = || (DYING.0..).step_by(2).map(|old| (old, old + 1));
     for (nr, (dying, _)) in all.into_iter().zip(ids()) {
@@ -169,14 +169,14 @@ fn remains_per_region(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Few records, by every backend, and by sets of slots.
+/// Migrates few records, by every backend and by sets of slots.
 fn remains_by_backend(criterion: &mut Criterion) {
     let mut group = group::group(criterion, "remains_by_backend");
     for k in [1_000, 10_000, 100_000] {
         let map = Map::new(Family::Interleaved(LIVE), LARGE as u64 / 8, SEED);
         let map = map.remains(DYING.0, k);
         let sets = RoaringSets::with_slots(index(map.slots())).expect("memory for a map");
-        // Other ids need no set: none of them is handed over.
+        // Other ids need no set: they are never migrated.
         for run in filled(&map, Backend::detect()).0.runs_of(ours::id(DYING.0)) {
             sets.record_range(index(run.start.offset()), index(run.len), DYING.0);
         }
@@ -191,7 +191,7 @@ fn remains_by_backend(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// An id that owns everything.
+/// Migrates an id that owns every slot.
 fn dense(criterion: &mut Criterion) {
     let mut group = group::group(criterion, "dense");
     for (size, slots) in SIZES {

@@ -1,4 +1,4 @@
-//! Table on one entry: in order, anywhere in a small map, anywhere in a large one.
+//! Operations on single entries: in order, at random in a small map, and at random in a large one.
 
 use std::cell::LazyCell;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use swap_records_sim::{self as sim, Family, Map};
 /// 2 MiB and 256 MiB of table.
 const HOT: usize = 1 << 20;
 const DRAM: usize = 1 << 27;
-/// Table in an iteration.
+/// The number of operations per iteration.
 const COUNT: u64 = 1 << 14;
 
-/// Every slot owned.
+/// Makes a table in which every slot has an owner.
 fn filled<P: Table>(slots: usize) -> P {
     let table = P::with_slots(slots).expect("memory for a map");
     let map = Map::new(Family::Interleaved(LIVE), slots as u64, SEED);
@@ -40,9 +40,9 @@ fn filled<P: Table>(slots: usize) -> P {
     table
 }
 
-/// All operations, in slots anywhere.
+/// Measures all operations at random slots.
 fn anywhere<P: Table>(criterion: &mut Criterion, name: &str, size: &str, slots: usize) {
-    // Filled only if one of these is to run.
+    // Fill the table only if one of these benchmarks runs.
     let table = LazyCell::new(|| filled::<P>(slots));
     let id = || BenchmarkId::new(name, size);
     let mut seed = 0;
@@ -78,7 +78,7 @@ fn anywhere<P: Table>(criterion: &mut Criterion, name: &str, size: &str, slots: 
                 let (cleared, time) = timed(|| clear_random(&*table, slots, COUNT, seed));
                 all += time;
                 let free = record_free(&*table, slots, COUNT, seed);
-                assert_eq!(cleared, free, "as many are cleared as are free then");
+                assert_eq!(cleared, free, "as many are recorded again as were cleared");
             }
             all
         });
@@ -90,7 +90,7 @@ fn anywhere<P: Table>(criterion: &mut Criterion, name: &str, size: &str, slots: 
     group.bench_function(id(), |bencher| {
         bencher.iter(|| {
             let stored = cmpxchg_there_and_back(&*table, &swaps);
-            assert_eq!(stored, COUNT, "all find what they expect");
+            assert_eq!(stored, COUNT, "every compare-exchange succeeds");
         });
     });
     group.finish();
@@ -102,9 +102,9 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, Wal
     group
 }
 
-/// Records, one slot after the other, round and round.
+/// Measures records in order, over and over.
 fn in_order<P: Table>(criterion: &mut Criterion, name: &str, slots: usize) {
-    // Filled only if one of these is to run.
+    // Fill the table only if this benchmark runs.
     let table = LazyCell::new(|| filled::<P>(slots));
     let mut group = group(criterion, "record");
     let mut from = 0;

@@ -1,4 +1,4 @@
-//! Ranges of entries, as folios come and go.
+//! Ranges of entries, as folios are swapped out and in.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -12,10 +12,10 @@ use swap_records_sim::tables::Table;
 
 /// 32 MiB of table: more than the private caches hold.
 const SLOTS: usize = 1 << 24;
-/// Entries in an iteration.
+/// Entries per iteration.
 const COUNT: u64 = 1 << 14;
 
-/// Swaps folios of `nr` pages out into free slots, and in again.
+/// Records folios of `nr` pages in free slots, then clears them.
 fn out_and_in<P: Table>(criterion: &mut Criterion, name: &str) {
     let table = P::with_slots(SLOTS).expect("memory for a map");
     let mut group = group::group(criterion, "record_and_clear_ranges");
@@ -39,7 +39,7 @@ fn out_and_in<P: Table>(criterion: &mut Criterion, name: &str) {
     assert_eq!(sum_of(&table, 0..SLOTS), 0, "all slots are free again");
 }
 
-/// Records folios of `nr` pages over others.
+/// Records folios of `nr` pages over other folios.
 fn over<P: Table>(criterion: &mut Criterion, name: &str) {
     let table = P::with_slots(SLOTS).expect("memory for a map");
     let mut group = group::group(criterion, "record_ranges");

@@ -1,10 +1,10 @@
-//! `cargo bench --bench reopen`: how long a table takes to be turned on with the records that a file has,
-//! on one thread and on two, and to be turned off. The file is a `memfd` of 4 GiB, or what `SWAP_MAP_GIB`
-//! asks for.
+//! `cargo bench --bench reopen`: measures how long it takes to turn a type on with the records of a file, on
+//! one thread and on two, and to turn it off. The file is a `memfd` of 4 GiB, or of the size that
+//! `SWAP_MAP_GIB` asks for.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    println!("tables that outlive their process need Linux");
+    println!("tables in files need Linux");
 }
 
 #[cfg(target_os = "linux")]
@@ -18,9 +18,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     use swap_records_benches::{LIVE, REGION, SEED, index, timed};
     use swap_records_sim::{Family, Map, size, threads};
 
-    /// The page that says what the file is.
+    /// The header of the file.
     const HEADER: u64 = 4096;
-    // `cargo test --benches` wants to know whether it runs.
+    // `cargo test --benches` only checks that it runs.
     let test = cfg!(debug_assertions) || std::env::args().any(|arg| arg == "--test");
     let slots = if test {
         64 * REGION as u64
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ] {
         let memfd = RecordFile::memfd(slots)?;
         let file = File::from(memfd.as_fd().try_clone_to_owned()?);
-        // The same map again and again.
+        // The same map each time.
         let part = slots.min(1 << 24);
         let mut ids = vec![0; index(part)];
         Map::new(family, part, SEED).fill_slice(threads(), &mut ids, |_| ());

@@ -1,17 +1,16 @@
-//! The rows of the headline, and where the bar lies for each: for 4 GiB of table, two cores and
-//! AVX-512.
+//! The rows of the headline and their bars, which hold for 4 GiB of table, two cores and AVX-512.
 
-/// What a row asks for.
+/// The requirement of a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bar {
     AtLeast(f64),
     AtMost(f64),
-    /// Asks for nothing: what this machine makes of the row before it without the crate.
+    /// No requirement: the row shows how this machine does the work of the row before it without the crate.
     Limit,
 }
 
 impl Bar {
-    /// `None` where there is nothing to meet.
+    /// Returns whether the bar is met, or `None` if there is none.
     pub(crate) fn is_met(self, value: f64) -> Option<bool> {
         match self {
             Self::AtLeast(bar) => Some(value >= bar),
@@ -34,7 +33,7 @@ impl std::fmt::Display for Bar {
 
 use Bar::{AtLeast, AtMost, Limit};
 
-/// Name and bar of every row, in the order in which they are shown.
+/// The name and bar of every row, in the order of the output.
 pub(crate) const BARS: [(&str, Bar); 49] = [
     ("full_scan_vs_read_bandwidth", AtLeast(0.9)),
     ("full_scan_l2_vs_vectorized_loop", AtLeast(0.8)),

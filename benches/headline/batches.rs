@@ -1,7 +1,7 @@
-//! Slots anywhere that are recorded or cleared together.
+//! Batches of slots that are recorded or cleared together.
 //!
-//! Both sides go through the same list of slots, which is made before the clock starts. What a pair cleared is recorded
-//! again before the next one.
+//! Both sides use the same list of slots, which is made before the clock starts. Slots that a pair cleared
+//! are recorded again before the next pair.
 
 use fastrand::Rng;
 
@@ -15,17 +15,17 @@ use swap_records_benches::{REGION, timed};
 use swap_records_sim::Pages;
 use swap_records_sim::tables::{Linux2024, Table};
 
-/// Slots in each call: a process that exits frees thousands.
+/// Slots per call. A process that exits frees thousands.
 const TOGETHER: usize = 4096;
-/// Slots in each run.
+/// Slots per run.
 const COUNT: usize = 1 << 21;
-/// Slots that lie together, where they lie in clusters, and regions that the clusters lie in.
+/// Slots per cluster, and regions that the clusters lie in.
 const CLUSTER: usize = 512;
 const REGIONS: usize = 64;
-/// How far the other side looks ahead, where it asks for its slots.
+/// The number of slots that the other side prefetches.
 const WINDOW: usize = 32;
 
-/// Slots, in the order of their turns, each with an id to record.
+/// Slots in the order of their turns, each with an id to record.
 struct Work {
     slots: Vec<(usize, u16)>,
     entries: Vec<SwapEntry>,
@@ -49,7 +49,7 @@ impl Work {
         Self::new((0..COUNT).map(|_| slot_and_id(&mut rng, slots)).collect())
     }
 
-    /// In the order of an address space: cluster by cluster, in any order inside.
+    /// Clusters in the order of an address space, with random order inside.
     fn clustered(slots: usize, seed: u64) -> Self {
         let slots = slots.min(REGIONS * REGION);
         let mut rng = Rng::with_seed(seed);
@@ -89,12 +89,12 @@ impl Work {
     }
 }
 
-/// Takes the turn of a slot at a time.
+/// Does the turns one by one.
 fn one_by_one<T: Copy>(turns: &[T], turn: impl Fn(T) -> u16) -> u64 {
     turns.iter().map(|&next| u64::from(turn(next))).sum()
 }
 
-/// Asks for the slots of a window before their turns.
+/// Prefetches the slots of a window before their turns.
 fn prefetched<T: Copy>(turns: &[T], ask: impl Fn(T), turn: impl Fn(T) -> u16) -> u64 {
     let mut sum = 0;
     for window in turns.chunks(WINDOW) {
@@ -104,7 +104,7 @@ fn prefetched<T: Copy>(turns: &[T], ask: impl Fn(T), turn: impl Fn(T) -> u16) ->
     sum
 }
 
-/// On the large table. What it records, it records in both.
+/// Measures batches on the large table. Every record is made in both tables.
 pub(crate) fn rows(report: &mut Report, ours: &Ours, ids: Pages<u16>, nr: usize) -> Pages<u16> {
     let theirs = Linux2024::over(ids);
     let slots = ours.slots();

@@ -1,4 +1,4 @@
-//! Several threads at once, and operations beside a hand-over.
+//! Several threads at once, and operations during a migration.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use swap_records_benches::work::{before_tails, slot_and_id};
 use swap_records_benches::{REGION, threads};
 use swap_records_sim::tables::Table;
 
-/// Table of all threads together, in each run.
+/// Operations of all threads in a run.
 const COUNT: u64 = 1 << 22;
 
-/// Records by this many threads, each in a table of these, in the slots that `place` gives for the number
-/// of the thread.
+/// Records on this many threads. Each uses one of the tables, and the slots that `place` returns for its
+/// number.
 fn record(
     tables: &[&Ours],
     nr: usize,
@@ -39,21 +39,18 @@ fn record(
         }
         owned
     });
-    // A count that two threads changed at once would be off.
+    // A lost update of a count would show here.
     let after: Vec<u64> = tables.iter().map(|&table| records(table)).collect();
-    assert_eq!(
-        after, before,
-        "records by the index, each slot with one as before"
-    );
+    assert_eq!(after, before, "the index has a wrong number of records");
     done
 }
 
-/// How throughput follows the number of threads.
+/// Measures how throughput follows the number of threads.
 pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) -> Result<(), String> {
-    /// Regions that a thread has for itself.
+    /// Regions of each thread.
     const OWN: usize = 16;
     let throughput = |seconds: f64| Amount::OperationsASecond(COUNT as f64 / seconds);
-    // Threads take turns with the regions: nowhere are neighbours nearer.
+    // The regions of the threads alternate, so they are as close as possible.
     let own = |thread, slot: usize| (slot / REGION * 2 + thread) * REGION + slot % REGION;
     let two = pairs(
         "threads on different regions",
@@ -64,7 +61,7 @@ pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) -> Result<(),
     let (ours_2, ours_1) = (throughput(two.ours), throughput(two.theirs));
     report.ratio("record_2_threads_scaling", two.faster, ours_2, ours_1);
 
-    // Two threads that share nothing but the machine.
+    // Two threads that share only the machine.
     let other = Ours::with_slots(2 * OWN * REGION).map_err(crate::memory::refused)?;
     other.fill(1, 1);
     let apart = pairs(
@@ -80,7 +77,7 @@ pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) -> Result<(),
         throughput(apart.theirs),
     );
 
-    // The one beside the other, since the machine's mood is another a minute later.
+    // Measured in turn, since the machine may be faster or slower a minute later.
     let beside = pairs(
         "threads in one table and in two",
         nr * 3,
@@ -108,7 +105,8 @@ pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) -> Result<(),
     Ok(())
 }
 
-/// The full scan on two threads against one. They share one id, so that each scan finds all of them.
+/// Measures a full scan on two threads against one. All scans look for the same id, so each finds all of its
+/// records.
 pub(crate) fn full_scan_scaling(report: &mut Report, ours: &Ours, in_tails: u64, nr: usize) {
     if swap_records_sim::threads() < 2 {
         report.skip("migrate_2_threads_scaling", "there is one core");
@@ -132,7 +130,7 @@ pub(crate) fn full_scan_scaling(report: &mut Report, ours: &Ours, in_tails: u64,
     report.ratio("migrate_2_threads_scaling", two.faster, two_s, one_s);
 }
 
-/// Records at a steady rate while all of the map is handed over again and again.
+/// Records at a steady rate while another thread migrates all of the map again and again.
 fn while_migrating(
     table: &impl Table,
     slots: usize,
@@ -157,7 +155,7 @@ fn while_migrating(
     done
 }
 
-/// The 99.99th percentile of a record, beside the hand-over of this table and of that of 2014.
+/// Measures the 99.99th percentile of a record during a migration, by this table and by that of 2014.
 pub(crate) fn latency(report: &mut Report, maps: &Maps, nr: usize, at_least: Duration) {
     let (mut all, mut all_2014) = (histogram(), histogram());
     let p9999 = |times: &Histogram<u64>| Duration::from_nanos(times.value_at_quantile(0.9999));

@@ -1,4 +1,5 @@
-//! Images of a table: written, read back and looked into, beside what the system makes of the same bytes.
+//! Images of a table: writes, reads and scans them, and compares that with plain copies and reads of the same
+//! bytes.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -16,13 +17,13 @@ use swap_records_benches::ours::{Ours, TYPE, id};
 use swap_records_benches::{LIVE, SEED, index, timed};
 use swap_records_sim::{self as sim, Family, Pages};
 
-/// 256 MiB of table: more than the caches hold, and little beside the tables of the other rows.
+/// 256 MiB of table: larger than the caches, and small beside the tables of the other rows.
 const MOST_SLOTS: usize = 1 << 27;
 
-/// Of an image of one type.
+/// The offset of the ids in an image of one type.
 const IDS_AT: usize = 4096;
 
-/// A folder in memory where there is one, so that no disk is measured. It goes with this.
+/// A directory in memory if there is one, so that no disk is measured. It is removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -35,7 +36,7 @@ impl Folder {
         };
         let folder = parent.join(format!("swap-records-headline-{}", std::process::id()));
         let made = fs::create_dir(&folder);
-        made.map_err(|error| format!("no folder {}: {error}", folder.display()))?;
+        made.map_err(|error| format!("cannot make the directory {}: {error}", folder.display()))?;
         Ok(Self(folder))
     }
 }
@@ -46,7 +47,7 @@ impl Drop for Folder {
     }
 }
 
-/// All rows of images.
+/// Measures all rows of images.
 pub(crate) fn all(report: &mut Report, slots: usize, nr: usize) -> Result<(), String> {
     let slots = slots.min(MOST_SLOTS);
     let no_memory = |error| format!("no memory for a table of {slots} slots: {error}");
@@ -68,7 +69,7 @@ pub(crate) fn all(report: &mut Report, slots: usize, nr: usize) -> Result<(), St
     drop(read);
     drop(ours);
     read_back(report, &path, ids, nr);
-    // SAFETY: nobody else knows the file, and it is not written any more.
+    // SAFETY: no other process knows the file, and nothing writes to it any more.
     let map = unsafe { Map::open(&path) }.map_err(|error| failed(&error))?;
     let bytes = File::open(&path).and_then(|file| {
         // SAFETY: as above.
@@ -87,7 +88,7 @@ fn rates(report: &mut Report, name: &'static str, bytes: usize, pairs: Pairs) {
     report.ratio(name, pairs.faster, rate(pairs.ours), rate(pairs.theirs));
 }
 
-/// Both make a new file and put it into the place of the one before.
+/// Both sides make a new file and rename it over the old one.
 fn written(report: &mut Report, ours: &Ours, ids: &[u16], path: &Path, nr: usize) {
     let plain = path.with_extension("plain");
     let beside = path.with_extension("new");
@@ -97,7 +98,7 @@ fn written(report: &mut Report, ours: &Ours, ids: &[u16], path: &Path, nr: usize
         nr,
         |_| {
             let (written, time) = timed(|| image::write(&ours.0, path));
-            let written = written.expect("there is room for it");
+            let written = written.expect("there is room for the image");
             assert_eq!(written.records, ids.len() as u64, "records of the image");
             (0, time)
         },
@@ -106,18 +107,18 @@ fn written(report: &mut Report, ours: &Ours, ids: &[u16], path: &Path, nr: usize
                 File::create(&beside)?.write_all(bytes)?;
                 fs::rename(&beside, &plain)
             });
-            written.expect("there is room for it");
+            written.expect("there is room for the copy");
             (0, time)
         },
     );
-    fs::remove_file(&plain).expect("it was written");
+    fs::remove_file(&plain).expect("the copy exists");
     rates(report, "image_write_vs_copy", bytes.len(), pairs);
 }
 
-/// The table that an image is, and how long it took. Nothing is measured of how it goes.
+/// Reads an image into a table. Returns the time without that of dropping the table.
 fn table(path: &Path, threads: usize) -> (SwapRecords, Duration) {
     let (table, time) = timed(|| Reader::open(path)?.threads(threads).table());
-    (table.expect("a good image"), time)
+    (table.expect("a valid image"), time)
 }
 
 fn read_back(report: &mut Report, path: &Path, mut ids: Pages<u16>, nr: usize) {
@@ -134,10 +135,10 @@ fn read_back(report: &mut Report, path: &Path, mut ids: Pages<u16>, nr: usize) {
             (counted(&table), time)
         },
         |_| {
-            // Into memory that is there already.
+            // Into memory that is already present.
             let all: &mut [u8] = bytemuck::cast_slice_mut(&mut ids);
             let (done, time) = timed(|| File::open(path)?.read_exact(all));
-            done.expect("it is as long");
+            done.expect("the file is long enough");
             (records, time)
         },
     );
@@ -160,8 +161,8 @@ fn read_back(report: &mut Report, path: &Path, mut ids: Pages<u16>, nr: usize) {
         );
         rates(report, "image_read_2_threads_scaling", len, both);
     }
-    // SAFETY: nobody else knows the file, and it is not written any more.
-    let map = unsafe { Map::open(path) }.expect("a good image");
+    // SAFETY: no other process knows the file, and nothing writes to it any more.
+    let map = unsafe { Map::open(path) }.expect("a valid image");
     let rebuilt = pairs(
         "an image is read, or recorded run by run",
         nr.min(4),
@@ -172,11 +173,11 @@ fn read_back(report: &mut Report, path: &Path, mut ids: Pages<u16>, nr: usize) {
         |_| {
             let table = SwapRecords::new();
             let ((), time) = timed(|| {
-                let pages = map.types().next().expect("it has a type").1;
+                let pages = map.types().next().expect("the image has a type").1;
                 table.swapon(TYPE, pages).expect("there is memory");
                 for run in map.runs(TYPE) {
                     let had = table.record_range(run.start, run.len, run.id);
-                    assert!(had.expect("it is on").is_empty());
+                    assert!(had.expect("the type is on").is_empty());
                 }
             });
             (counted(&table), time)
@@ -185,7 +186,7 @@ fn read_back(report: &mut Report, path: &Path, mut ids: Pages<u16>, nr: usize) {
     rates(report, "image_read_vs_record_range", len, rebuilt);
 }
 
-/// Both look at the file by a map, whose pages are there.
+/// Both sides read the file through a mapping whose pages are present.
 fn looked_into(report: &mut Report, map: &Map, bytes: &[u8], nr: usize) {
     let slots = index(map.types().map(|(_, pages)| pages).sum());
     let words: &[u64] = bytemuck::cast_slice(&bytes[IDS_AT..][..slots * 2]);
@@ -193,7 +194,7 @@ fn looked_into(report: &mut Report, map: &Map, bytes: &[u8], nr: usize) {
     let sum = read::read(level, words).0;
     let records = map.runs_of(id(7)).map(|run| run.len).sum::<u64>();
     let pairs = pairs(
-        "an image is looked into",
+        "an image is scanned",
         nr * 2,
         |_| {
             let (count, time) = timed(|| map.count(id(7)));

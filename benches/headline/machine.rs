@@ -1,9 +1,9 @@
-//! Where it was measured.
+//! Describes the machine.
 
 use procfs::{CpuInfo, Current};
 use swap_records::Backend;
 
-/// The lines above the figures.
+/// Returns the lines above the figures.
 pub(crate) fn describe(slots: u64, gib: f64) -> Vec<String> {
     let processor = CpuInfo::current()
         .ok()
@@ -28,7 +28,7 @@ pub(crate) fn describe(slots: u64, gib: f64) -> Vec<String> {
     ]
 }
 
-/// Resident bytes of this process.
+/// Returns the resident bytes of this process.
 pub(crate) fn resident() -> Result<u64, String> {
     let statm = procfs::process::Process::myself().and_then(|me| me.statm());
     let statm = statm.map_err(|error| format!("/proc/self/statm: {error}"))?;

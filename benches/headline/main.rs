@@ -1,8 +1,8 @@
-//! `cargo bench --bench headline`: how near is this to what the memory can do, how does it compare,
-//! and what does it cost?
+//! `cargo bench --bench headline`: compares the crate with the limits of the memory and with other tables,
+//! and measures its costs.
 //!
-//! Each row is the median of pairs of runs in turn, on memory that is present before the clock
-//! starts. One large table and one array of ids serve for most of them.
+//! Each row is the median over pairs of runs, which alternate between both sides. All memory is present
+//! before the clock starts. Most rows use the same large table and array of ids.
 
 mod bars;
 mod batches;
@@ -35,28 +35,28 @@ use swap_records_sim::tables::Loop2014;
 use swap_records_sim::tables::Table;
 
 const HELP: &str = "\
-Compares this crate with what a user would otherwise run, a line for each figure, then a table.
+Compares this crate with its alternatives. Prints a line for each figure, then a table.
 
 Usage: cargo bench --bench headline -- [--quick] [--markdown] [--svg FOLDER]
 
-  --quick        256 MiB of table and fewer pairs of runs; within a minute
-  --markdown     the table as markdown
-  --svg FOLDER   writes the plots of docs/benchmarks.md there; a path from benches/, where cargo
-                 runs this, or a full one
-  --help         this text
+  --quick        256 MiB of table and fewer pairs of runs; takes less than a minute
+  --markdown     print the table as markdown
+  --svg FOLDER   write the plots of docs/benchmarks.md to FOLDER, an absolute path or one relative
+                 to benches/, where cargo runs this
+  --help         print this text
 
-SWAP_MAP_GIB says how many GiB of table there are [default: 4, or what the memory carries].
-Exits with 101 where an answer is wrong, with 1 where the memory does not suffice, never for a slow
-figure.";
+SWAP_MAP_GIB sets the GiB of table [default: 4, or less if the memory is too small].
+Exits with 101 if an answer is wrong, and with 1 if the memory is too small. A missed bar is not
+an error.";
 
-/// How much is measured.
+/// The amount of measuring.
 #[derive(Clone, Copy, Debug)]
 struct Effort {
-    /// `None`: what the environment says.
+    /// `None`: read the size from the environment.
     slots: Option<u64>,
-    /// An even number, so that what goes there comes back.
+    /// An even number, so that records which are migrated back and forth return.
     pairs: usize,
-    /// For each run with latencies.
+    /// The least time of each run with latencies.
     latency: Duration,
 }
 
@@ -70,7 +70,7 @@ const QUICK: Effort = Effort {
     pairs: 4,
     latency: Duration::from_millis(500),
 };
-/// For tests: are the answers right?
+/// For tests: only checks the answers.
 const ANSWERS: Effort = Effort {
     slots: Some(1 << 22),
     pairs: 2,
@@ -84,7 +84,7 @@ struct Options {
     svg: Option<PathBuf>,
 }
 
-/// What the arguments ask for; `None` where they ask for help.
+/// Parses the arguments. Returns `None` if they ask for help.
 fn options() -> Result<Option<Options>, lexopt::Error> {
     let mut options = Options {
         // `cargo test --benches` runs this without optimization.
@@ -99,16 +99,16 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         match arg {
-            // From cargo.
+            // Cargo passes this flag.
             Long("bench") => {}
             Long("test") => options.effort = ANSWERS,
             Long("quick") => options.effort = QUICK,
             Long("markdown") => options.markdown = true,
             Long("svg") => {
                 let folder = PathBuf::from(args.value()?);
-                // Not after minutes of measuring.
+                // Fail now, not after minutes of measuring.
                 if !folder.is_dir() {
-                    let what = "is no folder, seen from benches/, where cargo runs this";
+                    let what = "is not a directory, relative to benches/, where cargo runs this";
                     return Err(format!("--svg {}: {what}", folder.display()).into());
                 }
                 options.svg = Some(folder);
@@ -145,7 +145,7 @@ fn run(options: &Options) -> Result<(), String> {
         Some(slots) => size::Size { slots, note: None },
         None => size::from_env(2).map_err(|error| error.to_string())?,
     };
-    // Whole regions, so that every one has an end of its own.
+    // Whole regions, so that each has a complete tail.
     let slots = size.slots / REGION as u64 * REGION as u64;
     for line in machine::describe(slots, size::gib_of(slots)) {
         println!("{line}");
@@ -170,7 +170,7 @@ fn run(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// In the order in which one map serves the most rows, and no row finds the records of another.
+/// In this order one map serves most rows, and no row finds the records of another.
 fn measure_all(report: &mut Report, slots: usize, effort: Effort) -> Result<(), String> {
     /// 2 MiB of table.
     const SMALL: usize = 1 << 20;
@@ -195,7 +195,7 @@ fn measure_all(report: &mut Report, slots: usize, effort: Effort) -> Result<(), 
     let ids = scans::against_memory(report, &ours, in_tails, ids, nr);
     concurrent::full_scan_scaling(report, &ours, in_tails, nr);
     let ids = scans::against_roaring(report, &ours, ids, nr);
-    // From here on records are overwritten.
+    // From here on, records are overwritten.
     let ids = operations::large(report, &ours, ids, nr)?;
     let ids = batches::rows(report, &ours, ids, nr);
     concurrent::scaling(report, &ours, nr)?;

@@ -1,4 +1,4 @@
-//! The one large table and the one large array of ids, of the same map.
+//! The large table and the large array of ids, with the same map.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -10,22 +10,22 @@ use swap_records_sim::tables::Loop2014;
 use swap_records_sim::tables::Table;
 use swap_records_sim::{self as sim, Family, Map};
 
-/// The ids that stand at the end of every region, and those that get them.
+/// The id at the end of every region, and the id that its records are migrated to.
 pub(crate) const TAILS: (u16, u16) = (LIVE + 1, LIVE + 2);
-/// A thousand scattered records, and who gets them.
+/// The owner of a thousand scattered records, and the new owner.
 pub(crate) const FEW: (u16, u16) = (LIVE + 3, LIVE + 4);
 /// Ten thousand.
 pub(crate) const MANY: (u16, u16) = (LIVE + 5, LIVE + 6);
 /// A hundred thousand.
 pub(crate) const LOTS: (u16, u16) = (LIVE + 11, LIVE + 12);
-/// No record at all.
+/// An id without records, and the new owner.
 pub(crate) const NONE: (u16, u16) = (LIVE + 7, LIVE + 8);
 
 pub(crate) const FEW_RECORDS: u64 = 1_000;
 pub(crate) const MANY_RECORDS: u64 = 10_000;
 pub(crate) const LOTS_RECORDS: u64 = 100_000;
 
-/// Says how fast maps are made, without a table to put them into.
+/// Prints how fast maps are generated, without a table to fill.
 pub(crate) fn describe_generator(slots: u64) {
     let slots = slots.min(1 << 24);
     let families = [
@@ -39,30 +39,30 @@ pub(crate) fn describe_generator(slots: u64) {
         let ((), time) = timed(|| map.fill_slice(sim::threads(), &mut ids, |_| ()));
         format!("{name} {:.0}", slots as f64 / time.as_secs_f64() / 1e6)
     });
-    println!("generator: {} million slots a second", rates.join(", "));
+    println!("generator: {} million slots per second", rates.join(", "));
 }
 
-/// Both, with the same records.
+/// The table and the array, with the same records.
 #[derive(Debug)]
 pub(crate) struct Maps {
     pub(crate) ours: Ours,
     pub(crate) of_2014: Loop2014,
     pub(crate) slots: usize,
-    /// How many records the id of a full scan has.
+    /// The number of records of the id of a full scan.
     pub(crate) in_tails: u64,
 }
 
 impl Maps {
-    /// The table is filled into memory that was not touched before; the array is there already.
+    /// Fills both. The memory of the table is untouched before; that of the array is present.
     pub(crate) fn new(ours: Ours, ids: Pages<u16>) -> Self {
         let of_2014 = Loop2014::over(ids);
         let slots = ours.slots();
-        // Scattered records come last, and the tails leave them alone.
+        // Scattered records come last. They leave the tails alone.
         let map = Map::new(Family::Interleaved(LIVE), slots as u64, SEED)
             .remains(FEW.0, FEW_RECORDS)
             .remains(MANY.0, MANY_RECORDS)
             .remains(LOTS.0, LOTS_RECORDS);
-        // It draws nothing where stderr is no terminal.
+        // Draws nothing if stderr is not a terminal.
         let style = ProgressStyle::with_template("filling {wide_bar} {percent}%, {eta} left");
         let bar = ProgressBar::new(slots as u64).with_style(style.expect("a valid template"));
         let record = ours.sink();
@@ -78,7 +78,7 @@ impl Maps {
         });
         bar.finish_and_clear();
         println!(
-            "filled: {:.0} million slots a second, page faults and both tables included",
+            "filled: {:.0} million slots per second, including page faults and both tables",
             slots as f64 / time.as_secs_f64() / 1e6
         );
         drop(record);
@@ -98,7 +98,7 @@ impl Maps {
         }
     }
 
-    /// Records each of these ids once in every region, in both.
+    /// Records each of these ids once per region, in both tables.
     pub(crate) fn add_ids(&self, ids: std::ops::RangeInclusive<u16>) {
         assert!(usize::from(*ids.end()) < REGION - TAIL);
         let threads = sim::threads();
@@ -118,8 +118,7 @@ impl Maps {
         });
     }
 
-    /// Gives all tails to the id of a full scan again, whatever was recorded there. Says how many
-    /// slots that is.
+    /// Records the id of a full scan in all tails again. Returns the number of these slots.
     pub(crate) fn complete_tails(&self) -> u64 {
         for slot in tails(self.slots) {
             self.ours.record(slot, TAILS.0);

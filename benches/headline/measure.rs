@@ -1,27 +1,27 @@
-//! Pairs of runs.
+//! Measures pairs of runs.
 
 use std::time::Duration;
 
 use swap_records_benches::timed;
 
-/// Medians over pairs of runs, one of each side.
+/// The medians over pairs of runs. A pair has one run of each side.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pairs {
-    /// Seconds.
+    /// In seconds.
     pub(crate) ours: f64,
     pub(crate) theirs: f64,
-    /// Of their time over ours in each pair.
+    /// The median of their time divided by our time.
     pub(crate) faster: f64,
 }
 
 impl Pairs {
-    /// Our time over theirs.
+    /// Returns our time divided by their time.
     pub(crate) fn slower(self) -> f64 {
         1.0 / self.faster
     }
 }
 
-/// Measures both sides in turn, with the number of the pair. Both must give the same number.
+/// Runs both sides in turn, with the number of the pair. Both must return the same number.
 pub(crate) fn pairs(
     what: &str,
     pairs: usize,
@@ -34,7 +34,7 @@ pub(crate) fn pairs(
         let (their_result, their_time) = theirs(pair);
         assert_eq!(
             our_result, their_result,
-            "{what}: a wrong answer, of one or the other"
+            "{what}: one of the two answers is wrong"
         );
         let (our_time, their_time) = (our_time.as_secs_f64(), their_time.as_secs_f64());
         times.push(our_time);
@@ -48,7 +48,7 @@ pub(crate) fn pairs(
     }
 }
 
-/// [`pairs`] of plain calls.
+/// Does the same as [`pairs`] for closures that do not measure their own time.
 pub(crate) fn timed_pairs(
     what: &str,
     nr: usize,
@@ -73,7 +73,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Hands records there and back: with an even number of calls all is as it was.
+/// Migrates records back and forth. After an even number of calls all records are as before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shuttle(pub(crate) u16, pub(crate) u16);
 

@@ -1,4 +1,4 @@
-//! Cgroups: how long it takes to free one, and how charges follow the number of threads.
+//! Cgroups: measures how long it takes to free one, and how charges follow the number of threads.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use swap_records_benches::ours::{Ours, entry, id};
 use swap_records_benches::{index, threads, timed};
 use swap_records_sim::tables::Table;
 
-/// The table of the large map under a tree: each id of the map is a child of the root. One more is the
+/// A tree over the table of the large map. Each id of the map is a child of the root. One more cgroup is the
 /// parent of those that are freed.
 struct Tree {
     memcgs: Memcgs,
     parent: Memcg,
-    /// A thousand scattered slots, and who owns them in the map.
+    /// A thousand scattered slots, and their owner in the map.
     slots: Vec<SwapEntry>,
     owner: Memcg,
 }
@@ -38,7 +38,9 @@ impl Tree {
             .collect();
         let memcgs = Memcgs::with_records(ours.0, []).map_err(text)?;
         let parent = memcgs.create(memcgs.root()).map_err(text)?;
-        let owner = memcgs.find(id(FEW.0)).ok_or("a map without its few")?;
+        let owner = memcgs
+            .find(id(FEW.0))
+            .ok_or("the map has no records of the id")?;
         Ok(Self {
             memcgs,
             parent,
@@ -50,12 +52,12 @@ impl Tree {
     fn give(&self, from: Memcg, to: Memcg, slots: &[SwapEntry]) -> Result<(), String> {
         for &slot in slots {
             let moved = self.memcgs.move_swap_account(slot, 1, from, to);
-            assert_eq!(moved.map_err(text)?, 1, "{slot} is another's");
+            assert_eq!(moved.map_err(text)?, 1, "{slot} has another owner");
         }
         Ok(())
     }
 
-    /// A cgroup that has these slots of another, offline.
+    /// Makes an offline cgroup that takes these slots from another cgroup.
     fn dying(&self, slots: &[SwapEntry], of: Memcg) -> Result<Memcg, String> {
         let dying = self.memcgs.create(self.parent).map_err(text)?;
         self.give(of, dying, slots)?;
@@ -65,13 +67,13 @@ impl Tree {
 
     fn free(&self, dying: Memcg) -> (u64, Duration) {
         let (freed, time) = timed(|| self.memcgs.css_free(dying));
-        (freed.expect("nothing keeps it").moved, time)
+        (freed.expect("the cgroup can be freed").moved, time)
     }
 }
 
-/// On the map of 150 ids, which is as it was afterwards.
+/// Measures on the map of 150 ids, and restores it.
 pub(crate) fn on_the_map(report: &mut Report, maps: Maps, nr: usize) -> Result<Maps, String> {
-    /// Short ones, so many.
+    /// The number of calls, which are short.
     const TIMES: usize = 501;
     let Maps {
         ours,
@@ -84,7 +86,7 @@ pub(crate) fn on_the_map(report: &mut Report, maps: Maps, nr: usize) -> Result<M
 
     let mut times = Vec::new();
     for _ in 0..TIMES {
-        // It had some records, and has none any more.
+        // The cgroup had some records, and gave all of them back.
         let few = &tree.slots[..8];
         let dying = tree.memcgs.create(parent).map_err(text)?;
         tree.give(owner, dying, few)?;
@@ -103,9 +105,9 @@ pub(crate) fn on_the_map(report: &mut Report, maps: Maps, nr: usize) -> Result<M
         nr,
         |_| tree.free(dying.get()),
         |_| {
-            // The next one gets them before the loop empties the caches.
+            // Make the next cgroup before the loop empties the caches.
             let next = tree.dying(&tree.slots, parent);
-            dying.set(next.expect("there is no limit, and an id"));
+            dying.set(next.expect("an id is free, and there are no limits"));
             let (moved, time) = timed(|| there.go(|old, new| of_2014.migrate(old, new)));
             assert_eq!(moved, FEW_RECORDS, "records moved");
             (moved, time)
@@ -129,17 +131,18 @@ pub(crate) fn on_the_map(report: &mut Report, maps: Maps, nr: usize) -> Result<M
     })
 }
 
-/// Charges and uncharges, each thread of a cgroup of its own, all of one parent. And as a control the same
-/// where they have nothing in common: what this machine gives at best.
+/// Measures charges and uncharges on threads. Each thread uses its own cgroup; all cgroups have one parent.
+/// As a control, prints the same for threads with nothing in common, which is the best that this machine can
+/// do.
 pub(crate) fn scaling(report: &mut Report, nr: usize) -> Result<(), String> {
-    /// Pages that are charged, all threads together.
+    /// Pages that all threads together charge.
     const COUNT: u64 = 1 << 22;
     let memcgs = Memcgs::new();
     let parent = memcgs.create(memcgs.root()).map_err(text)?;
     let create = |_| memcgs.create(parent).map_err(text);
     let children: Vec<_> = (0..2).map(create).collect::<Result<_, _>>()?;
     let of_one_parent: Vec<_> = children.iter().map(|&child| (&memcgs, child)).collect();
-    // Short, so more pairs.
+    // The runs are short, so there are more pairs.
     let two = pairs(
         "charges",
         nr * 3,
@@ -166,13 +169,13 @@ pub(crate) fn scaling(report: &mut Report, nr: usize) -> Result<(), String> {
         |_| charges(&apart, COUNT),
         |_| charges(&apart[..1], COUNT),
     );
-    println!("control {name}, each thread a tree: {:.2}", control.faster);
+    println!("control {name}, one tree per thread: {:.2}", control.faster);
     Ok(())
 }
 
-/// So many charges and as many uncharges, by a thread for each of these cgroups.
+/// Charges and uncharges, on a thread for each of these cgroups.
 fn charges(cgroups: &[(&Memcgs, Memcg)], count: u64) -> (u64, Duration) {
-    /// More at a time than a thread has ready: some of it goes up to the root.
+    /// More pages than a thread keeps in reserve, so some charges reach the root.
     const BURST: usize = 256;
     let bursts = index(count) / BURST / cgroups.len();
     let (done, time) = threads::together(cgroups.len(), |thread| {
@@ -184,7 +187,7 @@ fn charges(cgroups: &[(&Memcgs, Memcg)], count: u64) -> (u64, Duration) {
             let uncharge = |&nr: &u64| memcgs.uncharge(memcg, nr);
             let done = sizes.iter().try_for_each(charge);
             let done = done.and_then(|()| sizes.iter().try_for_each(uncharge));
-            done.expect("there is no limit, and it has what it charged");
+            done.expect("there are no limits, and the pages were charged");
         }
         (bursts * BURST) as u64
     });

@@ -1,4 +1,4 @@
-//! What the table costs in memory that is resident.
+//! Measures the resident memory of the table.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use crate::report::{Amount, Report};
 use swap_records_benches::ours::Ours;
 use swap_records_sim::tables::Table;
 
-/// A swapfile of 8 TiB, just turned on.
+/// Turns on a swapfile of 8 TiB.
 pub(crate) fn swapon(report: &mut Report) -> Result<(), String> {
     const SLOTS: usize = 1 << 31;
     let before = resident()?;
@@ -18,7 +18,7 @@ pub(crate) fn swapon(report: &mut Report) -> Result<(), String> {
     Ok(())
 }
 
-/// All that the process has more than `before`, and that is not ids.
+/// Measures the memory of the process above `before`, without the ids.
 pub(crate) fn index(
     report: &mut Report,
     name: &'static str,
@@ -27,7 +27,7 @@ pub(crate) fn index(
 ) -> Result<(), String> {
     let ids = (slots * size_of::<u16>()) as f64;
     let more = resident()?.saturating_sub(before) as f64;
-    // Nobody may take a swapped-out id for a small index.
+    // Ids that were swapped out would make the index look small.
     assert!(
         more >= ids,
         "{name}: {more} bytes resident, with {ids} of ids"

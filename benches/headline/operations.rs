@@ -1,4 +1,4 @@
-//! Table on single entries and on ranges.
+//! Operations on single entries and on ranges.
 
 use crate::measure::{Pairs, timed_pairs};
 use crate::report::{Amount, Report};
@@ -16,13 +16,13 @@ use swap_records_sim::tables::Linux2024;
 use swap_records_sim::tables::Table;
 use swap_records_sim::{Family, Map};
 
-/// Our time over theirs; both did this many operations.
+/// Adds a row of our time over their time. Both sides did this many operations.
 pub(crate) fn row(report: &mut Report, name: &'static str, operations: u64, pairs: Pairs) {
     let each = |seconds: f64| Amount::Nanoseconds(seconds * 1e9 / operations as f64);
     report.ratio(name, pairs.slower(), each(pairs.ours), each(pairs.theirs));
 }
 
-/// A table that the caches hold, in the three forms that are compared.
+/// A table that fits into the caches, in the three forms that are compared.
 struct Hot {
     ours: Ours,
     theirs: Linux2024,
@@ -44,19 +44,19 @@ impl Hot {
     }
 }
 
-/// Makes the records of `to` those of `from`.
+/// Copies the records of `from` to `to`.
 fn copy(from: &impl Table, to: &impl Table, slots: usize) {
     for slot in 0..slots {
         to.record(slot, from.lookup(slot));
     }
 }
 
-/// On tables that the caches hold.
+/// Measures tables that fit into the caches.
 pub(crate) fn hot(report: &mut Report, slots: usize, nr: usize) -> Result<(), String> {
     const COUNT: u64 = 1 << 21;
     const SWAPS: u64 = 1 << 18;
-    /// What is hot depends on which pages the system gives: with a single table, a row is 13 ns in one run and 20 in
-    /// the next.
+    /// Cache behaviour depends on the pages that the system provides: with a single table, a row takes 13 ns
+    /// in one run and 20 in the next.
     const TABLES: usize = 5;
     let no_memory = |error| format!("no memory for tables of 2 MiB: {error}");
     let tables: Vec<Hot> = (0..TABLES)
@@ -92,7 +92,7 @@ pub(crate) fn hot(report: &mut Report, slots: usize, nr: usize) -> Result<(), St
     );
     row(report, "record_hot_vs_linux_2024", COUNT, pairs);
 
-    // Each comparison begins with tables that have the same records.
+    // Each comparison begins with the same records in both tables.
     for Hot { theirs, bare, .. } in &tables {
         copy(theirs, bare, slots);
     }
@@ -123,7 +123,7 @@ pub(crate) fn hot(report: &mut Report, slots: usize, nr: usize) -> Result<(), St
         nr,
         |_| {
             let stored = cmpxchg_there_and_back(ours, &swaps);
-            assert_eq!(stored, SWAPS * 2, "all find what they expect");
+            assert_eq!(stored, SWAPS * 2, "every compare-exchange succeeds");
             stored
         },
         |_| cmpxchg_there_and_back(theirs, &swaps),
@@ -133,7 +133,7 @@ pub(crate) fn hot(report: &mut Report, slots: usize, nr: usize) -> Result<(), St
     Ok(())
 }
 
-/// On the large table. What it records, it records in both.
+/// Measures the large table. Every record is made in both tables.
 pub(crate) fn large(
     report: &mut Report,
     ours: &Ours,
@@ -144,7 +144,7 @@ pub(crate) fn large(
     let slots = ours.slots();
     let theirs = Linux2024::over(ids);
 
-    // Each pair in a stretch of its own, which no cache has.
+    // Each pair uses its own range of slots, which is in no cache.
     let stretch = (slots / 16).min(1 << 23);
     let at = |pair: usize| pair % 16 * stretch..(pair % 16 + 1) * stretch;
     let seq = timed_pairs(
@@ -163,7 +163,8 @@ pub(crate) fn large(
     );
     row(report, "record_dram_vs_linux_2024", RANDOM, dram);
 
-    // Over ranges, as folios are recorded over folios. Free slots cost less: there is no old owner.
+    // Ranges over owned slots, as folios are recorded over folios. Free slots cost less, since they have no
+    // old owner.
     for pair in 0..nr.min(16) {
         record_ranges(ours, at(pair), RANGE, SEED);
         record_ranges(&theirs, at(pair), RANGE, SEED);
@@ -196,8 +197,9 @@ pub(crate) fn large(
     against_bare_steps(report, ours, theirs.into_ids(), nr, (seq, dram))
 }
 
-/// The floor under records in order and anywhere, on a table of the same size with the same records. What it is of Linux
-/// 2024, whose times are handed over, follows from the medians: a third large table would be needed to measure it.
+/// Measures the lower bound of records in order and at random, on a table of the same size with the same
+/// records. Its ratio to Linux 2024 follows from the medians that are passed in: measuring it would need a
+/// third large table.
 fn against_bare_steps(
     report: &mut Report,
     ours: &Ours,
@@ -234,5 +236,5 @@ fn against_bare_steps(
     Ok(bare.into_ids())
 }
 
-/// Records anywhere in one run.
+/// Random records per run.
 const RANDOM: u64 = 1 << 21;

@@ -1,11 +1,11 @@
-//! Who owns how much: from the index, and by a walk over the table.
+//! Lists all owners and their counts: from the index, and by a walk over the table.
 
 use swap_records_benches::ours::{Ours, TYPE};
 
 use crate::measure::timed_pairs;
 use crate::report::{Amount, Report};
 
-/// One number for all owners and their records, lowest id first: another one where any of them differs.
+/// Combines all owners and their counts, lowest id first, into one number.
 fn digest(owners: impl Iterator<Item = (u16, u64)>) -> u64 {
     owners.fold(0, |digest: u64, (id, records)| {
         let owner = u64::from(id) << 48 ^ records;
@@ -15,7 +15,8 @@ fn digest(owners: impl Iterator<Item = (u16, u64)>) -> u64 {
     })
 }
 
-/// Against what one did without `owners`: adding up all runs. A walk takes long, and both are steady, so two pairs do.
+/// Compares `owners` with adding up all runs. A walk takes long and both sides are steady, so two pairs
+/// suffice.
 pub(crate) fn against_a_walk(report: &mut Report, ours: &Ours) {
     let mut by_id = vec![0_u64; 1 << 16];
     let pairs = timed_pairs(

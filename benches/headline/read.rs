@@ -1,4 +1,4 @@
-//! The fastest plain read of memory.
+//! Measures the fastest plain read of memory.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::measure::median;
 pub(crate) use swap_records_benches::peers::iterator_loop::Level;
 use swap_records_benches::timed;
 
-/// The level that reads these words fastest.
+/// Returns the level that reads these words fastest.
 pub(crate) fn fastest(words: &[u64]) -> Level {
     let time = |level| {
         let times = (0..3).map(|_| read(level, words).1.as_secs_f64());
@@ -17,20 +17,23 @@ pub(crate) fn fastest(words: &[u64]) -> Level {
     levels[0]
 }
 
-/// Reads all of these words, which must be done at a level that is available. Gives a sum that says
-/// that each was read.
+/// Reads all of these words at a level, which must be available. Returns a sum that proves that each word was
+/// read.
 pub(crate) fn read(level: Level, words: &[u64]) -> (u64, Duration) {
-    assert!(Level::available().contains(&level), "no {level:?} here");
+    assert!(
+        Level::available().contains(&level),
+        "{level:?} is not available"
+    );
     timed(|| sum_at(level, words))
 }
 
 fn sum_at(level: Level, words: &[u64]) -> u64 {
     match level {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `read` has asked for the level.
+        // SAFETY: `read` has checked that the level is available.
         Level::Avx2 => unsafe { sum_avx2(words) },
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `read` has asked for the level.
+        // SAFETY: `read` has checked that the level is available.
         Level::Avx512bw => unsafe { sum_avx512bw(words) },
         _ => sum(words),
     }
@@ -48,7 +51,7 @@ fn sum_avx512bw(words: &[u64]) -> u64 {
     sum(words)
 }
 
-/// Many sums, so that none of them waits for itself.
+/// Uses many sums, so that no addition waits for another.
 #[inline(always)]
 fn sum(words: &[u64]) -> u64 {
     let (blocks, rest) = words.as_chunks::<32>();

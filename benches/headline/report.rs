@@ -1,14 +1,14 @@
-//! What was measured, as lines for programs and as tables for people.
+//! Prints the results: lines for programs, and tables for people.
 
 use std::fmt;
 
 use crate::bars::{BARS, Bar};
 
-/// What one side of a row took.
+/// The time or rate of one side of a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Amount {
     Seconds(f64),
-    /// Of one operation.
+    /// Per operation.
     Nanoseconds(f64),
     BytesASecond(f64),
     OperationsASecond(f64),
@@ -26,7 +26,7 @@ impl Amount {
         }
     }
 
-    /// The same kind of amount.
+    /// Returns another amount of the same kind.
     pub(crate) fn with_number(self, n: f64) -> Self {
         match self {
             Self::Seconds(_) => Self::Seconds(n),
@@ -37,7 +37,8 @@ impl Amount {
         }
     }
 
-    /// What has round multiples: MiB have, bytes by the million have not.
+    /// Returns the unit in which the ticks of an axis are round numbers: MiB for bytes, 1 for everything
+    /// else.
     pub(crate) fn unit(self) -> f64 {
         match self {
             Self::Bytes(_) => 1024.0 * 1024.0,
@@ -45,7 +46,7 @@ impl Amount {
         }
     }
 
-    /// Without digits that are zero.
+    /// Formats the amount without trailing zeros.
     pub(crate) fn short(self) -> String {
         let text = self.to_string();
         let number_and_unit = text.split_once(' ');
@@ -78,19 +79,19 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) value: f64,
     pub(crate) ours: Amount,
-    /// `None` where the row compares with nothing.
+    /// `None` if the row has nothing to compare with.
     pub(crate) theirs: Option<Amount>,
 }
 
-/// A number of a plot that is no row: what it is, of this crate, and of the other.
+/// A value of a plot that is not a row: its name, the amount of this crate, and that of the other side.
 pub(crate) type Detail = (&'static str, Amount, Amount);
 
-/// What is printed, row by row as it is measured, and kept.
+/// The results so far. Each row is printed when it is added.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     pub(crate) skipped: Vec<(&'static str, &'static str)>,
-    /// Percentiles while a hand-over runs.
+    /// Percentiles during a migration.
     pub(crate) latencies: Vec<Detail>,
 }
 
@@ -106,7 +107,7 @@ impl Report {
         self.push(name, bytes, Amount::Bytes(bytes), None);
     }
 
-    /// A row in microseconds.
+    /// Adds a row in microseconds.
     pub(crate) fn time(&mut self, name: &'static str, seconds: f64) {
         let micros = seconds * 1e6;
         println!("value {name} {} us", plain(micros));
@@ -131,7 +132,7 @@ impl Report {
         self.rows.iter().find(|row| row.name == name)
     }
 
-    /// The cells of the table, row by row in the order of the bars.
+    /// Returns the cells of the table, in the order of the bars.
     fn cells(&self) -> impl Iterator<Item = [String; 6]> {
         BARS.iter().map(|&(name, bar)| match self.row(name) {
             Some(row) => self.measured(row, bar),
@@ -167,12 +168,12 @@ impl Report {
         ]
     }
 
-    /// Columns for a terminal.
+    /// Prints the table in columns for a terminal.
     pub(crate) fn print_table(&self) {
         let rows: Vec<_> = std::iter::once(HEAD.map(String::from))
             .chain(self.cells())
             .collect();
-        // The reason for a skipped row stands alone in its line, and may be as long as it likes.
+        // The reason for a skipped row is the last cell of its line, so its width does not matter.
         let width = |column: usize| {
             let full = rows.iter().filter(|row| !row[2].is_empty());
             full.map(|row| row[column].len()).max().unwrap_or(0)
@@ -193,7 +194,7 @@ impl Report {
         println!("{} of {} bars are met", met.len(), met.len() + missed.len());
     }
 
-    /// The same for a page.
+    /// Prints the table as markdown.
     pub(crate) fn print_markdown(&self) {
         println!("| {} |", HEAD.join(" | "));
         println!("| --- | ---: | ---: | --- | ---: | ---: |");
@@ -205,7 +206,7 @@ impl Report {
 
 const HEAD: [&str; 6] = ["row", "bar", "value", "met", "this crate", "the other"];
 
-/// With as many digits as mean something.
+/// Formats a value with its significant digits.
 fn plain(value: f64) -> String {
     if value >= 1000.0 {
         format!("{value:.0}")

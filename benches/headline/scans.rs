@@ -1,4 +1,4 @@
-//! Hand-overs of all kinds of dying ids.
+//! Migrations from all kinds of dying ids.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use swap_records_sim::Pages;
 use swap_records_sim::tables::Table;
 use swap_records_sim::{self as sim, Family, Map};
 
-/// The median times of a comparison.
+/// Adds the median times of a comparison.
 fn seconds(report: &mut Report, name: &'static str, pairs: Pairs) {
     let (ours, theirs) = (Amount::Seconds(pairs.ours), Amount::Seconds(pairs.theirs));
     report.ratio(name, pairs.faster, ours, theirs);
 }
 
-/// The median rates of a comparison in which both go through this many bytes.
+/// Adds the median rates of a comparison in which both sides process this many bytes.
 fn rates(report: &mut Report, name: &'static str, bytes: usize, pairs: Pairs) {
     let rate = |seconds| Amount::BytesASecond(bytes as f64 / seconds);
     report.ratio(name, pairs.faster, rate(pairs.ours), rate(pairs.theirs));
 }
 
-/// One id against the loop of 2014, which must move as many.
+/// Compares the migration of one id with the loop of 2014, which must move as many records.
 fn versus_2014(
     report: &mut Report,
     name: &'static str,
@@ -51,7 +51,7 @@ fn versus_2014(
     seconds(report, name, pairs);
 }
 
-/// Everything that is compared with the loop of 2014 on a map of 150 ids.
+/// Compares everything on a map of 150 ids with the loop of 2014.
 pub(crate) fn against_2014(report: &mut Report, maps: &Maps, nr: usize) {
     let mut row = |name, ids, records| versus_2014(report, name, maps, ids, (records, 1), nr);
     row("full_scan_vs_2014_loop", TAILS, maps.in_tails);
@@ -67,13 +67,13 @@ pub(crate) fn against_2014(report: &mut Report, maps: &Maps, nr: usize) {
     }
 }
 
-/// With 4,000 live ids in every region: the last of them has nothing left, and gives no hint.
+/// With 4,000 live ids in every region. The last id has no records, and the migration has no hint.
 pub(crate) fn no_remains_among_4000(report: &mut Report, maps: &Maps, nr: usize) {
     let name = "no_remains_4000_ids_vs_2014_loop";
     versus_2014(report, name, maps, (4_001, 4_002), (0, 1), nr);
 }
 
-/// Against what the memory and this table itself can do.
+/// Compares with the speed of the memory and of this table itself.
 pub(crate) fn against_memory(
     report: &mut Report,
     ours: &Ours,
@@ -103,7 +103,7 @@ pub(crate) fn against_memory(
 
     read_scaling(report, level, &words, nr);
 
-    // The full scan empties the caches for the thousand.
+    // The full scan evicts the thousand records from the caches.
     let mut few = Shuttle(FEW.0, FEW.1);
     let pairs = timed_pairs(
         "a thousand remains",
@@ -118,7 +118,7 @@ pub(crate) fn against_memory(
     words.retype()
 }
 
-/// What two threads can read in the time of one: no scan can gain more by a second one.
+/// Measures how much more two threads can read than one. A second thread cannot gain more for a scan.
 fn read_scaling(report: &mut Report, level: read::Level, words: &[u64], nr: usize) {
     if sim::threads() < 2 {
         report.skip("read_2_threads_scaling", "there is one core");
@@ -144,15 +144,15 @@ fn read_scaling(report: &mut Report, level: read::Level, words: &[u64], nr: usiz
     rates(report, "read_2_threads_scaling", size_of_val(words), pairs);
 }
 
-/// Against sets of slots. Both find none of what they need in the caches: nobody has looked at a
-/// dying cgroup for long.
+/// Compares with sets of slots. Both sides find nothing in the caches, as for a cgroup that has been dead for
+/// long.
 pub(crate) fn against_roaring(
     report: &mut Report,
     ours: &Ours,
     ids: Pages<u16>,
     nr: usize,
 ) -> Pages<u16> {
-    /// More than the caches of any machine hold for a core.
+    /// Larger than the cache of a core on any machine.
     const OTHER: usize = 256 << 20;
     let other = vec![1_u64; OTHER / size_of::<u64>()];
     let level = read::fastest(&other);
@@ -162,7 +162,7 @@ pub(crate) fn against_roaring(
         sets.record_range(index(run.start.offset()), index(run.len), FEW.0);
     }
     let (mut there, mut their_there) = (Shuttle(FEW.0, FEW.1), Shuttle(FEW.0, FEW.1));
-    // Both are short, so more pairs cost nothing.
+    // Both sides are short, so more pairs are cheap.
     let pairs = pairs(
         "a thousand remains in sets",
         nr * 3,
@@ -181,9 +181,9 @@ pub(crate) fn against_roaring(
     sets.into_ids()
 }
 
-/// A table of 2 MiB, against the loop that the compiler makes of the plainest source.
+/// Compares a table of 2 MiB with the vectorized loop over a plain slice.
 pub(crate) fn small(report: &mut Report, slots: usize, nr: usize) -> Result<(), String> {
-    /// One hand-over is too short for the clock.
+    /// One migration is too short for the clock.
     const TIMES: u64 = 200;
     let no_memory = |error| format!("no memory for a table of 2 MiB: {error}");
     let map = Map::new(Family::Interleaved(LIVE), slots as u64, SEED);
@@ -211,7 +211,7 @@ pub(crate) fn small(report: &mut Report, slots: usize, nr: usize) -> Result<(), 
                     0
                 });
             }
-            // It does not count; whether it was right is asked below.
+            // This loop does not count. The result is checked below.
             TIMES * records
         },
     );
@@ -223,17 +223,17 @@ pub(crate) fn small(report: &mut Report, slots: usize, nr: usize) -> Result<(), 
     Ok(())
 }
 
-/// An id that owns everything, against `slice::fill`.
+/// Compares the migration of an id that owns everything with `slice::fill`.
 pub(crate) fn dense(report: &mut Report, ours: &Ours, mut ids: Pages<u16>, nr: usize) {
     const IDS: (u16, u16) = (LIVE + 9, LIVE + 10);
     let slots = ours.slots();
-    // Off and on: what the other measurements recorded is gone.
+    // Turning the type off and on clears the records of the other measurements.
     let dropped = ours.0.swapoff(swap_records_benches::ours::TYPE);
     assert_eq!(dropped, Ok(slots as u64), "every slot had a record");
     let on = ours
         .0
         .swapon(swap_records_benches::ours::TYPE, slots as u64);
-    on.expect("the address space is there");
+    on.expect("the address space is available");
     ours.fill(IDS.0, sim::threads());
     let mut there = Shuttle(IDS.0, IDS.1);
     let pairs = pairs(

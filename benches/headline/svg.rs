@@ -1,4 +1,4 @@
-//! The plots of `docs/benchmarks.md`: bars on a logarithmic scale, from the rows of a report.
+//! Draws the plots of `docs/benchmarks.md`: bars on a logarithmic scale, from the rows of a report.
 
 use std::error::Error;
 use std::path::Path;
@@ -9,11 +9,11 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::report::{Amount, Report};
 
 const WIDTH: u32 = 800;
-/// What two bars and the gap below them take.
+/// The height of two bars and the gap below them.
 const GROUP: u32 = 44;
-/// Title, axis and margins.
+/// The height of title, axis and margins.
 const AROUND: u32 = 104;
-/// Room for the longest name and number behind the longest bar.
+/// The room for the longest name and number after the longest bar.
 const NAMES: u32 = 210;
 const OURS: RGBColor = RGBColor(0x1b, 0x6c, 0xa8);
 const THEIRS: RGBColor = RGBColor(0xc9, 0x77, 0x3b);
@@ -21,11 +21,10 @@ const THEIRS: RGBColor = RGBColor(0xc9, 0x77, 0x3b);
 const LOOP: &str = "2014 loop";
 const LINUX: &str = "Linux 2024";
 
-/// What was asked, how long this crate's bar is, and the other bar: its name and length.
+/// The question of a group, the amount of this crate, and the name and amount of the other side.
 type Group = (&'static str, Amount, &'static str, Amount);
 
-/// A plot: its file, its title, and the rows that it shows, each with its question and the name of
-/// what it compares with.
+/// A plot: its file, its title, and its rows. Each row has a question and the name of the other side.
 struct Plot {
     file: &'static str,
     title: &'static str,
@@ -35,7 +34,7 @@ struct Plot {
 const PLOTS: [Plot; 5] = [
     Plot {
         file: "bench-hand-over.svg",
-        title: "Time of a hand-over, by what is left of the dying cgroup",
+        title: "Time of a migration, by what is left of the dying cgroup",
         rows: &[
             ("no_remains_vs_2014_loop", "nothing", LOOP),
             (
@@ -51,7 +50,7 @@ const PLOTS: [Plot; 5] = [
     },
     Plot {
         file: "bench-bandwidth.svg",
-        title: "Bytes per second of a hand-over that looks at everything",
+        title: "Bytes per second of a migration that looks at every entry",
         rows: &[
             ("full_scan_vs_read_bandwidth", "full scan", "plain read"),
             (
@@ -104,7 +103,7 @@ const PLOTS: [Plot; 5] = [
     },
 ];
 
-/// Writes all plots into a folder that is there.
+/// Writes all plots into an existing directory.
 pub(crate) fn write_all(report: &Report, folder: &Path) -> Result<(), String> {
     let write = |file: &str, title: &str, groups: &[Group]| {
         let path = folder.join(file);
@@ -121,11 +120,11 @@ pub(crate) fn write_all(report: &Report, folder: &Path) -> Result<(), String> {
     let latencies: Vec<_> = latencies
         .map(|&(quantile, ours, theirs)| (quantile, ours, LOOP, theirs))
         .collect();
-    let title = "Time of a record while all of the map is handed over";
+    let title = "Time of a record while another thread migrates all of the map";
     write("bench-latency.svg", title, &latencies)
 }
 
-/// Draws two bars for each group. One scale for all.
+/// Draws two bars for each group, on one scale.
 fn draw(file: &Path, title: &str, groups: &[Group]) -> Result<(), Box<dyn Error>> {
     let amounts = groups
         .iter()
@@ -136,19 +135,19 @@ fn draw(file: &Path, title: &str, groups: &[Group]) -> Result<(), Box<dyn Error>
     });
     let Some((_, sample, ..)) = groups.first().filter(|_| least <= most) else {
         println!(
-            "note: {} is left as it is, nothing for it was measured",
+            "note: {} is unchanged, since none of its rows was measured",
             file.display()
         );
         return Ok(());
     };
-    // The shortest bar is still a bar.
+    // The shortest bar is still visible.
     let (from, to) = (least / 2.0, most);
 
     let groups_in_all = u32::try_from(groups.len())?;
     let root = SVGBackend::new(file, (WIDTH, AROUND + GROUP * groups_in_all)).into_drawing_area();
-    // White, or the text is black on black where pages are dark.
+    // A white background: black text on a dark page would be invisible.
     root.fill(&WHITE)?;
-    // Centred on the picture; a caption would be on the bars.
+    // Centred on the picture: a caption would be centred on the bars.
     let below = root.margin(10, 0, 0, 0).titled(title, ("sans-serif", 20))?;
     let mut chart = ChartBuilder::on(&below)
         .margin(10)
@@ -195,7 +194,7 @@ fn draw(file: &Path, title: &str, groups: &[Group]) -> Result<(), Box<dyn Error>
     Ok(())
 }
 
-/// Powers of ten; where there are few of them, 2 and 5 times these as well.
+/// Returns the ticks of an axis: powers of ten, with their multiples by 2 and 5 if there are few.
 fn ticks(sample: Amount, from: f64, to: f64) -> Vec<f64> {
     let unit = sample.unit();
     let steps: &[f64] = if to / from < 100.0 {

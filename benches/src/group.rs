@@ -1,11 +1,11 @@
-//! How criterion is to measure, so that all of it ends in time.
+//! Configures criterion, so that all benchmarks end in reasonable time.
 
 use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
 
-/// A group of short measurements.
+/// Begins a group of short measurements.
 pub fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
     group
@@ -16,7 +16,7 @@ pub fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a,
     group
 }
 
-/// So many ids go by.
+/// Returns a throughput of this many ids per iteration.
 pub fn ids(elements: u64) -> Throughput {
     Throughput::ElementsAndBytes {
         elements,

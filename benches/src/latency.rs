@@ -1,4 +1,4 @@
-//! How long an operation takes while all of a map is handed over beside it.
+//! Measures the latency of an operation while another thread migrates all of a map.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use hdrhistogram::Histogram;
 
-/// An operation is due this often.
+/// The time between two operations.
 pub const EVERY: Duration = Duration::from_micros(10);
-/// From the end of a hand-over to the next: who waits for the lock gets it, as with the fair lock of
-/// the kernel.
+/// The pause between two migrations. During it a waiting thread gets the lock, as with the fair lock of the
+/// kernel.
 const PAUSE: Duration = Duration::from_millis(1);
-/// The longest time that a histogram tells from a longer one.
+/// The longest time that a histogram can record.
 const LONGEST_NS: u64 = 100_000_000_000;
 
-/// Times of operations, in nanoseconds.
+/// The latencies of operations, in nanoseconds.
 #[derive(Debug)]
 pub struct Latencies {
-    /// Corrected for the operations that were due while one of them waited.
+    /// Corrected for operations that were due while an earlier one waited.
     pub times: Histogram<u64>,
-    /// What each of the hand-overs moved that went on meanwhile.
+    /// The number of records that each concurrent migration moved.
     pub moved: Vec<u64>,
 }
 
-/// The quantiles that are shown.
+/// The quantiles that are printed.
 pub const QUANTILES: [(&str, f64); 5] = [
     ("p50", 0.5),
     ("p99", 0.99),
@@ -32,15 +32,15 @@ pub const QUANTILES: [(&str, f64); 5] = [
     ("max", 1.0),
 ];
 
-/// An empty one, for times in nanoseconds.
+/// Makes an empty histogram for nanoseconds.
 pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("bounds that it takes")
+    Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("valid bounds")
 }
 
-/// Hands over again and again on one thread, while another does an operation every [`EVERY`], for
-/// this long at least, and until two hand-overs are done.
+/// Migrates repeatedly on one thread, while another thread does an operation every [`EVERY`]. Ends after
+/// `at_least`, and after at least two migrations.
 ///
-/// Neither may panic: the other would go on for ever.
+/// Neither closure may panic: the other thread would never stop.
 pub fn beside_hand_overs(
     at_least: Duration,
     mut hand_over: impl FnMut() -> u64 + Send,
@@ -75,11 +75,13 @@ pub fn beside_hand_overs(
             times
                 .record_correct(nanos.min(LONGEST_NS), every)
                 .expect("below the longest");
-            // What was due meanwhile is in the histogram by now.
+            // The histogram now includes the operations that were due in the meantime.
             due = (due + EVERY).max(ended);
         }
         stop.store(true, Ordering::Relaxed);
-        hand_overs.join().expect("a hand-over does not panic")
+        hand_overs
+            .join()
+            .expect("the migrating thread does not panic")
     });
     Latencies { times, moved }
 }

@@ -1,5 +1,5 @@
-//! What the benchmarks of `swap-records` share: the table as one of those that are measured, work that any of them can be
-//! given, and how it is timed.
+//! Shared parts of the benchmarks of `swap-records`: the table behind the trait of the reference tables, work
+//! that fits every table, and timing.
 
 pub mod group;
 pub mod latency;
@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 
 /// Slots that share a lock.
 pub const REGION: usize = swap_records::REGION_ENTRIES;
-/// Live cgroups in the maps, if nothing else is said.
+/// Live cgroups in the maps, by default.
 pub const LIVE: u16 = 150;
-/// Any number does: the same one makes the same map.
+/// The seed of the maps. Any value will do; the same seed makes the same map.
 pub const SEED: u64 = 2014;
 
-/// What `f` returns, and how long it took.
+/// Runs `f`. Returns its result and its duration.
 pub fn timed<T>(f: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let result = f();
     (result, start.elapsed())
 }
 
-/// A length as a number of slots in memory, and back.
+/// Converts a length to a number of slots in memory.
 pub fn index(n: u64) -> usize {
-    usize::try_from(n).expect("what is in memory has an index")
+    usize::try_from(n).expect("the length of data in memory fits a usize")
 }

@@ -1,4 +1,4 @@
-//! The table of this crate with the face of a peer.
+//! The table of this crate behind the trait [`Table`].
 
 use std::io;
 
@@ -10,7 +10,7 @@ use swap_records_sim::{Map, threads};
 
 use crate::{REGION, index};
 
-/// The one swapfile.
+/// The only swapfile.
 pub const TYPE: SwapType = SwapType::new(0).expect("below 32");
 
 const ON: &str = "the swapfile is on and has the slot";
@@ -19,13 +19,13 @@ const ON: &str = "the swapfile is on and has the slot";
 #[derive(Debug)]
 pub struct Ours<L = RawSpinLock>(pub SwapRecords<L>);
 
-/// The id; panics for 0.
+/// Returns the id. Panics for 0.
 #[inline]
 pub fn id(id: u16) -> MemcgId {
     MemcgId::new(id).expect("not 0")
 }
 
-/// The entry of a slot.
+/// Returns the entry of a slot.
 #[inline]
 pub fn entry(slot: usize) -> SwapEntry {
     SwapEntry::new(TYPE, slot as u64).expect(ON)
@@ -36,12 +36,12 @@ fn raw(id: Option<MemcgId>) -> u16 {
 }
 
 impl<L: RawMutex> Ours<L> {
-    /// A swapfile of this many slots whose scan uses this backend.
+    /// Makes a swapfile of this many slots that scans with this backend.
     pub fn with_backend(slots: usize, backend: Backend) -> io::Result<Self> {
         Self::on(SwapRecords::with_raw_mutex().with_backend(backend), slots)
     }
 
-    /// The sink that records a map. The swapfile must be as large as the map.
+    /// Returns a sink that records a map. The swapfile must be as large as the map.
     pub fn sink(&self) -> impl Fn(u64, u64, u16) + Sync
     where
         L: Send + Sync,
@@ -57,32 +57,32 @@ impl<L: RawMutex> Ours<L> {
         Ok(Self(table))
     }
 
-    /// How many slots there are.
+    /// Returns the number of slots.
     pub fn slots(&self) -> usize {
         index(self.0.max_pages(TYPE).expect(ON))
     }
 
-    /// How many records the index says that there are.
+    /// Returns the number of records of an id, according to the index.
     pub fn count(&self, of: u16) -> u64 {
         self.0.count_upper_bound(id(of))
     }
 }
 
 impl<L: RawMutex + Send + Sync> Ours<L> {
-    /// [`migrate`](Table::migrate) on this many threads.
+    /// Does what [`migrate`](Table::migrate) does, on this many threads.
     pub fn hand_over_with(&self, old: u16, new: u16, threads: usize) -> u64 {
         let migration = self.0.migration(id(old), id(new));
         migration.threads(threads).run().moved
     }
 
-    /// A swapfile with this map.
+    /// Makes a swapfile with this map.
     pub fn with_map(map: &Map) -> io::Result<Self> {
         let ours = Self::with_slots(index(map.slots()))?;
         map.fill(threads(), ours.sink(), |_| ());
         Ok(ours)
     }
 
-    /// Makes `id` the owner of every slot, in regions by `threads` threads.
+    /// Makes `id` the owner of every slot, region by region, on `threads` threads.
     pub fn fill(&self, owner: u16, threads: usize) {
         let slots = self.slots();
         std::thread::scope(|scope| {

@@ -1,10 +1,10 @@
-//! The same work by several threads at once.
+//! Runs the same work on several threads at once.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// Runs `work` with the number of each thread, all from the same moment on. Gives the sum of what
-/// they return, and the time from the first that began to the last that ended.
+/// Runs `work` on each thread with the number of the thread. All threads start at the same moment. Returns
+/// the sum of their results, and the time from the first start to the last end.
 pub fn together(threads: usize, work: impl Fn(usize) -> u64 + Sync) -> (u64, Duration) {
     let barrier = Barrier::new(threads);
     let one = |thread| {
@@ -22,7 +22,7 @@ pub fn together(threads: usize, work: impl Fn(usize) -> u64 + Sync) -> (u64, Dur
             .map(|thread| thread.join().expect("the work does not panic"))
             .collect()
     });
-    // Who starts the threads may wake up last of all, so the threads look at the clock themselves.
+    // The thread that starts the others may wake up last, so the threads read the clock themselves.
     let began = done.iter().map(|&(_, began, _)| began).min();
     let ended = done.iter().map(|&(_, _, ended)| ended).max();
     let time = ended.zip(began).map_or(Duration::ZERO, |(e, b)| e - b);

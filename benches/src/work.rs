@@ -1,5 +1,5 @@
-//! Work that every table can be given alike. Each gives a number that is the same for two tables
-//! with the same records, so that a wrong answer shows.
+//! Work that fits every table. Each function returns a number that is the same for two tables with the same
+//! records, so a wrong answer is noticed.
 
 use std::ops::Range;
 
@@ -9,12 +9,12 @@ use swap_records_sim::tables::Table;
 
 use crate::{LIVE, REGION};
 
-/// A slot below `slots` and a live id, by one step of the generator: what is measured is not how
-/// fast random numbers are.
+/// Returns a slot below `slots` and a live id, with a single step of the generator. The speed of random
+/// numbers is not what is measured.
 #[inline]
 pub fn slot_and_id(rng: &mut Rng, slots: usize) -> (usize, u16) {
     let random = rng.u64(..);
-    // 40 bits choose the slot of a map of up to 2^24 GiB, and 16 the id.
+    // 40 bits select the slot, of a map of up to 2^24 GiB, and 16 bits the id.
     let slot = ((u128::from(random & 0xff_ffff_ffff) * slots as u128) >> 40) as usize;
     let id = ((random >> 48) * u64::from(LIVE)) >> 16;
     #[expect(clippy::cast_possible_truncation, reason = "below LIVE")]
@@ -22,7 +22,7 @@ pub fn slot_and_id(rng: &mut Rng, slots: usize) -> (usize, u16) {
     (slot, id)
 }
 
-/// Records a random id in `count` random slots. Gives the sum of the previous owners.
+/// Records a random id in `count` random slots. Returns the sum of the previous owners.
 pub fn record_random(table: &impl Table, slots: usize, count: u64, seed: u64) -> u64 {
     let mut rng = Rng::with_seed(seed);
     let mut sum = 0;
@@ -33,7 +33,7 @@ pub fn record_random(table: &impl Table, slots: usize, count: u64, seed: u64) ->
     sum
 }
 
-/// Clears `count` random slots. Gives how many had an owner.
+/// Clears `count` random slots. Returns how many had an owner.
 pub fn clear_random(table: &impl Table, slots: usize, count: u64, seed: u64) -> u64 {
     let mut rng = Rng::with_seed(seed);
     let mut owned = 0;
@@ -44,7 +44,7 @@ pub fn clear_random(table: &impl Table, slots: usize, count: u64, seed: u64) -> 
     owned
 }
 
-/// Records in those slots again. Gives how many had no owner.
+/// Records in the same slots again. Returns how many had no owner.
 pub fn record_free(table: &impl Table, slots: usize, count: u64, seed: u64) -> u64 {
     let mut rng = Rng::with_seed(seed);
     let mut free = 0;
@@ -55,8 +55,7 @@ pub fn record_free(table: &impl Table, slots: usize, count: u64, seed: u64) -> u
     free
 }
 
-/// Records a random id in each of these slots, one after the other. Gives the sum of the previous
-/// owners.
+/// Records a random id in each of these slots, in order. Returns the sum of the previous owners.
 pub fn record_sequential(table: &impl Table, slots: Range<usize>, seed: u64) -> u64 {
     let mut rng = Rng::with_seed(seed);
     let mut sum = 0;
@@ -67,7 +66,7 @@ pub fn record_sequential(table: &impl Table, slots: Range<usize>, seed: u64) -> 
     sum
 }
 
-/// Records a random id in each `nr` of these slots at once, one range after the other.
+/// Records a random id in each range of `nr` slots, in order.
 pub fn record_ranges(table: &impl Table, slots: Range<usize>, nr: usize, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     for slot in slots.step_by(nr) {
@@ -76,12 +75,12 @@ pub fn record_ranges(table: &impl Table, slots: Range<usize>, nr: usize, seed: u
     }
 }
 
-/// The sum of the owners of all these slots.
+/// Returns the sum of the owners of all these slots.
 pub fn sum_of(table: &impl Table, slots: Range<usize>) -> u64 {
     slots.map(|slot| u64::from(table.lookup(slot))).sum()
 }
 
-/// Looks `count` random slots up. Gives the sum of their owners.
+/// Looks up `count` random slots. Returns the sum of their owners.
 #[inline]
 pub fn lookup_random(lookup: impl Fn(usize) -> u16, slots: usize, count: u64, seed: u64) -> u64 {
     let mut rng = Rng::with_seed(seed);
@@ -93,7 +92,7 @@ pub fn lookup_random(lookup: impl Fn(usize) -> u16, slots: usize, count: u64, se
     sum
 }
 
-/// A compare-exchange that finds what it expects, if those before it are done.
+/// A compare-exchange that succeeds if all earlier ones have been done.
 #[derive(Clone, Copy, Debug)]
 pub struct Swap {
     slot: u32,
@@ -101,7 +100,7 @@ pub struct Swap {
     new: u16,
 }
 
-/// `count` of them in random slots of a table as it is now.
+/// Makes `count` of them for random slots, from the current records of a table.
 pub fn swaps(table: &impl Table, slots: usize, count: u64, seed: u64) -> Vec<Swap> {
     let mut owners: Vec<u16> = (0..slots).map(|slot| table.lookup(slot)).collect();
     let mut rng = Rng::with_seed(seed);
@@ -114,8 +113,8 @@ pub fn swaps(table: &impl Table, slots: usize, count: u64, seed: u64) -> Vec<Swa
     (0..count).map(swap).collect()
 }
 
-/// Does all of them, and then all of them backwards, so that the table is as it was. Gives how many
-/// found what they expected: all.
+/// Does all of them, then undoes all in reverse order. The table is then as before. Returns how many
+/// succeeded, which must be all.
 pub fn cmpxchg_there_and_back(table: &impl Table, swaps: &[Swap]) -> u64 {
     let mut stored = 0;
     for swap in swaps {
@@ -129,18 +128,18 @@ pub fn cmpxchg_there_and_back(table: &impl Table, swaps: &[Swap]) -> u64 {
     stored
 }
 
-/// How many slots at the very end of each region the id of a full scan has: it is in every region,
-/// and all of each must be looked through.
+/// The number of slots, at the end of each region, that the id of a full scan owns. So it is in every region,
+/// and a scan must read each region to its end.
 pub const TAIL: usize = 8;
 
-/// The last slots of each region of a map.
+/// Returns the last slots of each region of a map.
 pub fn tails(slots: usize) -> impl Iterator<Item = usize> {
     (REGION..=slots)
         .step_by(REGION)
         .flat_map(|end| end - TAIL..end)
 }
 
-/// A slot of a map that is none of the [`tails`].
+/// Maps a slot to a slot outside of the [`tails`].
 #[inline]
 pub fn before_tails(slot: usize) -> usize {
     slot - slot % REGION + (slot % REGION).min(REGION - TAIL - 1)

@@ -1,4 +1,4 @@
-//! The tables that only the benchmarks have give the right answers.
+//! Tests the tables that only the benchmarks use.
 
 use swap_records_benches::index;
 use swap_records_benches::ours::Ours;
@@ -9,7 +9,7 @@ use swap_records_sim::tables::{Loop2014, Spin, Table, check};
 use swap_records_sim::{Family, Map};
 
 #[test]
-fn each_agrees_with_a_map() {
+fn each_peer_agrees_with_a_map() {
     check::<Dash>(1);
     check::<RoaringSets>(2);
     check::<IteratorLoop>(3);
@@ -17,7 +17,7 @@ fn each_agrees_with_a_map() {
 }
 
 #[test]
-fn all_reparent_the_same_map_alike() {
+fn all_peers_reparent_the_same_map_alike() {
     const DEAD: u16 = 151;
     let slots = 5 * 32_768 + 99;
     let map = Map::new(Family::Interleaved(150), slots, 3).remains(DEAD, 1_000);
@@ -46,7 +46,7 @@ fn all_reparent_the_same_map_alike() {
     }
 }
 
-/// Every level of vectors that this machine has, over the same map.
+/// Every vector level of this machine, on the same map.
 #[test]
 fn each_level_of_the_iterator_loop_reparents_alike() {
     const DEAD: u16 = 151;

@@ -1,6 +1,6 @@
-//! What a record with a counting index cannot do without: take a lock, read and write the entry and
-//! two cells, free the lock. No swapfile that may be off or end somewhere, no presence bits, nothing that may be
-//! refused: no table, but the floor under the records of one that keeps its index under a lock.
+//! The minimal steps of a record with a counting index: take a lock, read and write the entry and two cells,
+//! release the lock. This is not a usable table: it has no swapon or swapoff, no range checks, no presence
+//! bits and no errors. It is a lower bound for tables that keep their index under a lock.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use swap_records_sim::Pages;
 use swap_records_sim::tables::Table;
 
-/// Entries under one lock, and counters that lie side by side: as in the crate.
+/// Entries under one lock. Their counters are contiguous, as in the crate.
 const REGION: usize = swap_records::REGION_ENTRIES;
 const BLOCK: usize = 64;
-/// Counters of a region: enough for the live ids of the maps.
+/// Blocks of counters per region: enough for the live ids of the maps.
 const BLOCKS: usize = 4;
-/// Between the locks of neighbours.
+/// The distance between the locks of neighbouring regions.
 const SPREAD: usize = 64;
 
 /// One swapfile.
@@ -22,13 +22,13 @@ pub struct BareSteps {
     entries: Pages<AtomicU16>,
     cells: Pages<AtomicU32>,
     locks: Vec<AtomicBool>,
-    /// There is room for `1 << shift` regions.
+    /// The cells have room for `1 << shift` regions.
     shift: u32,
 }
 
 impl BareSteps {
-    /// As many slots as that, with the owners that they have there. Its cells count nothing: it is not
-    /// what is in them that takes the time.
+    /// Makes a table with the first `slots` records of another. Its cells do not count them, since their
+    /// values do not affect the time.
     pub fn like(other: &impl Table, slots: usize) -> io::Result<Self> {
         let bare = Self::with_slots(slots)?;
         for (slot, entry) in bare.entries.iter().enumerate() {
@@ -37,7 +37,8 @@ impl BareSteps {
         Ok(bare)
     }
 
-    /// The ids are the records that it has. Its cells count nothing: it is not what is in them that takes the time.
+    /// Makes a table over existing ids. Its cells do not count them, since their values do not affect the
+    /// time.
     pub fn over(ids: Pages<u16>) -> io::Result<Self> {
         Self::of(ids.retype())
     }

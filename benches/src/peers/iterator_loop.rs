@@ -1,5 +1,5 @@
-//! The loop that anyone would write over a slice of ids, which the compiler turns into vectors: it
-//! writes every entry, so a lookup beside it would race: one lock is around all.
+//! A plain loop over a slice of ids, which the compiler vectorizes. It writes every entry, and lookups at the
+//! same time would race with it, so one lock protects the whole slice.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use swap_records_sim::Pages;
 use swap_records_sim::tables::Table;
 
-/// The vectors that the loop is compiled for.
+/// The vector width that the loop is compiled for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
-    /// What the whole program is compiled for: SSE2 on x86-64.
+    /// The baseline of the program: SSE2 on x86-64.
     Baseline,
     /// 256 bits.
     Avx2,
@@ -19,7 +19,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// Those that this machine has; the last is its best.
+    /// Returns the levels that this machine has, the best one last.
     pub fn available() -> Vec<Self> {
         #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "one level"))]
         let mut levels = vec![Self::Baseline];
@@ -44,7 +44,7 @@ pub struct IteratorLoop {
 }
 
 impl IteratorLoop {
-    /// The ids themselves.
+    /// Returns the ids.
     pub fn ids_mut(&mut self) -> &mut [u16] {
         self.ids.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,24 +53,27 @@ impl IteratorLoop {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// [`migrate`](Table::migrate) without the count: the least that a loop can do.
+    /// Does what [`migrate`](Table::migrate) does, without counting: the least work of such a loop.
     pub fn overwrite(&mut self, old: u16, new: u16) {
         let level = self.level;
         let ids = self.ids_mut();
         match level {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `level` is one of those that the machine has.
+            // SAFETY: `level` is available on this machine.
             Level::Avx2 => unsafe { overwrite_avx2(ids, old, new) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `level` is one of those that the machine has.
+            // SAFETY: `level` is available on this machine.
             Level::Avx512bw => unsafe { overwrite_avx512bw(ids, old, new) },
             _ => overwrite(ids, old, new),
         }
     }
 
-    /// Takes another level than the machine's best. Panics if the machine does not have it.
+    /// Selects another level than the best. Panics if the machine does not have it.
     pub fn at_level(mut self, level: Level) -> Self {
-        assert!(Level::available().contains(&level), "no {level:?} here");
+        assert!(
+            Level::available().contains(&level),
+            "{level:?} is not available"
+        );
         self.level = level;
         self
     }
@@ -110,10 +113,10 @@ impl Table for IteratorLoop {
         let ids = &mut *self.lock();
         match self.level {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `level` is one of those that the machine has.
+            // SAFETY: `level` is available on this machine.
             Level::Avx2 => unsafe { replace_avx2(ids, old, new) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `level` is one of those that the machine has.
+            // SAFETY: `level` is available on this machine.
             Level::Avx512bw => unsafe { replace_avx512bw(ids, old, new) },
             _ => replace(ids, old, new),
         }
@@ -135,7 +138,7 @@ fn replace_avx512bw(ids: &mut [u16], old: u16, new: u16) -> u64 {
 #[inline(always)]
 fn replace(ids: &mut [u16], old: u16, new: u16) -> u64 {
     let mut moved = 0;
-    // Counted in 16 bits for as long as they hold it, so the count is a lane beside its id.
+    // Counts in 16 bits as long as they suffice, so a count takes one lane, like an id.
     for ids in ids.chunks_mut(2_048) {
         let mut here = 0_u16;
         for id in ids {

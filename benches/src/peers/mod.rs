@@ -1,5 +1,5 @@
-//! What the table is measured against, beside the reference tables of `swap_records_sim`: other ways to keep the same
-//! records, which need crates of their own or are no table at all.
+//! Tables to measure against, in addition to the reference tables of `swap_records_sim`. They need further
+//! crates, or are not complete tables.
 
 pub mod bare_steps;
 pub mod dash;

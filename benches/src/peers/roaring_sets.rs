@@ -1,4 +1,4 @@
-//! An inverted index: beside the ids, the set of slots of each id as a compressed bitmap.
+//! An inverted index: the ids, and a compressed bitmap of the slots of each id.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,7 +8,7 @@ use roaring::RoaringTreemap;
 use swap_records_sim::Pages;
 use swap_records_sim::tables::Table;
 
-/// One swapfile, under one lock: it is measured on one thread.
+/// One swapfile under one lock, measured on one thread.
 #[derive(Debug)]
 pub struct RoaringSets(Mutex<Sets>);
 
@@ -19,14 +19,14 @@ struct Sets {
 }
 
 impl RoaringSets {
-    /// A swapfile with the records that are there. Sets come with [`record_range`](Table::record_range): those of
-    /// ids that are never migrated need not be made.
+    /// Makes a swapfile with existing records. It has no sets yet: [`record_range`](Table::record_range) adds
+    /// them. An id that is never migrated needs none.
     pub fn over(ids: Pages<u16>) -> Self {
         let sets = HashMap::new();
         Self(Mutex::new(Sets { ids, sets }))
     }
 
-    /// The ids, for another.
+    /// Returns the ids, for another table.
     pub fn into_ids(self) -> Pages<u16> {
         let sets = self.0.into_inner();
         sets.unwrap_or_else(PoisonError::into_inner).ids
@@ -40,7 +40,7 @@ impl RoaringSets {
 impl Sets {
     fn set(&mut self, slot: usize, nr: usize, id: u16) {
         let range = slot..slot + nr;
-        // Stretches of one owner leave its set at once.
+        // Remove runs of one owner from its set at once.
         let mut start = slot as u64;
         for stretch in self.ids[range.clone()].chunk_by(|a, b| a == b) {
             let end = start + stretch.len() as u64;
@@ -92,7 +92,7 @@ impl Table for RoaringSets {
             return 0;
         };
         for slot in &set {
-            let slot = usize::try_from(slot).expect("a slot of this swapfile");
+            let slot = usize::try_from(slot).expect("the set has only slots of the swapfile");
             sets.ids[slot] = new;
         }
         let moved = set.len();
