@@ -1,10 +1,10 @@
-//! Writes an image of a synthetic table, reads it back, and looks into it where it lies.
+//! Writes an image of a synthetic table, reads it back, and looks up records in place.
 //!
 //! ```sh
-//! cargo run --release --example image -- records.image   # of 4 GiB and 1 GiB of swap
+//! cargo run --release --example image -- records.image   # an image of 4 GiB and 1 GiB of swap
 //! ```
 //!
-//! What `docs/image-format.md` shows in Python prints the same lines of the same file.
+//! The Python code in `docs/image-format.md` prints the same lines for the same file.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType, image};
 use swap_records_sim::{Family, Map};
 
-/// Types, and their pages.
+/// Swap types and their pages.
 const SWAPFILES: [(u8, u64); 2] = [(0, 1 << 20), (3, 1 << 18)];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     eprintln!("written: {written:?} in {time:.1?}");
     let (again, time) = timed(|| image::read(&path))?;
     eprintln!("read: {again:?} in {time:.1?}");
-    // SAFETY: nobody writes to the file but `image::write`, which replaces it as a whole.
+    // SAFETY: only `image::write` writes to the file, and it replaces the whole file.
     let (map, time) = timed(|| unsafe { image::Map::open(&path) })?;
     eprintln!("opened in {time:.1?}");
     map.verify()?;
@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let most = map.owners().max_by_key(|&(_, count)| count);
     let (id, count) = most.ok_or("there are records")?;
     assert_eq!(again.count(id), count);
-    eprintln!("most of them, {count}, are cgroup {id}'s");
+    eprintln!("cgroup {id} has the most records: {count}");
     Ok(())
 }
 

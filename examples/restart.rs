@@ -1,12 +1,12 @@
-//! A daemon that loses nothing: it records and hands over until it is killed, and the next one goes on with
-//! what is there.
+//! Keeps the records of a daemon over a restart. The daemon records until it is killed, and the next one
+//! continues with those records.
 //!
-//! `cargo run --example restart` starts itself three times, and kills each after a moment. All of them are
-//! handed the same `memfd`, as standard input; a service manager would keep it in its descriptor store.
+//! `cargo run --example restart` starts the daemon three times, and kills it each time after 200 ms. Each
+//! daemon gets the same `memfd` as standard input. A service manager would keep it in its descriptor store.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    println!("tables that outlive their process need Linux");
+    println!("tables in files need Linux");
 }
 
 #[cfg(target_os = "linux")]
@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         sleep(Duration::from_millis(200));
         daemon.kill()?;
         daemon.wait()?;
-        // It takes none away.
+        // Turning the type on does not remove any record.
         let (_, found) = turn_on(&file)?;
         assert!(found >= before);
         println!("killed: {found} records");

@@ -1,7 +1,7 @@
-//! A machine whose cgroups live and die at a high rate over a large swapfile: with records that pin
-//! the cgroup that they name, and with records that its parent inherits.
+//! Simulates a machine whose cgroups live and die at a high rate over a large swapfile. First, each record
+//! pins its cgroup. Then the parent inherits the records.
 //!
-//! `cargo run --release --example css_free`, `-- --seconds 2` for a short one.
+//! Run `cargo run --release --example css_free`, or add `-- --seconds 2` for a short run.
 
 mod machine;
 mod pinned;
@@ -27,17 +27,16 @@ use reparented::Reparented;
 use work::Work;
 
 const HELP: &str = "\
-Cgroups live and die at a high rate over 256 GiB of swap, and leave some of it behind: first with
-records that pin the cgroup, until no cgroup can be created any more, then with records that its
-parent inherits.
+Cgroups live and die at a high rate over 256 GiB of swap, and leave some records behind. First, each
+record pins its cgroup, until no cgroup can be created. Then the parent inherits the records.
 
 Usage: cargo run --release --example css_free -- [--seconds N] [--svg FILE]
 
-  --seconds N   how long, for both together [default: 10]
-  --svg FILE    draws the ids in use to this file
-  --help        this text
+  --seconds N   time of both parts together [default: 10]
+  --svg FILE    draw the ids in use to FILE
+  --help        print this text
 
-Exits with 1 if something does not balance at the end, with 2 for a flag that is none.";
+Exits with 1 if something does not balance at the end, and with 2 for a wrong flag.";
 
 #[derive(Debug)]
 struct Options {
@@ -45,7 +44,7 @@ struct Options {
     svg: Option<PathBuf>,
 }
 
-/// What the arguments ask for; `None` where they ask for help.
+/// Parses the arguments. Returns `None` if they ask for help.
 fn options() -> Result<Option<Options>, lexopt::Error> {
     let mut options = Options {
         seconds: 10.0,
@@ -94,28 +93,28 @@ fn run(options: &Options) -> Result<(), String> {
         .map_or(2, usize::from)
         .min(8);
     say(&format!(
-        "{threads} threads, {} cgroups alive, {} slots of swap. The longest hold of a lock is by the clock: where the\n\
-         system takes the processor from who holds it, or from whom that one waits for, that is in it.",
+        "{threads} threads, {} cgroups alive, {} slots of swap. The longest hold of a lock is wall-clock time:\n\
+         it includes the time for which the holder, or the holder of a lock that it waits for, was preempted.",
         count(threads as u64 * work::ALIVE as u64),
         count(work::SLOTS),
     ));
 
-    say("\nRecords pin the cgroup that they name:");
+    say("\nEach record pins its cgroup:");
     let pinned = Pinned::new()?;
-    // It is over when creation fails, which is soon.
+    // Ends when creation fails, which is soon.
     let (curve_pinned, _) = watch(&pinned, threads, seconds / 4)?;
     let failed = pinned.failed_after();
     say(&match failed {
         Some(cgroups) => format!(
-            "Creation failed after {} cgroups: all ids are in use, {} of them by cgroups that are dead.",
+            "Creation failed after {} cgroups: all ids are in use, {} of them by dead cgroups.",
             count(cgroups),
             count(pinned.numbers().dying),
         ),
-        None => "Time is up before the ids are: give it more with --seconds.".to_owned(),
+        None => "Time was up before all ids were in use: use a larger --seconds.".to_owned(),
     });
     drop(pinned);
 
-    say("\nRecords are handed to the parent (this crate):");
+    say("\nThe parent inherits the records (this crate):");
     let ours = Reparented::new()?;
     let (curve, mut works) = watch(&ours, threads, seconds * 3 / 4)?;
     let lived = ours.numbers();
@@ -142,7 +141,7 @@ fn run(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// Lets threads work on the machine for this long, or until it cannot go on, and prints how it stands.
+/// Lets threads work on the machine for this long, or until no cgroup can be created. Prints its state.
 fn watch<M: Machine>(
     machine: &M,
     threads: usize,
@@ -152,7 +151,7 @@ fn watch<M: Machine>(
     let curve = Curve::default();
     let stop = AtomicBool::new(false);
     say(&line(HEAD.map(String::from)));
-    // Before the clock starts: it lists all slots.
+    // Before the clock starts, since it lists all slots.
     let fresh: Vec<_> = (0..threads)
         .map(|thread| Work::new(machine, thread, threads))
         .collect();
@@ -172,7 +171,7 @@ fn watch<M: Machine>(
         loop {
             let left = time.saturating_sub(began.elapsed());
             let nap = left.min(tick);
-            // A nap in small pieces: a machine that cannot go on ends at once.
+            // Sleep in small pieces, to end at once when no cgroup can be created.
             let working = || workers.iter().any(|worker| !worker.is_finished());
             let ((), hold) = longest_hold(|| {
                 let until = Instant::now() + nap;
@@ -182,7 +181,7 @@ fn watch<M: Machine>(
             });
             let now = machine.numbers();
             let freed = now.freed - before.freed;
-            // Nothing where records pin: who is freed there has none.
+            // Empty for the pinned machine: it spends no time there.
             let each = |time: Duration| {
                 if freed == 0 || time.is_zero() {
                     String::new()
@@ -239,12 +238,12 @@ fn micros(time: Duration) -> String {
     format!("{:.2} us", time.as_secs_f64() * 1e6)
 }
 
-/// With a comma between thousands.
+/// Formats a number with commas between thousands.
 fn count(n: u64) -> String {
     HumanCount(n).to_string()
 }
 
-/// Prints a line. A reader that has seen enough and closed the pipe ends this program quietly.
+/// Prints a line. Ends the program quietly if the reader closed the pipe.
 fn say(text: &str) {
     if let Err(error) = writeln!(std::io::stdout(), "{text}") {
         if error.kind() == ErrorKind::BrokenPipe {

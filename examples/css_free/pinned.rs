@@ -1,5 +1,5 @@
-//! The machine as the kernel has it today: a record pins the cgroup that it names, which keeps its id
-//! until its last record is gone.
+//! The machine as the kernel is today. Each record pins its cgroup, which keeps its id until its last record
+//! is gone.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ pub(crate) struct Pinned {
 
 struct Ids {
     free: BTreeSet<u16>,
-    /// References by id: one of the cgroup while it lives, and one of each record.
+    /// References by id: one for the cgroup while it is alive, and one per record.
     pins: Vec<u32>,
     created: u64,
     removed: u64,
@@ -31,7 +31,7 @@ impl Pinned {
         let on = records.swapon(SWAP_TYPE, SLOTS);
         on.map_err(|error| error.to_string())?;
         // The root and the slices have the lowest ids, as on the other machine.
-        let first = 2 + u16::try_from(SLICES).expect("a few");
+        let first = 2 + u16::try_from(SLICES).expect("a small number");
         Ok(Self {
             records,
             ids: Mutex::new(Ids {
@@ -45,13 +45,15 @@ impl Pinned {
         })
     }
 
-    /// How many cgroups there were when no id was left.
+    /// Returns the number of cgroups created before no id was left.
     pub(crate) fn failed_after(&self) -> Option<u64> {
         self.lock().failed_after
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Ids> {
-        self.ids.lock().expect("no thread panics with it")
+        self.ids
+            .lock()
+            .expect("no thread panics while it holds the lock")
     }
 }
 
@@ -81,7 +83,7 @@ impl Machine for Pinned {
     }
 
     fn swap_out(&self, id: MemcgId, slot: u64, nr: u64) -> Result<(), String> {
-        let pins = u32::try_from(nr).expect("a folio");
+        let pins = u32::try_from(nr).expect("at most a folio");
         self.lock().pins[usize::from(id.get())] += pins;
         let had = self.records.record_range(entry(slot)?, nr, id);
         had.map(|_| ()).map_err(|error| error.to_string())
@@ -90,7 +92,7 @@ impl Machine for Pinned {
     fn free_swap(&self, slot: u64, nr: u64) -> Result<(), String> {
         let had = self.records.clear_range(entry(slot)?, nr);
         for run in &*had.map_err(|error| error.to_string())? {
-            let pins = u32::try_from(run.len).expect("a folio");
+            let pins = u32::try_from(run.len).expect("at most a folio");
             self.lock().unpin(run.id, pins);
         }
         Ok(())
@@ -126,5 +128,5 @@ impl Machine for Pinned {
 }
 
 fn entry(slot: u64) -> Result<SwapEntry, String> {
-    SwapEntry::new(SWAP_TYPE, slot).ok_or_else(|| format!("slot {slot} is none"))
+    SwapEntry::new(SWAP_TYPE, slot).ok_or_else(|| format!("slot {slot} is out of range"))
 }

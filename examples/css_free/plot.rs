@@ -1,4 +1,4 @@
-//! Ids in use by the number of cgroups that were created, as a line on logarithmic scales.
+//! Plots the ids in use against the number of cgroups created, as lines on logarithmic scales.
 
 use std::error::Error;
 use std::path::Path;
@@ -11,12 +11,12 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 const SIZE: (u32, u32) = (760, 400);
 const OURS: RGBColor = RGBColor(0x1b, 0x6c, 0xa8);
 const PINNED: RGBColor = RGBColor(0xc9, 0x77, 0x3b);
-/// Where both scales begin.
+/// The start of both scales.
 const FROM: u64 = 100;
-/// All ids that there are.
+/// The number of ids.
 const IDS: u64 = 65_535;
 
-/// Points `(cgroups created, ids in use)`, some for each tenth more cgroups.
+/// Points `(cgroups created, ids in use)`, a few for each 10% more cgroups.
 #[derive(Debug, Default)]
 pub(crate) struct Curve {
     points: Mutex<Vec<(u64, u64)>>,
@@ -24,35 +24,38 @@ pub(crate) struct Curve {
 }
 
 impl Curve {
-    /// Whether it is time for a point.
+    /// Returns whether a point is due.
     pub(crate) fn wants(&self, created: u64) -> bool {
         created >= self.next.load(Relaxed)
     }
 
     pub(crate) fn add(&self, created: u64, ids: u64) {
         self.next.store(created + created / 20 + 1, Relaxed);
-        let mut points = self.points.lock().expect("no thread panics with it");
+        let mut points = self
+            .points
+            .lock()
+            .expect("no thread panics while it holds the lock");
         points.push((created, ids));
     }
 
-    /// By the number of cgroups.
+    /// Returns the points in the order of the number of cgroups.
     fn sorted(&self) -> Vec<(u64, u64)> {
         let mut points = self
             .points
             .lock()
-            .expect("no thread panics with it")
+            .expect("no thread panics while it holds the lock")
             .clone();
         points.sort_unstable();
         points
     }
 
-    /// The most ids of any point.
+    /// Returns the highest number of ids of any point.
     pub(crate) fn most(&self) -> u64 {
         self.sorted().iter().map(|&(_, ids)| ids).max().unwrap_or(0)
     }
 }
 
-/// Draws both curves, and where creation failed.
+/// Draws both curves, and the point at which creation failed.
 pub(crate) fn draw(
     file: &Path,
     ours: &Curve,
@@ -64,7 +67,7 @@ pub(crate) fn draw(
     let end = last(&ours).0.max(last(&pinned).0).max(100_000) / 5 * 6;
 
     let root = SVGBackend::new(file, SIZE).into_drawing_area();
-    // White, or the text is black on black where pages are dark.
+    // A white background: black text on a dark page would be invisible.
     root.fill(&WHITE)?;
     let ticks = vec![FROM, 1_000, 10_000, IDS];
     let mut chart = ChartBuilder::on(&root)
@@ -107,7 +110,7 @@ pub(crate) fn draw(
     ] {
         let visible = points.into_iter().filter(|&(created, _)| created >= FROM);
         chart.draw_series(LineSeries::new(visible, colour.stroke_width(3)))?;
-        // It ends where the plot does: nothing cuts it, however far its line has come.
+        // Right-aligned to the end of the plot, so that no part is cut off.
         let style = ("sans-serif", 16).into_font().color(&colour);
         let style = style.pos(Pos::new(HPos::Right, VPos::Bottom));
         let text = EmptyElement::at((end, level)) + Text::new(text, (0, -6), style);

@@ -1,4 +1,4 @@
-//! The machine of this crate.
+//! The machine with this crate: the parent inherits the records.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use crate::machine::{Machine, Numbers, SWAP_TYPE};
 use crate::work::{SLICES, SLOTS};
 use swap_records_sim::TimedLock;
 
-/// What css_offline may scan: a region.
+/// The number of entries that css_offline may scan: one region.
 const BUDGET: u64 = 32_768;
 
 pub(crate) struct Reparented {
     memcgs: Memcgs<TimedLock<RawSpinLock>>,
     slices: Vec<Memcg>,
     created: AtomicU64,
-    /// Between css_offline and the end of css_free.
+    /// Cgroups between css_offline and the end of css_free.
     dying: AtomicU64,
     freed: AtomicU64,
     reparented: AtomicU64,
@@ -42,7 +42,7 @@ impl Reparented {
         })
     }
 
-    /// Frees the slices too; then nothing may be left of anything.
+    /// Frees the slices as well. Then checks that nothing is left.
     pub(crate) fn check_all_gone(&self) -> Result<(), String> {
         self.memcgs.validate()?;
         for &slice in &self.slices {
@@ -88,7 +88,7 @@ impl Machine for Reparented {
         if freed == nr {
             Ok(())
         } else {
-            Err(format!("slot {slot}: {freed} of {nr} records were there"))
+            Err(format!("slot {slot}: freed {freed} of {nr} records"))
         }
     }
 
@@ -114,7 +114,7 @@ impl Machine for Reparented {
     fn numbers(&self) -> Numbers {
         let (ids, dying) = (self.ids(), self.dying.load(Relaxed));
         Numbers {
-            // Neither the root nor the slices.
+            // Without the root and the slices.
             live: ids.saturating_sub(dying + SLICES as u64 + 1),
             dying,
             freed: self.freed.load(Relaxed),
@@ -130,7 +130,7 @@ impl Machine for Reparented {
 }
 
 fn entry(slot: u64) -> Result<SwapEntry, String> {
-    SwapEntry::new(SWAP_TYPE, slot).ok_or_else(|| format!("slot {slot} is none"))
+    SwapEntry::new(SWAP_TYPE, slot).ok_or_else(|| format!("slot {slot} is out of range"))
 }
 
 fn text(error: MemcgError) -> String {

@@ -1,4 +1,4 @@
-//! Cgroups that live and die: what a thread does with them, on either machine.
+//! The work of a thread on either machine: creates cgroups and lets them die.
 
 use std::collections::VecDeque;
 
@@ -7,17 +7,17 @@ use fastrand::Rng;
 use crate::machine::Machine;
 use crate::plot::Curve;
 
-/// Of the swapfile: 256 GiB of swap.
+/// The slots of the swapfile: 256 GiB of swap.
 pub(crate) const SLOTS: u64 = 1 << 26;
-/// Cgroups that a thread keeps alive.
+/// Live cgroups per thread.
 pub(crate) const ALIVE: usize = 150;
-/// Parents, which stay.
+/// Parents, which stay alive.
 pub(crate) const SLICES: usize = 10;
-/// Slots that are left behind and still in use, of each thread.
+/// Slots per thread that dead cgroups leave in use.
 const REMAINS: usize = 500_000;
-/// Slots that are taken from the swapfile together, and the largest folio.
+/// Slots that are taken from the swapfile at once, and the size of the largest folio.
 const BLOCK: u64 = 8;
-/// Pages of a cgroup, and how many of them go to swap, by folios.
+/// Pages of a cgroup, and how many of them are swapped out, in folios.
 const PAGES: u64 = 64;
 const SWAPPED: u64 = 48;
 /// A cgroup leaves fewer slots than this.
@@ -25,17 +25,17 @@ const LEFT: u64 = 8;
 
 struct Alive<C> {
     cgroup: C,
-    /// First slots of folios, and their sizes.
+    /// The first slot and the size of each folio.
     folios: Vec<(u64, u64)>,
 }
 
-/// What one thread keeps in mind.
+/// The state of one thread.
 pub(crate) struct Work<M: Machine> {
     rng: Rng,
     alive: VecDeque<Alive<M::Cgroup>>,
-    /// Blocks of slots that are free; the longest free is the next.
+    /// Free blocks of slots. The block that has been free longest is used next.
     free: VecDeque<u64>,
-    /// Slots of dead cgroups: tmpfs, shared memory. They stay for long.
+    /// Slots of dead cgroups, such as those of tmpfs and shared memory. They stay in use for long.
     remains: VecDeque<u64>,
 }
 
@@ -53,7 +53,7 @@ impl<M: Machine> Work<M> {
         }
     }
 
-    /// A cgroup comes; if there are enough, the oldest one goes. `false` where none can come any more.
+    /// Creates a cgroup. If there are enough, the oldest one dies. Returns `false` if none can be created.
     pub(crate) fn step(&mut self, machine: &M, curve: &Curve) -> Result<bool, String> {
         let slice = self.rng.usize(..SLICES);
         let Some(cgroup) = machine.create(slice, PAGES)? else {
@@ -81,7 +81,7 @@ impl<M: Machine> Work<M> {
         Ok(true)
     }
 
-    /// Most of its swap goes with the cgroup's processes. What is left is less than a folio here and there.
+    /// Frees most of the swap of a cgroup, as the exit of its processes does. A few single slots stay in use.
     fn die(&mut self, machine: &M, dying: Alive<M::Cgroup>) -> Result<(), String> {
         let mut leaves = self.rng.u64(..LEFT);
         for (slot, nr) in dying.folios {
@@ -109,7 +109,7 @@ impl<M: Machine> Work<M> {
         Ok(())
     }
 
-    /// Everybody dies, and everything is freed.
+    /// Lets all cgroups die, and frees everything.
     pub(crate) fn end(&mut self, machine: &M) -> Result<(), String> {
         while let Some(oldest) = self.alive.pop_front() {
             self.die(machine, oldest)?;

@@ -1,6 +1,6 @@
-//! Reparents dying cgroups on a large synthetic map, with this table and with the loop of 2014.
+//! Reparents dying cgroups on a large synthetic map, with this crate and with the loop of 2014.
 //!
-//! `cargo run --release --example reparent`, `-- --gib 0.0625` for a small one.
+//! Run `cargo run --release --example reparent`, or add `-- --gib 0.0625` for a small map.
 
 mod report;
 
@@ -16,28 +16,28 @@ use swap_records_sim::{Family, Map, TimedLock, longest_hold, size, threads};
 use report::{Line, bytes, count};
 
 const HELP: &str = "\
-Reparents dying cgroups on a synthetic map, and the same with the loop of 2014.
+Reparents dying cgroups on a synthetic map, with this crate and with the loop of 2014.
 
 Usage: cargo run --release --example reparent -- [--gib N]
 
-  --gib N   GiB of table to fill, twice: fractions are fine [default: 1, which is 2 TiB of swap]
-  --help    this text
+  --gib N   size of each of the two tables in GiB, such as 0.5 [default: 1, which is 2 TiB of swap]
+  --help    print this text
 
-The map is interleaved as real swap is: 150 live cgroups in runs of about 1.1 slots.
-Times are medians. Exits with 1 if a check fails or the memory does not carry the map, with 2 for
-a flag that is none.";
+The map is interleaved like real swap: 150 live cgroups in runs of about 1.1 slots.
+Times are medians. Exits with 1 if a check fails or the memory is too small, and with 2 for a wrong
+flag.";
 
 /// Live cgroups in the map.
 const LIVE: u16 = 150;
-/// Any number does: the same one makes the same map.
+/// The seed of the map. Any value will do; the same seed makes the same map.
 const SEED: u64 = 2014;
 const SWAP_TYPE: SwapType = SwapType::new(0).expect("below 32");
-/// Bytes of swap behind a slot.
+/// The bytes of swap per slot.
 const PAGE: u64 = 4096;
-/// Time that the repetitions for one dying cgroup may take, if they are more than a few.
+/// The time limit of the repetitions for one dying cgroup. A few are always done.
 const TIME_EACH: Duration = Duration::from_secs(1);
 
-/// A cgroup that is gone, who gets its records, and how many those are, if that is known.
+/// A dying cgroup, the parent that gets its records, and their number if it is known.
 struct Dying {
     what: String,
     id: u16,
@@ -45,7 +45,7 @@ struct Dying {
     records: Option<u64>,
 }
 
-/// The table, and that of 2014, with the same map.
+/// The table of this crate and that of 2014, with the same map.
 struct Tables {
     ours: SwapRecords<TimedLock<RawSpinLock>>,
     of_2014: Loop2014<TimedLock<Spin>>,
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The slots that the arguments ask for; `None` where they ask for help.
+/// Returns the number of slots that the arguments ask for, or `None` if they ask for help.
 fn slots() -> Result<Option<u64>, lexopt::Error> {
     let mut slots = 1 << 29;
     let mut args = lexopt::Parser::from_env();
@@ -92,11 +92,11 @@ fn run(slots: u64) -> Result<(), String> {
         && available < size::bytes_needed(slots, 2)
     {
         return Err(format!(
-            "two tables of {table} need {} of memory, and {} are available: free some, or ask for \
-             less with --gib (up to {} would do)",
+            "two tables of {table} need {} of memory, and {} are available: free some memory, or use a \
+             smaller --gib (at most {})",
             bytes(size::bytes_needed(slots, 2)),
             bytes(available),
-            // Rounded down, or it would not fit.
+            // Rounded down, so that it fits.
             (size::gib_of(size::slots_that_fit(available, 2)) * 100.0).floor() / 100.0,
         ));
     }
@@ -115,17 +115,17 @@ fn run(slots: u64) -> Result<(), String> {
     tables.check_equal(slots)?;
     report::print(&lines);
     report::say(
-        "Times are medians; scanned and skipped are chunks of 2,048 slots; the longest hold is that of \
-         any one lock in one run by itself, preemption included.\n\
-         Checked: both moved the same, no record of a dying cgroup is left, the maps are equal.",
+        "Times are medians. Scanned and skipped count chunks of 2,048 slots. The longest hold of any lock\n\
+         is from a separate run, and includes preemption.\n\
+         Checked: both moved the same records, no dying cgroup has a record left, and the maps are equal.",
     );
     Ok(())
 }
 
-/// The four cgroups that die: new ids, but for the last, which is one of the live ones until then.
+/// Returns the four dying cgroups. Three have new ids, and the last one is a live cgroup of the map.
 fn dying(slots: u64) -> Vec<Dying> {
     let scattered = |wanted: u64| {
-        // More, and the map would be theirs.
+        // With more, the map would be mostly theirs.
         let most = slots / 8;
         if wanted > most {
             report::say(&format!(
@@ -154,7 +154,7 @@ fn dying(slots: u64) -> Vec<Dying> {
     .collect()
 }
 
-/// Makes both tables of one map, so they start alike.
+/// Makes both tables from one map.
 fn fill(slots: u64, all_dying: &[Dying]) -> Result<Tables, String> {
     let index = |n: u64| usize::try_from(n).expect("below the map's size, which is in memory");
     let tables = Tables {
@@ -173,7 +173,7 @@ fn fill(slots: u64, all_dying: &[Dying]) -> Result<Tables, String> {
             map = map.remains(dying.id, records);
         }
     }
-    // It draws nothing where stderr is no terminal.
+    // Draws nothing if stderr is not a terminal.
     let style = ProgressStyle::with_template("filling {wide_bar} {percent}%, {eta} left");
     let bar = ProgressBar::new(slots).with_style(style.expect("a valid template"));
     let record = |start, len, id| {
@@ -198,10 +198,10 @@ fn fill(slots: u64, all_dying: &[Dying]) -> Result<Tables, String> {
 }
 
 impl Tables {
-    /// Hands the records over with both tables, and back, and over again, until the median of the
-    /// times says something; at the end the parent has them.
+    /// Migrates the records with both tables, back and forth, until the median of the times is stable. At the
+    /// end the parent has them.
     ///
-    /// The tables take turns, so each finds the other's map in the caches, not its own.
+    /// The tables alternate, so each run finds the other table in the caches.
     fn reparent(&self, dying: &Dying) -> Result<[Line; 2], String> {
         let old = MemcgId::new(dying.id).expect("not 0");
         let new = MemcgId::new(dying.parent).expect("not 0");
@@ -221,7 +221,7 @@ impl Tables {
                 times_2014.push(time_2014);
             }
         }
-        // Timing each lock takes time, so the holds have hand-overs of their own.
+        // Timing the lock takes time, so the longest hold is measured in separate migrations.
         let (back, _) = longest_hold(|| self.ours.migration(new, old).run());
         let back_2014 = self.of_2014.migrate(dying.parent, dying.id);
         same_count(dying, &back, back_2014, moved)?;
@@ -256,26 +256,26 @@ impl Tables {
         ])
     }
 
-    /// After a hand-over: as many as there were, the same with both, and nothing left behind.
+    /// Checks a migration: both tables moved the expected number of records, and left none.
     fn check(&self, dying: &Dying, moved: u64, moved_2014: u64) -> Result<(), String> {
         let what = &dying.what;
         let expected = dying.records.unwrap_or(moved_2014);
         if (moved, moved_2014) != (expected, expected) {
             return Err(format!(
-                "{what}: {moved} moved, {moved_2014} with the 2014 loop, where {expected} were due"
+                "{what}: {moved} records moved, {moved_2014} with the 2014 loop, expected {expected}"
             ));
         }
         let count = |id| self.ours.count(MemcgId::new(id).expect("not 0"));
         let (left, given) = (count(dying.id), count(dying.parent));
         if (left, given) != (0, moved) {
             return Err(format!(
-                "{what}: {moved} moved, but {left} are left and the parent has {given}"
+                "{what}: {moved} records moved, but {left} are left, and the parent has {given}"
             ));
         }
         Ok(())
     }
 
-    /// Slot by slot: the two tables hold the same.
+    /// Checks that the two tables have the same owner in each slot.
     fn check_equal(&self, slots: u64) -> Result<(), String> {
         let owner = |slot: u64| usize::try_from(slot).map_or(0, |slot| self.of_2014.lookup(slot));
         let mut next = 0;
@@ -284,7 +284,7 @@ impl Tables {
             slot.map_or(Ok(()), |slot| {
                 let other = owner(slot);
                 Err(format!(
-                    "slot {slot} is owned by {id}, and by {other} in the table of 2014"
+                    "slot {slot} is owned by {id}, but by {other} in the table of 2014"
                 ))
             })
         };
@@ -298,13 +298,13 @@ impl Tables {
     }
 }
 
-/// Each hand-over moves what the first did, in either direction: the parent owned nothing else.
+/// Checks that a migration moved as many records as the first one. The parent had none before.
 fn same_count(dying: &Dying, ours: &Migrated, of_2014: u64, first: u64) -> Result<(), String> {
     if (ours.moved, of_2014) == (first, first) {
         return Ok(());
     }
     Err(format!(
-        "{}: first {first} moved, again {}, {of_2014} with the 2014 loop",
+        "{}: {first} records moved first, then {}, and {of_2014} with the 2014 loop",
         dying.what, ours.moved,
     ))
 }

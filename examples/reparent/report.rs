@@ -1,9 +1,9 @@
-//! Numbers in columns.
+//! Prints numbers in columns.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
-/// What one table did for one dying cgroup.
+/// The result of one table for one dying cgroup.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) dying: String,
@@ -11,10 +11,10 @@ pub(crate) struct Line {
     pub(crate) moved: u64,
     pub(crate) scanned: u64,
     pub(crate) skipped: u64,
-    /// `None` where no lock was taken.
+    /// `None` if no lock was taken.
     pub(crate) longest_hold: Option<Duration>,
     pub(crate) time: Duration,
-    /// Times faster than the other.
+    /// How many times faster than the other table.
     pub(crate) faster: Option<f64>,
 }
 
@@ -28,10 +28,10 @@ const HEAD: [&str; 8] = [
     "time",
     "faster",
 ];
-/// Columns of words, to the left; those after them are numbers, to the right.
+/// The number of columns with words, which are aligned left. Later columns have numbers, aligned right.
 const WORDS: usize = 2;
 
-/// Prints a line. A reader that has seen enough and closed the pipe ends this program quietly.
+/// Prints a line. Ends the program quietly if the reader closed the pipe.
 pub(crate) fn say(text: &str) {
     if let Err(error) = writeln!(std::io::stdout(), "{text}") {
         if error.kind() == ErrorKind::BrokenPipe {
@@ -42,7 +42,7 @@ pub(crate) fn say(text: &str) {
     }
 }
 
-/// Prints the lines under a head; bold and ruled on a terminal, plain columns elsewhere.
+/// Prints the lines under a head: bold and ruled on a terminal, plain elsewhere.
 pub(crate) fn print(lines: &[Line]) {
     let rows: Vec<[String; 8]> = lines.iter().map(row).collect();
     let widths: [usize; 8] = std::array::from_fn(|column| {
@@ -90,7 +90,7 @@ fn line(cells: &[String; 8], widths: &[usize; 8]) -> String {
     line.trim_end().to_owned()
 }
 
-/// With a comma between thousands.
+/// Formats a number with commas between thousands.
 pub(crate) fn count(n: u64) -> String {
     indicatif::HumanCount(n).to_string()
 }
@@ -119,7 +119,7 @@ fn times(factor: f64) -> String {
     format!("{}x", count(whole))
 }
 
-/// A size in bytes, in the largest binary unit that it fills.
+/// Formats a size in bytes, in the largest binary unit that is not larger than it.
 pub(crate) fn bytes(n: u64) -> String {
     let mut size = n as f64;
     let mut unit = "B";
@@ -130,7 +130,7 @@ pub(crate) fn bytes(n: u64) -> String {
         size /= 1024.0;
         unit = larger;
     }
-    // Three decimals at most, and none that say nothing.
+    // At most three decimals, without trailing zeros.
     let size = (size * 1e3).round() / 1e3;
     format!("{size} {unit}")
 }
