@@ -66,20 +66,20 @@
 //! A forked child shares the lock and the entries, and has its own copy of everything else. It must not use
 //! its copy of the table, except to drop it. Its writes would change the entries of the parent, but not the
 //! parent's index. Dropping the copy leaves the lock to the parent. The table recognizes a child by its
-//! process id, so a child that has the same id in a PID namespace of its own must not drop it.
+//! process id. A child that has the same id in its own PID namespace must not drop its copy.
 //!
 //! When the parent turns the type off or drops its table, the lock is free, even while children are alive.
 //! When the parent is killed, its children keep the lock until they end, call `exec`, or drop their tables.
 //!
 //! # Memory
 //!
-//! The file is sparse. It takes 2 bytes per slot, of memory or of its device, for each touched chunk of
-//! [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) slots. In a `memfd`, a lookup in a chunk and a scan of its region
+//! The file is sparse. It takes memory, or space on its device, for each chunk of
+//! [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) slots that was touched: 2 bytes per slot. In a `memfd`, a lookup in a chunk and a scan of its region
 //! also touch it. `swapon_file` does not read holes. The index is memory of the process, as for
 //! [`swapon`](crate::SwapRecords::swapon).
 //!
-//! Touching a chunk sends `SIGBUS`, which ends the process, where the system has no page for it: memory is
-//! used up, or a control group is at its limit, or the device is full. [`allocate`](RecordFile::allocate)
+//! Touching a chunk needs a page from the system. If memory is used up, a control group is at its limit, or
+//! the device is full, the system sends `SIGBUS`, which ends the process. [`allocate`](RecordFile::allocate)
 //! takes all the memory that the file can need in advance, and returns an error if it fails.
 //!
 //! The table keeps each mapping, as address space, until it is dropped. A file that is turned on again under

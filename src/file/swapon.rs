@@ -114,7 +114,7 @@ impl<'a, L: RawMutex> SwaponFile<'a, L> {
     /// # Cost
     ///
     /// Reads the file except for its holes. On one thread, that takes about 1 ns per slot if owners
-    /// alternate, and a tenth of that if they own long runs (measured with `cargo bench --bench reopen`).
+    /// alternate. Long runs of one owner take a tenth of that. (`cargo bench --bench reopen` measures both.)
     /// Takes 72 KiB of memory per thread during the call, and the memory of
     /// [`swapon`](crate::SwapRecords::swapon).
     ///

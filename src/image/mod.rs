@@ -101,14 +101,20 @@ use crate::table::SwapRecords;
 ///
 /// # Errors
 ///
-/// [`ImageError`], if an operation on the file fails, another write to the path is in progress, something
-/// else is in the place of `.NAME.partial`, a type is turned off during the write, or there is no memory. If
-/// only the last step fails, which syncs the directory, the new image is in place, and [`Io`](ImageError::Io)
-/// names the directory.
+/// Returns an [`ImageError`] if
+///
+/// - an operation on the file fails,
+/// - another write to the path is in progress,
+/// - something else has the name `.NAME.partial`,
+/// - a type is turned off during the write, or
+/// - there is no memory.
+///
+/// The last step syncs the directory. If only that fails, the new image is in place, and
+/// [`Io`](ImageError::Io) names the directory.
 ///
 /// # Panics
 ///
-/// Panics if a lock panics. The old file is then unchanged.
+/// Panics if a lock panics. The old file is then unchanged, and `.NAME.partial` is removed.
 pub fn write<L: RawMutex>(
     records: &SwapRecords<L>,
     path: impl AsRef<Path>,

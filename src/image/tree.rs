@@ -60,8 +60,8 @@ impl Ids {
 
 /// Makes the section of a tree.
 ///
-/// Looks at each cgroup once. A cgroup that is created meanwhile may be missing, with its children. One that
-/// is freed meanwhile may be included. The result is always a tree: each parent comes before its children,
+/// Looks at each cgroup once. A cgroup that is created during the call may be missing, with its children. One
+/// that is freed during the call may be included. The result is always a tree: each parent comes before its children,
 /// and is online if a child is.
 pub(super) fn save<L: RawMutex>(memcgs: &Memcgs<L>) -> Result<Vec<u8>, ImageError> {
     let mut all = room::<Saved>(memcgs.ids_in_use() as usize)?;
