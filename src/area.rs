@@ -7,10 +7,12 @@ use alloc::vec::Vec;
 use lock_api::RawMutex;
 
 use crate::cell::Tally;
-use crate::region::{Entries, REGION_ENTRIES};
+use crate::pages::Pages;
+use crate::region::REGION_ENTRIES;
 use crate::regions::Regions;
-use crate::storage::{Refused, Slot, Zeroed};
-use crate::sync::{AtomicPtr, Ordering};
+use crate::storage::{Refused, Slot};
+use crate::store::Chunks;
+use crate::sync::{AtomicPtr, AtomicU16, Ordering};
 
 /// What holds the records of a swapfile of up to `regions.len()` regions.
 ///
@@ -19,30 +21,33 @@ use crate::sync::{AtomicPtr, Ordering};
 /// together.
 #[repr(align(128))]
 pub(crate) struct Area<L> {
-    /// The table: page-sized chunks, one after the other, by region. Zero past `max_pages`. Of a file, only the
-    /// regions that it has: `regions` is rounded up.
-    pub(crate) chunks: Zeroed<Entries>,
     pub(crate) regions: Regions<L>,
     /// Another area of the same type, of another size or of a file.
     pub(crate) next: AtomicPtr<Area<L>>,
 }
 
+impl<L> Area<L> {
+    /// The table: page-sized chunks, one after the other, by region. Zero past `max_pages`. Of a file, only the
+    /// regions that it has: `regions` is rounded up.
+    #[inline(always)]
+    pub(crate) fn chunks(&self) -> &Chunks {
+        self.regions.chunks()
+    }
+}
+
 impl<L: RawMutex> Area<L> {
     /// An empty area. Where memory is refused, nothing is left of it.
     #[cfg_attr(not(feature = "std"), inline(never))]
-    pub(crate) fn new(regions: usize) -> Result<Box<Self>, Refused> {
-        /// From how many bytes of table on huge pages are asked for: from the first one that it fills.
-        /// At worst all of the table is resident, which is a two-thousandth of the swap.
-        const HUGE_TABLE: usize = 2 << 20;
+    pub(crate) fn new(regions: usize, pages: Pages) -> Result<Box<Self>, Refused> {
         Self::with(|| {
-            let huge = regions >= HUGE_TABLE / size_of::<Entries>();
-            Ok((Zeroed::new(regions, huge)?, Regions::new(regions)?))
+            let chunks = Chunks::of_regions(regions, pages)?;
+            Regions::new(regions, chunks, pages)
         })
     }
 
-    /// An area of these entries and this index.
+    /// An area of these entries with this index.
     pub(crate) fn with<E: From<Refused>>(
-        parts: impl FnOnce() -> Result<(Zeroed<Entries>, Regions<L>), E>,
+        regions: impl FnOnce() -> Result<Regions<L>, E>,
     ) -> Result<Box<Self>, E> {
         // A box that may be refused. It comes first: the locks are written, and must not be for nothing.
         let mut place = Vec::new();
@@ -50,9 +55,8 @@ impl<L: RawMutex> Area<L> {
             bytes: size_of::<Self>(),
         };
         place.try_reserve_exact(1).map_err(|_| refused())?;
-        let (chunks, regions) = parts()?;
+        let regions = regions()?;
         place.push(Self {
-            chunks,
             regions,
             next: AtomicPtr::new(ptr::null_mut()),
         });
@@ -70,11 +74,23 @@ impl<L: RawMutex> Area<L> {
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn discard(&self, used: usize) {
         // The index is needed until the entries are cleared.
-        if !self.chunks.give_back(used) {
+        if !self.chunks().give_back(used) {
             self.clear_entries();
         }
         self.regions.discard();
-        self.chunks.emptied();
+        self.chunks().emptied();
+    }
+
+    /// Gives the pages of the table and of its index back, where they are pages of their own. Gives their number. Locks and
+    /// tables that are made by `swapon` stay.
+    ///
+    /// # Safety
+    ///
+    /// The type is off and stays so meanwhile. No operation is under way that began before it was turned off
+    /// (invariant 13).
+    pub(crate) unsafe fn trim(&self) -> u64 {
+        // SAFETY: the caller's promise.
+        unsafe { self.regions.trim() }
     }
 
     /// Clears each entry that has a record. Some may have been cleared already.
@@ -87,20 +103,25 @@ impl<L: RawMutex> Area<L> {
                 for region in presence.in_word(counter, word) {
                     let tally = self.regions.tally(region, counter);
                     match tally.last_without(Tally::default()) {
-                        Some(only) => self.chunks[region][only % REGION_ENTRIES].clear(),
+                        Some(only) => {
+                            let entry = self.chunks().entry(region * REGION_ENTRIES + only);
+                            entry.into_iter().for_each(Slot::clear);
+                        }
                         None => left[region % 64] += tally.count,
                     }
                 }
             }
             for (bit, &left) in left.iter().enumerate().filter(|&(_, &left)| left > 0) {
-                clear_some(&self.chunks[word * 64 + bit], left);
+                let first = (word * 64 + bit) * REGION_ENTRIES;
+                let entries = self.chunks().parts(first..first + REGION_ENTRIES);
+                clear_some(entries.flat_map(|(_, entries)| entries), left);
             }
         }
     }
 }
 
 /// Clears the first `nr` entries that are not zero: what lies behind the last one may never have been touched.
-fn clear_some(entries: &Entries, mut nr: u32) {
+fn clear_some<'a>(entries: impl Iterator<Item = &'a AtomicU16>, mut nr: u32) {
     for entry in entries {
         if nr == 0 {
             return;
@@ -115,23 +136,38 @@ fn clear_some(entries: &Entries, mut nr: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::COUNTERS;
+    use crate::cell::{COUNTERS, counter};
     use crate::region::Region;
     use crate::sync::RawSpinLock;
     use alloc::vec;
 
     fn area(regions: usize) -> Box<Area<RawSpinLock>> {
-        Area::new(regions).unwrap()
+        Area::new(regions, Pages::GLOBAL).unwrap()
     }
 
     fn set(area: &Area<RawSpinLock>, region: usize, position: usize, id: u16) {
-        let entries = &area.chunks[region];
-        Region::lock(&area.regions, region, entries, REGION_ENTRIES).set(position, id);
+        area.regions.make(region, Some(counter(id))).unwrap();
+        area.chunks()
+            .make(region * REGION_ENTRIES + position)
+            .unwrap();
+        let entries = area.chunks().region(region).unwrap();
+        let region = Region::lock(&area.regions, region, entries, REGION_ENTRIES);
+        region.set(position, id).unwrap();
+    }
+
+    fn entry(area: &Area<RawSpinLock>, region: usize, position: usize) -> &AtomicU16 {
+        area.chunks()
+            .make(region * REGION_ENTRIES + position)
+            .unwrap();
+        area.chunks()
+            .entry(region * REGION_ENTRIES + position)
+            .unwrap()
     }
 
     /// The ids that are there, region by region.
     fn there(area: &Area<RawSpinLock>) -> Vec<u16> {
-        let all = area.chunks.as_flattened().iter();
+        let all = area.chunks().parts(0..4 * REGION_ENTRIES);
+        let all = all.flat_map(|(_, entries)| entries);
         let ids = all.map(|entry| entry.load(Ordering::Relaxed));
         ids.filter(|&id| id != 0).collect()
     }
@@ -156,7 +192,7 @@ mod tests {
         // What no index knows of: it shows who looks further than the index says.
         let strays = [(0, 17), (1, 101), (2, 50), (3, 1), (3, 3)];
         for (region, position) in strays {
-            area.chunks[region][position].store(1, Ordering::Relaxed);
+            entry(&area, region, position).store(1, Ordering::Relaxed);
         }
         area.clear_entries();
         assert_eq!(there(&area), vec![1; strays.len()]);
@@ -165,8 +201,8 @@ mod tests {
         for counter in 0..COUNTERS {
             assert_eq!(area.regions.counted(counter), 0);
             for region in 0..4 {
-                let cell = area.regions.cell(region, counter).load(Ordering::Relaxed);
-                assert_eq!(cell, 0, "region {region}, counter {counter}");
+                let cell = area.regions.tally(region, counter);
+                assert_eq!(cell, Tally::default(), "region {region}, counter {counter}");
             }
         }
     }
@@ -174,14 +210,14 @@ mod tests {
     /// The system takes a part back and refuses the rest.
     #[test]
     fn what_is_given_back_in_part_is_cleared_in_whole() {
-        let area = area(2);
+        let area = area(4);
         for position in [1, 2, 3, 900] {
             set(&area, 0, position % REGION_ENTRIES, 5);
         }
         set(&area, 0, 4, 6);
         set(&area, 1, 4, 6);
         for given_back in [(0, 2), (0, 4), (1, 4)] {
-            area.chunks[given_back.0][given_back.1].store(0, Ordering::Relaxed);
+            entry(&area, given_back.0, given_back.1).store(0, Ordering::Relaxed);
         }
         area.clear_entries();
         assert_eq!(there(&area), []);

@@ -22,7 +22,7 @@ use crate::id::MemcgId;
 use crate::region::REGION_ENTRIES;
 use crate::span::locate;
 use crate::swapfile::On;
-use crate::table::{SwapRecords, off};
+use crate::table::{SwapRecords, no_memory, off};
 
 /// The most slots of a window, and so of one hold of a lock: those that lie close together.
 pub(crate) const WINDOW: usize = 2 * SCATTERED;
@@ -173,12 +173,27 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
                 pinned.check(table, work, window)
             })?;
         }
-        Ok(Self {
+        let batch = Self {
             pinned,
             items,
             work,
             at: 0,
-        })
+        };
+        batch.make()?;
+        Ok(batch)
+    }
+
+    /// Makes what the slots take to be written.
+    #[inline(always)]
+    fn make(&self) -> Result<(), EntryError> {
+        for item in self.items {
+            let (entry, owner) = (W::entry(item), self.work.owner(item));
+            let at = offset(entry);
+            let made = self.pinned.on(entry).map(|on| on.make(at..at + 1, owner));
+            made.unwrap_or(Ok(()))
+                .map_err(|refused| no_memory(entry, refused))?;
+        }
+        Ok(())
     }
 
     /// Whether all slots were written; otherwise, that a swapfile was turned off, and its first slot that was passed over.

@@ -13,7 +13,8 @@ use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
     /// Makes `id` the owner of each of these slots, and calls `each` with every slot that had an owner, and that owner.
-    /// The slots may lie anywhere, in several swapfiles and in any order. Allocates nothing.
+    /// The slots may lie anywhere, in several swapfiles and in any order. Allocates nothing with feature `std`; without it,
+    /// pages for slots that were never written, before the first of them is.
     ///
     /// Slots change one by one, in the order of the slice. One that comes twice has `id` the second time. `each` is
     /// called in that order too, with no lock held, when the slot has been written; it may use the table.

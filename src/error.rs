@@ -27,7 +27,8 @@ pub enum EntryError {
         /// How many slots the swapfile has.
         max_pages: u64,
     },
-    /// No memory for the owners that a range had, which were to be given as [`Runs`](crate::Runs).
+    /// No memory: for the owners that a range had, which were to be given as [`Runs`](crate::Runs), or, without the feature
+    /// `std`, for a page of the table. Nothing was written.
     OutOfMemory {
         /// The first slot that was asked for.
         start: SwapEntry,
@@ -70,8 +71,8 @@ impl fmt::Display for EntryError {
             ),
             Self::OutOfMemory { start, nr, bytes } => write!(
                 f,
-                "no memory for the owners that {nr} swap entries from {start} may have: {bytes} bytes were \
-                 refused; use clear_range_with or record_range_with, which need no memory"
+                "no memory for {nr} swap entries from {start}: {bytes} bytes were refused; use \
+                 clear_range_with or record_range_with, which need none for owners, or reserve pages ahead"
             ),
         }
     }
@@ -198,8 +199,8 @@ mod tests {
         };
         assert_eq!(
             refused.to_string(),
-            "no memory for the owners that 8 swap entries from 3:17 may have: 192 bytes were refused; \
-             use clear_range_with or record_range_with, which need no memory"
+            "no memory for 8 swap entries from 3:17: 192 bytes were refused; use clear_range_with or \
+             record_range_with, which need none for owners, or reserve pages ahead"
         );
         for (error, says) in [
             (SwaponError::TypeOn { ty }, "swapoff first"),

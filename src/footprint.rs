@@ -5,6 +5,7 @@ use core::fmt;
 use lock_api::RawMutex;
 
 use crate::entry::SwapType;
+#[cfg(feature = "std")]
 use crate::storage::{Slot, Zeroed};
 use crate::table::SwapRecords;
 
@@ -14,7 +15,8 @@ use crate::table::SwapRecords;
 #[cfg_attr(feature = "serde", serde(default))]
 #[non_exhaustive]
 pub struct Extent {
-    /// Bytes in memory, in whole pages: with `std` on Linux what the system says, elsewhere all that is reserved.
+    /// Bytes in memory, in whole pages: with `std` on Linux what the system says, elsewhere all that is reserved. Without `std`
+    /// that is the pages that were made.
     pub resident: u64,
     /// Bytes of address space.
     pub reserved: u64,
@@ -30,6 +32,7 @@ impl Extent {
         }
     }
 
+    #[cfg(feature = "std")]
     pub(crate) fn of<T: Slot>(memory: &Zeroed<T>) -> Self {
         Self {
             resident: memory.resident() as u64,
@@ -116,7 +119,7 @@ impl<L: RawMutex> SwapRecords<L> {
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn footprint_on(&self, ty: SwapType) -> Footprint {
         let areas = self.file(ty).areas().map(|area| Footprint {
-            table: Extent::of(&area.chunks),
+            table: area.chunks().extent(),
             ..area.regions.footprint()
         });
         areas.fold(Footprint::default(), Footprint::and)

@@ -48,7 +48,8 @@
 //! # Features
 //!
 //! - `std` (default): storage in anonymous maps and, on Linux, in files (`swapon_file`), images, vector
-//!   instructions detected at run time, a spinlock that yields, `parking_lot`. Without it the crate is `core` and `alloc`.
+//!   instructions detected at run time, a spinlock that yields, `parking_lot`. Without it the crate is `core` and `alloc`,
+//!   and memory comes in pages of a [`PageSource`].
 //! - `simd` (default): the portable vector scan, with the crate `wide`, where each processor of the target has vectors.
 //!   Without it, a scan uses AVX2 or AVX-512 where they are available, and words of 64 bits elsewhere; the crate compiles
 //!   in a third of the time. [`Backend`] says what is compiled in.
@@ -94,10 +95,12 @@ cfg_if! {
         mod iter;
         pub mod lock;
         pub mod memcg;
+        mod memory;
         mod migrate;
         #[cfg(swap_records_loom)]
         mod model;
         mod owners;
+        mod pages;
         mod parse;
         mod presence;
         mod ranges;
@@ -113,6 +116,7 @@ cfg_if! {
         mod span;
         #[cfg_attr(swap_records_loom, path = "model/storage.rs")]
         mod storage;
+        mod store;
         mod swapfile;
         mod sync;
         mod table;
@@ -126,6 +130,7 @@ cfg_if! {
         pub use iter::TableRuns;
         pub use migrate::{MemswHint, Migrated, Migration, Step};
         pub use owners::TableOwners;
+        pub use pages::{GlobalPages, PAGE_SIZE, Page, PageSource};
         pub use parse::ParseError;
         #[cfg(all(feature = "std", not(swap_records_loom)))]
         pub use rebuild::Progress;

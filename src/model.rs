@@ -77,6 +77,7 @@ unsafe impl<T> Sync for AtomicPtr<T> {}
 
 macro_rules! integers {
     ($($atomic:ident, $value:ty, $($method:ident),*;)*) => {$(
+        #[allow(dead_code, reason = "as above")]
         impl $atomic {
             $(
                 #[track_caller]
@@ -89,6 +90,7 @@ macro_rules! integers {
 }
 
 integers! {
+    AtomicU16, u16, fetch_or, fetch_and;
     AtomicU32, u32, fetch_or, fetch_and;
     AtomicU64, u64, fetch_or, fetch_and, fetch_add, fetch_sub;
 }

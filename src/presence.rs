@@ -1,5 +1,4 @@
-//! [`Presence`]: for each counter, a bitmap of the regions where its count is not zero; and for each region, a count of its
-//! bits that are set.
+//! [`Presence`]: for each counter, a bitmap of the regions where its count is not zero.
 //!
 //! **Invariant (design, 2):** under a region's lock, the region's bit of a counter is set exactly if
 //! the count of that counter's cell in the region is not zero. Regions share words, so the bits are
@@ -7,124 +6,91 @@
 //! misses one that was set before its read began and stayed set.
 //!
 //! A reader looks at one bitmap after the other. A record that moves from a bitmap not yet read to one already read is seen
-//! in neither. The count of set bits closes that gap. Where one owner replaces another, the bit of the new owner is set before
-//! that of the old one is cleared ([`Region`](crate::region::Region) keeps that order). So the count does not pass through 0, and
-//! a reader that finds 0 knows that the region had no record, but for one whose call had not returned.
+//! in neither. [`Regions`](crate::regions::Regions) closes that gap: it counts the bits of each region.
 
 use core::iter;
 use core::ops::Range;
 
 use crate::cell::{BLOCK, COUNTERS};
 use crate::footprint::Extent;
-use crate::storage::{Refused, Slot, Zeroed};
-use crate::sync::{AtomicU16, AtomicU64, Ordering};
-
-// A region's count of bits fits.
-const _: () = assert!(COUNTERS <= u16::MAX as usize);
+use crate::pages::Pages;
+use crate::storage::Refused;
+use crate::store::Bits;
+use crate::sync::{AtomicU64, Ordering};
 
 /// The number of counters in use is tracked by blocks, one bit each.
 const _: () = assert!(COUNTERS / BLOCK <= u64::BITS as usize);
 
 #[derive(Debug)]
 pub(crate) struct Presence {
-    /// `[counter][word]`, one bit per region.
-    words: Zeroed<AtomicU64>,
-    /// Words per counter.
-    stride: usize,
-    /// Per region, how many counters have their bit set. Written under the region's lock.
-    counts: Zeroed<AtomicU16>,
+    bits: Bits,
     /// The blocks of counters of which a bit was ever set since the start or the last `discard`.
     used: AtomicU64,
 }
 
 impl Presence {
-    pub(crate) fn new(regions: usize) -> Result<Self, Refused> {
-        let stride = regions.div_ceil(64);
-        let len = stride.checked_mul(COUNTERS);
+    pub(crate) fn new(regions: usize, pages: Pages) -> Result<Self, Refused> {
         Ok(Self {
-            words: Zeroed::new(len.ok_or(Refused { bytes: usize::MAX })?, false)?,
-            stride,
-            counts: Zeroed::new(stride * 64, false)?,
+            bits: Bits::new(regions, pages)?,
             used: AtomicU64::new(0),
         })
     }
 
-    fn row(&self, counter: usize) -> &[AtomicU64] {
-        &self.words[counter * self.stride..][..self.stride]
+    /// Makes what the bits of this region take, so that they can be set.
+    pub(crate) fn make(&self, region: usize) -> Result<(), Refused> {
+        self.bits.make(region)
     }
 
-    #[inline]
-    fn word(&self, counter: usize, region: usize) -> &AtomicU64 {
-        &self.words[counter * self.stride + region / 64]
-    }
-
-    /// Changes a region's count of set bits. The caller holds the region's lock, or is the only writer.
-    #[inline]
-    fn change_count(&self, region: usize, change: impl FnOnce(u16) -> u16) {
-        let count = &self.counts[region];
-        count.store(change(count.load(Ordering::Relaxed)), Ordering::Relaxed);
-    }
-
-    /// The region's lock is held, and the bit is clear.
+    /// The region's lock is held. The caller counts the bit.
     #[inline]
     pub(crate) fn set(&self, counter: usize, region: usize) {
         let block = 1 << (counter / BLOCK);
         if self.used.load(Ordering::Relaxed) & block == 0 {
             self.used.fetch_or(block, Ordering::Relaxed);
         }
-        self.word(counter, region)
-            .fetch_or(1 << (region % 64), Ordering::Relaxed);
-        self.change_count(region, |count| count + 1);
+        self.bits.set(counter, region);
     }
 
-    /// Sets bits of the 64 regions of this word, which are clear. Nobody else writes to these regions.
+    /// Sets bits of the 64 regions of this word. Nobody else writes to these regions. The caller counts the bits.
     #[cfg(all(feature = "std", not(swap_records_loom)))]
     pub(crate) fn set_word(&self, counter: usize, word: usize, bits: u64) {
         self.used
             .fetch_or(1 << (counter / BLOCK), Ordering::Relaxed);
-        self.row(counter)[word].fetch_or(bits, Ordering::Relaxed);
-        for region in set_bits(word, bits) {
-            self.change_count(region, |count| count + 1);
-        }
+        self.bits.set_word(counter, word, bits);
     }
 
-    /// The region's lock is held, and the bit is set. Where another counter takes the place of this one, its bit has been
-    /// set.
+    /// The region's lock is held. The caller counts the bit.
     #[inline]
     pub(crate) fn clear(&self, counter: usize, region: usize) {
-        self.word(counter, region)
-            .fetch_and(!(1 << (region % 64)), Ordering::Relaxed);
-        self.change_count(region, |count| count - 1);
+        self.bits.clear(counter, region);
     }
 
     pub(crate) fn is_set(&self, counter: usize, region: usize) -> bool {
-        self.word(counter, region).load(Ordering::Relaxed) >> (region % 64) & 1 != 0
+        self.bits.word(counter, region / 64) >> (region % 64) & 1 != 0
     }
 
     /// The first of `regions` where the counter's bit is set. There may be no such regions.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn next(&self, counter: usize, regions: Range<usize>) -> Option<usize> {
-        let row = self.row(counter);
-        let words = regions.end.div_ceil(64).min(row.len());
-        next_bit(words, regions.start, |word| {
-            row[word].load(Ordering::Relaxed)
-        })
-        .filter(|&region| region < regions.end)
+        let words = regions.end.div_ceil(64).min(self.bits.words());
+        next_bit(words, regions.start, |word| self.bits.word(counter, word))
+            .filter(|&region| region < regions.end)
     }
 
     /// In how many of `regions`, and of those that share a word with them, the counter's bit is set.
     #[cfg(feature = "std")]
     pub(crate) fn about(&self, counter: usize, regions: Range<usize>) -> usize {
         let words = regions.start / 64..regions.end.div_ceil(64);
-        let row = self.row(counter).get(words).unwrap_or_default();
-        row.iter()
-            .map(|word| word.load(Ordering::Relaxed).count_ones() as usize)
-            .sum()
+        if words.end > self.bits.words() {
+            return 0;
+        }
+        let words = words.map(|word| self.bits.word(counter, word));
+        words.map(|bits| bits.count_ones() as usize).sum()
     }
 
     /// How many words the bitmap of a counter has, of 64 regions each.
     pub(crate) fn words_a_counter(&self) -> usize {
-        self.stride
+        self.bits.words()
     }
 
     /// The regions of this word where the counter's bit is set.
@@ -133,22 +99,7 @@ impl Presence {
         counter: usize,
         word: usize,
     ) -> impl Iterator<Item = usize> + use<> {
-        set_bits(word, self.row(counter)[word].load(Ordering::Relaxed))
-    }
-
-    /// How many counters have their bit set in this region. Without the region's lock, 0 means that the region had no
-    /// record at some time since this call began, apart from records whose call had not returned.
-    pub(crate) fn count(&self, region: usize) -> u16 {
-        self.counts[region].load(Ordering::Relaxed)
-    }
-
-    /// The first of `regions` that may have a record. The regions before it have a [`count`](Self::count) of 0.
-    #[cfg_attr(not(feature = "std"), inline(never))]
-    pub(crate) fn next_of_any(&self, regions: Range<usize>) -> Option<usize> {
-        let counts = self.counts.get(regions.clone())?;
-        let mut counts = counts.iter();
-        let next = counts.position(|count| count.load(Ordering::Relaxed) != 0)?;
-        Some(regions.start + next)
+        set_bits(word, self.bits.word(counter, word))
     }
 
     /// The counters of which a bit may be set: whole blocks, lowest first.
@@ -176,24 +127,28 @@ impl Presence {
     }
 
     pub(crate) fn extent(&self) -> Extent {
-        Extent::of(&self.words).and(Extent::of(&self.counts))
+        self.bits.extent()
     }
 
     /// All bits clear. No region's lock can be taken any more to set one.
     pub(crate) fn discard(&self) {
-        if !self.words.give_back(self.counters_end() * self.stride) {
-            let words = self.counters().flat_map(|counter| self.row(counter));
-            words.for_each(Slot::clear);
-        }
-        if !self.counts.give_back(self.counts.len()) {
-            self.counts.iter().for_each(Slot::clear);
-        }
+        self.bits.discard(self.counters_end(), self.counters());
         self.used.store(0, Ordering::Relaxed);
+    }
+
+    /// Gives the pages of the bits back.
+    ///
+    /// # Safety
+    ///
+    /// As of `Area::trim`.
+    pub(crate) unsafe fn trim(&self) -> u64 {
+        // SAFETY: the caller's promise.
+        unsafe { self.bits.trim() }
     }
 }
 
 /// The numbers of the bits that are set in the `word`-th word of a bitmap.
-fn set_bits(word: usize, mut bits: u64) -> impl Iterator<Item = usize> {
+pub(crate) fn set_bits(word: usize, mut bits: u64) -> impl Iterator<Item = usize> {
     iter::from_fn(move || {
         let bit = bits.trailing_zeros();
         bits &= bits.checked_sub(1)?;
@@ -233,10 +188,16 @@ mod tests {
         .collect()
     }
 
+    /// With room for all bits.
+    fn of(regions: usize) -> Presence {
+        let presence = Presence::new(regions, Pages::GLOBAL).unwrap();
+        (0..regions).for_each(|region| presence.make(region).unwrap());
+        presence
+    }
+
     #[test]
     fn bits_are_found_where_they_were_set() {
-        let presence = Presence::new(200).unwrap();
-        assert_eq!(presence.next_of_any(0..200), None);
+        let presence = of(200);
         for region in [0, 63, 64, 199] {
             presence.set(5, region);
         }
@@ -246,17 +207,14 @@ mod tests {
         assert_eq!(presence.next(5, 65..200), Some(199));
         assert_eq!(presence.next(5, 65..199), None);
         assert_eq!(presence.next(5, 10_000..10_001), None);
-        assert_eq!(presence.next_of_any(65..200), Some(100));
         assert!(presence.is_set(5, 63) && !presence.is_set(5, 62));
         presence.clear(5, 63);
         assert_eq!(regions(&presence, 5), [0, 64, 199]);
-        assert_eq!(presence.next_of_any(1..200), Some(64));
-        assert_eq!(presence.next_of_any(101..199), None);
     }
 
     #[test]
     fn counters_in_use_are_whole_blocks() {
-        let presence = Presence::new(1).unwrap();
+        let presence = of(1);
         assert_eq!(
             (presence.counters().count(), presence.counters_end()),
             (0, 0)
@@ -276,7 +234,7 @@ mod tests {
     #[test]
     #[cfg(feature = "std")]
     fn regions_are_counted_by_the_words_that_they_are_in() {
-        let presence = Presence::new(200).unwrap();
+        let presence = of(200);
         for region in [0, 1, 63, 64, 199] {
             presence.set(5, region);
         }
@@ -297,7 +255,7 @@ mod tests {
 
     #[test]
     fn all_words_of_a_counter_are_emptied() {
-        let presence = Presence::new(200).unwrap();
+        let presence = of(200);
         for region in [0, 64, 199] {
             presence.set(COUNTERS - 1, region);
         }

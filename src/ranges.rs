@@ -60,7 +60,8 @@ impl<L: RawMutex> SwapRecords<L> {
     }
 
     /// Makes `id` the owner of `nr` slots from `start` on, and calls `each` with every [`Run`] of owners that they had,
-    /// in the order of their offsets. Allocates nothing.
+    /// in the order of their offsets. Allocates nothing with feature `std`; without it, pages for slots that were never written,
+    /// before the first of them is.
     ///
     /// Otherwise as [`record_range`](Self::record_range). `each` is called with no lock held, when the slots of the
     /// run have been written; it may use the table. Two runs that touch have different owners.
@@ -80,8 +81,8 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Errors
     ///
-    /// [`EntryError`]: the type is off, or the range ends past its last slot; then nothing is written. Where another
-    /// thread turns the type off meanwhile, `each` has been told about every slot that was written. The offset in the
+    /// [`EntryError`]: the type is off, the range ends past its last slot, or, without `std`, there are no pages for it; then
+    /// nothing is written. Where another thread turns the type off meanwhile, `each` has been told about every slot that was written. The offset in the
     /// error is the first one that was not.
     ///
     /// # Panics
@@ -143,6 +144,7 @@ impl<L: RawMutex> SwapRecords<L> {
         mut each: impl FnMut(Run),
     ) -> Result<(), EntryError> {
         let mut span = self.span(start, nr)?;
+        span.make(new)?;
         let backend = self.backend();
         // A folio lies in one region, and mostly had one owner.
         let Some(owner) = span.set_all(backend, new)? else {
@@ -156,6 +158,7 @@ impl<L: RawMutex> SwapRecords<L> {
 
     fn set_range(&self, start: SwapEntry, nr: u64, new: u16) -> Result<Runs, EntryError> {
         let mut span = self.span(start, nr)?;
+        span.make(new)?;
         let backend = self.backend();
         match span.set_all(backend, new)? {
             Some(owner) => Ok(Runs::of(start, nr, owner)),

@@ -177,8 +177,7 @@ impl Rebuild {
     pub(crate) fn store_bits(&mut self, index: Index<'_>, word: usize) {
         for (counter, bits) in self.bits.iter_mut().enumerate() {
             if *bits != 0 {
-                index.presence.set_word(counter, word, *bits);
-                *bits = 0;
+                index.set_bits(counter, word, core::mem::take(bits));
             }
         }
         if core::mem::take(&mut self.any_sharing) {
@@ -250,7 +249,7 @@ impl<L> Area<L> {
     ) -> Result<Found, Failed> {
         let total = max_pages.div_ceil(REGION_ENTRIES);
         let job = Job {
-            chunks: &self.chunks,
+            chunks: self.chunks(),
             index: self.regions.index(),
             max_pages,
             next: AtomicUsize::new(0),

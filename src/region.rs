@@ -21,8 +21,9 @@ use smallvec::SmallVec;
 
 use crate::cell::{COUNTERS, Cell, Tally, counter, narrow};
 use crate::regions::Regions;
-use crate::scan::{self, Backend, Found};
-use crate::sync::{AtomicU16, AtomicU32, Ordering, prefetch};
+use crate::scan::{self, Backend};
+use crate::store::{InRegion, Usual, entry, parts, whole};
+use crate::sync::{AtomicU16, Ordering, prefetch};
 
 /// Entries in a chunk: a page of 16-bit ids.
 pub const CHUNK_ENTRIES: usize = if cfg!(swap_records_loom) {
@@ -44,9 +45,10 @@ pub(crate) const PIECE: usize = if CHUNK_ENTRIES < 512 {
     512
 };
 
-const _: () = assert!(REGION_ENTRIES.is_multiple_of(PIECE));
+const _: () = assert!(CHUNK_ENTRIES.is_multiple_of(PIECE));
 
-/// The entries of a region. Those at and past `max_pages` are there too, and stay 0.
+/// The entries of a region, where they lie side by side. Those at and past `max_pages` are there too, and stay 0.
+#[cfg(feature = "std")]
 pub(crate) type Entries = [AtomicU16; REGION_ENTRIES];
 
 const _: () = assert!(REGION_ENTRIES.is_power_of_two());
@@ -84,7 +86,7 @@ pub(crate) struct Region<'a, L: RawMutex> {
     _held: MutexGuard<'a, L, ()>,
     regions: &'a Regions<L>,
     index: usize,
-    entries: &'a Entries,
+    entries: InRegion<'a>,
     len: usize,
 }
 
@@ -94,7 +96,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
     pub(crate) fn lock(
         regions: &'a Regions<L>,
         index: usize,
-        entries: &'a Entries,
+        entries: InRegion<'a>,
         len: usize,
     ) -> Self {
         debug_assert!(len <= REGION_ENTRIES);
@@ -115,9 +117,9 @@ impl<'a, L: RawMutex> Region<'a, L> {
     /// stored there has to be written out before the next locked instruction can go on.
     #[inline(always)]
     pub(crate) fn try_set(
-        regions: &Regions<L>,
+        regions: &'a Regions<L>,
         index: usize,
-        (entry, position): (&AtomicU16, usize),
+        (entry, position, cells): (&'a AtomicU16, usize, Usual<'a>),
         new: u16,
         wanted: impl FnOnce(u16) -> bool,
         in_time: impl FnOnce() -> bool,
@@ -133,13 +135,14 @@ impl<'a, L: RawMutex> Region<'a, L> {
         if old == new || !wanted(old) {
             return Some(old);
         }
-        let from = regions.get_cell(index, counter(old))?;
+        let from = regions.own(index, counter(old), cells)?;
         // An id from `COUNTERS` on has no cell here: it must be noted that its counter is shared.
-        let to = regions.get_cell(index, usize::from(new))?;
+        let to = regions.own(index, usize::from(new), cells)?;
         let taken = Cell(from.load(Ordering::Relaxed));
         let given = Cell(to.load(Ordering::Relaxed));
-        // Each is loaded and stored once, so they must not be the same cell.
-        if old != 0 && taken.tally().count == 1 || new != 0 && given.is_empty() || ptr::eq(from, to)
+        // Each is loaded and stored once, so they must not be the same cell. A number of 0 is that of an owner that is
+        // counted elsewhere (invariant 15).
+        if old != 0 && taken.tally().count <= 1 || new != 0 && given.is_empty() || ptr::eq(from, to)
         {
             return None;
         }
@@ -155,42 +158,50 @@ impl<'a, L: RawMutex> Region<'a, L> {
         Some(old)
     }
 
-    /// The entries below `max_pages` (invariant 4).
-    fn entries(&self) -> &[AtomicU16] {
-        &self.entries[..self.len]
+    /// What there is of the entries from `from` on that are below `max_pages` (invariant 4), each part with the position of its
+    /// first. The others are 0.
+    #[inline(always)]
+    fn parts(&self, from: usize) -> impl Iterator<Item = (usize, &'a [AtomicU16])> {
+        parts(self.entries, from..self.len)
     }
 
+    /// `None` where it is 0, and has no memory to be anything else.
     #[inline]
-    fn entry(&self, position: usize) -> &AtomicU16 {
+    fn entry(&self, position: usize) -> Option<&'a AtomicU16> {
         debug_assert!(position < self.len);
-        &self.entries[position % REGION_ENTRIES]
+        entry(self.entries, position)
     }
 
     /// The id at `position`, 0 for none.
     #[inline]
     pub(crate) fn get(&self, position: usize) -> u16 {
-        self.entry(position).load(Ordering::Relaxed)
+        let entry = self.entry(position);
+        entry.map_or(0, |entry| entry.load(Ordering::Relaxed))
     }
 
-    /// Makes `new` the id at `position`; gives the one that was there.
+    /// Makes `new` the id at `position`; gives the one that was there. `None`, and nothing is written, where there is no
+    /// memory for it: see `On::make`.
     #[cfg_attr(not(feature = "std"), inline(never))]
-    pub(crate) fn set(&self, position: usize, new: u16) -> u16 {
-        let entry = self.entry(position);
+    pub(crate) fn set(&self, position: usize, new: u16) -> Option<u16> {
+        let Some(entry) = self.entry(position) else {
+            return (new == 0).then_some(0);
+        };
         let old = entry.load(Ordering::Relaxed);
         if old != new {
+            self.settle(new);
             entry.store(new, Ordering::Relaxed);
             self.change((old, Tally::at(position)), (new, Tally::at(position)));
         }
-        old
+        Some(old)
     }
 
-    /// Makes `new` the id at `position` if `old` is; gives the one that was there.
-    pub(crate) fn cmpxchg(&self, position: usize, old: u16, new: u16) -> u16 {
+    /// Makes `new` the id at `position` if `old` is; gives the one that was there. `None` as of `set`.
+    pub(crate) fn cmpxchg(&self, position: usize, old: u16, new: u16) -> Option<u16> {
         let owner = self.get(position);
         if owner == old {
-            self.set(position, new);
+            self.set(position, new)?;
         }
-        owner
+        Some(owner)
     }
 
     /// Makes `new` the id of the entries at `positions`, at least one, if all of them have one id,
@@ -203,12 +214,14 @@ impl<'a, L: RawMutex> Region<'a, L> {
         positions: Range<usize>,
         new: u16,
     ) -> Option<u16> {
-        let entries = self.entries().get(positions.clone())?;
+        let entries =
+            whole(self.entries, positions.clone()).filter(|_| positions.end <= self.len)?;
         let old = entries.first()?.load(Ordering::Relaxed);
         // Where they differ, it mostly shows here.
         if entries.last()?.load(Ordering::Relaxed) != old {
             return None;
         }
+        self.settle(new);
         // SAFETY: this region's lock is held, so nobody else writes its entries (invariants 1, 7).
         if !unsafe { scan::replace_all(backend, entries, old, new) } {
             return None;
@@ -221,29 +234,44 @@ impl<'a, L: RawMutex> Region<'a, L> {
     }
 
     /// Makes `new` the id of the entries at `positions`, from the front, and writes down the owners
-    /// that they had, until the note is full. Gives the position that it got to.
+    /// that they had, until the note is full. Gives the position that it got to: also where there is no memory for `new` to
+    /// be written.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set_range(&self, positions: Range<usize>, new: u16, had: &mut Owners) -> usize {
-        let entries = &self.entries()[..positions.end];
+        self.settle(new);
         let mut at = positions.start;
-        while at < entries.len() && had.len() < had.inline_size() {
-            let start = at;
-            let old = entries[at].load(Ordering::Relaxed);
-            let len = entries[start..]
-                .iter()
-                .take_while(|entry| entry.load(Ordering::Relaxed) == old)
-                .map(|entry| entry.store(new, Ordering::Relaxed))
-                .count();
-            at += len;
-            if old != new {
-                let run = Tally::run(start..at);
-                self.change((old, run), (new, run));
+        for (first, entries) in self.parts(at) {
+            // What lies between has no owner.
+            if first > at && new != 0 {
+                break;
             }
-            if old != 0 {
-                push(had, (narrow(start), narrow(len), old));
+            if first >= positions.end {
+                break;
+            }
+            at = first;
+            let entries = &entries[..entries.len().min(positions.end - first)];
+            while at - first < entries.len() && had.len() < had.inline_size() {
+                let start = at;
+                let old = entries[at - first].load(Ordering::Relaxed);
+                let len = entries[start - first..]
+                    .iter()
+                    .take_while(|entry| entry.load(Ordering::Relaxed) == old)
+                    .map(|entry| entry.store(new, Ordering::Relaxed))
+                    .count();
+                at += len;
+                if old != new {
+                    let run = Tally::run(start..at);
+                    self.change((old, run), (new, run));
+                }
+                if old != 0 {
+                    push(had, (narrow(start), narrow(len), old));
+                }
+            }
+            if had.len() == had.inline_size() {
+                return at;
             }
         }
-        at
+        if new == 0 { positions.end } else { at }
     }
 
     /// Gives each of these positions, in turn, the id beside it, 0 for none, and writes down the ids that were there. A
@@ -254,12 +282,17 @@ impl<'a, L: RawMutex> Region<'a, L> {
         // What one id has got is added up, and goes into its cell when another one comes.
         let (mut to, mut added) = (0, Tally::default());
         for ((position, new), had) in slots.zip(had) {
-            let entry = self.entry(position);
+            let Some(entry) = self.entry(position) else {
+                debug_assert!(new == 0, "its chunk was made");
+                *had = 0;
+                continue;
+            };
             let old = entry.load(Ordering::Relaxed);
             *had = old;
             if new != to {
                 self.add(to, added);
                 (to, added) = (new, Tally::default());
+                self.settle(to);
             }
             if old == new {
                 continue;
@@ -267,8 +300,9 @@ impl<'a, L: RawMutex> Region<'a, L> {
             let one = Tally::at(position);
             entry.store(new, Ordering::Relaxed);
             added = added.and(one);
-            if old != 0 {
-                let cell = row.cell(counter(old));
+            if old != 0
+                && let Some(cell) = row.counted(counter(old))
+            {
                 let after = Cell(cell.load(Ordering::Relaxed)).without(one);
                 if after.is_empty() {
                     lose_last(self.regions, self.index, old, (new, added));
@@ -285,13 +319,15 @@ impl<'a, L: RawMutex> Region<'a, L> {
     /// Makes `new`, another id than `old`, the id of those entries at `positions` that have `old`, from the front,
     /// `most` of them. Gives their number.
     pub(crate) fn replace(&self, positions: Range<usize>, old: u16, new: u16, most: u32) -> u32 {
+        self.settle(new);
         let mut moved = Tally::default();
         for position in positions {
             if moved.count == most {
                 break;
             }
-            let entry = self.entry(position);
-            if entry.load(Ordering::Relaxed) == old {
+            if let Some(entry) = self.entry(position)
+                && entry.load(Ordering::Relaxed) == old
+            {
                 entry.store(new, Ordering::Relaxed);
                 moved = moved.and(Tally::at(position));
             }
@@ -313,14 +349,24 @@ impl<'a, L: RawMutex> Region<'a, L> {
         (old, new): (u16, u16),
         positions: Range<usize>,
     ) -> Sweep {
+        self.settle(new);
         if let Some(sweep) = self.migrate_only(old, new, positions.start) {
             return sweep;
         }
+        let is_first = positions.start == 0;
         let sweep = self.sweep(backend, old, Some(new), positions);
-        if let Some(last) = sweep.last {
-            self.entry(last).store(new, Ordering::Relaxed);
+        if let Some(last) = sweep.last.and_then(|last| self.entry(last)) {
+            last.store(new, Ordering::Relaxed);
         }
         self.change((old, sweep.found), (new, sweep.found));
+        // After a look at the whole region, what is left in a spill cell is not `old`'s, which has no record here.
+        if is_first
+            && sweep.rest.is_none()
+            && self.is_spilled(counter(old))
+            && self.regions.shared().is_alone(old)
+        {
+            self.regions.clear_bit(self.index, counter(old));
+        }
         sweep
     }
 
@@ -328,12 +374,11 @@ impl<'a, L: RawMutex> Region<'a, L> {
     /// half the instructions of a sweep.
     #[inline]
     fn migrate_only(&self, old: u16, new: u16, start: usize) -> Option<Sweep> {
-        let cell = self.cell(old);
-        let tally = Cell(cell.load(Ordering::Relaxed)).tally();
+        let tally = self.tally_of(counter(old));
         if tally.count != 1 {
             return None;
         }
-        let only = self.entry(tally.xor as usize);
+        let only = self.entry(tally.xor as usize)?;
         let mut sweep = Sweep {
             found: Tally::default(),
             // A chunk before the start was looked at by the part that it is in.
@@ -364,33 +409,41 @@ impl<'a, L: RawMutex> Region<'a, L> {
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn sweep(&self, backend: Backend, id: u16, new: Option<u16>, positions: Range<usize>) -> Sweep {
         let cell = self.tally_of(counter(id));
-        let (start, most) = (positions.start, positions.len());
-        let entries = self.entries();
-        let end = positions.end.min(entries.len());
-        let Found {
-            tally: mut found,
-            end: mut seen,
-        } = match (cell.count, new) {
-            (0 | 1, _) => Found::default(),
-            // SAFETY: this region's lock is held, so nobody else writes its entries (invariants 1, 7).
-            (n, Some(new)) => unsafe {
-                scan::replace(backend, &entries[start.min(end)..end], id, new, n - 1)
-            },
-            // SAFETY: as above.
-            (n, None) => unsafe { scan::count(backend, &entries[start.min(end)..end], id, n - 1) },
-        };
-        found = found.counted_from(start);
-        let mut chunks = seen.div_ceil(CHUNK_ENTRIES);
+        let most = positions.len();
+        let end = positions.end.min(self.len);
+        let start = positions.start.min(end);
+        let mut found = Tally::default();
+        // Where the scan ended; and what it looked at, which leaves out what is not there.
+        let (mut stopped, mut seen, mut chunks) = (start, 0, 0);
+        if cell.count > 1 {
+            for (first, entries) in parts(self.entries, start..end) {
+                let stop_at = cell.count - 1 - found.count;
+                let part = match new {
+                    // SAFETY: this region's lock is held, so nobody else writes its entries (invariants 1, 7).
+                    Some(new) => unsafe { scan::replace(backend, entries, id, new, stop_at) },
+                    // SAFETY: as above.
+                    None => unsafe { scan::count(backend, entries, id, stop_at) },
+                };
+                found = found.and(part.tally.counted_from(first));
+                stopped = first + part.end;
+                seen += part.end;
+                chunks += part.end.div_ceil(CHUNK_ENTRIES);
+                if found.count >= cell.count - 1 {
+                    break;
+                }
+            }
+        }
         // Where the scan did not get to, it may still be of another id that shares the counter. One more is looked at only
         // where that is not more than it may.
         let unseen = cell
             .last_without(found)
-            .filter(|last| !(start..start + seen).contains(last) && seen < most);
+            .filter(|last| !(start..stopped).contains(last) && seen < most);
         let last = unseen.filter(|&last| self.get(last) == id);
         if let Some(unseen) = unseen {
             seen += 1;
             // A chunk before the start was looked at by the part that it is in.
-            chunks += usize::from(unseen >= start + chunks * CHUNK_ENTRIES);
+            let looked_at = (stopped - start).div_ceil(CHUNK_ENTRIES) * CHUNK_ENTRIES;
+            chunks += usize::from(unseen >= start + looked_at);
         }
         if let Some(last) = last {
             found = found.and(Tally::at(last));
@@ -407,13 +460,20 @@ impl<'a, L: RawMutex> Region<'a, L> {
 
     /// What the cell of this counter says.
     pub(crate) fn tally_of(&self, counter: usize) -> Tally {
-        let cell = self.regions.cell(self.index, counter);
-        Cell(cell.load(Ordering::Relaxed)).tally()
+        self.regions.tally(self.index, counter)
     }
 
-    #[inline]
-    fn cell(&self, id: u16) -> &AtomicU32 {
-        self.regions.cell(self.index, counter(id))
+    /// Whether what the cell of this counter says is about other counters, too.
+    pub(crate) fn is_spilled(&self, counter: usize) -> bool {
+        self.regions.is_spilled(self.index, counter)
+    }
+
+    /// Sees to it that `new` (0: none) is counted in a cell of its own, if that is there. Before anything is written.
+    #[inline(always)]
+    fn settle(&self, new: u16) {
+        if new != 0 {
+            self.regions.settle(self.index, counter(new), self.entries);
+        }
     }
 
     /// Notes in the index that one id (0: none) has lost some positions and another one has gained some. The positions
@@ -422,7 +482,10 @@ impl<'a, L: RawMutex> Region<'a, L> {
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn change(&self, (old, lost): (u16, Tally), (new, gained): (u16, Tally)) {
         if old != 0 && lost.count > 0 {
-            let cell = self.cell(old);
+            let Some(cell) = self.regions.counted_in(self.index, counter(old)) else {
+                debug_assert!(false, "an id that an entry has is counted");
+                return;
+            };
             let after = Cell(cell.load(Ordering::Relaxed)).without(lost);
             if after.is_empty() {
                 return lose_last(self.regions, self.index, old, (new, gained));
@@ -448,22 +511,26 @@ impl<'a, L: RawMutex> Region<'a, L> {
     /// The first position from `from` on that has `id`.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn find(&self, backend: Backend, id: u16, from: usize) -> Option<usize> {
-        let entries = self.entries().get(from..)?;
+        if from > self.len {
+            return None;
+        }
         let tally = self.tally_of(counter(id));
         if tally.count == 1 {
             let only = tally.xor as usize;
             return (only >= from && self.get(only) == id).then_some(only);
         }
-        // SAFETY: this region's lock is held, so nobody writes its entries (invariants 1, 7).
-        let found = unsafe { scan::count(backend, entries, id, 1) };
-        if found.tally.count == 0 {
-            return None;
-        }
-        // It stopped at the end of the block that the first one is in.
-        let block = found.end.saturating_sub(scan::MAX_BLOCK)..found.end;
-        block
-            .map(|at| from + at)
-            .find(|&position| self.get(position) == id)
+        self.parts(from).find_map(|(first, entries)| {
+            // SAFETY: this region's lock is held, so nobody writes its entries (invariants 1, 7).
+            let found = unsafe { scan::count(backend, entries, id, 1) };
+            if found.tally.count == 0 {
+                return None;
+            }
+            // It stopped at the end of the block that the first one is in.
+            let block = found.end.saturating_sub(scan::MAX_BLOCK)..found.end;
+            block
+                .map(|at| first + at)
+                .find(|&position| self.get(position) == id)
+        })
     }
 
     /// Copies the ids from `from`, a position of the swapfile, up to the end of its piece of `to.len()` ids,
@@ -472,9 +539,15 @@ impl<'a, L: RawMutex> Region<'a, L> {
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn copy(&self, from: usize, to: &mut [u16; PIECE]) -> usize {
         let end = self.len.min((from / PIECE + 1) * PIECE);
-        let ids = self.entries[from..end].iter();
-        for (to, id) in to.iter_mut().zip(ids) {
-            *to = id.load(Ordering::Relaxed);
+        // A piece lies within a chunk.
+        let to = &mut to[..end - from];
+        match whole(self.entries, from..end) {
+            Some(ids) => {
+                for (to, id) in to.iter_mut().zip(ids) {
+                    *to = id.load(Ordering::Relaxed);
+                }
+            }
+            None => to.fill(0),
         }
         end - from
     }
@@ -483,11 +556,11 @@ impl<'a, L: RawMutex> Region<'a, L> {
     /// many; 0, and nothing is copied, where none of them is a record.
     #[cfg(all(feature = "std", not(swap_records_loom)))]
     pub(crate) fn copy_all(&self, to: &mut [u16]) -> usize {
-        if self.regions.presence().count(self.index) == 0 {
+        if self.regions.bits(self.index) == 0 {
             return 0;
         }
         // SAFETY: this region's lock is held, so nobody writes its entries (invariants 1, 7).
-        unsafe { scan::copy(self.entries(), to) };
+        unsafe { scan::copy(&self.entries[..self.len], to) };
         self.len
     }
 }
@@ -511,12 +584,15 @@ fn add<L: RawMutex>(regions: &Regions<L>, region: usize, id: u16, more: Tally) {
     if usize::from(id) >= COUNTERS {
         regions.shared().note(id);
     }
-    let cell = regions.cell(region, counter(id));
+    let Some(cell) = regions.to_count(region, counter(id)) else {
+        debug_assert!(false, "every counter is counted somewhere");
+        return;
+    };
     let before = Cell(cell.load(Ordering::Relaxed));
     // Release: a thread that reads the cell without the lock reads that it is shared, too.
     cell.store(before.with(more).0, Ordering::Release);
-    if before.is_empty() {
-        regions.presence().set(counter(id), region);
+    if before.is_empty() || regions.is_spilled(region, counter(id)) {
+        regions.set_bit(region, counter(id));
     }
 }
 
@@ -534,17 +610,28 @@ fn lose_last<L: RawMutex>(
     old: u16,
     (new, gained): (u16, Tally),
 ) {
-    let from = counter(old);
-    if new != 0 && counter(new) == from && gained.count > 0 {
+    let lost = counter(old);
+    if new != 0 && gained.count > 0 {
         if usize::from(new) >= COUNTERS {
             regions.shared().note(new);
         }
-        // Both have this cell, and the bit stays set. Release, as in `add`.
-        let cell = Cell(0).with(gained);
-        regions.cell(region, from).store(cell.0, Ordering::Release);
-        return;
+        let to = regions.to_count(region, counter(new));
+        let from = regions.counted_in(region, lost);
+        if let (Some(to), Some(from)) = (to, from)
+            && ptr::eq(to, from)
+        {
+            // Both are counted here. Release, as in `add`.
+            to.store(Cell(0).with(gained).0, Ordering::Release);
+            regions.set_bit(region, counter(new));
+            if lost != counter(new) {
+                regions.clear_bit(region, lost);
+            }
+            return;
+        }
+        add(regions, region, new, gained);
     }
-    add(regions, region, new, gained);
-    regions.cell(region, from).store(0, Ordering::Release);
-    regions.presence().clear(from, region);
+    if let Some(from) = regions.counted_in(region, lost) {
+        from.store(0, Ordering::Release);
+    }
+    regions.emptied(region, lost);
 }

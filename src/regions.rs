@@ -1,16 +1,20 @@
 //! [`Regions`]: where the locks, cells and presence bits of an area are. What they mean, and what is done with
 //! them, is in `region`.
 
-use alloc::boxed::Box;
-use alloc::vec::Vec;
+use core::ops::Range;
+
 use lock_api::{Mutex, MutexGuard, RawMutex};
 
-use crate::cell::{BLOCK, COUNTERS, Cell, Tally, counter};
+use crate::cell::{BLOCK, Cell, Tally, counter};
 use crate::footprint::{Extent, Footprint};
+use crate::pages::Pages;
 use crate::presence::Presence;
+#[cfg(all(feature = "std", not(swap_records_loom)))]
+use crate::presence::set_bits;
 use crate::shared::Shared;
-use crate::storage::{Refused, Slot, Zeroed};
-use crate::sync::{AtomicU32, Ordering, prefetch};
+use crate::storage::{Refused, Slot};
+use crate::store::{Array, Cells, Chunks, InRegion, Row, Usual};
+use crate::sync::{AtomicU16, AtomicU32, Ordering, prefetch};
 
 /// How far apart the locks of neighbouring regions are: a cache line of one-byte locks.
 const LOCK_SPREAD: usize = if cfg!(swap_records_loom) { 2 } else { 64 };
@@ -19,31 +23,35 @@ const LOCK_SPREAD: usize = if cfg!(swap_records_loom) { 2 } else { 64 };
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 #[derive(Clone, Copy)]
 pub(crate) struct Index<'a> {
-    cells: &'a [[AtomicU32; BLOCK]],
-    shift: u32,
+    cells: &'a Cells,
     pub(crate) presence: &'a Presence,
     pub(crate) shared: &'a Shared,
 }
 
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 impl Index<'_> {
+    /// Sets presence bits of the 64 regions of this word, none of which is set.
+    pub(crate) fn set_bits(&self, counter: usize, word: usize, bits: u64) {
+        self.presence.set_word(counter, word, bits);
+        for region in set_bits(word, bits) {
+            self.cells.change_bits(region, |bits| bits + 1);
+        }
+    }
+
     /// The cells of this region for the counters of this block.
     pub(crate) fn block(&self, region: usize, block: usize) -> &[AtomicU32; BLOCK] {
-        &self.cells[(block << self.shift) + region]
+        self.cells.block(region, block)
     }
 }
 
 /// The locks and cells of one area, and where the cells are not zero.
 pub(crate) struct Regions<L> {
     /// `lock_mask + 1` of them, a power of two: see `lock_index`.
-    locks: Box<[Mutex<L, ()>]>,
+    locks: Array<Mutex<L, ()>>,
     lock_mask: usize,
     /// There are `1 << shift` regions.
     shift: u32,
-    /// From a cell in one block to that of the same region in the next block.
-    stride: usize,
-    /// `[block of counters][region][counter in the block]`.
-    cells: Zeroed<[AtomicU32; BLOCK]>,
+    cells: Cells,
     presence: Presence,
     shared: Shared,
 }
@@ -54,56 +62,41 @@ impl<L> Regions<L> {
     pub(crate) fn index(&self) -> Index<'_> {
         Index {
             cells: &self.cells,
-            shift: self.shift,
             presence: &self.presence,
             shared: &self.shared,
         }
     }
 }
 
-/// The cells of one region.
-#[derive(Clone, Copy)]
-pub(crate) struct Row<'a> {
-    /// From its first one on.
-    cells: &'a [AtomicU32],
-    shift: u32,
-}
-
-impl<'a> Row<'a> {
+impl<L> Regions<L> {
+    /// The entries.
     #[inline(always)]
-    pub(crate) fn cell(self, counter: usize) -> &'a AtomicU32 {
-        &self.cells[((counter & !(BLOCK - 1)) << self.shift) + counter % BLOCK]
+    pub(crate) fn chunks(&self) -> &Chunks {
+        self.cells.chunks()
     }
 }
 
 impl<L: RawMutex> Regions<L> {
-    pub(crate) fn new(len: usize) -> Result<Self, Refused> {
-        const HUGE_PAGE: usize = 2 << 20;
+    /// Those of these entries, of so many regions.
+    pub(crate) fn new(len: usize, chunks: Chunks, pages: Pages) -> Result<Self, Refused> {
         debug_assert!(len.is_power_of_two());
-        let blocks = len
-            .checked_mul(COUNTERS / BLOCK)
-            .ok_or(Refused { bytes: usize::MAX })?;
-        // A huge page must not reach over blocks: an unused one would be paid for.
-        let cells = Zeroed::new(blocks, len * BLOCK * size_of::<AtomicU32>() >= HUGE_PAGE)?;
-        let presence = Presence::new(len)?;
+        let cells = Cells::new(len, chunks)?;
+        let presence = Presence::new(len, pages)?;
         let shared = Shared::new()?;
         // The locks come last: they alone are written, and a table that is refused must not pay for them.
         // A line of locks for each region while there are few regions, then a lock.
         let nr_locks = len.max(LOCK_SPREAD * len.min(LOCK_SPREAD));
-        let mut locks = Vec::new();
-        locks.try_reserve_exact(nr_locks).map_err(|_| Refused {
-            bytes: nr_locks.saturating_mul(size_of::<Mutex<L, ()>>()),
-        })?;
-        locks.resize_with(nr_locks, || Mutex::new(()));
+        let locks = Array::new(nr_locks, || Mutex::new(()))?;
         // Loom's atomics are made at their first access, which must be before they are shared.
         #[cfg(swap_records_loom)]
-        locks.iter().for_each(|lock| assert!(!lock.is_locked()));
+        locks
+            .iter()
+            .for_each(|lock: &Mutex<L, ()>| assert!(!lock.is_locked()));
         Ok(Self {
-            lock_mask: locks.len() - 1,
-            locks: locks.into_boxed_slice(),
+            lock_mask: nr_locks - 1,
+            locks,
             cells,
             shift: len.ilog2(),
-            stride: len * BLOCK,
             presence,
             shared,
         })
@@ -129,34 +122,134 @@ impl<L: RawMutex> Regions<L> {
         self.locks.get(self.lock_index(region))?.try_lock()
     }
 
+    /// The cell that counts this counter in this region; `None` where it counts nothing.
     #[inline]
-    pub(crate) fn cell(&self, region: usize, counter: usize) -> &AtomicU32 {
-        &self.cells[((counter / BLOCK) << self.shift) + region][counter % BLOCK]
+    pub(crate) fn counted_in(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
+        self.cells.counted(region, counter)
     }
 
-    /// `cell`, for who has another way to go on than a panic. There always is one.
+    /// The same, to be given more. The region's lock is held.
+    #[inline(always)]
+    pub(crate) fn to_count(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
+        if self.cells.is_spilled(region, counter) || !self.cells.has(region, counter) {
+            // In this order: see `Shared`.
+            self.shared.note_counter(counter);
+            self.cells.spill(region, counter);
+        }
+        self.cells.counted(region, counter)
+    }
+
+    /// Counts the entries of a spilled block in their own cells, if they have any by now. The region's lock is held, and
+    /// its index is as its entries are.
+    #[inline(always)]
+    pub(crate) fn settle(&self, region: usize, counter: usize, entries: InRegion<'_>) {
+        self.cells.settle(region, counter, entries);
+    }
+
+    /// How many presence bits of this region are set. Without the region's lock, 0 means that the region had no record at
+    /// some time since this call began, apart from records whose call had not returned.
+    ///
+    /// A reader of one bitmap after the other misses a record that moves from one not yet read to one already read. This
+    /// does not miss it: where one owner replaces another, the bit of the new owner is set before that of the old one is
+    /// cleared ([`Region`](crate::region::Region) keeps that order), so the number does not pass through 0.
+    pub(crate) fn bits(&self, region: usize) -> u16 {
+        self.cells.bits(region)
+    }
+
+    /// The first of `regions` that may have a record. The regions before it have no [`bits`](Self::bits).
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    pub(crate) fn next_in_use(&self, regions: Range<usize>) -> Option<usize> {
+        self.cells.next_in_use(regions)
+    }
+
+    /// Sets the counter's presence bit in this region, and counts it. The region's lock is held.
     #[inline]
-    pub(crate) fn get_cell(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
-        // A product, and no shift: that needs one register more, and this is for two cells at once.
-        let block = counter / BLOCK * self.stride + region * BLOCK;
-        self.cells.as_flattened().get(block + counter % BLOCK)
+    pub(crate) fn set_bit(&self, region: usize, counter: usize) {
+        if !self.presence.is_set(counter, region) {
+            self.presence.set(counter, region);
+            self.cells.change_bits(region, |bits| bits + 1);
+        }
+    }
+
+    /// Clears the counter's presence bit in this region, and no longer counts it. The region's lock is held. Where another
+    /// counter takes the place of this one, its bit has been set.
+    #[inline]
+    pub(crate) fn clear_bit(&self, region: usize, counter: usize) {
+        if self.presence.is_set(counter, region) {
+            self.presence.clear(counter, region);
+            self.cells.change_bits(region, |bits| bits - 1);
+        }
+    }
+
+    /// A cell of the region has become empty. The region's lock is held.
+    #[inline(always)]
+    pub(crate) fn emptied(&self, region: usize, counter: usize) {
+        self.clear_bit(region, counter);
+        let mut blocks = self.cells.unspill(region);
+        while blocks != 0 {
+            let first = blocks.trailing_zeros() as usize * BLOCK;
+            blocks &= blocks - 1;
+            for counter in first..first + BLOCK {
+                self.clear_bit(region, counter);
+            }
+        }
+    }
+
+    /// Whether what the cell of this counter says in this region is about other counters, too. The region's lock is held.
+    #[inline(always)]
+    pub(crate) fn is_spilled(&self, region: usize, counter: usize) -> bool {
+        self.cells.is_spilled(region, counter)
+    }
+
+    /// Makes what entries of this region take beside themselves. The cells of this counter, if one is given, are made if
+    /// there is memory for them; otherwise they will be spilled.
+    #[inline(always)]
+    pub(crate) fn make(&self, region: usize, counter: Option<usize>) -> Result<(), Refused> {
+        self.presence.make(region)?;
+        if let Some(counter) = counter {
+            let _ = self.cells.make(region, counter);
+        }
+        Ok(())
+    }
+
+    /// Whether the counter has a cell of its own.
+    #[inline(always)]
+    pub(crate) fn has_cell(&self, region: usize, counter: usize) -> bool {
+        self.cells.has(region, counter)
+    }
+
+    /// An entry, and the cells of its region, for a record of `new` on the usual way.
+    #[inline(always)]
+    pub(crate) fn slot(&self, offset: usize, new: usize) -> Option<(&AtomicU16, Usual<'_>)> {
+        self.cells.slot(offset, new)
+    }
+
+    /// The counter's own cell in this region, which `usual` is of.
+    #[inline(always)]
+    pub(crate) fn own<'a>(
+        &'a self,
+        region: usize,
+        counter: usize,
+        usual: Usual<'a>,
+    ) -> Option<&'a AtomicU32> {
+        self.cells.own(region, counter, usual)
     }
 
     /// The cells of a region.
     #[inline(always)]
     pub(crate) fn row(&self, region: usize) -> Row<'_> {
-        Row {
-            cells: &self.cells.as_flattened()[region * BLOCK..],
-            shift: self.shift,
-        }
+        self.cells.row(region)
     }
 
     /// Asks for what a migration of this region from `old` to `new` will need first.
     #[inline]
     pub(crate) fn prefetch(&self, region: usize, old: u16, new: u16) {
         prefetch(&self.locks[self.lock_index(region)]);
-        prefetch(self.cell(region, counter(old)));
-        prefetch(self.cell(region, counter(new)));
+        for id in [old, new] {
+            if let Some(cell) = self.cells.counted(region, counter(id)) {
+                prefetch(cell);
+            }
+        }
     }
 
     /// The position of the counter's only entry in this region, as far as can be told without the lock.
@@ -189,6 +282,14 @@ impl<L: RawMutex> Regions<L> {
         sum
     }
 
+    /// How many records there are. Nobody writes.
+    pub(crate) fn records(&self) -> u64 {
+        self.cells.sum().unwrap_or_else(|| {
+            let counters = self.presence.counters();
+            counters.map(|counter| self.counted(counter)).sum()
+        })
+    }
+
     /// Adds to `sums` the numbers of each counter of a block: exact for the counter when nobody writes. Gives which of them may
     /// be above 0, a bit each.
     #[cfg_attr(not(feature = "std"), inline(never))]
@@ -217,25 +318,27 @@ impl<L: RawMutex> Regions<L> {
 
     /// What the cell of this counter says in this region.
     pub(crate) fn tally(&self, region: usize, counter: usize) -> Tally {
-        Cell(self.cell(region, counter).load(Ordering::Relaxed)).tally()
+        let cell = self.cells.counted(region, counter);
+        Cell(cell.map_or(0, |cell| cell.load(Ordering::Relaxed))).tally()
     }
 
     /// What its cells, bitmaps and locks take; the table is not here.
     pub(crate) fn footprint(&self) -> Footprint {
         Footprint {
             table: Extent::default(),
-            cells: Extent::of(&self.cells),
+            cells: self.cells.extent(),
             bitmaps: self.presence.extent().and(self.shared.extent()),
-            locks: Extent::resident(size_of_val(&*self.locks)),
+            locks: Extent::resident(self.locks.bytes()),
         }
     }
 
     /// Makes all cells and bits zero. No region can be locked any more by who would write to it.
     pub(crate) fn discard(&self) {
         let blocks = self.presence.counters_end() / BLOCK;
-        if !self.cells.give_back(blocks << self.shift) {
+        if !self.cells.give_back(blocks) {
             self.clear_cells();
         }
+        self.cells.discard_bits();
         self.presence.discard();
         self.shared.discard();
     }
@@ -245,9 +348,23 @@ impl<L: RawMutex> Regions<L> {
         for counter in self.presence.counters() {
             let mut from = 0;
             while let Some(region) = self.presence.next(counter, from..self.len()) {
-                self.cell(region, counter).clear();
+                if let Some(cell) = self.cells.counted(region, counter) {
+                    cell.clear();
+                }
                 from = region + 1;
             }
         }
+    }
+
+    /// Gives all pages back.
+    ///
+    /// # Safety
+    ///
+    /// As of `Area::trim`.
+    pub(crate) unsafe fn trim(&self) -> u64 {
+        // SAFETY: the caller's promise.
+        let cells = unsafe { self.cells.trim() };
+        // SAFETY: as above.
+        cells + unsafe { self.presence.trim() }
     }
 }

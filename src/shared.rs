@@ -12,23 +12,27 @@
 use crate::cell::{BLOCK, COUNTERS, counter};
 use crate::footprint::Extent;
 use crate::presence::next_bit;
-use crate::storage::{Refused, Slot, Zeroed};
-use crate::sync::{AtomicU64, Ordering};
+use crate::storage::{Refused, Slot};
+use crate::store::Notes;
+use crate::sync::Ordering;
 
 /// All ids, and 0. A model has few, since each of its atomics costs time in every order of its threads.
 pub(crate) const IDS: usize = if cfg!(swap_records_loom) { 64 } else { 1 << 16 };
 
 const WORD: usize = u64::BITS as usize;
 
+/// Of all bits.
+const WORDS: usize = (IDS + COUNTERS).div_ceil(WORD);
+
 const _: () = assert!(IDS.is_multiple_of(WORD) && COUNTERS < IDS);
 
 /// A bit for each id, those below `COUNTERS` unused, and then one for each counter.
 #[derive(Debug)]
-pub(crate) struct Shared(Zeroed<AtomicU64>);
+pub(crate) struct Shared(Notes);
 
 impl Shared {
     pub(crate) fn new() -> Result<Self, Refused> {
-        Zeroed::new((IDS + COUNTERS).div_ceil(WORD), false).map(Self)
+        Notes::of_words(WORDS).map(Self)
     }
 
     fn is_set(&self, bit: usize) -> bool {
@@ -40,10 +44,27 @@ impl Shared {
     pub(crate) fn note(&self, id: u16) {
         // Each is looked at by itself: another thread may have written one and not yet the other.
         for bit in [usize::from(id), IDS + counter(id)] {
-            if !self.is_set(bit) {
-                self.0[bit / WORD].fetch_or(1 << (bit % WORD), Ordering::Relaxed);
-            }
+            self.set(bit);
         }
+    }
+
+    /// Notes that the cells of a counter may tell of ids of other counters, too: see `store`. The lock of their region is held,
+    /// and the cell has not been written yet.
+    #[cold]
+    pub(crate) fn note_counter(&self, counter: usize) {
+        self.set(IDS + counter);
+    }
+
+    fn set(&self, bit: usize) {
+        if !self.is_set(bit) {
+            self.0[bit / WORD].fetch_or(1 << (bit % WORD), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether no other id than this one can be counted by its counter, as far as ids have notes.
+    pub(crate) fn is_alone(&self, id: u16) -> bool {
+        let others = (counter(id)..IDS).step_by(COUNTERS).skip(1);
+        usize::from(id) < COUNTERS && !others.into_iter().any(|id| self.is_set(id))
     }
 
     /// Whether an id from `COUNTERS` on was noted; those below have no note.
@@ -72,18 +93,15 @@ impl Shared {
     }
 
     pub(crate) fn extent(&self) -> Extent {
-        Extent::of(&self.0)
+        self.0.extent()
     }
 
     /// No notes. No region's lock can be taken any more by a thread that would make one.
     pub(crate) fn discard(&self) {
         // Two pages and a bit: cleared where they are. What has no note of a counter has none of an id.
-        let counters = &self.0[IDS / WORD..];
-        if counters
-            .iter()
-            .any(|word| word.load(Ordering::Relaxed) != 0)
-        {
-            self.0.iter().for_each(Slot::clear);
+        let mut counters = IDS / WORD..WORDS;
+        if counters.any(|word| self.0[word].load(Ordering::Relaxed) != 0) {
+            (0..WORDS).for_each(|word| self.0[word].clear());
         }
     }
 }

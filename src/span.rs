@@ -13,6 +13,7 @@ use crate::id::MemcgId;
 use crate::region::{Owners, REGION_ENTRIES, Region, push};
 use crate::runs::Joined;
 use crate::scan::Backend;
+use crate::storage::Refused;
 use crate::swapfile::On;
 use crate::sync::Ordering;
 
@@ -164,7 +165,36 @@ impl<L: RawMutex> Span<'_, L> {
         piece.end = base + end;
         self.at = piece.end;
         drop(region);
+        // There was no memory for it: see `make`, which comes first.
+        if piece.is_empty() {
+            return Err(self.off());
+        }
         Ok(())
+    }
+
+    /// Makes what its entries take to be written with this id, 0 for none: what is missing of it. Before the first is written.
+    #[inline(always)]
+    pub(crate) fn make(&self, new: u16) -> Result<(), EntryError> {
+        let made = self.on.make(self.at..self.end, new);
+        made.map_err(|Refused { bytes }| self.refused(bytes))
+    }
+
+    /// Makes what its entries take to be written with any id.
+    pub(crate) fn reserve(&self) -> Result<(), EntryError> {
+        let made = self.on.reserve(self.at..self.end);
+        made.map_err(|Refused { bytes }| self.refused(bytes))
+    }
+
+    #[cold]
+    fn refused(&self, bytes: usize) -> EntryError {
+        match SwapEntry::new(self.ty, self.at as u64) {
+            Some(start) => EntryError::OutOfMemory {
+                start,
+                nr: (self.end - self.at) as u64,
+                bytes,
+            },
+            None => self.off(),
+        }
     }
 
     /// Clears some entries from the front on, under one lock: as many runs of them as a piece has room for. `wanted` is
@@ -296,7 +326,7 @@ impl<L: RawMutex> Span<'_, L> {
         if self.end.saturating_sub(self.at) >= REGION_ENTRIES {
             let regions = self.at / REGION_ENTRIES..self.end / REGION_ENTRIES;
             let end = regions.end * REGION_ENTRIES;
-            let next = self.on.index().presence().next_of_any(regions);
+            let next = self.on.index().next_in_use(regions);
             let next = next.map_or(end, |region| region * REGION_ENTRIES);
             // The first region may be empty from some entry on, and not from its front.
             self.at = next.max(self.at);
@@ -353,8 +383,9 @@ impl<L: RawMutex> Span<'_, L> {
     /// The entries and their owners, by relaxed loads: of the swapfile, if it is still on afterwards.
     fn owners(&self) -> impl Iterator<Item = (SwapEntry, Option<MemcgId>)> {
         let ty = self.ty;
-        let entries = self.on.entries(self.at..self.end).iter();
-        (self.at as u64..).zip(entries).filter_map(move |(at, id)| {
+        let parts = self.on.parts(self.at..self.end);
+        let entries = parts.flat_map(|(at, entries)| (at as u64..).zip(entries));
+        entries.filter_map(move |(at, id)| {
             let entry = SwapEntry::new(ty, at)?;
             Some((entry, MemcgId::new(id.load(Ordering::Relaxed))))
         })
@@ -419,6 +450,10 @@ impl Piece {
             push(&mut self.owners, (narrow(positions.start), len, owner));
         }
         positions.end
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
     }
 
     /// How many entries were written.

@@ -46,6 +46,7 @@ use lock_api::RawMutex;
 use crate::area::Area;
 use crate::cell::counter;
 use crate::id::MemcgId;
+use crate::pages::Pages;
 use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES, Region};
 use crate::regions::Regions;
 use crate::storage::Refused;
@@ -119,10 +120,7 @@ impl<L> SwapFile<L> {
         };
         usize::try_from(offset)
             .ok()
-            .and_then(|offset| {
-                let region = area.chunks.get(offset / REGION_ENTRIES)?;
-                Some(region[offset % REGION_ENTRIES].load(Ordering::Relaxed))
-            })
+            .and_then(|offset| Some(area.chunks().entry(offset)?.load(Ordering::Relaxed)))
             .unwrap_or(0)
     }
 
@@ -149,7 +147,7 @@ impl<L> SwapFile<L> {
 impl<L: RawMutex> SwapFile<L> {
     /// Turns it on. `Ok(false)` where it is not off.
     #[cfg_attr(not(feature = "std"), inline(never))]
-    pub(crate) fn swapon(&self, max_pages: u64) -> Result<bool, Refused> {
+    pub(crate) fn swapon(&self, max_pages: u64, pages: Pages) -> Result<bool, Refused> {
         let off = self.generation.load(Ordering::Relaxed);
         if off % 4 != OFF || !self.advance(off) {
             return Ok(false);
@@ -158,7 +156,7 @@ impl<L: RawMutex> SwapFile<L> {
             .ok()
             .and_then(usize::checked_next_power_of_two)
             .ok_or(Refused { bytes: usize::MAX })
-            .and_then(|regions| self.area_of(regions));
+            .and_then(|regions| self.area_of(regions, pages));
         match area {
             Ok(area) => {
                 self.publish(off, max_pages, area);
@@ -190,10 +188,9 @@ impl<L: RawMutex> SwapFile<L> {
             drop(regions.hold(region));
         }
         mem::forget(back);
-        let presence = regions.presence();
-        let dropped: u64 = presence.counters().map(|c| regions.counted(c)).sum();
+        let dropped = regions.records();
         // There are no more, but where something else wrote to the entries of a file (invariant 7).
-        debug_assert!(dropped <= on.max_pages() || !on.area.chunks.is_own());
+        debug_assert!(dropped <= on.max_pages() || !on.area.chunks().is_own());
         let dropped = dropped.min(on.max_pages());
         // Who reads what is cleared now sees the changed generation: see `On::is_still_on`.
         fence(Ordering::Release);
@@ -201,6 +198,23 @@ impl<L: RawMutex> SwapFile<L> {
         // From stopping to off.
         self.generation.store(on.generation + 2, Ordering::Release);
         Some(dropped)
+    }
+
+    /// Where it is off, gives the pages back that its areas keep for the next swapon. Gives their number.
+    ///
+    /// # Safety
+    ///
+    /// No operation is under way that began before it was last turned off.
+    pub(crate) unsafe fn trim(&self) -> u64 {
+        let off = self.generation.load(Ordering::Relaxed);
+        // In state 1 nobody turns it on, and nobody but a swapon goes to its areas.
+        if off % 4 != OFF || !self.advance(off) {
+            return 0;
+        }
+        // SAFETY: it is off until the store below; for the rest, the caller's promise.
+        let freed = self.areas().map(|area| unsafe { area.trim() }).sum();
+        self.generation.store(off + 4, Ordering::Release);
+        freed
     }
 
     /// From state 0 or 2 to the one after it, for one thread.
@@ -211,15 +225,15 @@ impl<L: RawMutex> SwapFile<L> {
     }
 
     /// The empty area of this size, a new one if need be. In state 1.
-    fn area_of(&self, regions: usize) -> Result<*mut Area<L>, Refused> {
+    fn area_of(&self, regions: usize, pages: Pages) -> Result<*mut Area<L>, Refused> {
         let mut next = self.areas.load(Ordering::Acquire);
         while let Some(area) = self.area(next) {
-            if area.regions.len() == regions && area.chunks.is_own() {
+            if area.regions.len() == regions && area.chunks().is_own() {
                 return Ok(next);
             }
             next = area.next.load(Ordering::Acquire);
         }
-        Ok(self.keep(Area::new(regions)?))
+        Ok(self.keep(Area::new(regions, pages)?))
     }
 
     /// Links an area, which is dropped with the table. In state 1.
@@ -308,11 +322,13 @@ impl<'a, L> On<'a, L> {
         self.max_pages.div_ceil(CHUNK_ENTRIES) as u64
     }
 
-    /// Entries, to be read without a lock: of this swapfile, if it is still on afterwards.
-    pub(crate) fn entries(&self, offsets: Range<usize>) -> &'a [AtomicU16] {
-        let entries = self.area.chunks.as_flattened();
-        // Past the area's end only if `max_pages` is of a later one.
-        entries.get(offsets).unwrap_or_default()
+    /// What there is of these entries, each part with the offset of its first, to be read without a lock: of this swapfile, if
+    /// it is still on afterwards. The others are 0.
+    pub(crate) fn parts(
+        &self,
+        offsets: Range<usize>,
+    ) -> impl Iterator<Item = (usize, &'a [AtomicU16])> + use<'a, L> {
+        self.area.chunks().parts(offsets)
     }
 
     /// Regions in the swapfile, the last one maybe in part.
@@ -333,17 +349,18 @@ impl<'a, L: RawMutex> On<'a, L> {
         if offset >= self.max_pages {
             return None;
         }
-        let entry = self.area.chunks.as_flattened().get(offset)?;
+        let regions = &self.area.regions;
+        let (entry, cells) = regions.slot(offset, usize::from(new))?;
         let (region, position) = (offset / REGION_ENTRIES, offset % REGION_ENTRIES);
         let in_time = || self.is_mine();
-        let regions = &self.area.regions;
-        Region::try_set(regions, region, (entry, position), new, wanted, in_time)
+        let slot = (entry, position, cells);
+        Region::try_set(regions, region, slot, new, wanted, in_time)
     }
 
     /// Asks for an entry, and for the cell that is to count it when it has this owner, 0 for none.
     #[inline(always)]
     pub(crate) fn prefetch(&self, offset: usize, new: u16) {
-        if let Some(entry) = self.area.chunks.as_flattened().get(offset) {
+        if let Some(entry) = self.area.chunks().entry(offset) {
             prefetch(entry);
         }
         self.prefetch_cell(offset / REGION_ENTRIES, new);
@@ -353,12 +370,7 @@ impl<'a, L: RawMutex> On<'a, L> {
     #[inline(always)]
     pub(crate) fn prefetch_block(&self, offset: usize, slots: usize) {
         let start = offset & !(slots - 1);
-        let entries = self.area.chunks.as_flattened();
-        for line in entries
-            .get(start..start + slots)
-            .unwrap_or_default()
-            .chunks(32)
-        {
+        for line in self.area.chunks().block(start..start + slots).chunks(32) {
             prefetch(line.as_ptr());
         }
     }
@@ -366,7 +378,7 @@ impl<'a, L: RawMutex> On<'a, L> {
     /// Asks for the cell that counts an entry, by the owner that it has when it is read without the lock.
     #[inline(always)]
     pub(crate) fn prefetch_owner(&self, offset: usize) {
-        if let Some(entry) = self.area.chunks.as_flattened().get(offset) {
+        if let Some(entry) = self.area.chunks().entry(offset) {
             self.prefetch_cell(offset / REGION_ENTRIES, entry.load(Ordering::Relaxed));
         }
     }
@@ -374,10 +386,43 @@ impl<'a, L: RawMutex> On<'a, L> {
     #[inline(always)]
     fn prefetch_cell(&self, region: usize, id: u16) {
         if id != 0
-            && let Some(cell) = self.index().get_cell(region, counter(id))
+            && let Some(cell) = self.index().counted_in(region, counter(id))
         {
             prefetch(cell);
         }
+    }
+
+    /// Makes what these entries take to be written with this id, where it is missing. Not under a lock. What is made stays until
+    /// the swapfile is turned off. Nothing where the id is 0: what has no memory is 0.
+    #[inline(always)]
+    pub(crate) fn make(&self, offsets: Range<usize>, id: u16) -> Result<(), Refused> {
+        let mut chunks = chunks(&offsets);
+        if id == 0 || chunks.all(|at| self.has(at, id)) {
+            return Ok(());
+        }
+        self.make_slow(offsets, Some(counter(id)))
+    }
+
+    /// The same for any id: what has no cell of its own is counted in the region's spill cell.
+    pub(crate) fn reserve(&self, offsets: Range<usize>) -> Result<(), Refused> {
+        self.make_slow(offsets, None)
+    }
+
+    #[cold]
+    fn make_slow(&self, offsets: Range<usize>, counter: Option<usize>) -> Result<(), Refused> {
+        for at in chunks(&offsets) {
+            self.index().make(at / REGION_ENTRIES, counter)?;
+            // Last: see `store`.
+            self.area.chunks().make(at)?;
+        }
+        Ok(())
+    }
+
+    /// Whether this entry can be written with this id, and counted where it should be.
+    #[inline(always)]
+    pub(crate) fn has(&self, offset: usize, id: u16) -> bool {
+        let region = offset / REGION_ENTRIES;
+        self.area.chunks().has(offset) && self.index().has_cell(region, counter(id))
     }
 
     /// Takes the lock of the region of this entry; `None` where there is no such entry.
@@ -393,7 +438,7 @@ impl<'a, L: RawMutex> On<'a, L> {
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn lock(&self, region: usize) -> Option<Region<'a, L>> {
         // Past the area's end only if `max_pages` is of a later one.
-        let entries = self.area.chunks.get(region)?;
+        let entries = self.area.chunks().region(region)?;
         let len = self.max_pages - region * REGION_ENTRIES;
         let len = len.min(REGION_ENTRIES);
         let region = Region::lock(&self.area.regions, region, entries, len);
@@ -412,7 +457,7 @@ impl<'a, L: RawMutex> On<'a, L> {
     pub(crate) fn next_region(&self, id: Option<MemcgId>, from: usize) -> Option<usize> {
         match id {
             Some(id) => self.next_region_in(id, from..self.regions()),
-            None => self.index().presence().next_of_any(from..self.regions()),
+            None => self.index().next_in_use(from..self.regions()),
         }
     }
 
@@ -425,14 +470,22 @@ impl<'a, L: RawMutex> On<'a, L> {
     #[inline]
     pub(crate) fn prefetch_only(&self, region: usize, id: MemcgId) {
         let only = self.area.regions.only(region, counter(id.get()));
-        if let (Some(only), Some(entries)) = (only, self.area.chunks.get(region)) {
-            prefetch(&entries[only % REGION_ENTRIES]);
+        let entry = only.map(|only| region * REGION_ENTRIES + only % REGION_ENTRIES);
+        if let Some(entry) = entry.and_then(|entry| self.area.chunks().entry(entry)) {
+            prefetch(entry);
         }
     }
 
     pub(crate) fn index(&self) -> &'a Regions<L> {
         &self.area.regions
     }
+}
+
+/// The first entry of each chunk that has some of these.
+#[inline(always)]
+fn chunks(offsets: &Range<usize>) -> impl Iterator<Item = usize> + use<> {
+    let chunks = offsets.start / CHUNK_ENTRIES..offsets.end.div_ceil(CHUNK_ENTRIES);
+    chunks.map(|chunk| chunk * CHUNK_ENTRIES)
 }
 
 impl<L> fmt::Debug for SwapFile<L> {
@@ -453,13 +506,13 @@ mod tests {
     #[test]
     fn who_began_before_a_swapoff_gets_no_lock_after_the_next_swapon() {
         let file = SwapFile::<RawSpinLock>::new();
-        assert!(file.swapon(10).unwrap());
+        assert!(file.swapon(10, Pages::GLOBAL).unwrap());
         let before = file.on().unwrap();
         assert!(before.lock(0).is_some() && before.is_still_on());
         assert_eq!(file.swapoff(), Some(0));
         assert!(before.lock(0).is_none() && !before.is_still_on());
         // The same size takes the same area, and the same locks.
-        assert!(file.swapon(10).unwrap());
+        assert!(file.swapon(10, Pages::GLOBAL).unwrap());
         let after = file.on().unwrap();
         assert!(ptr::eq(before.area, after.area));
         assert!(before.lock(0).is_none() && before.lock_of(9).is_none());
@@ -470,10 +523,10 @@ mod tests {
     #[cfg_attr(miri, ignore = "Miri ends where an allocator would refuse")]
     fn a_table_that_is_refused_stays_off() {
         let file = SwapFile::<RawSpinLock>::new();
-        assert!(file.swapon(1 << 50).is_err());
+        assert!(file.swapon(1 << 50, Pages::GLOBAL).is_err());
         assert!(file.on().is_none() && file.swapoff().is_none());
-        assert!(file.swapon(1).unwrap());
-        assert!(!file.swapon(1).unwrap());
+        assert!(file.swapon(1, Pages::GLOBAL).unwrap());
+        assert!(!file.swapon(1, Pages::GLOBAL).unwrap());
     }
 
     #[test]
@@ -481,10 +534,12 @@ mod tests {
         let ty = crate::SwapType::new(4).unwrap();
         let table = crate::SwapRecords::new();
         table.swapon(ty, REGION_ENTRIES as u64 + 9).unwrap();
-        let entry = &table.file(ty).on().unwrap().area.chunks[1][9];
+        let past = REGION_ENTRIES + 9;
+        let area = table.file(ty).on().unwrap().area;
+        area.chunks().make(past).unwrap();
+        let entry = area.chunks().entry(past).unwrap();
         entry.store(7, Ordering::Relaxed);
         let what = table.validate().unwrap_err();
-        let past = REGION_ENTRIES + 9;
         assert_eq!(what, format!("type 4: entry {past} past the end holds 7"));
     }
 }

@@ -8,9 +8,11 @@ use lock_api::RawMutex;
 use crate::entry::{MAX_SWAPFILES, SwapEntry, SwapType};
 use crate::error::{EntryError, SwaponError};
 use crate::id::{MemcgId, to_raw};
+use crate::pages::{PageSource, Pages};
 use crate::region::{REGION_ENTRIES, Region};
 use crate::scan::Backend;
 use crate::span::{Span, locate};
+use crate::storage::Refused;
 use crate::swapfile::{On, SwapFile};
 use crate::sync::RawSpinLock;
 
@@ -50,6 +52,7 @@ pub struct SwapRecords<L = RawSpinLock> {
     files: [CachePadded<SwapFile<L>>; MAX_SWAPFILES],
     /// What the scan was told to use; `None`: what is fastest here.
     backend: Option<Backend>,
+    pages: Pages,
 }
 
 /// What [`SwapRecords::cmpxchg`] did: a caller that does not look at it cannot know whether anything was
@@ -93,7 +96,26 @@ impl<L: RawMutex> SwapRecords<L> {
         Self {
             files: [const { CachePadded::new(SwapFile::new()) }; MAX_SWAPFILES],
             backend: None,
+            pages: Pages::GLOBAL,
         }
+    }
+
+    /// Takes the memory of records from this source of pages, where the table takes pages: without the feature `std`.
+    /// Otherwise, and before this, it is [`GlobalPages`](crate::GlobalPages). Before the first [`swapon`](Self::swapon):
+    /// what was taken elsewhere by then goes back there. See [`PageSource`] for an example.
+    #[must_use]
+    pub const fn with_page_source(mut self, source: &'static dyn PageSource) -> Self {
+        self.set_pages(source);
+        self
+    }
+
+    pub(crate) const fn set_pages(&mut self, source: &'static dyn PageSource) {
+        self.pages = Pages::of(source);
+    }
+
+    #[cfg(all(feature = "std", not(swap_records_loom)))]
+    pub(crate) fn pages(&self) -> Pages {
+        self.pages
     }
 
     /// Makes the scan use this backend, for tests and comparisons; where it is not available on this
@@ -151,7 +173,11 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// Costs address space, 2.5 bytes a page of the next power of two, and a byte of memory for the lock
     /// of each [`REGION_ENTRIES`] pages: 64 KiB, and microseconds, for 8 TiB of swap. The rest of the
-    /// memory follows the records. Without `std` it is what the allocator makes of zeroed memory.
+    /// memory follows the records.
+    ///
+    /// Without `std` it takes no address space, and a byte for each lock, the notes of ids that share a counter (8.5 KiB), and 8
+    /// bytes for each 2 GiB of swap: 9.6 KB for 1 GiB of swap, 21 KB for 1 TiB, 108 KB for 8 TiB. Records take pages when
+    /// their slots are first written: see [`PageSource`].
     ///
     /// A process that locks its memory (`mlockall` with `MCL_FUTURE`) should do so with `MCL_ONFAULT`. Without it, the
     /// kernel makes all of that address space resident here, 2.5 bytes per page of swap: 1.25 GiB for 2 TiB. Either way all
@@ -163,7 +189,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// more than an address space holds, or the system refuses.
     pub fn swapon(&self, ty: SwapType, max_pages: u64) -> Result<(), SwaponError> {
         check_pages(ty, max_pages)?;
-        match self.file(ty).swapon(max_pages) {
+        match self.file(ty).swapon(max_pages, self.pages) {
             Ok(true) => Ok(()),
             Ok(false) => Err(SwaponError::TypeOn { ty }),
             Err(refused) => Err(SwaponError::OutOfMemory {
@@ -183,7 +209,8 @@ impl<L: RawMutex> SwapRecords<L> {
     /// With `std` on Linux the memory goes back to the system, which takes microseconds to milliseconds; so does memory
     /// that is locked (`mlock`, `mlockall`), from Linux 5.18 on. Everywhere else what has a record is cleared, which
     /// costs a visit to each region that has any. Memory that had records then stays with the table; memory that had
-    /// none is not written to.
+    /// none is not written to. Without `std`, all pages of the type are cleared and stay for its next swapon of this size, until
+    /// [`trim_pages`](Self::trim_pages).
     ///
     /// A lock of your own may unwind ([`lock_api`] allows it). Then the type is on again with all its records, and this
     /// may be called again. Operations that ran meanwhile may have been refused as by a swapoff; a range may have been
@@ -202,7 +229,8 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Errors
     ///
-    /// [`EntryError`]: the type is off, or the slot lies past its end. Nothing is written.
+    /// [`EntryError`]: the type is off, or the slot lies past its end; without `std`, there is no page for it. Nothing is
+    /// written.
     #[inline]
     pub fn record(&self, ent: SwapEntry, id: MemcgId) -> Result<Option<MemcgId>, EntryError> {
         self.set(ent, id.get())
@@ -234,7 +262,8 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Errors
     ///
-    /// [`EntryError`]: the type is off, or the slot lies past its end. Nothing is written.
+    /// [`EntryError`]: the type is off, or the slot lies past its end; without `std`, there is no page for `new`. Nothing is
+    /// written.
     #[inline]
     pub fn cmpxchg(
         &self,
@@ -267,6 +296,7 @@ impl<L: RawMutex> SwapRecords<L> {
         generation: u64,
     ) -> Result<Option<MemcgId>, EntryError> {
         let on = self.on_of(ent, generation)?;
+        make(&on, ent, new)?;
         let old = at(&on, ent, |region, position| region.set(position, new))?;
         Ok(MemcgId::new(old))
     }
@@ -290,6 +320,15 @@ impl<L: RawMutex> SwapRecords<L> {
         generation: u64,
     ) -> Result<u16, EntryError> {
         let on = self.on_of(ent, generation)?;
+        let (offset, _) = locate(&on, ent, 1)?;
+        // Only what is going to be written takes memory.
+        if new != 0 && !on.has(offset, new) {
+            let owner = at(&on, ent, |region, position| Some(region.get(position)))?;
+            if owner != old {
+                return Ok(owner);
+            }
+            make(&on, ent, new)?;
+        }
         at(&on, ent, |region, position| {
             region.cmpxchg(position, old, new)
         })
@@ -346,15 +385,31 @@ fn try_set<L: RawMutex>(
     on.try_set(usize::try_from(ent.offset()).ok()?, new, wanted)
 }
 
-/// Does `work` on the entry, at its position in its region, under the region's lock.
+/// Does `work` on the entry, at its position in its region, under the region's lock. What it takes is made.
 fn at<L: RawMutex, R>(
     on: &On<'_, L>,
     ent: SwapEntry,
-    work: impl FnOnce(&Region<'_, L>, usize) -> R,
+    work: impl FnOnce(&Region<'_, L>, usize) -> Option<R>,
 ) -> Result<R, EntryError> {
     let (offset, _) = locate(on, ent, 1)?;
     let region = on.lock_of(offset).ok_or_else(|| off(ent))?;
-    Ok(work(&region, position(ent)))
+    work(&region, position(ent)).ok_or_else(|| off(ent))
+}
+
+/// Makes what this entry takes to be written with this id.
+fn make<L: RawMutex>(on: &On<'_, L>, ent: SwapEntry, new: u16) -> Result<(), EntryError> {
+    let (offset, end) = locate(on, ent, 1)?;
+    on.make(offset..end, new)
+        .map_err(|refused| no_memory(ent, refused))
+}
+
+#[cold]
+pub(crate) fn no_memory(ent: SwapEntry, refused: Refused) -> EntryError {
+    EntryError::OutOfMemory {
+        start: ent,
+        nr: 1,
+        bytes: refused.bytes,
+    }
 }
 
 /// Of the entry in its region.

@@ -55,12 +55,13 @@ fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), Strin
                 counter,
                 region.tally_of(counter),
                 presence.is_set(counter, index),
+                region.is_spilled(counter),
             )
         };
         cells.extend(presence.counters().map(cell));
-        count = presence.count(index);
+        count = on.index().bits(index);
     }
-    let set = cells.iter().filter(|&&(.., is_set)| is_set).count();
+    let set = cells.iter().filter(|&&(_, _, is_set, _)| is_set).count();
     if usize::from(count) != set {
         return Err(format!("{count} presence bits are counted, {set} are set"));
     }
@@ -83,8 +84,19 @@ fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), Strin
             *tally = tally.and(Tally::at(position));
         }
     }
-    for (counter, cell, is_set) in cells {
+    let mut spill = (Tally::default(), Tally::default());
+    for (counter, cell, is_set, is_spilled) in cells {
         let counted = entries.remove(&counter).unwrap_or_default();
+        if is_spilled {
+            // One cell for all of them, and a bit where there was a record.
+            spill = (cell, spill.1.and(counted));
+            if counted.count > 0 && !(is_set && on.index().shared().has(counter)) {
+                return Err(format!(
+                    "counter {counter}: {counted:?} spilled, without a bit or a note"
+                ));
+            }
+            continue;
+        }
         if cell != counted {
             return Err(format!(
                 "counter {counter}: the cell says {cell:?}, the entries {counted:?}"
@@ -95,6 +107,12 @@ fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), Strin
                 "counter {counter}: wrong presence bit for {counted:?}"
             ));
         }
+    }
+    if spill.0 != spill.1 {
+        let (cell, counted) = spill;
+        return Err(format!(
+            "the spill cell says {cell:?}, the entries {counted:?}"
+        ));
     }
     match entries.first_key_value() {
         Some((counter, tally)) => Err(format!("counter {counter}: no block for {tally:?}")),
@@ -149,7 +167,9 @@ mod tests {
         // An entry that is none of the table's goes from id 1 to id 2 in the cells alone.
         let elsewhere = AtomicU16::new(1);
         let on = on(&table);
-        let had = Region::try_set(on.index(), 0, (&elsewhere, 9), 2, |_| true, || true);
+        let (_, cells) = on.index().slot(9, 2).unwrap();
+        let slot = (&elsewhere, 9, cells);
+        let had = Region::try_set(on.index(), 0, slot, 2, |_| true, || true);
         assert_eq!(had, Some(1));
         let what = table.validate().unwrap_err();
         assert!(
@@ -162,11 +182,11 @@ mod tests {
     fn a_wrong_presence_bit_is_found() {
         for (counter, set) in [(1, false), (5, true)] {
             let table = table();
-            let presence = on(&table).index().presence();
+            let index = on(&table).index();
             if set {
-                presence.set(counter, 0);
+                index.set_bit(0, counter);
             } else {
-                presence.clear(counter, 0);
+                index.clear_bit(0, counter);
             }
             let what = table.validate().unwrap_err();
             let wrong = format!("type 4, region 0: counter {counter}: wrong presence bit");

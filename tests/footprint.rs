@@ -1,8 +1,11 @@
 //! What a table says of its memory, wherever that comes from.
 
 use swap_records::memcg::Memcgs;
-use swap_records::{REGION_ENTRIES, SwapEntry, SwapRecords, SwapType};
+#[cfg(feature = "std")]
+use swap_records::{REGION_ENTRIES, SwapRecords};
+use swap_records::{SwapEntry, SwapType};
 
+#[cfg(feature = "std")]
 const REGION: u64 = REGION_ENTRIES as u64;
 
 fn ty(ty: u8) -> SwapType {
@@ -10,6 +13,7 @@ fn ty(ty: u8) -> SwapType {
 }
 
 #[test]
+#[cfg(feature = "std")]
 fn each_size_that_a_type_had_is_reserved_until_the_table_is_dropped() {
     let table = SwapRecords::new();
     let nothing = table.footprint();

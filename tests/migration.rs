@@ -206,8 +206,10 @@ fn a_scan_ends_with_the_swapfile_and_not_with_its_region() {
         table.record(entry(0, REGION + offset), id(owner)).unwrap();
     }
     let migrated = table.migration(id(5), id(6)).run();
-    assert_eq!((migrated.moved, migrated.chunks_scanned), (1, 2));
-    assert_eq!(migrated.chunks_skipped, CHUNKS);
+    // Without `std`, a chunk that was never written is not there.
+    let scanned = if cfg!(feature = "std") { 2 } else { 1 };
+    assert_eq!((migrated.moved, migrated.chunks_scanned), (1, scanned));
+    assert_eq!(migrated.chunks_skipped, CHUNKS + 2 - scanned);
 }
 
 #[test]

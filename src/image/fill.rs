@@ -37,7 +37,7 @@ impl Reader<'_> {
                 let area = starting.area()?;
                 Some(To {
                     of,
-                    chunks: &area.chunks,
+                    chunks: area.chunks(),
                     index: area.regions.index(),
                 })
             })
@@ -69,7 +69,7 @@ pub(super) fn begin<'t, L: RawMutex>(
             limit,
         });
     }
-    match records.file(ty).begin(max_pages) {
+    match records.file(ty).begin(max_pages, records.pages()) {
         Ok(Some(starting)) => Ok(starting),
         Ok(None) => Err(SwaponError::TypeOn { ty }),
         Err(Refused { bytes }) => Err(SwaponError::OutOfMemory {

@@ -238,7 +238,7 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
 
 impl<L: RawMutex> Drop for Unsettled<'_, '_, L> {
     fn drop(&mut self) {
-        if self.settled || self.piece.len() == 0 {
+        if self.settled || self.piece.is_empty() {
             return;
         }
         let adrift = &self.memcgs.adrift[usize::from(self.ty.get())];

@@ -90,7 +90,9 @@
 //! # Memory, and locks that unwind
 //!
 //! [`create`](Memcgs::create), [`with_records`](Memcgs::with_records) and [`swapon`](Memcgs::swapon) need memory, and say
-//! so with an error where there is none. Nothing else does.
+//! so with an error where there is none. Nothing else does with the feature `std`. Without it, [`swap_out`](Memcgs::swap_out)
+//! takes pages for slots that were never written, unless they were [reserved](Memcgs::reserve), and is refused with
+//! [`OutOfMemory`](crate::EntryError::OutOfMemory) before anything has changed.
 //!
 //! A lock of `L` may unwind, when it is taken or when it has been freed. The operation has taken effect then, in part or
 //! not at all, the books balance, and it can be called again. A cgroup that was going away is offline, a
@@ -132,6 +134,7 @@ pub use tree::Usage;
 
 use crate::entry::MAX_SWAPFILES;
 use crate::id::MemcgId;
+use crate::pages::PageSource;
 use crate::region::REGION_ENTRIES;
 // A model goes on with another thread; who spins in one spins forever.
 #[cfg(swap_records_loom)]
@@ -194,6 +197,14 @@ impl<L: RawMutex> Memcgs<L> {
     #[must_use]
     pub const fn with_max_hold(mut self, entries: usize) -> Self {
         self.max_hold = entries;
+        self
+    }
+
+    /// Takes the memory of records from this source of pages: see [`SwapRecords::with_page_source`]. The tree itself, a block
+    /// for each 64 cgroups, is of the global allocator.
+    #[must_use]
+    pub const fn with_page_source(mut self, source: &'static dyn PageSource) -> Self {
+        self.records.set_pages(source);
         self
     }
 

@@ -35,7 +35,7 @@ impl<L: RawMutex> Memcgs<L> {
     /// [`NotCharged`](MemcgError::NotCharged) where the cgroup itself has fewer pages in memory;
     /// [`OverLimit`](MemcgError::OverLimit) of [`Swap`](super::Resource::Swap), of the owner or an ancestor of it;
     /// [`Occupied`](MemcgError::Occupied); [`Entry`](MemcgError::Entry) where the range is not in a swapfile
-    /// that is on; [`Gone`](MemcgError::Gone). Then nothing has changed, but in one case: where another thread turns
+    /// that is on, or where there is no page for its slots (without the feature `std`); [`Gone`](MemcgError::Gone). Then nothing has changed, but in one case: where another thread turns
     /// the swapfile off between two regions, the slots below the offset in the error have gone with the swapfile, as if
     /// they had been swapped out before, and the other pages are in memory.
     pub fn swap_out(&self, memcg: Memcg, start: SwapEntry, nr: u64) -> Result<Memcg, MemcgError> {
@@ -48,6 +48,7 @@ impl<L: RawMutex> Memcgs<L> {
             return Err(MemcgError::Occupied { entry, owner });
         }
         if span.is_in_one_region() {
+            span.make(memcg.id().get())?;
             return self.section_while_live(memcg, |slot| {
                 // In this order: what is charged here and given back could be in the way of others. From the charge
                 // on, nothing refuses: a swapoff that begins now waits for this section.
@@ -63,6 +64,8 @@ impl<L: RawMutex> Memcgs<L> {
             pages.keep();
             Ok((pages, charge))
         })?;
+        // Where it is refused, what is in hand goes back. (For another owner, it is made as far as it matters.)
+        span.make(memcg.id().get())?;
         let mut owner = memcg;
         while let Some(region) = span.take_region() {
             owner = self.section_while_live(memcg, |_| {

@@ -104,6 +104,34 @@ impl<L: RawMutex> Memcgs<L> {
         off.map(|_| dropped)
     }
 
+    /// Makes the memory that these slots take, so that to swap out to them cannot fail for want of it:
+    /// [`SwapRecords::reserve`](crate::SwapRecords::reserve).
+    ///
+    /// # Errors
+    ///
+    /// [`EntryError`]: the type is off, the range ends past its last slot, or there is no memory.
+    pub fn reserve(&self, start: SwapEntry, nr: u64) -> Result<(), EntryError> {
+        self.records.reserve(start, nr)
+    }
+
+    /// Gives the pages back that types which are off keep, and their number: [`SwapRecords::trim_pages`](crate::SwapRecords::trim_pages).
+    pub fn trim_pages(&mut self) -> u64 {
+        self.records.trim_pages()
+    }
+
+    /// The same for a tree that is shared:
+    /// [`SwapRecords::trim_pages_after_grace`](crate::SwapRecords::trim_pages_after_grace).
+    ///
+    /// # Safety
+    ///
+    /// No operation of this tree, or of its [`records`](Self::records), that began before the last
+    /// [`swapoff`](Self::swapoff) of a type returned is still under way when this is called, and its end happens before
+    /// this.
+    pub unsafe fn trim_pages_after_grace(&self) -> u64 {
+        // SAFETY: the caller's promise: operations of the table are the tree's.
+        unsafe { self.records.trim_pages_after_grace() }
+    }
+
     /// How many records of a type are charged: those that it has, and those that somebody is freeing.
     /// Those that are written meanwhile are in it or not.
     pub(super) fn records_on(&self, ty: SwapType) -> i64 {

@@ -1,9 +1,12 @@
 //! [`Zeroed`] for loom, whose atomics are objects of the model and no plain memory: a box of them.
 //! None of it can be given back, as on systems without `MADV_DONTNEED`.
 
+#[cfg(feature = "std")]
 use core::fmt;
+#[cfg(feature = "std")]
 use core::ops::Deref;
 
+#[cfg(feature = "std")]
 use alloc::boxed::Box;
 
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -53,8 +56,10 @@ pub(crate) struct Refused {
 }
 
 /// A slice of zeroes at its start, of a fixed length, shared by reference until it is dropped.
+#[cfg(feature = "std")]
 pub(crate) struct Zeroed<T>(Box<[T]>);
 
+#[cfg(feature = "std")]
 impl<T: Slot> Zeroed<T> {
     pub(crate) fn new(len: usize, _huge: bool) -> Result<Self, Refused> {
         Ok(Self((0..len).map(|_| T::zero()).collect()))
@@ -75,6 +80,7 @@ impl<T: Slot> Zeroed<T> {
     }
 }
 
+#[cfg(feature = "std")]
 impl<T> Zeroed<T> {
     /// How many of its bytes are in memory: all.
     pub(crate) fn resident(&self) -> usize {
@@ -82,6 +88,7 @@ impl<T> Zeroed<T> {
     }
 }
 
+#[cfg(feature = "std")]
 impl<T> Deref for Zeroed<T> {
     type Target = [T];
 
@@ -90,6 +97,7 @@ impl<T> Deref for Zeroed<T> {
     }
 }
 
+#[cfg(feature = "std")]
 impl<T> fmt::Debug for Zeroed<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Zeroed")

@@ -1,6 +1,7 @@
 //! Indexes made from entries, against those that records one by one make.
 
 use super::*;
+use crate::pages::Pages;
 use crate::region::Region;
 use crate::sync::RawSpinLock;
 use alloc::vec;
@@ -12,12 +13,12 @@ type Subject = Area<RawSpinLock>;
 const SHARED: u16 = COUNTERS as u16;
 
 fn ids_of(area: &Subject) -> Vec<u16> {
-    let all = area.chunks.as_flattened().iter();
+    let all = area.chunks().as_flattened().iter();
     all.map(|entry| entry.load(Ordering::Relaxed)).collect()
 }
 
 fn put(area: &Subject, ids: &[u16]) {
-    for (entry, &id) in area.chunks.as_flattened().iter().zip(ids) {
+    for (entry, &id) in area.chunks().as_flattened().iter().zip(ids) {
         entry.store(id, Ordering::Relaxed);
     }
 }
@@ -42,9 +43,14 @@ fn index_of(area: &Subject) -> (Vec<OfCell>, Vec<usize>) {
 
 /// The area that `record`ing one by one would have made.
 fn recorded(regions: usize, ids: &[u16]) -> Box<Subject> {
-    let area = Area::new(regions).unwrap();
+    let area = Area::new(regions, Pages::GLOBAL).unwrap();
     for (region, ids) in ids.chunks(REGION_ENTRIES).enumerate() {
-        let locked = Region::lock(&area.regions, region, &area.chunks[region], REGION_ENTRIES);
+        let locked = Region::lock(
+            &area.regions,
+            region,
+            &area.chunks()[region],
+            REGION_ENTRIES,
+        );
         for (position, &id) in ids.iter().enumerate() {
             locked.set(position, id);
         }
@@ -62,7 +68,7 @@ fn check(what: &str, ids: &[u16]) {
         .filter(|ids| ids.iter().any(|&id| id != 0))
         .count();
     for threads in [1, 3] {
-        let area: Box<Subject> = Area::new(regions).unwrap();
+        let area: Box<Subject> = Area::new(regions, Pages::GLOBAL).unwrap();
         put(&area, ids);
         let found = area.rebuild(ids.len(), threads, None).unwrap();
         assert_eq!(index_of(&area), index_of(&wanted), "{what}");
@@ -142,8 +148,8 @@ fn regions_of_several_words_are_all_found() {
 fn a_record_past_the_end_is_refused() {
     let end = REGION_ENTRIES + 9;
     for (offset, threads) in [(end, 1), (end + 1, 2), (2 * REGION_ENTRIES - 1, 1)] {
-        let area: Box<Subject> = Area::new(2).unwrap();
-        area.chunks.as_flattened()[offset].store(7, Ordering::Relaxed);
+        let area: Box<Subject> = Area::new(2, Pages::GLOBAL).unwrap();
+        area.chunks().as_flattened()[offset].store(7, Ordering::Relaxed);
         match area.rebuild(end, threads, None) {
             Err(Failed::PastEnd { offset: at, id: 7 }) => assert_eq!(at, offset),
             other => panic!("{other:?}"),
@@ -155,9 +161,9 @@ fn a_record_past_the_end_is_refused() {
 /// The cells of the regions before it were written by then, and their bits were not.
 #[test]
 fn an_index_that_was_not_made_to_its_end_can_be_discarded() {
-    let area: Box<Subject> = Area::new(2).unwrap();
+    let area: Box<Subject> = Area::new(2, Pages::GLOBAL).unwrap();
     put(&area, &[7, 0, 9]);
-    let past = &area.chunks[1][REGION_ENTRIES - 1];
+    let past = &area.chunks()[1][REGION_ENTRIES - 1];
     past.store(7, Ordering::Relaxed);
     assert!(area.rebuild(REGION_ENTRIES + 9, 1, None).is_err());
     area.regions.discard();
@@ -171,7 +177,7 @@ fn an_index_that_was_not_made_to_its_end_can_be_discarded() {
 fn progress_ends_with_all_regions_and_never_goes_back() {
     let regions = if cfg!(miri) { 2 } else { 4 * CLAIM + 1 };
     for threads in [1, 2] {
-        let area: Box<Subject> = Area::new(regions.next_power_of_two()).unwrap();
+        let area: Box<Subject> = Area::new(regions.next_power_of_two(), Pages::GLOBAL).unwrap();
         let mut told = Vec::new();
         let mut tell = |progress: Progress| {
             assert_eq!(progress.total, regions as u64);
@@ -188,7 +194,7 @@ fn progress_ends_with_all_regions_and_never_goes_back() {
 fn a_callback_that_panics_ends_it_on_all_threads() {
     let regions = if cfg!(miri) { 2 } else { 8 * CLAIM };
     for threads in [1, 2] {
-        let area: Box<Subject> = Area::new(regions).unwrap();
+        let area: Box<Subject> = Area::new(regions, Pages::GLOBAL).unwrap();
         let mut tell = |_| panic!("told");
         let rebuild = || area.rebuild(regions * REGION_ENTRIES, threads, Some(&mut tell));
         let rebuild = std::panic::AssertUnwindSafe(rebuild);

@@ -14,6 +14,7 @@ use lock_api::RawMutex;
 use super::{OFF, SwapFile};
 use crate::area::Area;
 use crate::file::FileError;
+use crate::pages::Pages;
 use crate::rebuild::{Failed, Found, Progress};
 use crate::region::{Entries, REGION_ENTRIES};
 use crate::regions::Regions;
@@ -74,7 +75,7 @@ impl<L: RawMutex> SwapFile<L> {
         let area = self.area_of_file(max_pages, locked)?;
         starting.area = Some(area);
         if half_emptied {
-            empty(&area.chunks).map_err(FileError::io("writing the header of"))?;
+            empty(area.chunks()).map_err(FileError::io("writing the header of"))?;
         }
         let pages = usize::try_from(max_pages);
         let pages = pages.map_err(|_| Refused { bytes: usize::MAX })?;
@@ -99,7 +100,7 @@ impl<L: RawMutex> SwapFile<L> {
     fn area_of_file(&self, max_pages: u64, locked: Locked) -> Result<&Area<L>, NotOn> {
         let mut next = self.areas.load(Ordering::Acquire);
         while let Some(area) = self.area(next) {
-            if let Some(map) = area.chunks.file()
+            if let Some(map) = area.chunks().file()
                 && map.identity() == locked.identity()
             {
                 map.take(locked);
@@ -117,7 +118,7 @@ impl<L: RawMutex> SwapFile<L> {
                 }),
                 _ => FileError::io("mapping")(error).into(),
             })?;
-            Ok((chunks, Regions::new(regions)?))
+            Ok(Regions::new(regions, chunks, Pages::GLOBAL)?)
         })?;
         let area = self.area(self.keep(area));
         area.ok_or(NotOn::On)
@@ -151,7 +152,7 @@ impl<L: RawMutex> Drop for Starting<'_, L> {
     fn drop(&mut self) {
         if let Some(area) = self.area {
             area.regions.discard();
-            if let Some(map) = area.chunks.file() {
+            if let Some(map) = area.chunks().file() {
                 map.release();
             }
         }
@@ -197,7 +198,7 @@ mod tests {
         for (id, offset) in (1..).zip(SOME) {
             set(&swapfile, offset, id);
         }
-        let chunks = &swapfile.on().unwrap().area.chunks;
+        let chunks = &swapfile.on().unwrap().area.chunks();
         chunks.file().unwrap().refuse_holes();
         assert_eq!(swapfile.swapoff(), Some(5));
         assert!(is_empty(chunks));
@@ -243,7 +244,7 @@ mod tests {
         assert_ne!(area_of(&files[1]), first);
         assert_eq!(area_of(&files[0]), first);
         // Nor is it an anonymous swapfile's, which has as many regions.
-        assert!(swapfile.swapon(PAGES).unwrap());
-        assert!(swapfile.on().unwrap().area.chunks.is_own());
+        assert!(swapfile.swapon(PAGES, Pages::GLOBAL).unwrap());
+        assert!(swapfile.on().unwrap().area.chunks().is_own());
     }
 }

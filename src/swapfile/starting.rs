@@ -10,6 +10,7 @@ use lock_api::RawMutex;
 
 use super::{OFF, ON, SwapFile};
 use crate::area::Area;
+use crate::pages::Pages;
 use crate::region::REGION_ENTRIES;
 use crate::storage::Refused;
 use crate::sync::{Ordering, fence};
@@ -25,14 +26,20 @@ pub(crate) struct Starting<'a, L: RawMutex> {
 
 impl<L: RawMutex> SwapFile<L> {
     /// From state 0 to 1, with an empty area for so many pages. `Ok(None)` where it is not off.
-    pub(crate) fn begin(&self, max_pages: u64) -> Result<Option<Starting<'_, L>>, Refused> {
+    pub(crate) fn begin(
+        &self,
+        max_pages: u64,
+        pages: Pages,
+    ) -> Result<Option<Starting<'_, L>>, Refused> {
         let off = self.generation.load(Ordering::Relaxed);
         if off % 4 != OFF || !self.advance(off) {
             return Ok(None);
         }
         let regions = regions_of(max_pages).and_then(usize::checked_next_power_of_two);
         let refused = Refused { bytes: usize::MAX };
-        let area = regions.ok_or(refused).and_then(|all| self.area_of(all));
+        let area = regions
+            .ok_or(refused)
+            .and_then(|all| self.area_of(all, pages));
         match area {
             Ok(area) => Ok(Some(Starting {
                 file: self,
@@ -90,11 +97,14 @@ mod tests {
     #[test]
     fn a_swapfile_that_starts_is_nobodys_until_it_is_published() {
         let file = SwapFile::<RawSpinLock>::new();
-        let starting = file.begin(10).unwrap().unwrap();
+        let starting = file.begin(10, Pages::GLOBAL).unwrap().unwrap();
         assert!(file.on().is_none() && file.swapoff().is_none());
-        assert!(file.begin(10).unwrap().is_none() && !file.swapon(10).unwrap());
+        assert!(
+            file.begin(10, Pages::GLOBAL).unwrap().is_none()
+                && !file.swapon(10, Pages::GLOBAL).unwrap()
+        );
         let area = starting.area().unwrap();
-        Region::lock(&area.regions, 0, &area.chunks[0], 10).set(7, 9);
+        Region::lock(&area.regions, 0, &area.chunks()[0], 10).set(7, 9);
         assert_eq!(file.lookup(7), 0);
         starting.publish();
         assert_eq!((file.lookup(7), file.on().unwrap().max_pages()), (9, 10));
@@ -105,13 +115,13 @@ mod tests {
     fn a_swapfile_that_starts_and_is_dropped_is_off_and_empty() {
         let file = SwapFile::<RawSpinLock>::new();
         for _ in 0..2 {
-            let starting = file.begin(10).unwrap().unwrap();
+            let starting = file.begin(10, Pages::GLOBAL).unwrap().unwrap();
             let area = starting.area().unwrap();
-            Region::lock(&area.regions, 0, &area.chunks[0], 10).set(7, 9);
+            Region::lock(&area.regions, 0, &area.chunks()[0], 10).set(7, 9);
             drop(starting);
             assert!(file.on().is_none());
             // The same size takes the same area.
-            assert!(file.swapon(10).unwrap());
+            assert!(file.swapon(10, Pages::GLOBAL).unwrap());
             assert_eq!(file.lookup(7), 0);
             assert_eq!(file.swapoff(), Some(0));
         }
@@ -121,7 +131,7 @@ mod tests {
     #[cfg_attr(miri, ignore = "Miri ends where an allocator would refuse")]
     fn a_swapfile_that_is_refused_is_off() {
         let file = SwapFile::<RawSpinLock>::new();
-        assert!(file.begin(1 << 50).is_err());
-        assert!(file.on().is_none() && file.swapon(1).unwrap());
+        assert!(file.begin(1 << 50, Pages::GLOBAL).is_err());
+        assert!(file.on().is_none() && file.swapon(1, Pages::GLOBAL).unwrap());
     }
 }

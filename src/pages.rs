@@ -1,0 +1,245 @@
+//! [`PageSource`]: where pages of memory come from where there is no operating system to ask for address space.
+
+use core::fmt;
+use core::panic::{RefUnwindSafe, UnwindSafe};
+use core::ptr::NonNull;
+
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+
+/// The size of a [`Page`], in bytes.
+pub const PAGE_SIZE: usize = 4096;
+
+/// A page of memory: [`PAGE_SIZE`] bytes, aligned to as many.
+#[repr(C, align(4096))]
+pub struct Page([u8; PAGE_SIZE]);
+
+const _: () = assert!(size_of::<Page>() == PAGE_SIZE && align_of::<Page>() == PAGE_SIZE);
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes) = self;
+        write!(f, "a page of {} bytes", bytes.len())
+    }
+}
+
+/// Gives out pages, and takes them back: the page allocator of a kernel.
+///
+/// A table made [`with_page_source`](crate::SwapRecords::with_page_source) takes from it what it needs for records, one page at a time,
+/// when a slot is first written. It never asks under a lock of the table, and never in an operation that frees or migrates.
+/// With the feature `std` no table asks at all: its memory comes from the operating system.
+///
+/// ```
+/// use core::ptr::NonNull;
+/// use core::sync::atomic::{AtomicUsize, Ordering};
+/// use swap_records::{GlobalPages, Page, PageSource, SwapRecords};
+///
+/// /// The global allocator, but no more than so many pages of it.
+/// struct Quota {
+///     left: AtomicUsize,
+/// }
+///
+/// // SAFETY: the pages are those of `GlobalPages`.
+/// unsafe impl PageSource for Quota {
+///     fn alloc_page(&self) -> Option<NonNull<Page>> {
+///         let less = |left: usize| left.checked_sub(1);
+///         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
+///         GlobalPages.alloc_page()
+///     }
+///
+///     unsafe fn free_page(&self, page: NonNull<Page>) {
+///         // SAFETY: the caller's promise.
+///         unsafe { GlobalPages.free_page(page) };
+///         self.left.fetch_add(1, Ordering::Relaxed);
+///     }
+/// }
+///
+/// static QUOTA: Quota = Quota { left: AtomicUsize::new(1000) };
+/// static RECORDS: SwapRecords = SwapRecords::new().with_page_source(&QUOTA);
+/// ```
+///
+/// # Safety
+///
+/// Each page that `alloc_page` gives is zeroed and the caller's alone, for reads and writes, until it comes back by
+/// `free_page`. Neither method unwinds.
+pub unsafe trait PageSource: Send + Sync {
+    /// A page of zeroes; `None` where there is none.
+    fn alloc_page(&self) -> Option<NonNull<Page>>;
+
+    /// Takes a page back.
+    ///
+    /// # Safety
+    ///
+    /// It came from [`alloc_page`](Self::alloc_page) of this source and was not given back since. Nobody uses it any more.
+    unsafe fn free_page(&self, page: NonNull<Page>);
+}
+
+/// Pages from the global allocator: what a table takes where it was given no other source.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GlobalPages;
+
+// SAFETY: an allocation of the layout of a page, zeroed, belongs to whom it is given until it is freed.
+unsafe impl PageSource for GlobalPages {
+    fn alloc_page(&self) -> Option<NonNull<Page>> {
+        // SAFETY: a page has a size.
+        NonNull::new(unsafe { alloc_zeroed(Layout::new::<Page>()) }.cast())
+    }
+
+    unsafe fn free_page(&self, page: NonNull<Page>) {
+        // SAFETY: `alloc_page` got it with this layout, and the caller gives it up.
+        unsafe { dealloc(page.as_ptr().cast(), Layout::new::<Page>()) };
+    }
+}
+
+/// The source of a table.
+#[derive(Clone, Copy)]
+pub(crate) struct Pages(
+    #[cfg_attr(
+        any(feature = "std", swap_records_loom),
+        expect(dead_code, reason = "maps and models ask for no pages")
+    )]
+    &'static dyn PageSource,
+);
+
+// Its methods do not unwind.
+impl UnwindSafe for Pages {}
+impl RefUnwindSafe for Pages {}
+
+impl Pages {
+    pub(crate) const GLOBAL: Self = Self::of(&GlobalPages);
+
+    pub(crate) const fn of(source: &'static dyn PageSource) -> Self {
+        Self(source)
+    }
+}
+
+#[cfg(not(feature = "std"))]
+pub(crate) use block::{Block, Zero, shared};
+
+/// A page as what lies in it.
+#[cfg(all(not(feature = "std"), not(swap_records_loom)))]
+mod block {
+    use core::ptr::NonNull;
+
+    use bytemuck::Zeroable;
+
+    use super::{PAGE_SIZE, Page, Pages};
+    use crate::storage::Refused;
+
+    /// What may lie in a page: it is valid where all its bytes are 0.
+    pub(crate) trait Zero: Zeroable {}
+    impl<T: Zeroable> Zero for T {}
+
+    /// A page with a `T` at its front.
+    #[repr(transparent)]
+    pub(crate) struct Block<T>(T);
+
+    impl Pages {
+        /// A page of zeroes.
+        pub(crate) fn make<T: Zero>(self) -> Result<NonNull<Block<T>>, Refused> {
+            const { assert!(size_of::<T>() <= PAGE_SIZE && align_of::<T>() <= PAGE_SIZE) };
+            let page = self.0.alloc_page();
+            page.map(NonNull::cast).ok_or(Refused { bytes: PAGE_SIZE })
+        }
+
+        /// # Safety
+        ///
+        /// It came from `make` of these pages, and nobody uses it any more.
+        pub(crate) unsafe fn free<T>(self, block: NonNull<Block<T>>) {
+            // SAFETY: as the caller promises.
+            unsafe { self.0.free_page(block.cast::<Page>()) };
+        }
+    }
+
+    /// What lies in the block, where there is one.
+    ///
+    /// # Safety
+    ///
+    /// `block` is null, or came from `make` and was published to this thread, and is not freed while what is given lives.
+    #[inline(always)]
+    pub(crate) unsafe fn shared<'a, T>(block: *mut Block<T>) -> Option<&'a T> {
+        // SAFETY: as the caller promises; all zeroes are a `T`.
+        unsafe { block.as_ref() }.map(|Block(value)| value)
+    }
+}
+
+/// The same for loom, whose atomics are objects. It finds out where a block is freed that another thread may still be reading.
+#[cfg(all(not(feature = "std"), swap_records_loom))]
+mod block {
+    use core::ptr::NonNull;
+
+    use alloc::boxed::Box;
+    use loom::cell::UnsafeCell;
+
+    use super::Pages;
+    use crate::storage::Refused;
+    use crate::sync::{AtomicPtr, Ordering};
+
+    pub(crate) trait Zero {
+        fn zero() -> Self;
+    }
+
+    impl<T: crate::storage::Slot> Zero for T {
+        fn zero() -> Self {
+            crate::storage::Slot::zero()
+        }
+    }
+
+    impl<T, const N: usize> Zero for [AtomicPtr<T>; N] {
+        fn zero() -> Self {
+            core::array::from_fn(|_| {
+                let null = AtomicPtr::new(core::ptr::null_mut());
+                null.load(Ordering::Relaxed);
+                null
+            })
+        }
+    }
+
+    pub(crate) struct Block<T> {
+        value: T,
+        /// Read at each look at the value, and written when it is freed.
+        life: UnsafeCell<()>,
+    }
+
+    impl Pages {
+        pub(crate) fn make<T: Zero>(self) -> Result<NonNull<Block<T>>, Refused> {
+            let block = Box::new(Block {
+                value: T::zero(),
+                life: UnsafeCell::new(()),
+            });
+            NonNull::new(Box::into_raw(block)).ok_or(Refused { bytes: 0 })
+        }
+
+        /// # Safety
+        ///
+        /// It came from `make`, and nobody uses it any more.
+        pub(crate) unsafe fn free<T>(self, block: NonNull<Block<T>>) {
+            // SAFETY: as the caller promises.
+            let block = unsafe { Box::from_raw(block.as_ptr()) };
+            block.life.with_mut(|_| ());
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `block` is null, or came from `make` and was published to this thread, and is not freed while what is given lives.
+    pub(crate) unsafe fn shared<'a, T>(block: *mut Block<T>) -> Option<&'a T> {
+        // SAFETY: as the caller promises, which loom checks.
+        let block = unsafe { block.as_ref() }?;
+        block.life.with(|_| ());
+        Some(&block.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_the_global_allocator_are_zeroed() {
+        let page = GlobalPages.alloc_page().unwrap();
+        // SAFETY: it is this test's alone, and zeroed.
+        assert_eq!(unsafe { page.as_ref() }.0, [0; PAGE_SIZE]);
+        // SAFETY: it came from there, and is not used any more.
+        unsafe { GlobalPages.free_page(page) };
+    }
+}

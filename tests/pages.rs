@@ -1,0 +1,375 @@
+//! Tables without an operating system: how many bytes they take, and what they do when a page is refused.
+//!
+//! `cargo test -p swap-records --no-default-features --test pages -- --nocapture` prints the bytes. With feature `std` there is
+//! nothing here.
+#![cfg(not(feature = "std"))]
+
+use core::ptr::NonNull;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use swap_records::memcg::{MemcgError, Memcgs};
+use swap_records::{
+    CHUNK_ENTRIES, EntryError, Exchange, GlobalPages, MemcgId, Page, PageSource, REGION_ENTRIES,
+    SwapEntry, SwapRecords, SwapType,
+};
+
+const TYPE: SwapType = SwapType::new(0).unwrap();
+const REGION: u64 = REGION_ENTRIES as u64;
+const CHUNK: u64 = CHUNK_ENTRIES as u64;
+/// 1 GiB of swap.
+const GIB: u64 = 1 << 18;
+
+fn entry(offset: u64) -> SwapEntry {
+    SwapEntry::new(TYPE, offset).unwrap()
+}
+
+fn id(id: u16) -> MemcgId {
+    MemcgId::new(id).unwrap()
+}
+
+thread_local! {
+    /// Bytes that this thread has, and the largest allocation that it made.
+    static BYTES: Cell<usize> = const { Cell::new(0) };
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = BYTES.try_with(|bytes| bytes.set(bytes.get().wrapping_add(layout.size())));
+        let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(layout.size())));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        let _ = BYTES.try_with(|bytes| bytes.set(bytes.get().wrapping_sub(layout.size())));
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(at, layout) };
+    }
+}
+
+/// Bytes that a table takes, and the largest piece of them.
+fn bytes(table: impl FnOnce(&SwapRecords)) -> (usize, usize) {
+    let records = SwapRecords::new();
+    LARGEST.set(0);
+    let before = BYTES.get();
+    table(&records);
+    let taken = BYTES.get() - before;
+    let said = records.footprint().total().resident;
+    let said = usize::try_from(said).unwrap();
+    // The areas themselves are not in it.
+    assert!(taken - said < 1024, "{said} said, {taken} taken");
+    let largest = LARGEST.get();
+    drop(records);
+    assert_eq!(BYTES.get(), before, "all of it comes back");
+    (taken, largest)
+}
+
+#[test]
+fn a_table_takes_what_the_swap_in_use_does() {
+    for (what, pages) in [("1 GiB", GIB), ("1 TiB", GIB << 10), ("8 TiB", GIB << 13)] {
+        let (on, largest) = bytes(|table| table.swapon(TYPE, pages).unwrap());
+        println!("{what} of swap turned on: {on} bytes, the largest allocation {largest}");
+        assert!(on <= 4 << 20);
+        assert!(largest <= if pages > GIB << 10 { 32 << 10 } else { 4096 });
+    }
+    let (one, _) = bytes(|table| {
+        table.swapon(TYPE, GIB).unwrap();
+        table.record(entry(GIB / 2), id(7)).unwrap();
+    });
+    println!("1 GiB of swap and one record: {one} bytes");
+    assert!(one <= 40 << 10);
+    let (full, largest) = bytes(|table| {
+        table.swapon(TYPE, GIB).unwrap();
+        for offset in 0..GIB {
+            let owner = id(1 + u16::try_from(offset % 60).unwrap());
+            table.record(entry(offset), owner).unwrap();
+        }
+    });
+    let per_slot = full as f64 / GIB as f64;
+    println!("1 GiB of swap in use by 60 ids: {full} bytes, {per_slot:.3} per slot");
+    assert!(full as f64 <= 1.1 * 2.0 * GIB as f64);
+    assert!(largest <= 4096);
+}
+
+/// Pages of the global allocator as long as there are some left.
+struct Quota {
+    left: AtomicUsize,
+    out: AtomicUsize,
+}
+
+// SAFETY: the pages are those of `GlobalPages`.
+unsafe impl PageSource for Quota {
+    fn alloc_page(&self) -> Option<NonNull<Page>> {
+        let less = |left: usize| left.checked_sub(1);
+        let order = Ordering::Relaxed;
+        self.left.fetch_update(order, order, less).ok()?;
+        self.out.fetch_add(1, order);
+        GlobalPages.alloc_page()
+    }
+
+    unsafe fn free_page(&self, page: NonNull<Page>) {
+        self.out.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { GlobalPages.free_page(page) };
+    }
+}
+
+impl Quota {
+    fn new() -> &'static Self {
+        Box::leak(Box::new(Self {
+            left: AtomicUsize::new(usize::MAX),
+            out: AtomicUsize::new(0),
+        }))
+    }
+
+    fn allow(&self, pages: usize) {
+        self.left.store(pages, Ordering::Relaxed);
+    }
+
+    fn out(&self) -> usize {
+        self.out.load(Ordering::Relaxed)
+    }
+}
+
+type Operation = fn(&SwapRecords) -> Result<(), EntryError>;
+
+/// Slots of two regions and three chunks that were never written.
+const FRESH: u64 = 20 * REGION - CHUNK - 5;
+
+const TAKE_PAGES: [(&str, Operation); 8] = [
+    ("record", |t| t.record(entry(FRESH), id(9)).map(drop)),
+    ("cmpxchg", |t| {
+        assert_eq!(t.cmpxchg(entry(FRESH), None, id(9))?, Exchange::Stored);
+        Ok(())
+    }),
+    ("record_range", |t| {
+        t.record_range(entry(FRESH), 2 * CHUNK, id(900)).map(drop)
+    }),
+    ("record_range_with", |t| {
+        t.record_range_with(entry(FRESH), 2 * CHUNK, id(9), |_| ())
+    }),
+    ("record_batch", |t| {
+        let slots = [0, FRESH + 7, 40 * REGION].map(entry);
+        t.record_batch(&slots, id(9), |_, _| ())
+    }),
+    ("record_batch_ids", |t| {
+        let slots = [(entry(0), id(3)), (entry(FRESH + 7), id(4000))];
+        t.record_batch_ids(&slots, |_, _| ())
+    }),
+    ("reserve", |t| t.reserve(entry(FRESH), 2 * CHUNK)),
+    ("record of an id that shares its counter", |t| {
+        t.record(entry(FRESH), id(4096)).map(drop)
+    }),
+];
+
+#[test]
+fn what_takes_pages_is_refused_with_nothing_written() {
+    for (name, operation) in TAKE_PAGES {
+        let mut refusals = 0;
+        for left in 0.. {
+            let quota = Quota::new();
+            let records = SwapRecords::new().with_page_source(quota);
+            records.swapon(TYPE, 64 * REGION).unwrap();
+            records.record(entry(0), id(1)).unwrap();
+            quota.allow(left);
+            let done = operation(&records);
+            records.validate().unwrap();
+            match done {
+                Ok(()) => {
+                    quota.allow(usize::MAX);
+                    break;
+                }
+                Err(EntryError::OutOfMemory { bytes: 4096, .. }) => refusals += 1,
+                Err(other) => panic!("{name}: {other:?}"),
+            }
+            assert!(records.owners().eq([(id(1), 1)]), "{name} wrote something");
+            // When there is memory, it can be done.
+            quota.allow(usize::MAX);
+            operation(&records).unwrap();
+            records.validate().unwrap();
+            drop(records);
+            assert_eq!(quota.out(), 0, "{name}");
+        }
+        // The group, its bits, the chunk.
+        assert!(refusals >= 4, "{name}: {refusals}");
+    }
+}
+
+#[test]
+fn what_frees_migrates_or_reads_takes_no_page() {
+    let quota = Quota::new();
+    let records = SwapRecords::new().with_page_source(quota);
+    records.swapon(TYPE, 64 * REGION).unwrap();
+    records.record_range(entry(5), 3 * CHUNK, id(1)).unwrap();
+    records.record(entry(17 * REGION), id(2)).unwrap();
+    quota.allow(0);
+    assert_eq!(records.lookup(entry(60 * REGION)), None);
+    assert_eq!(records.clear(entry(60 * REGION)), Ok(None));
+    assert_eq!(
+        records.cmpxchg(entry(60 * REGION), id(7), id(8)),
+        Ok(Exchange::Mismatch(None))
+    );
+    assert!(
+        records
+            .clear_range(entry(50 * REGION), 2)
+            .unwrap()
+            .is_empty()
+    );
+    records.clear_range_with(entry(0), 10, |_| ()).unwrap();
+    let slots = [3, 59 * REGION, 9 * REGION, 12].map(entry);
+    let mut told = 0;
+    records.clear_batch(&slots, |_, _| told += 1).unwrap();
+    assert_eq!(told, 1);
+    // To ids whose cells are not there.
+    let left = 3 * CHUNK - 6;
+    assert_eq!(records.migrate(id(1), id(3000)), left);
+    assert_eq!(records.migrate(id(2), id(65535)), 1);
+    records.validate().unwrap();
+    assert_eq!(records.count(id(3000)), left);
+    assert!(records.owners().eq([(id(3000), left), (id(65535), 1)]));
+    assert_eq!(
+        records.runs_of(id(3000)).map(|run| run.len).sum::<u64>(),
+        left
+    );
+    assert_eq!(records.swapoff(TYPE), Ok(left + 1));
+    records.swapon(TYPE, 64 * REGION).unwrap();
+    // The pages are there again.
+    records.record(entry(5), id(1)).unwrap();
+    records.validate().unwrap();
+}
+
+/// Ids in three blocks of counters without pages are counted together. Each of them is found, moved and cleared as if it had
+/// a cell of its own; and has one when there is memory again.
+#[test]
+fn ids_whose_cells_are_refused_are_counted_together_until_there_is_memory() {
+    let quota = Quota::new();
+    let records = SwapRecords::new().with_page_source(quota);
+    records.swapon(TYPE, 2 * REGION).unwrap();
+    let (a, b, c) = (id(100), id(1000), id(1001));
+    for offset in 0..30 {
+        let owner = [id(1), id(2), id(3)][usize::try_from(offset % 3).unwrap()];
+        records.record(entry(offset * 7), owner).unwrap();
+    }
+    quota.allow(0);
+    for (from, to) in [(id(1), a), (id(2), b), (id(3), c)] {
+        assert_eq!(records.migrate(from, to), 10);
+        records.validate().unwrap();
+    }
+    assert!(records.owners().eq([(a, 10), (b, 10), (c, 10)]));
+    assert_eq!(records.count(b), 10);
+    assert!(records.count_upper_bound(b) >= 10);
+    // One of them to another: nothing of it is left, and the index says so.
+    let report = records.migration(b, c).run();
+    assert_eq!((report.moved, report.left_at_most), (10, 0));
+    records.validate().unwrap();
+    // Records that are written meanwhile are counted, too.
+    assert_eq!(records.record(entry(1), b), Ok(None));
+    assert_eq!(records.clear(entry(0)), Ok(Some(a)));
+    records.validate().unwrap();
+    assert!(records.owners().eq([(a, 9), (b, 1), (c, 20)]));
+    // With memory, the next record has its block counted anew.
+    quota.allow(usize::MAX);
+    records.record(entry(2), c).unwrap();
+    records.validate().unwrap();
+    assert_eq!(records.count_upper_bound(c), 21);
+    records.record(entry(3), a).unwrap();
+    records.validate().unwrap();
+    assert_eq!(records.migrate(a, c), 10);
+    let report = records.migration(c, id(1)).run();
+    assert_eq!((report.moved, report.left_at_most), (31, 0));
+    records.validate().unwrap();
+    assert_eq!(records.swapoff(TYPE), Ok(32));
+}
+
+#[test]
+fn reserved_slots_are_recorded_without_memory_whatever_the_id() {
+    let quota = Quota::new();
+    let records = SwapRecords::new().with_page_source(quota);
+    records.swapon(TYPE, 4 * REGION).unwrap();
+    records.reserve(entry(REGION - 10), 20).unwrap();
+    quota.allow(0);
+    for offset in 0..20 {
+        let owner = id(1 + u16::try_from(offset).unwrap() * 3000);
+        records.record(entry(REGION - 10 + offset), owner).unwrap();
+        records.validate().unwrap();
+    }
+    assert_eq!(records.owners().count(), 20);
+    assert!(records.record(entry(5 * CHUNK), id(1)).is_err());
+    // Where the slots are not those of a swapfile, it says so.
+    let past = records.reserve(entry(4 * REGION - 1), 2);
+    assert!(matches!(past, Err(EntryError::OutOfRange { .. })));
+}
+
+#[test]
+fn pages_stay_for_the_next_swapon_until_they_are_trimmed() {
+    let quota = Quota::new();
+    let mut records = SwapRecords::new().with_page_source(quota);
+    records.swapon(TYPE, 4 * REGION).unwrap();
+    records.record_range(entry(0), 2 * CHUNK, id(1)).unwrap();
+    let out = quota.out();
+    assert!(out >= 5);
+    assert_eq!(records.trim_pages(), 0, "it is on");
+    assert_eq!(records.swapoff(TYPE), Ok(2 * CHUNK));
+    assert_eq!(quota.out(), out);
+    records.swapon(TYPE, 4 * REGION).unwrap();
+    assert_eq!(records.lookup(entry(0)), None);
+    assert_eq!(records.owners().count(), 0);
+    records.record(entry(0), id(2)).unwrap();
+    assert_eq!(quota.out(), out);
+    let mut walk = records.runs(TYPE);
+    assert!(walk.next().is_some());
+    assert_eq!(records.swapoff(TYPE), Ok(1));
+    // SAFETY: there is no other thread.
+    assert_eq!(unsafe { records.trim_pages_after_grace() }, out as u64);
+    assert_eq!(quota.out(), 0);
+    // An iterator that was kept meanwhile is no operation.
+    assert!(walk.next().is_none());
+    records.swapon(TYPE, 4 * REGION).unwrap();
+    records.record(entry(0), id(2)).unwrap();
+    records.validate().unwrap();
+    assert_eq!(records.owners().next(), Some((id(2), 1)));
+    drop(records);
+    assert_eq!(quota.out(), 0);
+}
+
+#[test]
+fn a_swap_out_that_gets_no_page_leaves_the_tree_as_it_was() {
+    for slots in [10, REGION] {
+        let quota = Quota::new();
+        let memcgs = Memcgs::new().with_page_source(quota);
+        memcgs.swapon(TYPE, 4 * REGION).unwrap();
+        let job = memcgs.create(memcgs.root()).unwrap();
+        memcgs.charge(job, REGION).unwrap();
+        let before = memcgs.usage(job);
+        for left in 0..5 {
+            quota.allow(left);
+            let refused = memcgs.swap_out(job, entry(REGION - 5), slots);
+            if left < 4 || slots > 10 {
+                let of_memory = MemcgError::Entry(EntryError::OutOfMemory {
+                    start: entry(REGION - 5),
+                    nr: slots,
+                    bytes: 4096,
+                });
+                assert_eq!(refused, Err(of_memory));
+                assert_eq!(memcgs.usage(job), before);
+            }
+            memcgs.validate().unwrap();
+        }
+        quota.allow(usize::MAX);
+        memcgs.reserve(entry(2 * REGION), REGION).unwrap();
+        quota.allow(0);
+        if slots > 10 {
+            assert_eq!(memcgs.swap_out(job, entry(2 * REGION), slots), Ok(job));
+        }
+        memcgs.validate().unwrap();
+    }
+}
