@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The models of tests/loom.rs and tests/loom_memcg.rs: every order of the atomic accesses of two or three threads, up
+# The models of tests/loom.rs, tests/loom_memcg.rs and, without `std`, tests/loom_pages.rs: every order of the atomic accesses of two or three threads, up
 # to a number of preemptions that each model names, with every value that the memory model allows a load
 # to give.
 #
@@ -17,3 +17,6 @@ for package in loom generator tracing tracing-core scoped-tls; do
 done
 RUSTFLAGS="${RUSTFLAGS:-} --cfg swap_records_loom -D warnings" cargo test -p swap-records --features loom --target-dir target/loom \
     --test loom --test loom_memcg "${config[@]}" -- --nocapture "$@"
+# Memory that comes in pages.
+RUSTFLAGS="${RUSTFLAGS:-} --cfg swap_records_loom -D warnings" cargo test -p swap-records --no-default-features --features loom \
+    --target-dir target/loom --test loom_pages "${config[@]}" -- --nocapture "$@"
