@@ -32,6 +32,9 @@ unsafe=(storage swapfile rebuild::tests::the_index sync validate memcg::slot mem
     scan::tests::words::any_slice scan::tests::words::lookups scan::tests::words::all_of)
 MIRIFLAGS=$flags cargo +nightly miri test -p swap-records --lib -- "${unsafe[@]}"
 MIRIFLAGS=$tree cargo +nightly miri test -p swap-records --lib -- "${unsafe[@]}" scan::tests::wide::all_of
+# Memory that comes in pages.
+MIRIFLAGS=$flags cargo +nightly miri test -p swap-records --no-default-features --lib -- store pages:: area swapfile presence validate
+MIRIFLAGS="$tree $seeds" cargo +nightly miri test -p swap-records --no-default-features --test pages --test threads -- trimmed together reserved disjoint
 # Tree Borrows are an order of magnitude faster where threads share large slices of atomics.
 MIRIFLAGS="$tree $seeds" cargo +nightly miri test -p swap-records --test threads -- disjoint
 # Other flags, another folder.

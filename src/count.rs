@@ -98,7 +98,7 @@ fn count_by_look<L: RawMutex>(on: &On<'_, L>, backend: Backend, id: MemcgId) -> 
 
 #[cfg_attr(not(feature = "std"), inline(never))]
 fn bound_in<L: RawMutex>(on: &On<'_, L>, id: MemcgId) -> u64 {
-    let counted = on.index().counted(counter(id.get()));
+    let counted = on.index().bound(counter(id.get()));
     // Of one that was turned off meanwhile, nothing is left.
     if on.is_still_on() { counted } else { 0 }
 }

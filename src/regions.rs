@@ -270,13 +270,23 @@ impl<L: RawMutex> Regions<L> {
         1 << self.shift
     }
 
-    /// The sum of the counter's numbers: exact for the counter when nobody writes.
+    /// The sum of the numbers in the counter's own cells: exact for a counter without a note when nobody writes. What is
+    /// spilled has a note (invariant 15); a spill cell is not read here, since it may tell of others before that is seen.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn counted(&self, counter: usize) -> u64 {
+        self.sum(counter, |region| self.own_tally(region, counter))
+    }
+
+    /// The same with spill cells, so that it is no less than the number when nobody writes the counter's ids.
+    pub(crate) fn bound(&self, counter: usize) -> u64 {
+        self.sum(counter, |region| self.tally(region, counter))
+    }
+
+    fn sum(&self, counter: usize, tally: impl Fn(usize) -> Tally) -> u64 {
         let mut sum = 0;
         let mut from = 0;
         while let Some(region) = self.presence.next(counter, from..self.len()) {
-            sum += u64::from(self.tally(region, counter).count);
+            sum += u64::from(tally(region).count);
             from = region + 1;
         }
         sum
@@ -307,7 +317,7 @@ impl<L: RawMutex> Regions<L> {
                 let counter = block * BLOCK + at;
                 for word in first..words.min(first + WORDS) {
                     for region in self.presence.in_word(counter, word) {
-                        *sum += u64::from(self.tally(region, counter).count);
+                        *sum += u64::from(self.own_tally(region, counter).count);
                         some |= 1 << at;
                     }
                 }
@@ -316,10 +326,14 @@ impl<L: RawMutex> Regions<L> {
         some
     }
 
-    /// What the cell of this counter says in this region.
+    /// What is said of this counter in this region, alone or with others.
     pub(crate) fn tally(&self, region: usize, counter: usize) -> Tally {
-        let cell = self.cells.counted(region, counter);
-        Cell(cell.map_or(0, |cell| cell.load(Ordering::Relaxed))).tally()
+        tally(self.cells.counted(region, counter))
+    }
+
+    /// What its own cell says.
+    fn own_tally(&self, region: usize, counter: usize) -> Tally {
+        tally(self.cells.row(region).own(counter))
     }
 
     /// What its cells, bitmaps and locks take; the table is not here.
@@ -367,4 +381,8 @@ impl<L: RawMutex> Regions<L> {
         // SAFETY: as above.
         cells + unsafe { self.presence.trim() }
     }
+}
+
+fn tally(cell: Option<&AtomicU32>) -> Tally {
+    Cell(cell.map_or(0, |cell| cell.load(Ordering::Relaxed))).tally()
 }

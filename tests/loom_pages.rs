@@ -94,15 +94,15 @@ fn migrate_vs_maker_of_its_cells() {
 #[test]
 fn count_vs_migrate_to_the_same_spill_cell() {
     explore("count_vs_migrate_to_the_same_spill_cell", None, || {
-        let table = table(&[(0, A), (1, D)]);
-        assert_eq!(table.migrate(A, C), 1);
+        let table = table(&[(0, A), (2, A), (1, D)]);
+        assert_eq!(table.migrate(A, C), 2);
         let reader = spawn(&table, |table| {
-            assert_eq!(table.count(C), 1);
             assert!(table.count(B) <= 1);
+            assert_eq!(table.count(C), 2);
         });
         assert_eq!(table.migrate(D, B), 1);
         reader.join().unwrap();
-        assert_eq!((table.count(B), table.count(C)), (1, 1));
+        assert_eq!((table.count(B), table.count(C)), (1, 2));
         table.validate().unwrap();
     });
 }

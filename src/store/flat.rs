@@ -265,6 +265,12 @@ impl<'a> Row<'a> {
     pub(crate) fn counted(self, counter: usize) -> Option<&'a AtomicU32> {
         Some(&self.cells[((counter & !(BLOCK - 1)) << self.shift) + counter % BLOCK])
     }
+
+    /// The same: each counter has its own.
+    #[inline(always)]
+    pub(crate) fn own(self, counter: usize) -> Option<&'a AtomicU32> {
+        self.counted(counter)
+    }
 }
 
 /// For each counter, a bitmap of the regions.

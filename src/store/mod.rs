@@ -20,8 +20,19 @@ mod flat;
 pub(crate) use flat::*;
 
 #[cfg(not(feature = "std"))]
+mod array;
+#[cfg(not(feature = "std"))]
+mod bits;
+#[cfg(not(feature = "std"))]
+mod cells;
+#[cfg(not(feature = "std"))]
 mod paged;
 #[cfg(not(feature = "std"))]
 mod radix;
 #[cfg(not(feature = "std"))]
-pub(crate) use paged::*;
+pub(crate) use {
+    array::{Array, Notes},
+    bits::Bits,
+    cells::{Cells, Row, Usual},
+    paged::{Chunks, InRegion, entry, parts, whole},
+};
