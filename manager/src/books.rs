@@ -1,0 +1,119 @@
+//! What the manager asks of a table with its tree: [`Tree`](crate::tree::Tree) is this crate's,
+//! [`Plain`](crate::plain::Plain) a `HashMap` to compare with.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use swap_records::{MemcgId, SwapEntry, SwapType};
+
+use crate::Result;
+
+/// The one swapfile.
+pub(crate) const TYPE: SwapType = match SwapType::new(0) {
+    Some(ty) => ty,
+    None => panic!("types are 0 to 31"),
+};
+
+/// The swap entry of a slot.
+pub(crate) fn entry(slot: u64) -> Result<SwapEntry> {
+    SwapEntry::new(TYPE, slot).ok_or_else(|| format!("slot {slot} is past all swapfiles").into())
+}
+
+/// Why a page may not come to memory.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// This owner has all the memory that it may have: evict some of its pages, and ask again.
+    Full(MemcgId),
+    /// Something that must not be.
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(id) => write!(f, "owner {id} has all the memory that it may have"),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for Refused {}
+
+impl From<Box<dyn Error + Send + Sync>> for Refused {
+    fn from(error: Box<dyn Error + Send + Sync>) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<String> for Refused {
+    fn from(error: String) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<&str> for Refused {
+    fn from(error: &str) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Pages that are charged.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Held {
+    /// Pages in memory.
+    pub(crate) memory: u64,
+    /// Records.
+    pub(crate) swap: u64,
+}
+
+/// Owners with what they are charged, and the owner of each slot. Pages in memory and slots count alike: one each.
+pub(crate) trait Books: Send + Sync {
+    /// Who inherits.
+    fn host(&self) -> MemcgId;
+
+    /// A new owner, for a guest, with the most pages that it may have in memory.
+    fn create(&self, limit: u64) -> Result<MemcgId>;
+
+    /// Sets that number anew. `false` where the owner has more already.
+    fn limit(&self, id: MemcgId, pages: u64) -> Result<bool>;
+
+    /// Charges pages in memory.
+    fn charge(&self, id: MemcgId, nr: u64) -> Result<(), Refused>;
+
+    /// Takes the charge of pages in memory back.
+    fn uncharge(&self, id: MemcgId, nr: u64) -> Result<()>;
+
+    /// Makes pages in memory slots, from `slot` on.
+    fn swap_out(&self, id: MemcgId, slot: SwapEntry, nr: u64) -> Result<()>;
+
+    /// Makes a slot a page in memory, and says who is charged for it.
+    fn swap_in(&self, slot: SwapEntry) -> Result<MemcgId, Refused>;
+
+    /// Who owns the slot.
+    fn owner(&self, slot: SwapEntry) -> Option<MemcgId>;
+
+    /// Frees slots, wherever they lie. Says how many had an owner.
+    fn free(&self, slots: &[SwapEntry]) -> Result<u64>;
+
+    /// The owner is charged for nothing more, once this has returned.
+    fn offline(&self, id: MemcgId) -> Result<()>;
+
+    /// Makes pages in memory the host's.
+    fn move_to_host(&self, id: MemcgId, nr: u64) -> Result<()>;
+
+    /// The owner goes, its slots are the host's. Says how many.
+    fn remove(&self, id: MemcgId) -> Result<u64>;
+
+    /// What an owner has, without its guests.
+    fn held(&self, id: MemcgId) -> Result<Held>;
+
+    /// What all owners have together, and how many there are.
+    fn all(&self) -> Result<(Held, u64)>;
+}

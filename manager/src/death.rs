@@ -1,0 +1,101 @@
+//! A guest that has ended: what it had alone is freed, what others use as well is the host's.
+
+use crate::Result;
+use crate::books::{Books, entry};
+use crate::manager::{Guest, Manager};
+use crate::page::State;
+use crate::stats::Count;
+use crate::step::Step;
+use crate::wire::Kind;
+
+impl<B: Books> Manager<B> {
+    /// Takes back what a guest has that has ended. A manager that is killed meanwhile leaves the rest to its successor.
+    pub(crate) fn bury(&self, guest: &Guest) -> Result<()> {
+        let _change = self.change.lock();
+        self.guests.write().remove(&guest.id);
+        self.books.offline(guest.id)?;
+        let freed = self.free_private(guest)?;
+        let moved = self.move_region(guest)?;
+        let handed_over = self.books.remove(guest.id)?;
+        self.steps.at(Step::Removed);
+        self.slots.lock().leave(guest.number);
+        // Now that nothing has its id, and before another guest gets it.
+        self.keeper.tell(Kind::Drop, &[guest.number], None, None)?;
+        self.stats.add(Count::Died, 1);
+        self.stats.add(Count::HandedOver, handed_over);
+        self.stats.add(Count::Moved, moved);
+        self.stats.add(Count::Freed, freed);
+        Ok(())
+    }
+
+    /// Frees all that the guest had alone. Gives how many slots.
+    fn free_private(&self, guest: &Guest) -> Result<u64> {
+        let (mut slots, mut places, mut in_memory) = (Vec::new(), Vec::new(), 0);
+        for at in 0..guest.private.len() {
+            let page = guest.private.lock(at);
+            match page.state() {
+                State::Untouched => {}
+                State::Memory(_) => {
+                    page.set(State::Untouched);
+                    in_memory += 1;
+                    self.steps.at(Step::Uncharged);
+                }
+                State::Swap(slot) => {
+                    slots.push(entry(slot)?);
+                    places.push(at);
+                }
+                State::Filling { .. } => {
+                    return Err("a page of a guest that has ended is on its way".into());
+                }
+            }
+        }
+        self.books.uncharge(guest.id, in_memory)?;
+        self.went(guest.id, in_memory);
+        // docs: batch
+        // One call for all, wherever they lie.
+        let freed = self.books.free(&slots)?;
+        self.steps.at(Step::Cleared);
+        // Then no page is in them, and only then are they free for others: so none ever has two users.
+        for &at in &places {
+            guest.private.lock(at).set(State::Untouched);
+            self.steps.at(Step::Freed);
+        }
+        let mut free = self.slots.lock();
+        for slot in &slots {
+            free.free(slot.offset())?;
+        }
+        // docs: end
+        if freed != slots.len() as u64 {
+            return Err(format!(
+                "guest {} had {} slots and {freed} records",
+                guest.number,
+                slots.len()
+            )
+            .into());
+        }
+        Ok(freed)
+    }
+
+    /// Makes pages of the region that are in memory and charged to the guest the host's. Gives how many.
+    fn move_region(&self, guest: &Guest) -> Result<u64> {
+        let (mut moved, host) = (0, self.books.host());
+        for at in 0..self.region.len() {
+            if self.region.peek(at) != State::Memory(guest.id) {
+                continue;
+            }
+            let page = self.region.lock(at);
+            if page.state() == State::Memory(guest.id) {
+                // docs: move
+                // The crate cannot know whose a page in memory is, so this is for its user.
+                self.books.move_to_host(guest.id, 1)?;
+                page.set(State::Memory(host));
+                self.steps.at(Step::Moved);
+                // docs: end
+                moved += 1;
+                self.went(guest.id, 1);
+                self.came(host, 1);
+            }
+        }
+        Ok(moved)
+    }
+}

@@ -1,0 +1,71 @@
+//! A memory manager over `userfaultfd` that runs on [`swap_records`]: guests whose memory it evicts to a swapfile, faults
+//! in, and takes back when they die. It shows how to embed the crate: `docs/manager.md` goes through it step by step.
+//!
+//! `cargo run --release --example manager -- --help` lists the flags.
+//!
+//! | question | file |
+//! | --- | --- |
+//! | what was asked for? | `options.rs` |
+//! | which kernel calls? where is `unsafe`? | `uffd.rs`, `shared.rs` |
+//! | how do processes talk? | `wire.rs` |
+//! | what is known of a page, and where does that lie? | `page.rs`, `memory.rs` |
+//! | which slots are free? | `slots.rs` |
+//! | who is charged? what does that cost? | `books.rs`, `tree.rs`, `plain.rs`, `timed.rs` |
+//! | the manager: a fault, an eviction, an arrival, a death, a restart | `manager.rs`, `fault.rs`, `evict.rs`, `admit.rs`, `death.rs`, `recover.rs`, `serve.rs` |
+//! | where may it be killed? | `step.rs` |
+//! | a guest, and how it knows that a page is right | `guest.rs`, `pattern.rs`, `board.rs` |
+//! | the command: it starts guests, kills them, and keeps descriptors over a restart | `run.rs`, `keeper.rs`, `report.rs`, `stats.rs` |
+#![cfg(target_os = "linux")]
+
+mod admit;
+mod board;
+mod books;
+mod death;
+mod evict;
+mod fault;
+mod guest;
+mod keeper;
+mod manager;
+mod memory;
+mod options;
+mod page;
+mod pattern;
+mod plain;
+mod recover;
+mod report;
+mod run;
+mod serve;
+mod shared;
+mod slots;
+mod stats;
+mod step;
+mod timed;
+mod tree;
+mod uffd;
+mod wire;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+/// Bytes per page.
+const PAGE: usize = 4096;
+
+/// Any error, with its text.
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// The command, and the processes that it starts from its own executable.
+#[must_use]
+pub fn main() -> ExitCode {
+    run::main()
+}
+
+/// Why this machine cannot run a guest under `userfaultfd`; `None` where it can.
+#[must_use]
+pub fn reason_not_to_run() -> Option<String> {
+    uffd::reason_not_to_run()
+}
+
+/// What a page is, from a count that fits.
+fn index(at: u64) -> usize {
+    usize::try_from(at).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,450 @@
+//! The command: it starts a manager and guests, kills some of both, starts others, and says how it went.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use swap_records::file::RecordFile;
+
+use crate::board::Board;
+use crate::keeper::Kept;
+use crate::memory::Memory;
+use crate::options::{HELP, Options, Table};
+use crate::report::{Live, Outcome, compare};
+use crate::stats::Stats;
+use crate::step::End;
+use crate::wire::{self, Kind, NUMBERS};
+use crate::{PAGE, Result, guest, serve, shared, uffd};
+
+/// Between two looks at the children.
+const TICK: Duration = Duration::from_millis(5);
+/// How long guests may take to check all of their memory, and a manager to say what is left.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+pub(crate) fn main() -> ExitCode {
+    let mut args: Vec<OsString> = env::args_os().skip(1).collect();
+    let role = args.first().and_then(|arg| arg.to_str()).map(str::to_owned);
+    let done = match role.as_deref() {
+        Some("guest") => guest::main(args.split_off(1)),
+        Some("serve") => serve::main(args.split_off(1)),
+        _ => {
+            let options = match Options::parse(args) {
+                Ok(Some(options)) => options,
+                Ok(None) => {
+                    println!("{HELP}");
+                    return ExitCode::SUCCESS;
+                }
+                Err(error) => {
+                    eprintln!("manager: {error}; --help lists the flags");
+                    return ExitCode::from(2);
+                }
+            };
+            command(&options)
+        }
+    };
+    let name = role.unwrap_or_default();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let name = if name == "guest" { "guest" } else { "manager" };
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command(options: &Options) -> Result<()> {
+    if let Some(reason) = uffd::reason_not_to_run() {
+        return Err(reason.into());
+    }
+    if options.compare {
+        return compare(options, run);
+    }
+    for nr in 1..=options.runs {
+        let outcome = run(options)?;
+        outcome.print();
+        if options.runs > 1 {
+            println!("run {nr} of {}: everything balanced\n", options.runs);
+        }
+    }
+    Ok(())
+}
+
+/// One run, from the first guest to the last.
+fn run(options: &Options) -> Result<Outcome> {
+    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    let mut run = Run::new(options.clone(), seed)?;
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(options.seconds);
+    let mut live = Live::new(options, &run.stats);
+    let mut next_guest_kill = start + run.pause(options.seconds / 16.0);
+    let mut next_manager_kill = start + run.pause(2.0);
+    run.start_manager()?;
+    for _ in 0..options.guests {
+        run.start_guest()?;
+    }
+    while Instant::now() < end {
+        thread::sleep(TICK);
+        run.reap(true)?;
+        if options.kills && Instant::now() > next_guest_kill {
+            run.kill_guest()?;
+            next_guest_kill = Instant::now() + run.pause(options.seconds / 16.0);
+        }
+        if options.restart && Instant::now() > next_manager_kill {
+            run.restart_manager()?;
+            // Some are killed before they have recovered.
+            let seconds = if run.random.u8(..4) == 0 { 0.01 } else { 2.0 };
+            next_manager_kill = Instant::now() + run.pause(seconds);
+        }
+        live.tick(&run.counts(start));
+    }
+    run.tell_guests_to_end();
+    let deadline = Instant::now() + PATIENCE;
+    while !run.guests.is_empty() {
+        thread::sleep(TICK);
+        run.reap(false)?;
+        live.tick(&run.counts(start));
+        if Instant::now() > deadline {
+            let numbers: Vec<u64> = run.guests.iter().map(|guest| guest.number).collect();
+            return Err(format!("guests {numbers:?} do not end: a fault was lost").into());
+        }
+    }
+    let elapsed = start.elapsed();
+    let left = run.finish()?;
+    live.clear();
+    let mut outcome = run.counts(start);
+    (outcome.elapsed, outcome.left) = (elapsed, Some(left));
+    outcome.check()?;
+    Ok(outcome)
+}
+
+/// The processes of a run, and what outlives them.
+struct Run {
+    options: Options,
+    seed: u64,
+    random: fastrand::Rng,
+    /// Where guests connect to.
+    name: String,
+    files: Vec<OwnedFd>,
+    region: File,
+    board_file: File,
+    board: Board,
+    stats: Stats,
+    kept: Kept,
+    manager: Option<Manager>,
+    guests: Vec<Guest>,
+    next_number: u64,
+    ended: Ended,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Ended {
+    pub(crate) started: u64,
+    pub(crate) killed: u64,
+    pub(crate) by_themselves: u64,
+    pub(crate) restarts: u64,
+    pub(crate) checked: u64,
+    pub(crate) written: u64,
+}
+
+struct Manager {
+    child: Child,
+    /// It was told where to end.
+    ends: bool,
+    socket: UnixStream,
+    listening: JoinHandle<Result<Option<[u64; NUMBERS]>>>,
+}
+
+struct Guest {
+    number: u64,
+    child: Child,
+    control: UnixStream,
+    killed: bool,
+}
+
+impl Run {
+    fn new(options: Options, seed: u64) -> Result<Self> {
+        let region_pages = options.shared_size() / PAGE as u64;
+        let region = shared::memfd("region", options.shared_size())?;
+        let words = shared::memfd("words", Memory::bytes_of_words(region_pages))?;
+        let records = RecordFile::memfd(options.slots())?;
+        let swapfile = swapfile(&options)?;
+        let stats_file = Stats::file()?;
+        let stats = Stats::map(&stats_file)?;
+        let name = format!(
+            "swap-records-manager-{}-{}",
+            std::process::id(),
+            fastrand::u64(..)
+        );
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+        let files = vec![
+            records.into(),
+            swapfile.into(),
+            region.try_clone()?.into(),
+            words.into(),
+            listener.into(),
+            stats_file.into(),
+        ];
+        let board_file = Board::file(region_pages)?;
+        let board = Board::map(&board_file)?;
+        Ok(Self {
+            options,
+            seed,
+            random: fastrand::Rng::with_seed(seed),
+            name,
+            files,
+            region,
+            board_file,
+            board,
+            stats,
+            kept: Kept::default(),
+            manager: None,
+            guests: Vec::new(),
+            next_number: 1,
+            ended: Ended::default(),
+        })
+    }
+
+    /// About so long, and often much shorter or longer.
+    fn pause(&mut self, seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds * 2.0 * self.random.f64())
+    }
+
+    fn start_manager(&mut self) -> Result<()> {
+        let ends = self.options.restart && self.random.bool();
+        self.options.end = ends.then(|| End::random(&mut self.random));
+        let (socket, theirs) = UnixStream::pair()?;
+        let child = this_program()
+            .arg("serve")
+            .args(self.options.to_args())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()?;
+        // docs: keep
+        // The descriptors that are there from the start, and those that managers before this one sent to be kept.
+        let fds: Vec<_> = self.files.iter().map(AsFd::as_fd).collect();
+        wire::send(&socket, Kind::Files, &[], &fds)?;
+        self.kept.hand_to(&socket)?;
+        wire::send(&socket, Kind::Go, &[], &[])?;
+        // docs: end
+        let (kept, listener) = (self.kept.clone(), socket.try_clone()?);
+        let listening = thread::spawn(move || kept.listen(&listener));
+        self.manager = Some(Manager {
+            child,
+            ends,
+            socket,
+            listening,
+        });
+        Ok(())
+    }
+
+    fn restart_manager(&mut self) -> Result<()> {
+        let mut manager = self.manager.take().ok_or("there is a manager")?;
+        // It may have come to its end already.
+        manager.child.kill()?;
+        let status = manager.child.wait()?;
+        if status.signal() != Some(9) {
+            return Err(format!("the manager ended by itself: {status}").into());
+        }
+        // What it said before it was killed counts.
+        drop(manager.socket);
+        manager
+            .listening
+            .join()
+            .map_err(|_| "the keeper panicked")??;
+        self.ended.restarts += 1;
+        self.start_manager()
+    }
+
+    fn start_guest(&mut self) -> Result<()> {
+        let number = self.next_number;
+        self.next_number += 1;
+        let (control, theirs) = UnixStream::pair()?;
+        // From a third of the run to all of it.
+        let share = if self.options.kills {
+            0.3 + 0.9 * self.random.f64()
+        } else {
+            2.0
+        };
+        let milliseconds = Duration::from_secs_f64(self.options.seconds * share).as_millis();
+        let numbers = [number, self.options.guest_size, self.seed ^ number << 32];
+        let child = this_program()
+            .args(["guest", &self.name])
+            .args(numbers.map(|number| number.to_string()))
+            .arg(milliseconds.to_string())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()?;
+        wire::send(
+            &control,
+            Kind::Files,
+            &[],
+            &[self.region.as_fd(), self.board_file.as_fd()],
+        )?;
+        let killed = false;
+        self.guests.push(Guest {
+            number,
+            child,
+            control,
+            killed,
+        });
+        self.ended.started += 1;
+        Ok(())
+    }
+
+    fn kill_guest(&mut self) -> Result<()> {
+        if let Some(guest) = self.random.choice(&mut self.guests) {
+            guest.child.kill()?;
+            guest.killed = true;
+        }
+        Ok(())
+    }
+
+    /// Looks which children have ended. Each guest has a successor, if `again`.
+    fn reap(&mut self, again: bool) -> Result<()> {
+        self.reap_manager()?;
+        let mut at = 0;
+        while let Some(guest) = self.guests.get_mut(at) {
+            let Some(status) = guest.child.try_wait()? else {
+                at += 1;
+                continue;
+            };
+            let guest = self.guests.swap_remove(at);
+            self.board.release(guest.number);
+            self.note_end(&guest, status)?;
+            if again {
+                self.start_guest()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A manager that came to where it was to end has a successor.
+    fn reap_manager(&mut self) -> Result<()> {
+        let manager = self.manager.as_mut().ok_or("there is a manager")?;
+        match manager.child.try_wait()? {
+            None => Ok(()),
+            Some(status) if manager.ends && status.signal() == Some(9) => self.restart_manager(),
+            Some(status) => Err(format!("the manager ended by itself: {status}").into()),
+        }
+    }
+
+    fn note_end(&mut self, guest: &Guest, status: ExitStatus) -> Result<()> {
+        if status.success() {
+            let message =
+                wire::receive(&guest.control)?.ok_or("a guest has ended without a word")?;
+            self.ended.by_themselves += 1;
+            self.ended.checked += message.numbers[0];
+            self.ended.written += message.numbers[1];
+            return Ok(());
+        }
+        if guest.killed && status.signal() == Some(9) {
+            self.ended.killed += 1;
+            return Ok(());
+        }
+        Err(format!("guest {} ended with an error: {status}", guest.number).into())
+    }
+
+    fn tell_guests_to_end(&self) {
+        for guest in &self.guests {
+            // It may have ended.
+            let _ = wire::send(&guest.control, Kind::Finish, &[], &[]);
+        }
+    }
+
+    /// When all guests have ended. Gives what the manager has left.
+    fn finish(&mut self) -> Result<[u64; 4]> {
+        let mut manager = self.manager.take().ok_or("there is a manager")?;
+        let deadline = Instant::now() + PATIENCE;
+        // It may be at its end.
+        let _ = wire::send(&manager.socket, Kind::Finish, &[], &[]);
+        let status = loop {
+            match manager.child.try_wait()? {
+                // While it buried the last guests.
+                Some(status) if manager.ends && status.signal() == Some(9) => {
+                    self.manager = Some(manager);
+                    self.restart_manager()?;
+                    manager = self.manager.take().ok_or("there is a manager")?;
+                    let _ = wire::send(&manager.socket, Kind::Finish, &[], &[]);
+                }
+                Some(status) => break status,
+                None => {}
+            }
+            if Instant::now() > deadline {
+                manager.child.kill()?;
+                manager.child.wait()?;
+                return Err("the manager does not end".into());
+            }
+            thread::sleep(TICK);
+        };
+        drop(manager.socket);
+        let said = manager
+            .listening
+            .join()
+            .map_err(|_| "the keeper panicked")??;
+        if !status.success() {
+            return Err(format!("the manager ended with an error: {status}").into());
+        }
+        if self.kept.len() > 0 {
+            return Err(format!("{} guests have ended and are still kept", self.kept.len()).into());
+        }
+        let [slots, memory, records, owners, ..] =
+            said.ok_or("the manager has ended without a word")?;
+        Ok([slots, memory, records, owners])
+    }
+
+    fn counts(&self, start: Instant) -> Outcome {
+        Outcome {
+            elapsed: start.elapsed(),
+            stats: self.stats.clone(),
+            ended: self.ended,
+            seed: self.seed,
+            with_records: self.options.table == Table::Records,
+            left: None,
+        }
+    }
+}
+
+impl Drop for Run {
+    /// After an error.
+    fn drop(&mut self) {
+        let manager = self.manager.iter_mut().map(|manager| &mut manager.child);
+        let guests = self.guests.iter_mut().map(|guest| &mut guest.child);
+        for child in guests.chain(manager) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn this_program() -> Command {
+    // Also where the file has been built anew meanwhile.
+    Command::new("/proc/self/exe")
+}
+
+/// A file that is gone when its last descriptor is closed.
+fn swapfile(options: &Options) -> Result<File> {
+    let name = format!(
+        "swap-records-manager-{}-{}",
+        std::process::id(),
+        fastrand::u64(..)
+    );
+    let path = options
+        .swapfile
+        .clone()
+        .unwrap_or_else(|| env::temp_dir().join(name));
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path);
+    let file = file.map_err(|error| format!("the swapfile {}: {error}", path.display()))?;
+    fs::remove_file(&path)?;
+    file.set_len(options.slots() * PAGE as u64)?;
+    Ok(file)
+}

@@ -1,0 +1,186 @@
+//! The process of a manager.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::process::Signal;
+use rustix::time::ClockId;
+
+use crate::Result;
+use crate::books::{Books, entry};
+use crate::manager::{Guest, Keeper, Manager};
+use crate::memory::Memory;
+use crate::options::{Options, Table};
+use crate::page::State;
+use crate::plain::Plain;
+use crate::stats::{Count, Stats};
+use crate::timed::Timed;
+use crate::tree::Tree;
+use crate::wire::{self, Kind, Message};
+
+/// Ends the process with an error: there is nothing that a manager could do without one of its threads.
+pub(crate) fn fail(error: &(dyn Error + Send + Sync)) -> ! {
+    eprintln!("manager: {error}");
+    process::exit(1)
+}
+
+/// The process: it gets descriptors by its standard input, serves until it is told to finish, or is killed.
+pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let options = Options::parse(args)?.ok_or("a manager needs no help")?;
+    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let files = wire::receive(&socket)?.ok_or("the command has ended")?;
+    let [records, swapfile, region, words, listener, stats] =
+        <[OwnedFd; 6]>::try_from(files.fds).map_err(|_| "a manager needs six descriptors")?;
+    let mut guests = Vec::new();
+    loop {
+        match wire::receive(&socket)?.ok_or("the command has ended")? {
+            Message {
+                kind: Kind::Guest,
+                numbers,
+                fds,
+            } => guests.push(Arc::new(Guest::new(&numbers, fds)?)),
+            Message { kind: Kind::Go, .. } => break,
+            other => return Err(format!("{:?} is no message for the start", other.kind).into()),
+        }
+    }
+    let stats = Stats::map(&stats.into())?;
+    let region = Memory::new(region.into(), &words.into())?;
+    let (answer, answers) = channel();
+    let keeper = Keeper {
+        socket: socket.try_clone()?,
+        answers: Mutex::new(answers),
+    };
+    let swapfile = File::from(swapfile);
+    let listener = UnixListener::from(listener);
+    match options.table {
+        Table::Records => {
+            let ids: Vec<_> = guests.iter().map(|guest| guest.id).collect();
+            let tree = Timed::new(Tree::open(records, &ids)?, stats.clone());
+            let manager = Arc::new(Manager::new(tree, stats, options, swapfile, region, keeper));
+            manager.recover(&guests)?;
+            manager.run(guests, listener, &socket, &answer)
+        }
+        Table::HashMap => {
+            let plain = Timed::new(Plain::new(), stats.clone());
+            plain.limit(plain.host(), options.limit_of_all())?;
+            let manager = Arc::new(Manager::new(
+                plain, stats, options, swapfile, region, keeper,
+            ));
+            manager.run(guests, listener, &socket, &answer)
+        }
+    }
+}
+
+impl<B: Books + 'static> Manager<B> {
+    fn run(
+        self: &Arc<Self>,
+        guests: Vec<Arc<Guest>>,
+        listener: UnixListener,
+        socket: &UnixStream,
+        answer: &Sender<()>,
+    ) -> Result<()> {
+        for guest in guests {
+            self.begin(guest)?;
+        }
+        let manager = self.clone();
+        thread::Builder::new().spawn(move || {
+            loop {
+                let admitted = listener.accept().map_err(Into::into);
+                let admitted = admitted.and_then(|(connection, _)| manager.admit(connection));
+                admitted.unwrap_or_else(|error| fail(&*error));
+            }
+        })?;
+        let stats = self.stats.clone();
+        thread::Builder::new().spawn(move || note_processor_time(&stats))?;
+        loop {
+            match wire::receive(socket)? {
+                Some(Message {
+                    kind: Kind::Kept, ..
+                }) => answer.send(())?,
+                Some(Message {
+                    kind: Kind::Finish, ..
+                }) => {
+                    // The answers to guests that are being buried come meanwhile.
+                    let (manager, socket) = (self.clone(), socket.try_clone()?);
+                    thread::Builder::new().spawn(move || {
+                        let left = manager.finish().unwrap_or_else(|error| fail(&*error));
+                        let told = wire::send(&socket, Kind::Ended, &left, &[]);
+                        told.unwrap_or_else(|error| fail(&error));
+                        process::exit(0)
+                    })?;
+                }
+                // The command has ended, and with it all that there is to do.
+                None => return Ok(()),
+                Some(other) => {
+                    return Err(format!("{:?} is no message for a manager", other.kind).into());
+                }
+            }
+        }
+    }
+
+    /// When the last guest has ended: what the host has is what the region's words say. Then the region goes as well.
+    /// Gives what is left: slots, pages that are charged, records, owners beside the host.
+    fn finish(&self) -> Result<[u64; 4]> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.guests.read().is_empty() {
+            if Instant::now() > deadline {
+                return Err("guests have ended, and are not buried".into());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        // The last one may be being buried.
+        let _change = self.change.lock();
+        let host = self.books.host();
+        let (mut slots, mut in_memory) = (Vec::new(), 0);
+        for at in 0..self.region.len() {
+            match self.region.peek(at) {
+                State::Untouched => {}
+                State::Memory(owner) if owner == host => in_memory += 1,
+                State::Swap(slot) => slots.push(entry(slot)?),
+                other => return Err(format!("page {at} of the region is left in {other:?}").into()),
+            }
+        }
+        let held = self.books.held(host)?;
+        let (used, resident) = (self.slots.lock().used(), self.resident(host));
+        if (held.memory, held.swap, used, resident)
+            != (in_memory, slots.len() as u64, slots.len() as u64, in_memory)
+        {
+            return Err(format!(
+                "the region has {in_memory} pages in memory and {} in slots; the host is charged {held:?}, {resident} are \
+                 counted, and {used} slots are in use",
+                slots.len()
+            )
+            .into());
+        }
+        self.books.uncharge(host, in_memory)?;
+        self.books.free(&slots)?;
+        for slot in &slots {
+            self.slots.lock().free(slot.offset())?;
+        }
+        let (left, owners) = self.books.all()?;
+        let slots = self.slots.lock().used();
+        Ok([slots, left.memory, left.swap, owners - 1])
+    }
+}
+
+/// Adds up what the process has taken of the processor, as long as it lives.
+fn note_processor_time(stats: &Stats) {
+    let mut last = 0;
+    loop {
+        let time = rustix::time::clock_gettime(ClockId::ProcessCPUTime);
+        let now = time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs();
+        stats.add(Count::Processor, now - last);
+        last = now;
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,99 @@
+//! Memory that processes share: sealed `memfd`s, and their maps as atomic words.
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::AtomicU64;
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
+
+/// Makes a `memfd` of so many bytes, which nobody can shrink or grow.
+pub(crate) fn memfd(name: &str, bytes: u64) -> io::Result<File> {
+    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let file = File::from(fd);
+    file.set_len(bytes)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(file)
+}
+
+/// Gives the memory of a part of the file back. What is read there next is zeros, or a missing fault.
+pub(crate) fn punch(file: &File, start: u64, len: u64) -> io::Result<()> {
+    let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(rustix::fs::fallocate(file, how, start, len)?)
+}
+
+/// Whether there is memory of the file at `at`.
+pub(crate) fn is_present(file: &File, at: u64) -> io::Result<bool> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(found) => Ok(found == at),
+        // Nothing from there to the end.
+        Err(rustix::io::Errno::NXIO) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A sealed `memfd`, mapped and shared, as atomic words.
+#[derive(Debug)]
+pub(crate) struct Words {
+    map: MmapRaw,
+    len: usize,
+}
+
+impl Words {
+    /// Maps the whole file.
+    pub(crate) fn map(file: &File) -> io::Result<Self> {
+        let seals = rustix::fs::fcntl_get_seals(file)?;
+        if !seals.contains(SealFlags::SHRINK) {
+            let why = "the file could be truncated under its map: seal it against shrinking";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let map = MmapOptions::new().map_raw(file)?;
+        let len = map.len() / size_of::<AtomicU64>();
+        Ok(Self { map, len })
+    }
+
+    /// The words. Other processes write them, too.
+    pub(crate) fn get(&self) -> &[AtomicU64] {
+        // SAFETY: the map is aligned to pages, as long as this, readable and writable, and there as long as `self`; the
+        // seal keeps anybody from truncating the file under it. All processes of this program reach it by atomics, or
+        // let the kernel replace whole pages of it by ones with the same bytes.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
+    }
+
+    /// The address of the map in this process.
+    pub(crate) fn address(&self) -> u64 {
+        self.map.as_ptr() as u64
+    }
+
+    /// The bytes of the map.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    #[test]
+    fn what_is_punched_is_not_present_and_reads_as_zeros() {
+        let file = memfd("test", 3 * 4096).unwrap();
+        let words = Words::map(&file).unwrap();
+        for page in 0..3 {
+            words.get()[page * 512].store(7, Relaxed);
+        }
+        punch(&file, 4096, 4096).unwrap();
+        let present = [0, 1, 2].map(|page| is_present(&file, page * 4096).unwrap());
+        assert_eq!(present, [true, false, true]);
+        punch(&file, 8192, 4096).unwrap();
+        assert!(!is_present(&file, 8192).unwrap());
+        assert_eq!(words.get()[512].load(Relaxed), 0);
+    }
+
+    #[test]
+    fn a_file_that_could_shrink_is_not_mapped() {
+        let fd = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
+        assert!(Words::map(&File::from(fd)).is_err());
+    }
+}
