@@ -16,7 +16,7 @@
 
 use lock_api::RawMutex;
 
-use crate::entry::{MAX_SWAPFILES, SwapEntry, TYPE_BITS};
+use crate::entry::{MAX_SWAPFILES, SwapEntry, SwapType, TYPE_BITS};
 use crate::error::EntryError;
 use crate::id::MemcgId;
 use crate::region::REGION_ENTRIES;
@@ -154,6 +154,8 @@ pub(crate) struct Batch<'a, 'i, L, W: Work> {
     work: W,
     /// The first slot that has not had its turn.
     at: usize,
+    /// Where the next window ends at the latest.
+    end: usize,
 }
 
 impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
@@ -178,6 +180,7 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
             items,
             work,
             at: 0,
+            end: items.len(),
         };
         batch.make()?;
         Ok(batch)
@@ -207,21 +210,61 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
 
     /// The slots of the next window.
     fn ahead(&self) -> &'i [W::Item] {
-        let rest = self.items.get(self.at..).unwrap_or_default();
+        let rest = self.items.get(self.at..self.end).unwrap_or_default();
         &rest[..rest.len().min(WINDOW)]
     }
 
     /// Writes the next window, and notes in `window` whom its slots had. What was written under a lock is noted before that
     /// lock is freed, so that it is there also if to free it unwinds. Slots of a swapfile that turns out to be gone are passed
     /// over, as slots without an owner.
-    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set(&mut self, window: &mut Window) {
+        self.set_window(window, false);
+    }
+
+    /// As [`set`](Self::set), but ends before the first slot of a swapfile that turns out to be gone, and says so: for
+    /// slots that are lost unless they are written.
+    pub(crate) fn set_or_stop(&mut self, window: &mut Window) -> Result<(), EntryError> {
+        self.set_window(window, true);
+        self.pinned.passed.map_or(Ok(()), Err)
+    }
+
+    /// Has the next window end before the first slot whose swapfile is gone, or stops. If that comes first, says so.
+    pub(crate) fn stop_before(
+        &mut self,
+        stops: impl Fn(SwapType, &On<'a, L>) -> bool,
+    ) -> Result<(), EntryError> {
+        self.end = self.items.len();
+        let mut seen = None;
+        let stopping = self.ahead().iter().position(|item| {
+            let ty = W::entry(item).swap_type();
+            // Most slots are in the swapfile of the one before.
+            let on = self.pinned.on(W::entry(item));
+            seen.replace(ty) != Some(ty) && on.is_none_or(|on| stops(ty, on))
+        });
+        match stopping {
+            Some(0) => Err(off(W::entry(&self.items[self.at]))),
+            Some(nr) => {
+                self.end = self.at + nr;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What the slots that have not had their turn are to hold.
+    pub(crate) fn set_work(&mut self, work: W) {
+        self.work = work;
+    }
+
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    fn set_window(&mut self, window: &mut Window, stop: bool) {
         window.clear();
         window.start = self.at;
         let ahead = self.ahead();
         let (pinned, at) = (&mut self.pinned, &mut self.at);
         with_work(self.work, ahead, |work, ahead| {
-            pinned.set(work, ahead, at, window);
+            pinned.set(work, ahead, at, window, stop);
         });
     }
 }
@@ -314,7 +357,7 @@ impl<'a, L: RawMutex> Pinned<'a, L> {
         slots
     }
 
-    /// [`Batch::set`], for slots that are a window at most; `at` goes on with what is written.
+    /// [`Batch::set`], or [`Batch::set_or_stop`], for slots that are a window at most; `at` goes on with what is written.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn set<W: Work>(
@@ -323,6 +366,7 @@ impl<'a, L: RawMutex> Pinned<'a, L> {
         mut ahead: &[W::Item],
         at: &mut usize,
         window: &mut Window,
+        stop: bool,
     ) {
         let spread = Spread::of::<W>(ahead);
         ahead = self.ask(work, ahead, spread);
@@ -346,6 +390,7 @@ impl<'a, L: RawMutex> Pinned<'a, L> {
                         .map(|item| (offset(W::entry(item)) % REGION_ENTRIES, work.owner(item)));
                     region.set_each(slots, had);
                 }
+                None if stop => return self.pass_over(first),
                 None => had[..nr].fill(0),
             }
             window.len += nr;
@@ -443,6 +488,13 @@ impl Window {
         self.len = 0;
     }
 
+    /// The slots that were written.
+    pub(crate) fn written<'i, T>(&self, items: &'i [T]) -> &'i [T] {
+        items
+            .get(self.start..self.start + self.len)
+            .unwrap_or_default()
+    }
+
     /// The slots that had an owner, and that one.
     pub(crate) fn owners<'w, W: Work>(
         &'w self,
@@ -458,7 +510,6 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::SwapType;
     use alloc::vec::Vec;
 
     const TYPE: SwapType = SwapType::new(0).unwrap();

@@ -90,8 +90,8 @@ pub(crate) trait Books: Send + Sync {
     /// Takes the charge of pages in memory back.
     fn uncharge(&self, id: MemcgId, nr: u64) -> Result<()>;
 
-    /// Makes pages in memory slots, from `slot` on.
-    fn swap_out(&self, id: MemcgId, slot: SwapEntry, nr: u64) -> Result<()>;
+    /// Makes as many pages in memory records as there are slots.
+    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<()>;
 
     /// Makes a slot a page in memory, and says who is charged for it.
     fn swap_in(&self, slot: SwapEntry) -> Result<MemcgId, Refused>;

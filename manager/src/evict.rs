@@ -11,7 +11,7 @@ use crate::memory::Page;
 use crate::page::State;
 use crate::stats::Count;
 use crate::step::Step;
-use crate::{PAGE, Result};
+use crate::{PAGE, Result, index};
 
 impl<B: Books> Manager<B> {
     /// Evicts up to `most` pages of an owner: of a guest, its own and those of the region that it pays for. Gives how
@@ -66,32 +66,33 @@ impl<B: Books> Manager<B> {
         owner: MemcgId,
         guest: Option<&Guest>,
         pages: &[(Place, Page<'_>)],
-        bytes: &[u8],
+        mut bytes: &[u8],
     ) -> Result<()> {
         let key = guest.map_or(u64::MAX, |guest| guest.number);
-        let (mut pages, mut bytes) = (pages, bytes);
-        while !pages.is_empty() {
-            let slots = self.slots.lock().take(key, pages.len() as u64);
-            let slots = slots.ok_or("the swapfile is full")?;
-            let nr = crate::index(slots.end - slots.start);
-            let (now, later) = pages.split_at(nr);
-            let (here, behind) = bytes.split_at(nr * PAGE);
-            // docs: evict
-            // In this order, and the memory of the pages goes last. Whenever the manager is killed, the bytes are in memory, or
-            // in a slot that has a record.
-            self.swapfile
-                .write_all_at(here, slots.start * PAGE as u64)?;
-            self.steps.at(Step::Written);
-            self.books.swap_out(owner, entry(slots.start)?, nr as u64)?;
-            self.steps.at(Step::Recorded);
-            for ((_, page), slot) in now.iter().zip(slots) {
-                page.set(State::Swap(slot));
-                self.steps.at(Step::SomeNamed);
-            }
-            // docs: end
-            self.stats.add(Count::Written, here.len() as u64);
-            (pages, bytes) = (later, behind);
+        // docs: evict
+        let mut slots = Vec::with_capacity(pages.len());
+        while slots.len() < pages.len() {
+            let run = self
+                .slots
+                .lock()
+                .take(key, (pages.len() - slots.len()) as u64);
+            let run = run.ok_or("the swapfile is full")?;
+            let (here, rest) = bytes.split_at(index(run.end - run.start) * PAGE);
+            self.swapfile.write_all_at(here, run.start * PAGE as u64)?;
+            slots.extend(run.map(entry).collect::<Result<Vec<_>>>()?);
+            bytes = rest;
         }
+        self.steps.at(Step::Written);
+        // In this order, and the memory of the pages goes last. Whenever the manager is killed, the bytes are in memory,
+        // or in a slot that has a record.
+        self.books.swap_out(owner, &slots)?;
+        self.steps.at(Step::Recorded);
+        for ((_, page), slot) in pages.iter().zip(&slots) {
+            page.set(State::Swap(slot.offset()));
+            self.steps.at(Step::SomeNamed);
+        }
+        // docs: end
+        self.stats.add(Count::Written, (pages.len() * PAGE) as u64);
         Ok(())
     }
 

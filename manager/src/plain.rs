@@ -126,14 +126,14 @@ impl Books for Plain {
         self.books.lock().uncharge(id, nr)
     }
 
-    fn swap_out(&self, id: MemcgId, slot: SwapEntry, nr: u64) -> Result<()> {
+    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<()> {
         let mut books = self.books.lock();
+        let nr = slots.len() as u64;
         books.uncharge(id, nr)?;
         let owner = books.owner(id)?;
         let payer = if owner.online { id } else { HOST };
         books.owner(payer)?.held.swap += nr;
-        for at in 0..nr {
-            let entry = slot.checked_add(at).ok_or("past all swapfiles")?;
+        for &entry in slots {
             if books.records.insert(entry, payer).is_some() {
                 return Err(format!("{entry} has an owner").into());
             }

@@ -115,7 +115,7 @@ impl Manager<Tree> {
                 } else {
                     if recorded.is_none() {
                         self.books.charge(owner, 1)?;
-                        self.books.swap_out(owner, entry(slot)?, 1)?;
+                        self.books.swap_out(owner, &[entry(slot)?])?;
                     }
                     page.set(State::Swap(slot));
                 }

@@ -95,8 +95,8 @@ impl<B: Books> Books for Timed<B> {
         self.measure(1, |books| books.uncharge(id, nr))
     }
 
-    fn swap_out(&self, id: MemcgId, slot: SwapEntry, nr: u64) -> Result<()> {
-        self.often(|books| books.swap_out(id, slot, nr))
+    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<()> {
+        self.often(|books| books.swap_out(id, slots))
     }
 
     fn swap_in(&self, slot: SwapEntry) -> Result<MemcgId, Refused> {

@@ -99,10 +99,10 @@ impl Books for Tree {
         Ok(self.memcgs.uncharge(self.find(id)?, nr)?)
     }
 
-    fn swap_out(&self, id: MemcgId, slot: SwapEntry, nr: u64) -> Result<()> {
+    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<()> {
         // docs: swap_out
         // Where the owner is offline by now, its parent gets the records.
-        let _owner = self.memcgs.swap_out(self.find(id)?, slot, nr)?;
+        let _owner = self.memcgs.swap_out_batch(self.find(id)?, slots)?;
         // docs: end
         Ok(())
     }

@@ -109,6 +109,7 @@ mod ids;
 mod in_hand;
 mod iter;
 mod moves;
+mod out_batch;
 mod records;
 mod restore;
 mod shard;

@@ -189,7 +189,7 @@ impl<L: RawMutex> Memcgs<L> {
 
     /// Charges swap for so many records to the cgroup itself if it is online, or to its first ancestor that is, and so to
     /// who will own them. In a section in which it is there.
-    fn charge_slots(&self, memcg: Memcg, nr: u64) -> Result<Charge<'_, L>, MemcgError> {
+    pub(super) fn charge_slots(&self, memcg: Memcg, nr: u64) -> Result<Charge<'_, L>, MemcgError> {
         loop {
             let owner = self.online_up(memcg.id());
             let owner = owner.ok_or(MemcgError::Gone { memcg })?;

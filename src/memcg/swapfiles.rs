@@ -140,11 +140,16 @@ impl<L: RawMutex> Memcgs<L> {
         in_shards + adrift.cast_signed()
     }
 
+    /// As [`is_stopping`](Self::is_stopping), of the swapfile that a type has in this generation.
+    pub(super) fn is_stopping_swapfile(&self, ty: SwapType, generation: u64) -> bool {
+        let stopping = &self.stopping[usize::from(ty.get())];
+        stopping.load(Ordering::Acquire) == generation
+    }
+
     /// Whether the swapfile of these slots is being turned off: no record is written to it. In a section, for which
     /// `swapoff` waits if it has not seen it.
     pub(super) fn is_stopping(&self, span: &Span<'_, L>) -> bool {
-        let stopping = &self.stopping[usize::from(span.swap_type().get())];
-        stopping.load(Ordering::Acquire) == span.on().generation()
+        self.is_stopping_swapfile(span.swap_type(), span.on().generation())
     }
 }
 
