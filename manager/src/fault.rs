@@ -101,12 +101,12 @@ impl<B: Books> Manager<B> {
         page: &mut Page<'_>,
         slot: u64,
     ) -> Result<MemcgId, Refused> {
-        // docs: fault
         let entry = entry(slot)?;
         let owner = self
             .books
             .owner(entry)
             .ok_or("a page is in a slot that nobody owns")?;
+        // docs: fault
         let mut bytes = [0; PAGE];
         self.swapfile
             .read_exact_at(&mut bytes, slot * PAGE as u64)?;
