@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`design`] | structure, invariants, memory, and why the choices were made |
 //! | [`concurrency`] | the lock, the atomics, what each operation promises beside others, where `unsafe` is |
+//! | [`manager`] | how to build a memory manager over userfaultfd on this crate, step by step |
 //! | [`image_format`] | an image of a table, byte by byte, and how to read one from Python |
 //! | [`porting`] | what to call here in place of the kernel's functions, or of a table of your own |
 //! | [`benchmarks`] | what the table costs, beside what one would use otherwise |
@@ -17,6 +18,7 @@
 #[doc = "[benchmarks.md]: crate::docs::benchmarks"]
 #[doc = "[concurrency.md]: crate::docs::concurrency"]
 #[doc = "[image-format.md]: crate::docs::image_format"]
+#[doc = "[manager.md]: crate::docs::manager"]
 #[doc = ""]
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
@@ -40,6 +42,11 @@ pub mod image_format {}
 #[doc = ""]
 #[doc = include_str!("../docs/porting.md")]
 pub mod porting {}
+
+/// How to build a memory manager on this crate.
+#[doc = ""]
+#[doc = include_str!("../docs/manager.md")]
+pub mod manager {}
 
 /// What the table costs, and how that is measured.
 #[doc = ""]
@@ -75,6 +82,7 @@ pub mod testing {}
 #[doc = ""]
 #[doc = "[docs/concurrency.md]: crate::docs::concurrency"]
 #[doc = "[docs/image-format.md]: crate::docs::image_format"]
+#[doc = "[docs/manager.md]: crate::docs::manager"]
 #[doc = "[docs/testing.md]: crate::docs::testing"]
 #[doc = ""]
 #[doc = include_str!("../CHANGELOG.md")]

@@ -1,5 +1,7 @@
 //! A guest that has ended: what it had alone is freed, what others use as well is the host's.
 
+use swap_records::MemcgId;
+
 use crate::Result;
 use crate::books::{Books, entry};
 use crate::manager::{Guest, Manager};
@@ -80,7 +82,7 @@ impl<B: Books> Manager<B> {
     fn move_region(&self, guest: &Guest) -> Result<u64> {
         let (mut moved, host) = (0, self.books.host());
         for at in 0..self.region.len() {
-            if self.region.peek(at) != State::Memory(guest.id) {
+            if !may_be_charged(self.region.peek(at), guest.id) {
                 continue;
             }
             let page = self.region.lock(at);
@@ -97,5 +99,32 @@ impl<B: Books> Manager<B> {
             }
         }
         Ok(moved)
+    }
+}
+
+/// Whether a page that was in this state after the cgroup went offline may be in memory and charged to it once it is locked.
+fn may_be_charged(state: State, id: MemcgId) -> bool {
+    match state {
+        State::Memory(owner) => owner == id,
+        // Another guest's fault: it may have been charged before, to whoever had the record then.
+        State::Filling { .. } => true,
+        // From here on it is charged to others.
+        State::Untouched | State::Swap(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_is_on_its_way_when_its_owner_dies_is_waited_for() {
+        let [dying, other] = [3, 4].map(|id| MemcgId::new(id).unwrap());
+        for owner in [dying, other] {
+            assert!(may_be_charged(State::Filling { slot: 7, owner }, dying));
+        }
+        assert!(may_be_charged(State::Memory(dying), dying));
+        assert!(!may_be_charged(State::Memory(other), dying));
+        assert!(!may_be_charged(State::Swap(7), dying));
     }
 }

@@ -46,7 +46,7 @@
 //! | | memory | memsw | swap, and records |
 //! | --- | --- | --- | --- |
 //! | [`charge`](Memcgs::charge) | +1 | +1 | |
-//! | [`swap_out`](Memcgs::swap_out) | -1 | | +1 |
+//! | [`swap_out`](Memcgs::swap_out), [`swap_out_batch`](Memcgs::swap_out_batch) | -1 | | +1 |
 //! | [`swap_in`](Memcgs::swap_in) | +1 | | -1 |
 //! | [`swap_in_cached`](Memcgs::swap_in_cached) | +1 | +1 | |
 //! | [`free_swap`](Memcgs::free_swap) | | -1 | -1 |
