@@ -30,7 +30,7 @@ fn id(id: u16) -> MemcgId {
 }
 
 thread_local! {
-    /// Bytes that this thread has, and the largest allocation that it made.
+    /// Bytes that this thread has, modulo 2^64, since it may free what another one made; and the largest allocation that it made.
     static BYTES: Cell<usize> = const { Cell::new(0) };
     static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
@@ -62,7 +62,7 @@ fn bytes(table: impl FnOnce(&SwapRecords)) -> (usize, usize) {
     LARGEST.set(0);
     let before = BYTES.get();
     table(&records);
-    let taken = BYTES.get() - before;
+    let taken = BYTES.get().wrapping_sub(before);
     let said = records.footprint().total().resident;
     let said = usize::try_from(said).unwrap();
     // The areas themselves are not in it.
