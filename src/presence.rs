@@ -65,6 +65,7 @@ impl Presence {
         self.bits.clear(counter, region);
     }
 
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn is_set(&self, counter: usize, region: usize) -> bool {
         self.bits.word(counter, region / 64) >> (region % 64) & 1 != 0
     }
@@ -94,6 +95,7 @@ impl Presence {
     }
 
     /// The regions of this word where the counter's bit is set.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn in_word(
         &self,
         counter: usize,

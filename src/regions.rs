@@ -129,7 +129,8 @@ impl<L: RawMutex> Regions<L> {
     }
 
     /// The same, to be given more. The region's lock is held.
-    #[inline(always)]
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn to_count(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
         if self.cells.is_spilled(region, counter) || !self.cells.has(region, counter) {
             // In this order: see `Shared`.
@@ -141,7 +142,8 @@ impl<L: RawMutex> Regions<L> {
 
     /// Counts the entries of a spilled block in their own cells, if they have any by now. The region's lock is held, and
     /// its index is as its entries are.
-    #[inline(always)]
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn settle(&self, region: usize, counter: usize, entries: InRegion<'_>) {
         self.cells.settle(region, counter, entries);
     }
@@ -163,7 +165,7 @@ impl<L: RawMutex> Regions<L> {
     }
 
     /// Sets the counter's presence bit in this region, and counts it. The region's lock is held.
-    #[inline]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set_bit(&self, region: usize, counter: usize) {
         if !self.presence.is_set(counter, region) {
             self.presence.set(counter, region);
@@ -173,7 +175,7 @@ impl<L: RawMutex> Regions<L> {
 
     /// Clears the counter's presence bit in this region, and no longer counts it. The region's lock is held. Where another
     /// counter takes the place of this one, its bit has been set.
-    #[inline]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn clear_bit(&self, region: usize, counter: usize) {
         if self.presence.is_set(counter, region) {
             self.presence.clear(counter, region);
@@ -182,7 +184,8 @@ impl<L: RawMutex> Regions<L> {
     }
 
     /// A cell of the region has become empty. The region's lock is held.
-    #[inline(always)]
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn emptied(&self, region: usize, counter: usize) {
         self.clear_bit(region, counter);
         let mut blocks = self.cells.unspill(region);
@@ -327,11 +330,13 @@ impl<L: RawMutex> Regions<L> {
     }
 
     /// What is said of this counter in this region, alone or with others.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn tally(&self, region: usize, counter: usize) -> Tally {
         tally(self.cells.counted(region, counter))
     }
 
     /// What its own cell says.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     fn own_tally(&self, region: usize, counter: usize) -> Tally {
         tally(self.cells.row(region).own(counter))
     }

@@ -49,11 +49,13 @@ impl Bits {
     }
 
     /// The bits of a counter in a group.
+    #[inline(never)]
     fn of(&self, group: usize, counter: usize) -> Option<&AtomicU16> {
         let page = self.pages.get(group * HALVES + counter / HALF)?;
         Some(&page[counter % HALF])
     }
 
+    #[inline(never)]
     pub(crate) fn word(&self, counter: usize, word: usize) -> u64 {
         self.groups(word).fold(0, |bits, (group, at)| {
             let of = self.of(group, counter);
@@ -78,8 +80,7 @@ impl Bits {
 
     /// Makes all bits 0, and keeps their pages for the next swapon.
     pub(crate) fn discard(&self, _end: usize, _counters: impl Iterator<Item = usize>) {
-        let bits = self.pages.all().flat_map(|(_, page)| page);
-        bits.for_each(Slot::clear);
+        self.pages.each(|page| page.iter().for_each(Slot::clear));
     }
 
     /// Makes the bits of all counters in this region.

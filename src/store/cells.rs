@@ -28,7 +28,7 @@ impl Cells {
     }
 
     /// The cell that counts this counter in this region; `None` where it counts nothing.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn counted(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
         self.row(region).counted(counter)
     }
@@ -119,16 +119,19 @@ impl Cells {
 
     /// No presence bit is set.
     pub(crate) fn discard_bits(&self) {
-        self.spills().for_each(|spill| spill.bits.clear());
+        for group in self.chunks.groups() {
+            group.spills.iter().for_each(|spill| spill.bits.clear());
+        }
     }
 
     /// Whether ids of this counter are counted in the region's spill cell. Under the region's lock.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn is_spilled(&self, region: usize, counter: usize) -> bool {
         self.row(region).is_spilled(counter)
     }
 
     /// They are from now on. Under the region's lock; the counter is noted as shared.
+    #[inline(never)]
     pub(crate) fn spill(&self, region: usize, counter: usize) {
         if let Some(spill) = self.spill_of(region) {
             // Release: who counts without the lock, and finds the spill cell by it, sees the note.
@@ -138,6 +141,7 @@ impl Cells {
     }
 
     /// The blocks that were spilled in a region whose spill cell is empty: none any more. Under the region's lock.
+    #[inline(never)]
     pub(crate) fn unspill(&self, region: usize) -> u64 {
         let Some(Spill { cell, blocks, .. }) = self.spill_of(region) else {
             return 0;
@@ -188,33 +192,34 @@ impl Cells {
         blocks.fetch_and(!(1 << block), Ordering::Release);
     }
 
-    /// All pages of cells.
-    fn all(&self) -> impl Iterator<Item = &CellPage> {
-        let places = self.chunks.groups().flat_map(|group| &group.cells);
-        places.filter_map(look)
-    }
-
-    fn spills(&self) -> impl Iterator<Item = &Spill> {
-        self.chunks.groups().flat_map(|group| &group.spills)
-    }
-
     /// The sum of all numbers. Nobody writes.
     pub(crate) fn sum(&self) -> Option<u64> {
-        let own = self.all().flat_map(|page| page.as_flattened());
-        let all = own.chain(self.spills().map(|spill| &spill.cell));
-        Some(
-            all.map(|cell| u64::from(Cell(cell.load(Ordering::Relaxed)).tally().count))
-                .sum(),
-        )
+        let number = |cell: &AtomicU32| u64::from(Cell(cell.load(Ordering::Relaxed)).tally().count);
+        let mut sum = 0;
+        for group in self.chunks.groups() {
+            for page in group.cells.iter().filter_map(look) {
+                sum += page.as_flattened().iter().map(number).sum::<u64>();
+            }
+            sum += group
+                .spills
+                .iter()
+                .map(|spill| number(&spill.cell))
+                .sum::<u64>();
+        }
+        Some(sum)
     }
 
     /// Makes all cells zero, and keeps their pages for the next swapon.
     #[must_use]
     pub(crate) fn give_back(&self, _blocks: usize) -> bool {
-        self.all().flatten().for_each(Slot::clear);
-        for Spill { cell, blocks, .. } in self.spills() {
-            cell.clear();
-            blocks.clear();
+        for group in self.chunks.groups() {
+            for page in group.cells.iter().filter_map(look) {
+                page.as_flattened().iter().for_each(Slot::clear);
+            }
+            for Spill { cell, blocks, .. } in &group.spills {
+                cell.clear();
+                blocks.clear();
+            }
         }
         true
     }

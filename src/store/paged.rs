@@ -134,6 +134,7 @@ impl Chunks {
         self.groups.iter().filter_map(look)
     }
 
+    #[inline(never)]
     pub(super) fn make_group(&self, region: usize) -> Result<&Group, Refused> {
         let past = Refused { bytes: usize::MAX };
         let place = self.groups.get(region / GROUP).ok_or(past)?;
@@ -147,7 +148,7 @@ impl Chunks {
     }
 
     /// A chunk, by its number in the area.
-    #[inline(always)]
+    #[inline(never)]
     fn chunk(&self, index: usize) -> Option<&Chunk> {
         let region = index / CHUNKS;
         look(&self.group(region)?.chunks[region % GROUP][index % CHUNKS])
@@ -184,6 +185,7 @@ impl Chunks {
     }
 
     /// Makes the chunk of this entry, after the bits of its group (invariant 14).
+    #[inline(never)]
     pub(crate) fn make(&self, offset: usize) -> Result<(), Refused> {
         let (region, chunk) = (offset / REGION_ENTRIES, offset / CHUNK_ENTRIES);
         let place = &self.make_group(region)?.chunks[region % GROUP][chunk % CHUNKS];
@@ -193,8 +195,11 @@ impl Chunks {
     /// Makes all entries zero, and keeps their pages for the next swapon.
     #[must_use]
     pub(crate) fn give_back(&self, _used: usize) -> bool {
-        let places = self.groups().flat_map(|group| group.chunks.as_flattened());
-        places.filter_map(look).flatten().for_each(Slot::clear);
+        for group in self.groups() {
+            for chunk in group.chunks.as_flattened().iter().filter_map(look) {
+                chunk.iter().for_each(Slot::clear);
+            }
+        }
         true
     }
 

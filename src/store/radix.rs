@@ -65,15 +65,11 @@ impl<T: Zero> Paged<T> {
         make(&table[index % FANOUT], self.pages, &self.made)
     }
 
-    /// All leaves that there are, each with its index.
-    pub(super) fn all(&self) -> impl Iterator<Item = (usize, &T)> {
-        let tables = self.root.iter().enumerate();
-        tables
-            .filter_map(|(n, table)| Some((n, look(table)?)))
-            .flat_map(|(n, table)| {
-                let leaves = table.iter().enumerate();
-                leaves.filter_map(move |(at, place)| Some((n * FANOUT + at, look(place)?)))
-            })
+    /// Calls `then` with all leaves that there are.
+    pub(super) fn each(&self, then: impl Fn(&T)) {
+        for table in self.root.iter().filter_map(look) {
+            table.iter().filter_map(look).for_each(&then);
+        }
     }
 
     pub(super) fn extent(&self) -> Extent {
@@ -198,6 +194,7 @@ impl<T> fmt::Debug for Paged<T> {
 mod tests {
     use super::*;
     use crate::sync::AtomicU16;
+    use core::cell::Cell;
 
     #[test]
     fn what_is_not_made_is_not_there_and_what_is_made_is_made_once() {
@@ -208,8 +205,12 @@ mod tests {
         made[1].store(7, Ordering::Relaxed);
         assert!(ptr::eq(paged.make(FANOUT + 3).unwrap(), made));
         assert!(paged.get(FANOUT).is_none() && paged.get(3).is_none());
-        let all: Vec<_> = paged.all().map(|(index, _)| index).collect();
-        assert_eq!(all, [FANOUT + 3]);
+        let seen = Cell::new(0);
+        paged.each(|leaf| {
+            assert!(ptr::eq(leaf, made));
+            seen.set(seen.get() + 1);
+        });
+        assert_eq!(seen.get(), 1);
         // A table and a leaf.
         // SAFETY: this test has no reference into it that it goes on using.
         assert_eq!(unsafe { paged.trim() }, 2);
