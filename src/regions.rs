@@ -346,7 +346,11 @@ impl<L: RawMutex> Regions<L> {
         Footprint {
             table: Extent::default(),
             cells: self.cells.extent(),
-            bitmaps: self.presence.extent().and(self.shared.extent()),
+            bitmaps: self
+                .presence
+                .extent()
+                .and(self.cells.extent_of_bits())
+                .and(self.shared.extent()),
             locks: Extent::resident(self.locks.bytes()),
         }
     }

@@ -234,6 +234,11 @@ impl Cells {
         unsafe { self.chunks.trim() }
     }
 
+    /// Of the numbers of presence bits: they lie in the groups.
+    pub(crate) fn extent_of_bits(&self) -> Extent {
+        Extent::default()
+    }
+
     pub(crate) fn extent(&self) -> Extent {
         pages(self.chunks.index.load(Ordering::Relaxed))
     }

@@ -243,7 +243,12 @@ impl Cells {
     }
 
     pub(crate) fn extent(&self) -> Extent {
-        Extent::of(&self.blocks).and(Extent::of(&self.bits))
+        Extent::of(&self.blocks)
+    }
+
+    /// Of the numbers of presence bits.
+    pub(crate) fn extent_of_bits(&self) -> Extent {
+        Extent::of(&self.bits)
     }
 }
 
