@@ -167,6 +167,10 @@ fn is_invisible(c: char) -> bool {
 }
 
 #[cfg(test)]
+#[path = "report/tests.rs"]
+mod disagree;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -91,6 +91,14 @@ pub(super) fn start(stat: &[u8]) -> Option<Start> {
     })
 }
 
+/// Field 20 of `/proc/PID/stat`: how many threads the process has, with a main thread that has ended.
+pub(super) fn threads(stat: &[u8]) -> Option<u64> {
+    let command_ends = stat.iter().rposition(|&byte| byte == b')')?;
+    words(&stat[command_ends + 1..])
+        .nth(20 - 3)
+        .and_then(decimal)
+}
+
 /// A mapping in `/proc/PID/smaps`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mapping {

@@ -107,7 +107,7 @@ pub struct Tally {
     pub processes: u64,
     /// Ended before they were read to their end. What they had in swap is free by that.
     pub vanished: u64,
-    /// Began another program at each attempt to read them: their slots are missing.
+    /// Began another program at each attempt to read them, or had other threads each time: their slots are missing.
     pub restless: u64,
     /// Not readable for another reason: their slots are missing. The first one is kept as an example.
     pub unreadable: u64,
@@ -171,6 +171,7 @@ impl Reading {
         let out_before = pages_swapped_out();
         let mut reader = Reader::new(method, &before)?;
         reader.read_processes()?;
+        reader.slots.trim()?;
         let swapfiles = SwapFile::read_all()?;
         // The kernel counts a page when it writes it, somewhat after it gave it a slot.
         let out = match pages_swapped_out().saturating_sub(out_before) {
@@ -222,6 +223,47 @@ impl Reading {
             self.tally.settled_in = began.elapsed();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fake {
+    use super::memcgs::fake::Fake;
+    use super::*;
+
+    /// A reading of a machine with v1 cgroups: of each its name, the pages of `swap` and `swapcached`, and how many slots
+    /// were found. One swapfile has `used` slots in use.
+    pub(crate) fn reading(name: &str, cgroups: &[(&str, [u64; 2], u64)], used: u64) -> Reading {
+        let mut fake = Fake::new(name);
+        for &(name, [swap, cached], _) in cgroups {
+            let [swap, cached] = [swap, cached].map(|pages| pages * page_size());
+            let stat = format!("swap {swap}\nswapcached {cached}\ntotal_swap {swap}\n");
+            fake = fake.with(name, "memory.stat", &stat);
+        }
+        let mut memcgs = Memcgs::new(fake.hierarchy(Version::V1, "/"));
+        let (records, ty) = (SwapRecords::new(), SwapType::new(0).unwrap());
+        records.swapon(ty, 10_000).unwrap();
+        let mut at = 1;
+        for &(name, _, found) in cgroups.iter().filter(|&&(_, _, found)| found > 0) {
+            let id = memcgs.id_of(format!("/{name}").as_bytes()).unwrap();
+            let start = swap_records::SwapEntry::new(ty, at).unwrap();
+            records.record_range(start, found, id).unwrap();
+            at += found;
+        }
+        let figures = memcgs.figures().unwrap();
+        let file = SwapFile {
+            name: b"/swapfile".to_vec(),
+            max_pages: 10_000,
+            used,
+        };
+        Reading {
+            records,
+            swapfiles: vec![file],
+            names: [(ty, Name::Certain(0))].into(),
+            memcgs,
+            figures,
+            tally: Tally::default(),
+        }
     }
 }
 

@@ -8,6 +8,9 @@ use std::os::unix::fs::FileExt;
 use super::bytes::{self, Start};
 use super::pagemap::gone;
 
+/// How often the threads of a process are listed.
+const LISTED: usize = 64;
+
 /// The processes that `/proc` lists, in the order of their numbers.
 pub(super) fn all() -> io::Result<Vec<u32>> {
     numbers("/proc")
@@ -49,27 +52,44 @@ pub(super) enum Opened {
     NoAddressSpace,
     /// It has ended, and with it its swap.
     Gone,
+    /// Its main thread has ended, and each time every other thread had ended before it could be opened.
+    ThreadsChange,
 }
 
 impl Task {
     /// Opens the pagemap of a process.
     ///
     /// The main thread may have ended before the others. Then `/proc/PID` shows no address space, and a thread that is
-    /// left does.
+    /// left does. That thread may start another one and end before it is opened, so the threads are listed again as long
+    /// as the kernel counts more than the main one.
     pub(super) fn open(pid: u32) -> io::Result<Opened> {
-        if let Some(main) = Self::open_folder(format!("/proc/{pid}"))? {
-            return Ok(Opened::Task(main));
-        }
-        let threads = match numbers(&format!("/proc/{pid}/task")) {
-            Err(error) if is_gone(&error) => return Ok(Opened::Gone),
-            threads => threads?,
-        };
-        for thread in threads.into_iter().filter(|&thread| thread != pid) {
-            if let Some(task) = Self::open_folder(format!("/proc/{pid}/task/{thread}"))? {
-                return Ok(Opened::Task(task));
+        for _ in 0..LISTED {
+            if let Some(main) = Self::open_folder(format!("/proc/{pid}"))? {
+                return Ok(Opened::Task(main));
+            }
+            let threads = match numbers(&format!("/proc/{pid}/task")) {
+                Err(error) if is_gone(&error) => return Ok(Opened::Gone),
+                threads => threads?,
+            };
+            // The newest one first: it has the longest to live where each starts the next.
+            for thread in threads.into_iter().rev().filter(|&thread| thread != pid) {
+                if let Some(task) = Self::open_folder(format!("/proc/{pid}/task/{thread}"))? {
+                    return Ok(Opened::Task(task));
+                }
+            }
+            let stat = match fs::read(format!("/proc/{pid}/stat")) {
+                Err(error) if is_gone(&error) => return Ok(Opened::Gone),
+                stat => stat?,
+            };
+            if bytes::threads(&stat).is_none_or(|threads| threads <= 1) {
+                // The last thread may have begun another program: then it is the main one by now.
+                return Ok(match Self::open_folder(format!("/proc/{pid}"))? {
+                    Some(main) => Opened::Task(main),
+                    None => Opened::NoAddressSpace,
+                });
             }
         }
-        Ok(Opened::NoAddressSpace)
+        Ok(Opened::ThreadsChange)
     }
 
     /// `None` if it has no address space, or is gone.

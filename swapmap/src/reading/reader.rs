@@ -80,6 +80,7 @@ impl Reader {
                     self.tally.vanished += 1;
                     return Ok(());
                 }
+                Ok(Opened::ThreadsChange) => break,
                 Err(error) => Err(error),
             };
             match done {

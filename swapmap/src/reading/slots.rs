@@ -63,7 +63,11 @@ impl Slots {
             None => records
                 .swapon(ty, self.longest.max(offset + 1))
                 .map_err(Refused::Swapon)?,
-            Some(max_pages) if offset >= max_pages => grow(records, ty, offset + 1)?,
+            // Each time to twice the size, so that all slots are recorded again only now and then.
+            Some(max_pages) if offset >= max_pages => {
+                let doubled = max_pages.saturating_mul(2).min(SwapEntry::MAX_OFFSET + 1);
+                resize(records, ty, doubled.max(offset + 1))?;
+            }
             Some(_) => {}
         }
         let slots = usize::try_from(records.max_pages(ty).unwrap_or(0)).unwrap_or(0);
@@ -93,6 +97,17 @@ impl Slots {
         Ok(())
     }
 
+    /// Gives types that grew the size that their last slot needs. For the end of the reading.
+    pub(super) fn trim(&self) -> Result<(), Refused> {
+        for (&ty, of) in &self.types {
+            let needed = self.longest.max(of.max_offset + 1);
+            if self.records.max_pages(ty).is_some_and(|is| is > needed) {
+                resize(&self.records, ty, needed)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What was found of each type, lowest first.
     pub(super) fn seen(&self) -> Vec<Seen> {
         let seen = |(&ty, of): (&SwapType, &Of)| Seen {
@@ -104,8 +119,8 @@ impl Slots {
     }
 }
 
-/// Turns `ty` off and on again with more pages, and keeps its records.
-fn grow(records: &SwapRecords, ty: SwapType, max_pages: u64) -> Result<(), Refused> {
+/// Turns `ty` off and on again with so many pages, and keeps its records, which are all below.
+fn resize(records: &SwapRecords, ty: SwapType, max_pages: u64) -> Result<(), Refused> {
     let runs: Vec<_> = records.runs(ty).collect();
     records.swapoff(ty).map_err(Refused::Entry)?;
     records.swapon(ty, max_pages).map_err(Refused::Swapon)?;
@@ -132,11 +147,33 @@ mod tests {
             let entry = SwapEntry::new(ty, offset).unwrap();
             slots.record(entry, id, holder, &mut tally).unwrap();
         }
+        slots.trim().unwrap();
         assert_eq!(slots.records.max_pages(ty), Some(101));
         assert_eq!(slots.records.count(id), 3);
         assert_eq!(tally.past_the_end, 3);
         let seen = &slots.seen()[0];
         assert_eq!((seen.ty, seen.max_offset, seen.found), (ty, 100, 3));
+    }
+
+    #[test]
+    fn many_slots_past_the_end_take_no_longer_each() {
+        let mut slots = Slots::new(&[]);
+        let mut tally = Tally::default();
+        let ty = SwapType::new(0).unwrap();
+        let ids = [1, 2].map(|id| MemcgId::new(id).unwrap());
+        let holder = slots.holder(Holder::new(u32::MAX));
+        let began = std::time::Instant::now();
+        for offset in 1..=40_000 {
+            let entry = SwapEntry::new(ty, offset).unwrap();
+            // No two neighbours are of one cgroup.
+            let id = ids[usize::from(offset % 2 == 0)];
+            slots.record(entry, id, holder, &mut tally).unwrap();
+        }
+        slots.trim().unwrap();
+        let took = began.elapsed();
+        assert_eq!(ids.map(|id| slots.records.count(id)), [20_000; 2]);
+        assert_eq!(slots.records.max_pages(ty), Some(40_001));
+        assert!(took.as_secs() < 1, "{took:?}");
     }
 
     #[test]

@@ -34,8 +34,8 @@ impl Missing {
         let cgroups: Vec<(MemcgId, u64)> = reading
             .figures
             .iter()
-            .map(|(id, figures)| (*id, of(id), figures.at_least(), figures.swap))
-            .filter(|&(_, found, least, swap)| found < least || (found == 0 && swap > 0))
+            .map(|(id, figures)| (*id, of(id), figures.at_least(), figures.at_most()))
+            .filter(|&(_, found, least, most)| found < least || (found == 0 && most > 0))
             .map(|(id, found, least, _)| (id, least.saturating_sub(found)))
             .collect();
         let gone: Vec<(MemcgId, u64)> = reading

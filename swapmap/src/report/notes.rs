@@ -29,7 +29,7 @@ pub fn notes(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
             tally.vanished,
         ),
         (
-            "processes that began another program each time they were read, so their slots are missing",
+            "processes that began another program or had other threads each time they were read, so their slots are missing",
             tally.restless,
         ),
         (
@@ -98,7 +98,7 @@ fn agreement(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
         .figures
         .iter()
         .map(|(id, figures)| (all.get(id).copied().unwrap_or(0), figures))
-        .filter(|&(count, figures)| count > 0 || figures.swap > 0)
+        .filter(|&(count, figures)| count > 0 || figures.at_most() > 0)
         .map(|(count, figures)| figures.agrees_with(count))
         .collect();
     let agree = in_swap.iter().filter(|&&agrees| agrees).count();

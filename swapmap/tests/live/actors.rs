@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub enum Part {
     Owns,
     /// As `Owns`, and the main thread ends.
     OwnsWithoutMainThread,
+    /// As `OwnsWithoutMainThread`, and each thread starts the next one and ends.
+    OwnsInARelay,
     /// As `Owns`, and maps a file whose name is not UTF-8.
     OwnsBesideAName,
     /// As `Owns`, and has a child with a lower number; the argument is the child's cgroup.
@@ -37,9 +40,10 @@ pub enum Part {
     Churns,
 }
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     Part::Owns,
     Part::OwnsWithoutMainThread,
+    Part::OwnsInARelay,
     Part::OwnsBesideAName,
     Part::Forks,
     Part::Marks,
@@ -137,14 +141,18 @@ pub fn play() -> Option<ExitCode> {
         Part::OwnsBesideAName => map_a_name(),
         Part::Forks => fork_below(&env::var(ARGUMENT).unwrap()),
         Part::Marks => mark(pages),
-        Part::OwnsWithoutMainThread => {
-            thread::spawn(|| {
+        Part::OwnsWithoutMainThread | Part::OwnsInARelay => {
+            thread::spawn(move || {
                 // So that the main thread has ended.
                 let status = || fs::read_to_string("/proc/self/stat").unwrap();
                 while !status().contains(") Z ") {
                     thread::sleep(Duration::from_millis(10));
                 }
                 say_done();
+                if part == Part::OwnsInARelay {
+                    relay();
+                    return;
+                }
                 sleep()
             });
             // SAFETY: ends the calling thread alone. It holds no lock, and nothing on its stack is borrowed.
@@ -154,6 +162,33 @@ pub fn play() -> Option<ExitCode> {
     }
     say_done();
     sleep()
+}
+
+/// Stacks of the threads of a relay, one after the other. A thread has ended long before its stack has its turn again.
+const STACKS: usize = 1024;
+const STACK: usize = 1 << 14;
+
+static RELAY: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+
+/// Starts a thread that starts the next one and ends, and so on. A thread of the kernel's alone lives for some
+/// microseconds, one of the standard library for longer.
+fn relay() {
+    let stacks = map(STACKS * STACK, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
+    RELAY.store(stacks, Ordering::Relaxed);
+    leg(ptr::null_mut());
+}
+
+extern "C" fn leg(nr: *mut libc::c_void) -> i32 {
+    let next = (nr.addr() + 1) % STACKS;
+    let top = RELAY
+        .load(Ordering::Relaxed)
+        .wrapping_add((next + 1) * STACK);
+    let shared = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
+    let flags = shared | libc::CLONE_THREAD | libc::CLONE_SYSVSEM;
+    // SAFETY: `top` is the end of a stack that no living thread is on. The new thread runs this function alone, which
+    // takes no lock, allocates nothing and does not unwind.
+    unsafe { libc::clone(leg, top.cast(), flags, ptr::without_provenance_mut(next)) };
+    0
 }
 
 fn say_done() {

@@ -17,10 +17,14 @@ use crate::actors::{Actor, FREED, Part};
 use crate::machine::{Delegation, Memcg, PREFERRED, SwapOn, clear_leftovers};
 use crate::printed::Printed;
 
-pub const ALL: [(&str, Test); 13] = [
+pub const ALL: [(&str, Test); 14] = [
     ("the_last_of_all_swapfiles_are_no_markers", last_swapfiles),
     ("markers_are_no_slots", markers),
     ("a_process_whose_main_thread_has_ended_is_read", main_thread),
+    (
+        "a_process_whose_threads_follow_each_other_is_read_or_told",
+        relay,
+    ),
     ("names_that_are_not_utf8_hide_nothing", names),
     ("more_found_than_in_use_rules_a_swapfile_out", assignment),
     (
@@ -157,6 +161,27 @@ fn main_thread() -> Result<(), String> {
     let _owner = Actor::start(Part::OwnsWithoutMainThread, 1027, &memcg);
     assert_eq!(Printed::live().all("-thread"), 1027);
     assert_eq!(Printed::by_smaps().all("-thread"), 1027);
+    Ok(())
+}
+
+fn relay() -> Result<(), String> {
+    let stage = Stage::set_up()?;
+    let memcg = stage.memcg("relay")?;
+    let _swapfile = swapfile("swapfile", 16, PREFERRED)?;
+    let _owner = Actor::start(Part::OwnsInARelay, 300, &memcg);
+    let mut found = 0;
+    for _ in 0..40 {
+        let printed = Printed::live();
+        match printed.all("-relay") {
+            300 => found += 1,
+            0 => assert!(
+                printed.notes.contains("so their slots are missing"),
+                "not a word of the process"
+            ),
+            some => panic!("{some} slots of 300"),
+        }
+    }
+    assert!(found >= 20, "{found} of 40 readings found it");
     Ok(())
 }
 
@@ -437,7 +462,7 @@ fn no_privilege() -> Result<(), String> {
         .output();
     fs::remove_file(&copy).unwrap();
     let done = done.map_err(|error| error.to_string())?;
-    assert_eq!(done.status.code(), Some(1));
+    assert_eq!(done.status.code(), Some(3));
     assert!(done.stdout.is_empty());
     assert!(String::from_utf8_lossy(&done.stderr).contains("run this as root"));
     Ok(())
