@@ -20,7 +20,13 @@ pub struct Missing {
     pub cgroups: Vec<(MemcgId, u64)>,
     /// Cgroups that are charged for what removed ones below them left.
     pub gone: Vec<(MemcgId, u64)>,
-    /// Slots that are in no figure of a cgroup.
+    /// Cgroups of which more was found than they have by the kernel's figure, and how much more.
+    pub more: Vec<(MemcgId, u64)>,
+    /// How many slots of [`cgroups`](Self::cgroups) and [`gone`](Self::gone) may be among those that were found, in a
+    /// cgroup of [`more`](Self::more): they are missing there alone.
+    pub elsewhere: u64,
+    /// Slots that were not found and are in no figure of a cgroup: `slots + elsewhere` are those of `cgroups`, of `gone`
+    /// and these.
     pub rest: u64,
 }
 
@@ -44,17 +50,32 @@ impl Missing {
             .filter(|(_, figures)| figures.gone > 0)
             .map(|(&id, figures)| (id, figures.gone))
             .collect();
+        let more: Vec<(MemcgId, u64)> = reading
+            .figures
+            .iter()
+            .map(|(id, figures)| (*id, of(id).saturating_sub(figures.at_most())))
+            .filter(|&(_, more)| more > 0)
+            .collect();
+        let short = sum(&cgroups) + sum(&gone);
+        let elsewhere = sum(&more).min(short);
         Self {
-            rest: slots.saturating_sub(sum(&cgroups) + sum(&gone)),
+            rest: (slots + elsewhere).saturating_sub(short),
             in_use,
             slots,
             cgroups,
             gone,
+            more,
+            elsewhere,
         }
     }
 
     fn is_nothing(&self) -> bool {
-        self.slots == 0 && self.cgroups.is_empty() && self.gone.is_empty()
+        self.slots == 0 && self.cgroups.is_empty() && self.gone.is_empty() && self.more.is_empty()
+    }
+
+    /// Why that is, a sentence each.
+    pub fn reasons(&self, reading: &Reading) -> Vec<String> {
+        reasons(reading, self)
     }
 }
 
@@ -95,18 +116,25 @@ pub(super) fn section(
     if missing.rest > 0 {
         other(missing.rest, "(in no figure of a cgroup)")?;
     }
-    for reason in reasons(
-        reading,
-        sum(&missing.cgroups),
-        sum(&missing.gone),
-        missing.rest,
-    ) {
+    if !missing.more.is_empty() {
+        writeln!(
+            out,
+            "{:>12} {all_found:>12} {kernel:>12} {cached:>12}  cgroup",
+            "more found"
+        )?;
+        for &row_of in &missing.more {
+            row(reading, all, row_of, out)?;
+        }
+    }
+    for reason in missing.reasons(reading) {
         writeln!(out, "{reason}")?;
     }
     writeln!(out)
 }
 
-fn reasons(reading: &Reading, of_cgroups: u64, of_gone: u64, rest: u64) -> Vec<String> {
+fn reasons(reading: &Reading, missing: &Missing) -> Vec<String> {
+    let (of_cgroups, of_gone) = (sum(&missing.cgroups), sum(&missing.gone));
+    let (of_more, elsewhere, rest) = (sum(&missing.more), missing.elsewhere, missing.rest);
     let tally = &reading.tally;
     let cached: u64 = reading
         .figures
@@ -123,14 +151,25 @@ fn reasons(reading: &Reading, of_cgroups: u64, of_gone: u64, rest: u64) -> Vec<S
     because(
         of_cgroups > 0,
         format!(
-            "{of_cgroups} are in the kernel's figures and in no page table that was read: tmpfs and shared memory \
-             show in none, and a process that moved is counted where it is now"
+            "{of_cgroups} are in the kernel's figures of these cgroups and in no page table of their processes: tmpfs \
+             and shared memory show in none, and a process that moved is counted where it is now"
         ),
     );
     because(
         of_gone > 0,
         format!(
             "{of_gone} are of cgroups that were removed: what they left in swap is their parents' by the kernel"
+        ),
+    );
+    because(
+        elsewhere > 0,
+        format!("up to {elsewhere} of these are not missing, but were found in another cgroup"),
+    );
+    because(
+        of_more > 0,
+        format!(
+            "{of_more} slots were found in another cgroup than the kernel's: the process was moved after it touched \
+             the pages, or is a fork whose parent has ended"
         ),
     );
     because(
