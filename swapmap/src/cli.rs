@@ -71,7 +71,7 @@ pub(crate) struct LiveArgs {
     /// Print JSON instead of text.
     #[arg(long, conflicts_with = "csv")]
     pub(crate) json: bool,
-    /// Print CSV instead of text: a row for each cgroup and swap type.
+    /// Print CSV instead of text: a row for each cgroup and swap type, then what was not found.
     #[arg(long)]
     pub(crate) csv: bool,
 }

@@ -27,7 +27,8 @@ Columns:
                kernel <= all <= kernel + swap cache; v2: it is with them, so
                kernel - swap cache <= all <= kernel
   cgroup       its path; the numbers that the kernel gives to cgroups are not shown to anybody
-  not found    slots that the cgroup has by the kernel's figure, and no page table shows
+  not found    slots that the cgroup has by the kernel's figure, and no page table of its processes shows
+  more found   slots that page tables of its processes show beyond the kernel's figure
 
 The kernel does not tell which swap type a swapfile is. Where several are possible, all are named.
 Names are escaped as in Rust; bytes that are not UTF-8 as \\xe9.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use image::{ImageFormat, RgbImage};
 use swap_records::{MemcgId, SwapType};
-use swapmap::reading::{Name, Reading};
+use swapmap::reading::{Name, Reading, Tally};
 use swapmap::report::{Missing, owners_of, owners_of_all, printable, type_of, types_of};
 
 use super::owners::list;
@@ -90,14 +90,15 @@ fn kernel_of(reading: &Reading, id: MemcgId, none: &str) -> [String; 2] {
     })
 }
 
-/// A row for each cgroup and type, and one without a type for each cgroup that has more than was found.
+/// A row for each cgroup and type. Then come rows without a type: for each cgroup of which the kernel says more or less
+/// than was found, for what removed cgroups left, and for the slots in no cgroup.
 pub(crate) fn print_csv(reading: &Reading, out: &mut dyn Write) -> Result<(), Failure> {
     let all: HashMap<_, _> = owners_of_all(reading).into_iter().collect();
     writeln!(
         out,
-        "type,swapfile,id,slots,not_found,all,kernel,swap_cache,cgroup"
+        "type,swapfile,id,slots,not_found,more_found,all,kernel,swap_cache,cgroup"
     )?;
-    let mut row = |ty: &str, names: &str, id: MemcgId, [slots, not_found]: [u64; 2]| {
+    let mut row = |ty: &str, names: &str, id: MemcgId, slots: u64, [not_found, more]: [u64; 2]| {
         let [kernel, cached] = kernel_of(reading, id, "");
         let (all, path) = (
             all.get(&id).copied().unwrap_or(0),
@@ -105,17 +106,29 @@ pub(crate) fn print_csv(reading: &Reading, out: &mut dyn Write) -> Result<(), Fa
         );
         writeln!(
             out,
-            "{ty},{names},{id},{slots},{not_found},{all},{kernel},{cached},{path}"
+            "{ty},{names},{id},{slots},{not_found},{more},{all},{kernel},{cached},{path}"
         )
     };
     for Found { ty, names, owners } in found(reading) {
         let names = csv(&names.join(" or "));
         for (id, slots) in owners {
-            row(&ty.to_string(), &names, id, [slots, 0])?;
+            row(&ty.to_string(), &names, id, slots, [0, 0])?;
         }
     }
-    for (id, slots) in Missing::new(reading, &all).cgroups {
-        row("", "", id, [0, slots])?;
+    let missing = Missing::new(reading, &all);
+    for &(id, slots) in &missing.cgroups {
+        row("", "", id, 0, [slots, 0])?;
+    }
+    for &(id, slots) in &missing.more {
+        row("", "", id, 0, [0, slots])?;
+    }
+    // No path of a cgroup begins with a parenthesis.
+    let mut other = |slots: u64, what: &str| writeln!(out, ",,,0,{slots},0,,,,{}", csv(what));
+    for &(id, slots) in &missing.gone {
+        other(slots, &Missing::gone_below(reading, id))?;
+    }
+    if missing.rest > 0 {
+        other(missing.rest, Missing::REST)?;
     }
     Ok(())
 }
@@ -144,6 +157,7 @@ pub(crate) fn print_json(reading: &Reading, out: &mut dyn Write) -> Result<(), F
         }
     }
     let not_found: HashMap<MemcgId, u64> = missing.cgroups.iter().copied().collect();
+    let more: HashMap<MemcgId, u64> = missing.more.iter().copied().collect();
     // Those of which nothing was found come last.
     let nothing = not_found.keys().filter(|id| !all.contains_key(id));
     let mut nothing: Vec<_> = nothing.map(|&id| (id, 0)).collect();
@@ -153,10 +167,10 @@ pub(crate) fn print_json(reading: &Reading, out: &mut dyn Write) -> Result<(), F
         let path = json(&printable(reading.memcgs.path(id)));
         let [kernel, cached] = kernel_of(reading, id, "null");
         let by_type = by_type.remove(&id).unwrap_or_default().join(", ");
-        let not_found = not_found.get(&id).copied().unwrap_or(0);
+        let [not_found, more] = [&not_found, &more].map(|of| of.get(&id).copied().unwrap_or(0));
         format!(
             "{{\"path\": {path}, \"id\": {id}, \"slots\": {slots}, \"not_found\": {not_found}, \
-             \"kernel\": {kernel}, \"swap_cache\": {cached}, \"by_type\": {{{by_type}}}}}"
+             \"more_found\": {more}, \"kernel\": {kernel}, \"swap_cache\": {cached}, \"by_type\": {{{by_type}}}}}"
         )
     });
     let removed = missing.gone.iter().map(|&(id, slots)| {
@@ -169,12 +183,41 @@ pub(crate) fn print_json(reading: &Reading, out: &mut dyn Write) -> Result<(), F
     list("cgroups", cgroups, out)?;
     writeln!(out, ",")?;
     list("removed_cgroups", removed, out)?;
-    let unread = reading.tally.unreadable + reading.tally.restless;
-    write!(
+    writeln!(out, ",")?;
+    let reasons = missing.reasons(reading);
+    list("reasons", reasons.iter().map(|reason| json(reason)), out)?;
+    writeln!(out, ",")?;
+    writeln!(
         out,
-        ",\n  \"in_use\": {}, \"not_found\": {}, \"in_no_cgroup\": {},\n  \"unread_processes\": {unread}, \
-         \"swapfiles_changed\": {}\n}}\n",
-        missing.in_use, missing.slots, missing.rest, reading.tally.swapfiles_changed
+        "  \"in_use\": {}, \"not_found\": {}, \"found_elsewhere\": {}, \"in_no_cgroup\": {},",
+        missing.in_use, missing.slots, missing.elsewhere, missing.rest
     )?;
+    print_tally(&reading.tally, out)?;
+    writeln!(out, "}}")?;
     Ok(())
+}
+
+/// What did not go smoothly, as members of the outermost object.
+fn print_tally(tally: &Tally, out: &mut dyn Write) -> io::Result<()> {
+    let unread = tally.unreadable + tally.restless;
+    let first = tally.first_unreadable.as_deref();
+    let first = first.map_or("null".to_owned(), |first| json(&printable(first)));
+    let untold = tally.untold.iter();
+    let untold: Vec<_> = untold.map(|(ty, nr)| format!("\"{ty}\": {nr}")).collect();
+    for (name, nr) in [
+        ("processes", tally.processes),
+        ("unread_processes", unread),
+        ("restless_processes", tally.restless),
+        ("vanished", tally.vanished),
+        ("shared", tally.shared),
+        ("disputed", tally.disputed),
+        ("no_slot", tally.no_slot),
+        ("past_the_end", tally.past_the_end),
+    ] {
+        writeln!(out, "  \"{name}\": {nr},")?;
+    }
+    writeln!(out, "  \"first_unreadable\": {first},")?;
+    writeln!(out, "  \"untold\": {{{}}},", untold.join(", "))?;
+    writeln!(out, "  \"confined\": {},", tally.confined)?;
+    writeln!(out, "  \"swapfiles_changed\": {}", tally.swapfiles_changed)
 }

@@ -31,6 +31,9 @@ pub struct Missing {
 }
 
 impl Missing {
+    /// The slots of [`rest`](Self::rest).
+    pub const REST: &str = "(in no figure of a cgroup)";
+
     /// `all`: the slots of each cgroup that were found.
     pub fn new(reading: &Reading, all: &HashMap<MemcgId, u64>) -> Self {
         let in_use: u64 = reading.swapfiles.iter().map(|file| file.used).sum();
@@ -73,6 +76,12 @@ impl Missing {
         self.slots == 0 && self.cgroups.is_empty() && self.gone.is_empty() && self.more.is_empty()
     }
 
+    /// What removed cgroups below `id` left.
+    pub fn gone_below(reading: &Reading, id: MemcgId) -> String {
+        let path = printable(reading.memcgs.path(id));
+        format!("(cgroups below {path} that are gone)")
+    }
+
     /// Why that is, a sentence each.
     pub fn reasons(&self, reading: &Reading) -> Vec<String> {
         reasons(reading, self)
@@ -110,11 +119,10 @@ pub(super) fn section(
     let mut other =
         |slots: u64, what: &str| writeln!(out, "{slots:>12} {0:>12} {0:>12} {0:>12}  {what}", "-");
     for &(id, slots) in &missing.gone {
-        let path = printable(reading.memcgs.path(id));
-        other(slots, &format!("(cgroups below {path} that are gone)"))?;
+        other(slots, &Missing::gone_below(reading, id))?;
     }
     if missing.rest > 0 {
-        other(missing.rest, "(in no figure of a cgroup)")?;
+        other(missing.rest, Missing::REST)?;
     }
     if !missing.more.is_empty() {
         writeln!(

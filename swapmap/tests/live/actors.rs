@@ -85,6 +85,10 @@ impl Actor {
         actor
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Has it go on with its part, and waits until it has.
     pub fn go_on(&mut self) {
         self.process

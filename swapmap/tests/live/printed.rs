@@ -1,5 +1,6 @@
 //! What `swapmap live` prints.
 
+use std::ffi::OsStr;
 use std::process::Command;
 
 use swapmap::reading::{Method, Reading};
@@ -37,6 +38,19 @@ impl Printed {
         println!("{}{}", printed.table, printed.notes);
         assert!(done.status.success(), "{printed:?}");
         printed
+    }
+
+    /// What the command prints on standard output with these arguments.
+    pub fn live_with(arguments: &[&OsStr]) -> String {
+        let done = Command::new(env!("CARGO_BIN_EXE_swapmap"))
+            .arg("live")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(done.stdout).unwrap();
+        println!("{text}");
+        assert!(done.status.success(), "{:?}", done.stderr);
+        text
     }
 
     /// What the command prints on a kernel without `PAGEMAP_SCAN`.

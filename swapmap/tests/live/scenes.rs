@@ -17,7 +17,7 @@ use crate::actors::{Actor, FREED, Part};
 use crate::machine::{Delegation, Memcg, PREFERRED, SwapOn, clear_leftovers};
 use crate::printed::Printed;
 
-pub const ALL: [(&str, Test); 14] = [
+pub const ALL: [(&str, Test); 17] = [
     ("the_last_of_all_swapfiles_are_no_markers", last_swapfiles),
     ("markers_are_no_slots", markers),
     ("a_process_whose_main_thread_has_ended_is_read", main_thread),
@@ -37,6 +37,9 @@ pub const ALL: [(&str, Test); 14] = [
     ),
     ("a_cgroup_with_shared_memory_alone_is_shown", shared_memory),
     ("a_cgroup_that_is_gone_is_shown_with_its_swap", gone_cgroup),
+    ("a_process_that_moved_is_told_as_json_too", moved),
+    ("csv_and_json_say_what_the_text_says", for_programs),
+    ("the_image_and_the_picture_have_what_was_found", files),
     ("figures_that_are_late_are_read_again", late_figures),
     ("processes_that_end_meanwhile_are_no_failure", churn),
     (
@@ -335,6 +338,120 @@ fn gone_cgroup() -> Result<(), String> {
         .find(|line| line.ends_with("-above that are gone)"));
     let slots = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     assert!(slots == Some(400), "{}", printed.table);
+    Ok(())
+}
+
+fn moved() -> Result<(), String> {
+    let stage = Stage::set_up()?;
+    let (from, to) = (stage.memcg("from")?, stage.memcg("to")?);
+    let _swapfile = swapfile("swapfile", 16, PREFERRED)?;
+    let owner = Actor::start(Part::Owns, 300, &from);
+    stage.reclaim(&from, 300);
+    fs::write(to.folder.join("cgroup.procs"), owner.pid().to_string()).unwrap();
+
+    let printed = Printed::live();
+    if printed.all("-to") == 0 {
+        return Err("here a charge moves with its process".to_owned());
+    }
+    let [from, to] = ["-from", "-to"].map(|end| {
+        let rows = printed.rows(end);
+        let last = rows.last().unwrap();
+        (last.slots, last.all, last.kernel)
+    });
+    // What else the process has may be in swap too by now.
+    assert!(from.0 >= 300 && from.1 == 0 && from.2 == from.0, "{from:?}");
+    assert!(to.0 >= 300 && to.1 >= to.0 && to.2 == 0, "{to:?}");
+    let json = Printed::live_with(&["--json".as_ref()]);
+    let row = json.lines().find(|line| line.contains("-to\", \"id\": "));
+    let row = row.unwrap_or_else(|| panic!("no row"));
+    let more = format!("\"not_found\": 0, \"more_found\": {}, \"kernel\": 0", to.0);
+    assert!(row.contains(&more), "{more}");
+    assert!(json.contains("found in another cgroup than the kernel's: the process was moved"));
+    assert!(!json.contains("\"found_elsewhere\": 0"));
+    Ok(())
+}
+
+fn for_programs() -> Result<(), String> {
+    let stage = Stage::set_up()?;
+    let above = stage.memcg("programs")?;
+    let below = Memcg::named(&above.folder, OsStr::new("below"))?;
+    let marks = stage.memcg("marks")?;
+    let _swapfile = swapfile("swapfile", 16, PREFERRED)?;
+    let _marker = Actor::start(Part::Marks, 300, &marks);
+    let _tmpfs = Tmpfs::in_swap(&stage, &below, 400)?;
+    let v1 = stage.hierarchy.version == Version::V1;
+    if v1 {
+        drop(below);
+    }
+
+    let csv = Printed::live_with(&["--csv".as_ref()]);
+    let head = "type,swapfile,id,slots,not_found,more_found,all,kernel,swap_cache,cgroup\n";
+    assert!(csv.starts_with(head));
+    let fields = head.matches(',').count();
+    assert!(csv.lines().all(|line| line.matches(',').count() == fields));
+    let json = Printed::live_with(&["--json".as_ref()]);
+    for part in [
+        "\"untold\": {}",
+        "\"disputed\": 0",
+        "\"shared\": 0",
+        "\"confined\": ",
+        "\"vanished\": ",
+        "\"past_the_end\": 0",
+        "\"reasons\": [\n    \"400 are ",
+    ] {
+        assert!(json.contains(part), "{part}");
+    }
+    let no_slot = json.split("\"no_slot\": ").nth(1).unwrap();
+    let no_slot: u64 = no_slot.split(',').next().unwrap().parse().unwrap();
+    assert!(
+        no_slot >= 300,
+        "other processes may have markers too: {no_slot}"
+    );
+    assert_eq!(json.matches('{').count(), json.matches('}').count());
+    if v1 {
+        let gone = csv
+            .lines()
+            .find(|line| line.ends_with("-programs that are gone)"));
+        assert!(
+            gone.is_some_and(|line| line.starts_with(",,,0,400,0,,,,(")),
+            "{csv}"
+        );
+        assert!(json.contains("-programs\", \"slots\": 400}"));
+    }
+    Ok(())
+}
+
+fn files() -> Result<(), String> {
+    let stage = Stage::set_up()?;
+    let memcg = stage.memcg("files")?;
+    let swapfile = swapfile("swapfile", 16, PREFERRED)?;
+    let _owner = Actor::start(Part::Owns, 300, &memcg);
+    let beside = swapfile.file.parent().unwrap();
+    let (save, png) = (beside.join("image"), beside.join("picture.png"));
+
+    let csv = Printed::live_with(&[
+        "--csv".as_ref(),
+        "--save".as_ref(),
+        save.as_ref(),
+        "--png".as_ref(),
+        png.as_ref(),
+    ]);
+    let row = csv.lines().find(|line| line.ends_with("-files")).unwrap();
+    let id: u16 = row.split(',').nth(2).unwrap().parse().unwrap();
+    let records = swap_records::image::read(&save).unwrap();
+    let owners: Vec<_> = records
+        .owners()
+        .map(|(id, slots)| (id.get(), slots))
+        .collect();
+    assert_eq!(owners, [(id, 300)]);
+    // What is neither paper nor text nor empty: its slots, and its square in the legend.
+    let picture = image::open(&png).unwrap().to_rgb8();
+    let grey = |pixel: &&image::Rgb<u8>| {
+        let [r, g, b] = pixel.0.map(i32::from);
+        (r - g).abs() < 10 && (g - b).abs() < 10
+    };
+    let coloured = picture.pixels().filter(|pixel| !grey(pixel)).count();
+    assert!((300..600).contains(&coloured), "{coloured}");
     Ok(())
 }
 
