@@ -88,7 +88,10 @@ use crate::table::SwapRecords;
 /// - If a process was killed, the next write to the path removes the `.NAME.partial` that it left.
 /// - If something else has that name, it is left alone, and the write fails.
 /// - NAME may have up to 246 bytes on a file system that allows names of 255.
-/// - A symbolic link at the path is replaced, not followed. The new file has the permissions of a new file.
+/// - A symbolic link at the path is replaced, not followed. Then, and where nothing is at the path, the new file has
+///   the permissions of a new file.
+/// - A regular file at the path passes its permissions on to the new file, and its owner and group where the process
+///   may give files away. Until then the new file has mode 600. Access control lists are not copied.
 /// - A device, a pipe or a socket at the path is left alone, and the write fails.
 ///
 /// Pages of the file that have no record, 2048 slots each, are holes and take no space on the disk.

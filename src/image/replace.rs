@@ -14,6 +14,11 @@
 //! overwritten but removed, under its lock, and only if it is a file that a writer leaves: a regular file
 //! with one name.
 //!
+//! **Invariant: the new file is never open to more users than the regular file that it replaces.** Where there
+//! is one, the new file is created with mode 600. It gets the owner, the group and the mode of the old file
+//! before it is renamed. A writer that may not give files away keeps them; then a group that is not the old
+//! one gets no access. Where there is no old file, the new one has the permissions of a new file.
+//!
 //! A device, a pipe or a socket at the path is not replaced: other programs need `/dev/null` to stay what it is.
 
 use std::ffi::OsString;
@@ -39,10 +44,10 @@ impl<'p> Replacement<'p> {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
             ImageError::io("write an image to", Some(path))(source)
         })?;
-        check_there(path)?;
+        let private = check_there(path)?;
         let create = "create the file for the new image,";
         loop {
-            let file = match create_new(&beside) {
+            let file = match create_new(&beside, private) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     remove_left(&beside)?;
@@ -68,6 +73,14 @@ impl<'p> Replacement<'p> {
 
     /// Renames the file to the path. Returns when the rename survives a crash.
     pub(super) fn commit(mut self) -> Result<(), ImageError> {
+        // The old file may have come, gone or changed since the beginning.
+        if let Ok(old) = fs::symlink_metadata(self.path)
+            && old.is_file()
+        {
+            let kept = keep_permissions(&self.file, &old);
+            let doing = "set the owner and permissions of the new image";
+            kept.map_err(ImageError::io(doing, Some(&self.beside)))?;
+        }
         let synced = self.file.sync_all();
         synced.map_err(ImageError::io("sync the new image", Some(&self.beside)))?;
         let renamed = fs::rename(&self.beside, self.path);
@@ -105,8 +118,48 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-fn create_new(beside: &Path) -> io::Result<File> {
+/// Gives a new file, which the caller has created, the owner, the group and the permissions of the file that it
+/// is to replace.
+///
+/// Only a privileged process gives files away. Without privilege the new file keeps its owner, and its group if
+/// the process is not in the old group. A group other than the old one gets no access. Access control lists are
+/// not copied.
+///
+/// # Errors
+///
+/// Returns an error if the permissions cannot be read or set.
+fn keep_permissions(new: &File, old: &fs::Metadata) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+        let found = new.metadata()?;
+        if (found.uid(), found.gid()) != (old.uid(), old.gid())
+            && fchown(new, Some(old.uid()), Some(old.gid())).is_err()
+            && found.gid() != old.gid()
+        {
+            // The group alone may be possible. That it is not shows below.
+            let _ = fchown(new, None, Some(old.gid()));
+        }
+        // No set-user-ID: this is no program.
+        let mut mode = old.mode() & 0o777;
+        if new.metadata()?.gid() != old.gid() {
+            mode &= !0o070;
+        }
+        new.set_permissions(fs::Permissions::from_mode(mode))
+    }
+    #[cfg(not(unix))]
+    new.set_permissions(old.permissions())
+}
+
+/// Creates the file: with mode 600 if it is `private`.
+fn create_new(beside: &Path, private: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    if private {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = private;
     options.read(true).write(true).create_new(true).open(beside)
 }
 
@@ -156,15 +209,16 @@ fn remove_left(beside: &Path) -> Result<(), ImageError> {
     }
 }
 
-/// Checks that the path may be replaced: that it is free, a file, or a symbolic link. The system refuses a directory.
-fn check_there(path: &Path) -> Result<(), ImageError> {
+/// Checks that the path may be replaced: that it is free, a file, or a symbolic link. The system refuses a
+/// directory. Returns whether it is a file.
+fn check_there(path: &Path) -> Result<bool, ImageError> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found.file_type(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(ImageError::io("look at", Some(path))(error)),
     };
     if found.is_file() || found.is_symlink() || found.is_dir() {
-        return Ok(());
+        return Ok(found.is_file());
     }
     Err(ImageError::InTheWay {
         path: path.to_path_buf(),
@@ -277,6 +331,43 @@ mod tests {
             (text(&path).as_str(), fs::read_dir(&folder).unwrap().count()),
             ("new", 1)
         );
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    #[cfg(unix)]
+    #[cfg_attr(miri, ignore = "Miri has no locks of files")]
+    fn the_new_file_is_as_private_as_the_old_one() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let folder = temporary("private");
+        let path = folder.join("image");
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        for wanted in [0o600, 0o640, 0o444, 0o606] {
+            fs::write(&path, "old").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(wanted)).unwrap();
+            let new = Replacement::begin(&path).unwrap();
+            assert_eq!(mode(&new.beside), 0o600, "while it is written");
+            new.commit().unwrap();
+            assert_eq!(mode(&path), wanted);
+            fs::remove_file(&path).unwrap();
+        }
+        // A file that is not there yet has the permissions of a new one, unless one has come meanwhile.
+        let other = folder.join("other");
+        fs::write(&other, "").unwrap();
+        Replacement::begin(&path).unwrap().commit().unwrap();
+        assert_eq!(mode(&path), mode(&other));
+        fs::remove_file(&path).unwrap();
+        let new = Replacement::begin(&path).unwrap();
+        fs::write(&path, "came meanwhile").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        new.commit().unwrap();
+        assert_eq!(mode(&path), 0o600);
+        // As root, the owner stays as well. Others may not give files away.
+        if std::os::unix::fs::chown(&path, Some(12), Some(34)).is_ok() {
+            Replacement::begin(&path).unwrap().commit().unwrap();
+            let found = fs::metadata(&path).unwrap();
+            assert_eq!((found.uid(), found.gid(), mode(&path)), (12, 34, 0o600));
+        }
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -15,7 +15,7 @@ Exit codes:
   1  `diff` found a difference, or `verify` found a fault
   2  wrong usage
   3  something could not be read or written: a file, an image that is damaged, standard output,
-     or this machine's swap";
+     or this machine's swap. `verify` looks at all files first";
 
 /// What a command found, when it could do what it was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +23,8 @@ pub(crate) enum Answer {
     Done,
     /// There is a difference, or a fault.
     No,
+    /// Of several files some could not be read, which has been said; the others have been looked at.
+    Unread,
 }
 
 impl From<Answer> for ExitCode {
@@ -30,6 +32,7 @@ impl From<Answer> for ExitCode {
         match answer {
             Answer::Done => Self::from(0),
             Answer::No => Self::from(1),
+            Answer::Unread => Self::from(3),
         }
     }
 }
@@ -67,6 +70,13 @@ impl Failure {
     /// Whether there is nothing to say: the reader of a pipe has seen enough.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// On standard error.
+    pub(crate) fn say(&self) {
+        use io::Write as _;
+        // Nobody is left to be told if this fails too.
+        let _ = writeln!(io::stderr(), "swapmap: {self}");
     }
 
     pub(crate) fn code(&self) -> ExitCode {

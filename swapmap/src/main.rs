@@ -34,9 +34,7 @@ fn main() -> ExitCode {
         Ok(answer) => answer.into(),
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            use std::io::Write as _;
-            // Nobody is left to be told if this fails too.
-            let _ = writeln!(std::io::stderr(), "swapmap: {failure}");
+            failure.say();
             failure.code()
         }
     }

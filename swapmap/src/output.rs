@@ -1,7 +1,8 @@
 //! Where results go: standard output, and files that are replaced as a whole.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
@@ -91,13 +92,40 @@ pub(crate) fn file_to_write(path: &Path) -> Result<PathBuf, Failure> {
     fs::canonicalize(path).map_err(|error| Failure::io("follow the link", path, &error))
 }
 
+/// Whether both paths name one file, which need not be there.
+pub(crate) fn is_one_name(one: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| {
+        let path = file_to_write(path).ok()?;
+        let folder = match path.parent()? {
+            folder if folder.as_os_str().is_empty() => Path::new("."),
+            folder => folder,
+        };
+        Some(fs::canonicalize(folder).ok()?.join(path.file_name()?))
+    };
+    one == other || is_same(one, other) || whole(one).is_some_and(|one| whole(other) == Some(one))
+}
+
 /// Whether both paths lead to one file that is there.
 pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     match (fs::metadata(one), fs::metadata(other)) {
         (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
         _ => false,
     }
+}
+
+/// Gives a new file the owner, the group and the permissions of the file that it is to replace, as far as this process
+/// may give files away. A group other than the old one gets no access.
+fn keep_permissions(new: &File, old: &fs::Metadata) -> io::Result<()> {
+    let found = new.metadata()?;
+    if (found.uid(), found.gid()) != (old.uid(), old.gid())
+        && fchown(new, Some(old.uid()), Some(old.gid())).is_err()
+    {
+        // The group alone may be possible. That it is not shows below.
+        let _ = fchown(new, None, Some(old.gid()));
+    }
+    let same_group = new.metadata()?.gid() == old.gid();
+    let mode = old.mode() & if same_group { 0o777 } else { 0o707 };
+    new.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 /// Writes a file that is no image, as a whole or not at all.
@@ -108,7 +136,14 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     beside.push(format!(".{}.partial", std::process::id()));
     let beside = path.with_file_name(beside);
     let write = || -> io::Result<()> {
-        let mut file = File::create_new(&beside)?;
+        let there = fs::metadata(&path).ok();
+        let mut options = OpenOptions::new();
+        // What is private stays so, from the beginning.
+        options.mode(if there.is_some() { 0o600 } else { 0o666 });
+        let mut file = options.write(true).create_new(true).open(&beside)?;
+        if let Some(there) = there {
+            keep_permissions(&file, &there)?;
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, &path)

@@ -13,7 +13,7 @@ use super::owners::list;
 use super::{csv, json};
 use crate::cli::LiveArgs;
 use crate::failure::Failure;
-use crate::output::{Destination, file_to_write, is_same, write_file};
+use crate::output::{Destination, file_to_write, is_one_name, write_file};
 
 /// Refuses what cannot be written, before the machine is read.
 pub(crate) fn check(args: &LiveArgs) -> Result<Option<Destination>, Failure> {
@@ -21,7 +21,7 @@ pub(crate) fn check(args: &LiveArgs) -> Result<Option<Destination>, Failure> {
         file_to_write(png)?;
     }
     if let (Some(save), Some(png)) = (&args.save, &args.png)
-        && (save == png || is_same(save, png))
+        && is_one_name(save, png)
     {
         return Err(Failure::Usage(format!(
             "--save and --png both name {}: give them two paths",

@@ -18,31 +18,45 @@ const MOST: usize = 20;
 pub(crate) fn run(args: &VerifyArgs) -> Result<Answer, Failure> {
     let mut answer = Answer::Done;
     for path in &args.files {
-        let faults = match Image::try_open(path)? {
-            Ok(reader) => {
-                let image = Image {
-                    path: path.clone(),
-                    reader,
-                };
-                let faults = faults_of(&image)?;
-                if faults.is_empty() {
-                    print(|out| say_whole(path, &image.reader, out))?;
-                    continue;
-                }
-                faults
+        match verify(path) {
+            Ok(Answer::Done) => {}
+            // The worst of all files is told.
+            Ok(_) if answer == Answer::Unread => {}
+            Ok(other) => answer = other,
+            Err(Failure::Output(error)) => return Err(Failure::Output(error)),
+            // It says nothing of the other files.
+            Err(failure) => {
+                failure.say();
+                answer = Answer::Unread;
             }
-            // With it, nothing can be said of the rest.
-            Err(error) => vec![(0, error)],
-        };
-        answer = Answer::No;
-        let printed = print(|out| say_faults(path, &faults, out));
-        // Where the reader of a pipe has seen enough, the answer is no all the same.
-        match printed {
-            Err(failure) if failure.is_closed_pipe() => {}
-            other => other?,
         }
     }
     Ok(answer)
+}
+
+fn verify(path: &Path) -> Result<Answer, Failure> {
+    let faults = match Image::try_open(path)? {
+        Ok(reader) => {
+            let image = Image {
+                path: path.to_owned(),
+                reader,
+            };
+            let faults = faults_of(&image)?;
+            if faults.is_empty() {
+                print(|out| say_whole(path, &image.reader, out))?;
+                return Ok(Answer::Done);
+            }
+            faults
+        }
+        // With it, nothing can be said of the rest.
+        Err(error) => vec![(0, error)],
+    };
+    match print(|out| say_faults(path, &faults, out)) {
+        // Where the reader of a pipe has seen enough, the answer is no all the same.
+        Err(failure) if failure.is_closed_pipe() => {}
+        other => other?,
+    }
+    Ok(Answer::No)
 }
 
 /// Each unit that is not as it was written, in the order of the file.

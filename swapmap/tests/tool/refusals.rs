@@ -184,3 +184,52 @@ fn a_pipe_that_is_closed_ends_a_command_quietly() {
     let diff = [OsStr::new("diff"), path.as_os_str(), moved.as_os_str()];
     assert_eq!(head(&diff), Some(1));
 }
+
+/// Before it reads the machine, so this needs no privilege.
+#[test]
+fn live_refuses_two_names_of_one_file_that_is_not_there() {
+    let folder = Folder::new("one-file");
+    std::os::unix::fs::symlink(&folder.0, folder.path("link")).unwrap();
+    fs::create_dir(folder.path("below")).unwrap();
+    let save = folder.path("b");
+    for png in ["./b", "link/b", "below/../b"] {
+        let said = swapmap!("live", "--save", save, "--png", folder.path(png)).says(2);
+        assert!(said.contains("give them two paths"), "{said}");
+    }
+    assert_eq!(folder.names(), ["below", "link"]);
+}
+
+#[test]
+fn verify_looks_at_all_files_also_where_one_cannot_be_read() {
+    let folder = Folder::new("verify-all");
+    let (good, bad) = (folder.image("good"), folder.image("bad"));
+    let mut bytes = fs::read(&bad).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&bad, bytes).unwrap();
+    let nothing = folder.path("nothing");
+    let done = swapmap!("verify", good, nothing, bad, good);
+    let out = String::from_utf8_lossy(&done.0.stdout).into_owned();
+    assert_eq!(out.matches("good: whole").count(), 2, "{out}");
+    assert!(out.contains("/bad: "), "{out}");
+    let said = String::from_utf8_lossy(&done.0.stderr).into_owned();
+    assert_eq!(said.matches("nothing").count(), 1, "{said}");
+    assert_eq!(done.0.status.code(), Some(3));
+}
+
+#[test]
+fn a_file_that_is_replaced_keeps_its_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("private");
+    let path = folder.image("image");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let (copy, png) = (folder.path("copy"), folder.path("picture"));
+    fs::write(&copy, "").unwrap();
+    fs::write(&png, "").unwrap();
+    for private in [&path, &copy, &png] {
+        fs::set_permissions(private, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    swapmap!("reparent", path, "7", "8", "-o", path).prints();
+    swapmap!("reparent", path, "8", "7", "-o", copy).prints();
+    swapmap!("show", path, "--png", png).prints();
+    assert_eq!([&path, &copy, &png].map(|path| mode(path)), [0o600; 3]);
+}
