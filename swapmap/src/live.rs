@@ -1,14 +1,18 @@
 //! `swapmap live`: who owns this machine's swap, cgroup by cgroup, as text and as a picture.
 
-use std::io;
+use std::io::{self, Write as _};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use swapmap::reading::Reading;
+use swapmap::reading::{Reading, Refused, Watch};
 use swapmap::{picture, report};
 
 use crate::cli::LiveArgs;
 use crate::commands::live_files;
 use crate::failure::{Answer, Failure};
 use crate::output::print;
+use crate::progress::{LINES, QUIET};
 
 pub(crate) const ABOUT: &str = "\
 Prints the owners of each swapfile of this machine, largest first.
@@ -42,9 +46,35 @@ pub(crate) const ABOUT_PNG: &str = "\
 Draw the swapfiles to this file as well: one pixel per slot, or one pixel per chunk of 2048 slots
 where a swapfile has more than 4 Mi slots, in the colour of its (most frequent) owner; empty is dark";
 
+/// Reads the machine. Once that takes longer than a second, says on standard error how far it is.
+fn take() -> Result<Reading, Refused> {
+    let watch = Watch::default();
+    // Nothing is sent: it is closed when the reading is done.
+    let (done, is_done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let is_done = is_done;
+            let (mut told, mut waited) = (None::<Instant>, false);
+            let mut pause = QUIET;
+            while is_done.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                pause = Duration::from_millis(100);
+                let waits = watch.waits();
+                if waits != waited || told.is_none_or(|told| told.elapsed() >= LINES) {
+                    // Nobody is left to be told if this fails.
+                    let _ = writeln!(io::stderr(), "swapmap: {}", watch.doing());
+                    (told, waited) = (Some(Instant::now()), waits);
+                }
+            }
+        });
+        let reading = Reading::take_watched(&watch);
+        drop(done);
+        reading
+    })
+}
+
 pub(crate) fn run(args: &LiveArgs) -> Result<Answer, Failure> {
     let save = live_files::check(args)?;
-    let reading = Reading::take().map_err(|refused| Failure::Refused(refused.to_string()))?;
+    let reading = take().map_err(|refused| Failure::Refused(refused.to_string()))?;
     let printed = print(|out| {
         if args.json {
             live_files::print_json(&reading, out)

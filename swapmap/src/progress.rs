@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// What takes less time says nothing.
-const QUIET: Duration = Duration::from_secs(1);
+pub(crate) const QUIET: Duration = Duration::from_secs(1);
 /// Between two lines, where there is no terminal.
-const LINES: Duration = Duration::from_secs(10);
+pub(crate) const LINES: Duration = Duration::from_secs(10);
 
 /// Tells how many of so many bytes are done: a bar where standard error is a terminal, otherwise a line now and then.
 pub(crate) struct Progress {

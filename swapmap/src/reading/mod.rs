@@ -16,6 +16,7 @@ mod reader;
 mod scan;
 mod slots;
 mod swaps;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +34,7 @@ pub use hierarchy::{Hierarchy, Version};
 pub use memcgs::Memcgs;
 pub use pagemap::{Method, check_privilege};
 pub use swaps::SwapFile;
+pub use watch::Watch;
 
 use reader::Reader;
 
@@ -150,12 +152,21 @@ impl Reading {
         Self::take_by(Method::best())
     }
 
+    /// As [`take`](Self::take); another thread may look at `watch` meanwhile.
+    pub fn take_watched(watch: &Watch) -> Result<Self, Refused> {
+        Self::take_as(Method::best(), watch)
+    }
+
     /// As [`take`](Self::take), with swapped-out pages found in this way.
     pub fn take_by(method: Method) -> Result<Self, Refused> {
+        Self::take_as(method, &Watch::default())
+    }
+
+    fn take_as(method: Method, watch: &Watch) -> Result<Self, Refused> {
         check_privilege()?;
         let mut attempt = 1;
         loop {
-            let reading = Self::attempt(method)?;
+            let reading = Self::attempt(method, watch)?;
             if !reading.tally.swapfiles_changed || attempt == ATTEMPTS {
                 return Ok(reading);
             }
@@ -163,14 +174,14 @@ impl Reading {
         }
     }
 
-    fn attempt(method: Method) -> Result<Self, Refused> {
+    fn attempt(method: Method, watch: &Watch) -> Result<Self, Refused> {
         let before = SwapFile::read_all()?;
         if before.is_empty() {
             return Err(Refused::NoSwap);
         }
         let out_before = pages_swapped_out();
         let mut reader = Reader::new(method, &before)?;
-        reader.read_processes()?;
+        reader.read_processes(watch)?;
         reader.slots.trim()?;
         let swapfiles = SwapFile::read_all()?;
         // The kernel counts a page when it writes it, somewhat after it gave it a slot.
@@ -195,6 +206,7 @@ impl Reading {
             figures: BTreeMap::new(),
             tally,
         };
+        watch.wait();
         reading.settle_figures()?;
         Ok(reading)
     }

@@ -10,7 +10,7 @@ use super::kinds::{Kind, Kinds};
 use super::pagemap::{Method, Walk};
 use super::process::{self, Holder, Opened, Task, is_gone};
 use super::slots::Slots;
-use super::{ATTEMPTS, Hierarchy, Memcgs, Refused, SwapFile, Tally};
+use super::{ATTEMPTS, Hierarchy, Memcgs, Refused, SwapFile, Tally, Watch};
 
 /// How many processes are asked in vain which types are no slots.
 const MOST_ASKED: usize = 64;
@@ -50,12 +50,14 @@ impl Reader {
         })
     }
 
-    pub(super) fn read_processes(&mut self) -> Result<(), Refused> {
+    pub(super) fn read_processes(&mut self, watch: &Watch) -> Result<(), Refused> {
         let failed = |error| Refused::File("/proc".into(), error);
         let begun = process::begun();
         let first = process::all().map_err(failed)?;
+        watch.begin(first.len());
         for &pid in &first {
             self.read_process(pid)?;
+            watch.one_more();
         }
         // Those that began meanwhile may have the pages of a parent that has ended.
         if begun.is_some() && process::begun() == begun {

@@ -353,6 +353,9 @@ fn moved() -> Result<(), String> {
     if printed.all("-to") == 0 {
         return Err("here a charge moves with its process".to_owned());
     }
+    // The figures never agree, so they are waited for.
+    let waits = "swapmap: waiting for the kernel's figures";
+    assert!(printed.notes.contains(waits), "{}", printed.notes);
     let [from, to] = ["-from", "-to"].map(|end| {
         let rows = printed.rows(end);
         let last = rows.last().unwrap();

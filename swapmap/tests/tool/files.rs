@@ -19,27 +19,27 @@ fn a_damaged_image_is_refused_with_file_and_offset() {
         (
             "cut",
             &(|bytes: &mut Vec<u8>| bytes.truncate(5000)) as &dyn Fn(&mut Vec<u8>),
-            "ends at offset 5000 and not at ",
+            "ends at offset 5000, expected ",
         ),
         (
             "empty",
             &|bytes| bytes.clear(),
-            "ends at offset 0 and not at 8192 at least",
+            "ends at offset 0, expected ",
         ),
         (
             "other",
             &|bytes| bytes[0] = b'X',
-            "at offset 0 there is \"XWAPRECS\" and not \"SWAPRECS\"",
+            "offset 0: found \"XWAPRECS\", expected \"SWAPRECS\"",
         ),
         (
             "ids",
             &|bytes| bytes[4096 + 65_400] ^= 1,
-            "the 65536 bytes at offset 4096, the ids of swap type 0, have the checksum",
+            "offset 4096: the checksum of the ids of swap type 0, 65536 bytes, is",
         ),
         (
             "end",
             &|bytes| *bytes.last_mut().unwrap() ^= 1,
-            "the trailer, have the checksum",
+            "the checksum of the trailer",
         ),
     ] {
         let mut bytes = whole.clone();
@@ -50,7 +50,7 @@ fn a_damaged_image_is_refused_with_file_and_offset() {
             assert!(said.starts_with(&begins), "{name}: {said}");
             assert!(said.contains(says), "{name}: {said}");
             assert!(
-                said.contains("; use ") || said.contains("; give "),
+                said.contains("; use ") || said.contains("; pass "),
                 "{name}: {said}"
             );
         };
@@ -82,8 +82,8 @@ fn verify_names_each_unit_that_is_damaged_and_looks_at_all_files() {
     let out = swapmap!("verify", bad, good).exits(1).out();
     let lines: Vec<_> = out.lines().collect();
     assert_eq!(lines.len(), 3, "{out}");
-    assert!(lines[0].contains("65536 bytes at offset 4096,"), "{out}");
-    assert!(lines[1].contains("bytes at offset 135168,"), "{out}");
+    assert!(lines[0].contains("offset 4096: the checksum"), "{out}");
+    assert!(lines[1].contains("offset 135168: the checksum"), "{out}");
     assert_eq!(
         lines[2],
         format!("{}: whole, 2 swap types, 515 records", good.display())
@@ -108,7 +108,7 @@ fn names_that_are_not_unicode_or_command_terminals_are_read_and_written() {
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
     fs::write(&path, "no image").unwrap();
     let said = swapmap!("owners", path).says(3);
-    assert!(said.contains("\\u{1b}[2J.image: at offset 0"), "{said:?}");
+    assert!(said.contains("\\u{1b}[2J.image: offset 0:"), "{said:?}");
 }
 
 #[test]
