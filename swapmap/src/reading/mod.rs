@@ -238,6 +238,14 @@ impl Reading {
     }
 }
 
+/// Pages that went to swap since the machine booted: to a swapfile, to memory in its stead, or nowhere, being zero.
+fn pages_swapped_out() -> u64 {
+    let text = fs::read("/proc/vmstat").unwrap_or_default();
+    let field = |name: &&[u8]| bytes::field(&text, name);
+    let names: [&[u8]; 3] = [b"pswpout", b"zswpout", b"swpout_zero"];
+    names.iter().filter_map(field).sum()
+}
+
 #[cfg(test)]
 pub(crate) mod fake {
     use super::memcgs::fake::Fake;
@@ -277,12 +285,4 @@ pub(crate) mod fake {
             tally: Tally::default(),
         }
     }
-}
-
-/// Pages that went to swap since the machine booted: to a swapfile, to memory in its stead, or nowhere, being zero.
-fn pages_swapped_out() -> u64 {
-    let text = fs::read("/proc/vmstat").unwrap_or_default();
-    let field = |name: &&[u8]| bytes::field(&text, name);
-    let names: [&[u8]; 3] = [b"pswpout", b"zswpout", b"swpout_zero"];
-    names.iter().filter_map(field).sum()
 }

@@ -505,7 +505,8 @@ fn late_figures() -> Result<(), String> {
         let printed = Printed::live();
         assert_eq!(printed.all("-late"), left);
         assert!(
-            printed.notes.contains("\n1 of 1 cgroups"),
+            // Another cgroup may have pages in the swap cache.
+            (1..4).any(|nr| printed.notes.contains(&format!("\n{nr} of {nr} cgroups"))),
             "{}",
             printed.notes
         );
