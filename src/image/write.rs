@@ -276,8 +276,7 @@ impl Units {
     /// Copies a unit of a swapfile, each region under its lock, padded with zeros. Returns `None` if the type
     /// was turned off.
     ///
-    /// The lock is necessary. During a migration, a region that is read without it may look empty: the reader
-    /// can miss the new owner's presence bit before it is set, and the old owner's after it is cleared.
+    /// The lock is necessary: the copy loads plainly, and a region is to be as it was at one moment.
     fn copy<L: RawMutex>(&mut self, on: On<'_, L>, unit: u64) -> Option<()> {
         const REGIONS: usize = UNIT / REGION_ENTRIES;
         let had_any = core::mem::take(&mut self.any);
