@@ -238,9 +238,18 @@ impl<L: RawMutex> Shards<L> {
         (0..SHARDS).map(|at| self.at(at))
     }
 
-    /// All at once. Always in this order, and no lock is waited for by who holds a later one.
+    /// All at once, the last one in front. They are always taken in their order, and no lock is waited for by who holds a later
+    /// one. They are freed from the last to the first, as they are dropped from the front on: a lock that disables
+    /// interrupts gives the flag back as it found it, and so the lock that found it enabled must be freed last.
     pub(super) fn all(&self) -> [Held<'_, L>; SHARDS] {
-        core::array::from_fn(|at| self.at(at))
+        let mut all = core::array::from_fn(|at| self.at(at));
+        all.reverse();
+        all
+    }
+
+    /// The shard of the calling thread, among all.
+    pub(super) fn here_in<'h, 'a>(all: &'h mut [Held<'a, L>; SHARDS]) -> &'h mut Held<'a, L> {
+        &mut all[SHARDS - 1 - here()]
     }
 }
 

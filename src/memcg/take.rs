@@ -15,7 +15,7 @@ use lock_api::RawMutex;
 use super::Memcgs;
 use super::error::MemcgError;
 use super::handle::Memcg;
-use super::shard::{BATCH, Held, SHARDS, Stock, here};
+use super::shard::{BATCH, Held, SHARDS, Shards, Stock, here};
 use super::slot::{Slot, State};
 use crate::id::MemcgId;
 
@@ -156,7 +156,7 @@ impl<L: RawMutex> Memcgs<L> {
         for shard in &mut all {
             shard.give_used(id, slot);
         }
-        if !self.take_from_slot(&mut all[here()], id, slot, nr, then) {
+        if !self.take_from_slot(Shards::here_in(&mut all), id, slot, nr, then) {
             let charged = slot.used();
             return Err(MemcgError::NotCharged { id, nr, charged });
         }
