@@ -1,6 +1,8 @@
-//! What a program needs that has no standard library, no libc, and no operating system but for one call, to exit.
+//! What a program needs that has no standard library, no libc, and no operating system but for two calls: to exit, and to
+//! write a line.
 //!
-//! A program has a function `run`, which gives its exit code. Linux on x86-64 loads and starts it.
+//! A program has a function `run`, which gives its exit code, and a global allocator: [`Bump`], or its own. Linux on x86-64 loads
+//! and starts it.
 
 #![no_std]
 
@@ -38,6 +40,24 @@ pub fn exit(code: u8) -> ! {
     unsafe { asm!("syscall", in("rax") 231, in("rdi") u64::from(code), options(noreturn)) }
 }
 
+/// Writes text to the standard output, as far as it can be written.
+#[inline(never)]
+pub fn write(text: &str) {
+    // SAFETY: the call `write` reads the bytes of `text`, and changes no memory. The instruction overwrites `rcx` and `r11`.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") 1_u64 => _,
+            in("rdi") 1_u64,
+            in("rsi") text.as_ptr(),
+            in("rdx") text.len(),
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack, readonly),
+        );
+    }
+}
+
 /// Ends the program with this code unless `holds`: without a message, which would be most of its text.
 #[inline]
 pub fn check(holds: bool, code: u8) {
@@ -51,21 +71,28 @@ fn panicked(_: &PanicInfo<'_>) -> ! {
     exit(PANICKED)
 }
 
-/// Memory from a static array, one piece behind the other. What is given back is lost.
-struct Bump {
+/// Memory from an array, one piece behind the other. What is given back is lost.
+pub struct Bump {
     memory: UnsafeCell<[u8; Self::BYTES]>,
     used: AtomicUsize,
 }
 
 impl Bump {
     const BYTES: usize = 16 << 20;
-}
 
-#[global_allocator]
-static MEMORY: Bump = Bump {
-    memory: UnsafeCell::new([0; Bump::BYTES]),
-    used: AtomicUsize::new(0),
-};
+    /// All of it unused: for a `static`.
+    #[expect(
+        clippy::new_without_default,
+        clippy::large_stack_arrays,
+        reason = "it is a static, and never on a stack"
+    )]
+    pub const fn new() -> Self {
+        Self {
+            memory: UnsafeCell::new([0; Self::BYTES]),
+            used: AtomicUsize::new(0),
+        }
+    }
+}
 
 // SAFETY: `memory` is used through pieces alone, each of which is one caller's.
 unsafe impl Sync for Bump {}

@@ -8,7 +8,10 @@ use core::hint::black_box;
 use core::sync::atomic::AtomicU16;
 
 use swap_records::{Backend, REGION_ENTRIES};
-use swap_records_freestanding::check;
+use swap_records_freestanding::{Bump, check};
+
+#[global_allocator]
+static MEMORY: Bump = Bump::new();
 
 type Entries = [AtomicU16; REGION_ENTRIES];
 

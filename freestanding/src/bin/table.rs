@@ -9,7 +9,10 @@ use core::hint::black_box;
 use swap_records::{
     Backend, EntryError, Exchange, MemcgId, Step, SwapEntry, SwapRecords, SwapType, SwaponError,
 };
-use swap_records_freestanding::{check, exit};
+use swap_records_freestanding::{Bump, check, exit};
+
+#[global_allocator]
+static MEMORY: Bump = Bump::new();
 
 static RECORDS: SwapRecords = SwapRecords::new();
 

@@ -1,0 +1,634 @@
+//! The operations of a table beside the oracle, and the same with each demand for memory refused in turn.
+
+use swap_records::{
+    Backend, CHUNK_ENTRIES, EntryError, Exchange, MemcgId, REGION_ENTRIES, Step, SwapEntry,
+    SwapRecords, SwapType, SwaponError,
+};
+
+use crate::machine::{IrqLock, check, check_unlocked, fail};
+use crate::memory::{HEAP, PAGES, Refuse, counted, demands, refuse, validate, without};
+use crate::model::{CHUNK, IDS, MOST_PAGES, Model, Numbers, REGION, TYPES, entry};
+
+type Table = SwapRecords<IrqLock>;
+
+/// Slots in a batch: more than are written under one hold of a lock.
+const BATCH: usize = 80;
+
+/// A slot and a number of slots.
+type Slots = (SwapEntry, u64);
+
+/// An operation. It does the same when it is called again.
+#[derive(Clone, Copy)]
+enum Op {
+    Swapon(SwapType, u64),
+    Swapoff(SwapType),
+    Trim,
+    Reserve(Slots),
+    Record(SwapEntry, MemcgId),
+    Clear(SwapEntry),
+    Cmpxchg(SwapEntry, Option<MemcgId>, Option<MemcgId>),
+    RecordRange(Slots, MemcgId),
+    RecordRangeWith(Slots, MemcgId),
+    ClearRange(Slots),
+    ClearRangeWith(Slots),
+    /// With the seed of their slots.
+    RecordBatch(u64, MemcgId),
+    RecordBatchIds(u64),
+    ClearBatch(u64),
+    Lookup(SwapEntry),
+    Count(MemcgId),
+    Owners,
+    Runs,
+    RunsOf(MemcgId),
+    Footprint,
+    Migrate(MemcgId, MemcgId),
+    /// With a budget for each step, and the most entries in one hold.
+    MigrateInSteps(MemcgId, MemcgId, u64, usize),
+    MigrateWithHint(MemcgId, MemcgId),
+}
+
+impl Op {
+    fn any(numbers: &mut Numbers) -> Self {
+        let ty = numbers.one_of(TYPES);
+        let [a, b] = [(); 2].map(|()| numbers.one_of(IDS));
+        let ent = entry(ty, numbers.offset());
+        let slots = (ent, numbers.len());
+        let seed = numbers.below(1 << 40);
+        match numbers.below(45) {
+            0 => {
+                let sizes = [MOST_PAGES, REGION, REGION + 1, CHUNK - 1, 1, 0, 1 << 62];
+                Self::Swapon(ty, numbers.one_of(sizes))
+            }
+            1 => Self::Swapon(ty, MOST_PAGES),
+            2 => Self::Swapoff(ty),
+            3 => Self::Trim,
+            4 => Self::Reserve(slots),
+            5..11 => Self::Record(ent, a),
+            11..13 => Self::Clear(ent),
+            13..15 => Self::Cmpxchg(ent, numbers.one_of([None, Some(a)]), Some(b)),
+            15 => Self::Cmpxchg(ent, Some(a), None),
+            16..19 => Self::RecordRange(slots, a),
+            19..21 => Self::RecordRangeWith(slots, a),
+            21..23 => Self::ClearRange(slots),
+            23 => Self::ClearRangeWith(slots),
+            24..27 => Self::RecordBatch(seed, a),
+            27..30 => Self::RecordBatchIds(seed),
+            30 => Self::ClearBatch(seed),
+            31..33 => Self::Lookup(ent),
+            33 => Self::Count(a),
+            34 => Self::Owners,
+            35 => Self::Runs,
+            36 => Self::RunsOf(a),
+            37 => Self::Footprint,
+            38..41 => Self::Migrate(a, b),
+            41..43 => {
+                let most = [1, CHUNK_ENTRIES, 3 * CHUNK_ENTRIES, REGION_ENTRIES];
+                let budget = numbers.one_of([1, CHUNK, u64::MAX]);
+                Self::MigrateInSteps(a, b, budget, numbers.one_of(most))
+            }
+            _ => Self::MigrateWithHint(a, b),
+        }
+    }
+
+    /// Whether it may demand memory. What frees, migrates or reads must not.
+    fn may_demand(self) -> bool {
+        match self {
+            Self::Swapon(..)
+            | Self::Reserve(..)
+            | Self::Record(..)
+            | Self::RecordRange(..)
+            | Self::RecordRangeWith(..)
+            // Of many owners.
+            | Self::ClearRange(..)
+            | Self::RecordBatch(..)
+            | Self::RecordBatchIds(..) => true,
+            Self::Cmpxchg(_, _, new) => new.is_some(),
+            Self::Swapoff(..)
+            | Self::Trim
+            | Self::Clear(..)
+            | Self::ClearRangeWith(..)
+            | Self::ClearBatch(..)
+            | Self::Lookup(..)
+            | Self::Count(..)
+            | Self::Owners
+            | Self::Runs
+            | Self::RunsOf(..)
+            | Self::Footprint
+            | Self::Migrate(..)
+            | Self::MigrateInSteps(..)
+            | Self::MigrateWithHint(..) => false,
+        }
+    }
+}
+
+/// There was no memory, and nothing was written: the oracle is as it was.
+pub(crate) struct OutOfMemory;
+
+/// What the table must say of these slots: that they are there, or what is wrong with them.
+fn expected(model: &Model, (start, nr): Slots) -> Result<(), EntryError> {
+    let (ty, offset) = (start.swap_type(), start.offset());
+    match model.pages(ty) {
+        None => Err(EntryError::TypeOff {
+            ty,
+            offset: Some(offset),
+        }),
+        Some(max_pages) if offset >= max_pages || nr > max_pages - offset => {
+            Err(EntryError::OutOfRange {
+                start,
+                nr,
+                max_pages,
+            })
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// What was done; `None` where the slots are not there, as they should not be.
+#[track_caller]
+fn settle<T>(
+    model: &Model,
+    slots: Slots,
+    done: Result<T, EntryError>,
+) -> Result<Option<T>, OutOfMemory> {
+    match (done, expected(model, slots)) {
+        (Err(EntryError::OutOfMemory { start, nr, bytes }), Ok(())) => {
+            check(
+                (start, nr) == slots && bytes > 0,
+                "OutOfMemory names other slots",
+            );
+            Err(OutOfMemory)
+        }
+        (Err(error), expected) => {
+            check(
+                expected == Err(error),
+                "an operation is refused for another reason",
+            );
+            Ok(None)
+        }
+        (Ok(done), expected) => {
+            check(
+                expected.is_ok(),
+                "an operation on slots that are not there is done",
+            );
+            Ok(Some(done))
+        }
+    }
+}
+
+/// The slots of a batch, some of which repeat. Of few, one is not there.
+fn batch(model: &Model, seed: u64) -> ([SwapEntry; BATCH], Result<(), EntryError>) {
+    let mut numbers = Numbers::new(seed);
+    let strays = numbers.below(8) == 0;
+    let near = numbers.offset();
+    let slots = [(); BATCH].map(|()| {
+        let ty = TYPES[usize::from(numbers.below(5) == 0)];
+        let offset = match numbers.below(3) {
+            0 => numbers.offset(),
+            _ => near + numbers.below(40),
+        };
+        if strays {
+            return entry(ty, offset);
+        }
+        let other = TYPES[usize::from(ty == TYPES[0])];
+        let mut on = [ty, other].into_iter();
+        let on = on.find_map(|ty| Some((ty, model.pages(ty)?)));
+        on.map_or(entry(ty, offset), |(ty, pages)| entry(ty, offset % pages))
+    });
+    let mut all = slots.iter().map(|&slot| expected(model, (slot, 1)));
+    let all = all.find(Result::is_err).unwrap_or(Ok(()));
+    (slots, all)
+}
+
+/// As [`settle`], of a batch.
+#[track_caller]
+fn settle_batch(
+    done: Result<(), EntryError>,
+    expected: Result<(), EntryError>,
+) -> Result<bool, OutOfMemory> {
+    match done {
+        Err(EntryError::OutOfMemory { bytes, .. }) if expected.is_ok() => {
+            check(bytes > 0, "OutOfMemory of no bytes");
+            Err(OutOfMemory)
+        }
+        done => {
+            check(done == expected, "a batch does other than it should");
+            Ok(done.is_ok())
+        }
+    }
+}
+
+/// What a batch must tell: each slot that had an owner, in the order of the batch.
+struct Told {
+    /// The owner, before that, of each slot.
+    before: [Option<MemcgId>; BATCH],
+    slots: [SwapEntry; BATCH],
+    next: usize,
+}
+
+impl Told {
+    fn new(model: &Model, slots: [SwapEntry; BATCH], ids: &[Option<MemcgId>; BATCH]) -> Self {
+        let mut before = slots.map(|slot| model.get(slot));
+        // A slot that repeats has the owner that the batch gave it.
+        for at in 1..BATCH {
+            let earlier = slots[..at].iter().rposition(|&slot| slot == slots[at]);
+            if let Some(earlier) = earlier {
+                before[at] = ids[earlier];
+            }
+        }
+        Self {
+            before,
+            slots,
+            next: 0,
+        }
+    }
+
+    fn tell(&mut self, slot: SwapEntry, owner: MemcgId) {
+        check_unlocked("a callback is called under a lock");
+        let mut rest = self.next..BATCH;
+        let at = rest.find(|&at| self.before[at].is_some());
+        let at = at.unwrap_or_else(|| fail("a batch tells of too many owners"));
+        check(
+            (self.slots[at], self.before[at]) == (slot, Some(owner)),
+            "a batch tells of another owner",
+        );
+        self.next = at + 1;
+    }
+
+    /// All of them have been told.
+    fn end(self) {
+        let rest = &self.before[self.next..];
+        check(
+            rest.iter().all(Option::is_none),
+            "a batch tells of too few owners",
+        );
+    }
+}
+
+/// Does it to both, and compares.
+fn apply(op: Op, table: &mut Table, model: &mut Model) -> Result<(), OutOfMemory> {
+    match op {
+        Op::Swapon(ty, pages) => match table.swapon(ty, pages) {
+            Ok(()) => {
+                check(model.pages(ty).is_none(), "a type is turned on twice");
+                check((1..=MOST_PAGES).contains(&pages), "a size is not refused");
+                model.turn_on(ty, pages);
+            }
+            Err(SwaponError::OutOfMemory {
+                ty: of,
+                max_pages,
+                bytes,
+            }) => {
+                check(
+                    (of, max_pages) == (ty, pages) && bytes > 0,
+                    "OutOfMemory of another",
+                );
+                check(
+                    model.pages(ty).is_none(),
+                    "there is memory enough for a type that is on",
+                );
+                return Err(OutOfMemory);
+            }
+            Err(SwaponError::TypeOn { .. }) => {
+                check(
+                    model.pages(ty).is_some(),
+                    "a type that is off is said to be on",
+                );
+            }
+            Err(SwaponError::NoPages { .. }) => check(pages == 0, "pages are said to be none"),
+            Err(SwaponError::TooLarge { .. }) => {
+                check(pages > MOST_PAGES, "TooLarge of a size that is not")
+            }
+            Err(_) => fail("a swapon is refused for another reason"),
+        },
+        Op::Swapoff(ty) => match table.swapoff(ty) {
+            Ok(records) => {
+                check(model.pages(ty).is_some(), "a type is turned off twice");
+                check(records == model.records(ty), "swapoff gives another number");
+                model.turn_off(ty);
+            }
+            Err(error) => {
+                let off = EntryError::TypeOff { ty, offset: None };
+                check(
+                    error == off && model.pages(ty).is_none(),
+                    "swapoff is refused",
+                );
+            }
+        },
+        Op::Trim => {
+            let out = PAGES.nr_out();
+            let given = table.trim_pages();
+            check(
+                PAGES.nr_out() == out - given,
+                "trim_pages gives another number",
+            );
+            let any_on = TYPES.iter().any(|&ty| model.pages(ty).is_some());
+            check(
+                any_on || PAGES.nr_out() == 0,
+                "a table that is off keeps pages after a trim",
+            );
+        }
+        Op::Reserve(slots) => {
+            let done = table.reserve(slots.0, slots.1);
+            if let Some(()) = settle(model, slots, done)? {
+                // Whatever the ids are.
+                for (skip, id) in (0..slots.1).step_by(CHUNK_ENTRIES / 2).zip(IDS) {
+                    let slot = entry(slots.0.swap_type(), slots.0.offset() + skip);
+                    let before = without(|| table.record(slot, id));
+                    check(
+                        before == Ok(model.set(slot, Some(id))),
+                        "a slot that is reserved is refused",
+                    );
+                }
+            }
+        }
+        Op::Record(slot, id) => {
+            if let Some(before) = settle(model, (slot, 1), table.record(slot, id))? {
+                check(
+                    model.set(slot, Some(id)) == before,
+                    "record gives another owner",
+                );
+            }
+        }
+        Op::Clear(slot) => {
+            if let Some(before) = settle(model, (slot, 1), table.clear(slot))? {
+                check(model.set(slot, None) == before, "clear gives another owner");
+            }
+        }
+        Op::Cmpxchg(slot, old, new) => {
+            match settle(model, (slot, 1), table.cmpxchg(slot, old, new))? {
+                Some(Exchange::Stored) => {
+                    check(
+                        model.set(slot, new) == old,
+                        "cmpxchg stores over another owner",
+                    );
+                }
+                Some(Exchange::Mismatch(owner)) => {
+                    check(
+                        owner == model.get(slot) && owner != old,
+                        "cmpxchg finds another owner",
+                    );
+                }
+                None => {}
+            }
+        }
+        Op::RecordRange(slots, id) => {
+            if let Some(runs) = settle(model, slots, table.record_range(slots.0, slots.1, id))? {
+                let end = slots.0.offset() + slots.1;
+                let had = model.runs(slots.0.swap_type(), slots.0.offset()..end);
+                check(
+                    had.eq(runs.iter().copied()),
+                    "record_range gives other owners",
+                );
+                model.fill(slots.0, slots.1, Some(id));
+            }
+        }
+        Op::ClearRange(slots) => {
+            if let Some(runs) = settle(model, slots, table.clear_range(slots.0, slots.1))? {
+                let end = slots.0.offset() + slots.1;
+                let had = model.runs(slots.0.swap_type(), slots.0.offset()..end);
+                check(
+                    had.eq(runs.iter().copied()),
+                    "clear_range gives other owners",
+                );
+                model.fill(slots.0, slots.1, None);
+            }
+        }
+        Op::RecordRangeWith(slots, _) | Op::ClearRangeWith(slots) => {
+            let (start, nr) = slots;
+            let mut had = model.runs(start.swap_type(), start.offset()..start.offset() + nr);
+            let told = |run| {
+                check_unlocked("a callback is called under a lock");
+                check(had.next() == Some(run), "a range tells of other owners");
+            };
+            let (done, id) = match op {
+                Op::RecordRangeWith(_, id) => {
+                    (table.record_range_with(start, nr, id, told), Some(id))
+                }
+                _ => (table.clear_range_with(start, nr, told), None),
+            };
+            let done = settle(model, slots, done)?;
+            if done.is_some() {
+                check(had.next().is_none(), "a range tells of too few owners");
+                drop(had);
+                model.fill(start, nr, id);
+            }
+        }
+        Op::RecordBatch(seed, _) | Op::RecordBatchIds(seed) | Op::ClearBatch(seed) => {
+            let (slots, expected) = batch(model, seed);
+            let mut numbers = Numbers::new(seed ^ 1);
+            let ids: [Option<MemcgId>; BATCH] = match op {
+                Op::RecordBatch(_, id) => [Some(id); BATCH],
+                Op::RecordBatchIds(_) => [(); BATCH].map(|()| Some(numbers.one_of(IDS))),
+                _ => [None; BATCH],
+            };
+            let mut told = Told::new(model, slots, &ids);
+            let each = |slot, owner| told.tell(slot, owner);
+            let done = match op {
+                Op::RecordBatch(_, id) => table.record_batch(&slots, id, each),
+                Op::RecordBatchIds(_) => {
+                    let mut at = 0;
+                    let with_ids = slots.map(|slot| {
+                        at += 1;
+                        (slot, ids[at - 1].unwrap_or(IDS[0]))
+                    });
+                    table.record_batch_ids(&with_ids, each)
+                }
+                _ => table.clear_batch(&slots, each),
+            };
+            if settle_batch(done, expected)? {
+                told.end();
+                for (slot, id) in slots.into_iter().zip(ids) {
+                    model.set(slot, id);
+                }
+            }
+        }
+        Op::Lookup(slot) => check(
+            table.lookup(slot) == model.get(slot),
+            "lookup gives another owner",
+        ),
+        Op::Count(id) => {
+            let all = model.count(id);
+            check(table.count(id) == all, "count gives another number");
+            check(
+                table.count_upper_bound(id) >= all,
+                "the upper bound is too low",
+            );
+            for ty in TYPES {
+                let on = model.count_on(ty, id);
+                check(
+                    table.count_on(ty, id) == on,
+                    "count_on gives another number",
+                );
+                check(
+                    table.count_upper_bound_on(ty, id) >= on,
+                    "the upper bound is too low",
+                );
+                check(
+                    table.max_pages(ty) == model.pages(ty),
+                    "max_pages gives another number",
+                );
+            }
+        }
+        Op::Owners => {
+            let all = IDS.map(|id| (id, model.count(id))).into_iter();
+            check(
+                table.owners().eq(all.filter(|&(_, records)| records > 0)),
+                "owners are others",
+            );
+            for ty in TYPES {
+                let all = IDS.map(|id| (id, model.count_on(ty, id))).into_iter();
+                check(
+                    table
+                        .owners_on(ty)
+                        .eq(all.filter(|&(_, records)| records > 0)),
+                    "owners of a type are others",
+                );
+            }
+        }
+        Op::Runs => check_all(table, model),
+        Op::RunsOf(id) => {
+            let runs = model.all_runs().filter(|run| run.id == id);
+            check(table.runs_of(id).eq(runs), "runs_of gives other runs");
+        }
+        Op::Footprint => {
+            let of_types = TYPES.map(|ty| table.footprint_on(ty).total().resident);
+            check(
+                table.footprint().total().resident == of_types[0] + of_types[1],
+                "footprint is not that of its types",
+            );
+            check(
+                table.backend() == Backend::detect(),
+                "the backend is another",
+            );
+        }
+        Op::Migrate(old, new) => {
+            let moved = table.migrate(old, new);
+            check(
+                moved == model.migrate(old, new),
+                "migrate gives another number",
+            );
+        }
+        Op::MigrateInSteps(old, new, budget, most) => {
+            let mut migration = table.migration(old, new).max_hold(most);
+            while migration.step(budget) == Step::More {
+                check_unlocked("a step ends under a lock");
+            }
+            let done = migration.so_far();
+            let most = most.clamp(CHUNK_ENTRIES, REGION_ENTRIES) as u64;
+            check(done.longest_hold <= most, "a hold is longer than it may be");
+            check(
+                done.moved == model.migrate(old, new),
+                "a migration gives another number",
+            );
+        }
+        Op::MigrateWithHint(old, new) => {
+            let hint = model.count(old);
+            let done = table.migration(old, new).memsw_hint(&hint).run();
+            check(
+                done.moved == model.migrate(old, new),
+                "a migration gives another number",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// All slots, and where the runs are.
+fn check_all(table: &Table, model: &Model) {
+    for ty in TYPES {
+        let runs = model.runs(ty, 0..MOST_PAGES);
+        check(table.runs(ty).eq(runs), "runs are others");
+        for offset in 0..model.pages(ty).map_or(1, |pages| pages + 1) {
+            let slot = entry(ty, offset);
+            check(
+                table.lookup(slot) == model.get(slot),
+                "a slot has another owner",
+            );
+        }
+    }
+}
+
+/// What a sequence of operations did.
+#[derive(Default)]
+pub(crate) struct Done {
+    pub(crate) operations: u64,
+    /// How often memory was demanded.
+    pub(crate) demands: u64,
+    /// Operations that were refused for want of memory, and those that did without.
+    pub(crate) refused: u64,
+    pub(crate) did_without: u64,
+}
+
+/// Does so many operations on a table of its own, the same ones for a seed. One that is refused for want of memory is done
+/// again with memory. At the end, all memory is back.
+pub(crate) fn sequence(seed: u64, operations: u64, which: Refuse) -> Done {
+    let mut done = Done::default();
+    let mut model = Model::new();
+    let bytes = HEAP.bytes_out();
+    let mut table = Table::with_raw_mutex().with_page_source(&PAGES);
+    let mut numbers = Numbers::new(seed);
+    refuse(which);
+    let first = TYPES.map(|ty| Op::Swapon(ty, MOST_PAGES));
+    let any = core::iter::repeat_with(|| Op::any(&mut numbers)).take(operations as usize);
+    let last = TYPES.map(Op::Swapoff);
+    for op in first.into_iter().chain(any).chain(last).chain([Op::Trim]) {
+        let (result, demanded, refused) = counted(|| apply(op, &mut table, &mut model));
+        check_unlocked("an operation ends under a lock");
+        check(
+            demanded == 0 || op.may_demand(),
+            "an operation demands memory that must not",
+        );
+        done.operations += 1;
+        match result {
+            Ok(()) => done.did_without += u64::from(refused > 0),
+            Err(OutOfMemory) => {
+                check(refused > 0, "OutOfMemory is said while there is memory");
+                done.refused += 1;
+                check_all(&table, &model);
+                validate(|| table.validate());
+                let again = apply(op, &mut table, &mut model);
+                check(
+                    again.is_ok(),
+                    "OutOfMemory is said while there is memory again",
+                );
+                validate(|| table.validate());
+            }
+        }
+        if done.operations.is_multiple_of(64) {
+            check_all(&table, &model);
+            validate(|| table.validate());
+        }
+    }
+    done.demands = demands();
+    check(PAGES.nr_out() == 0, "pages are not back after a trim");
+    drop(table);
+    check(
+        HEAP.bytes_out() == bytes,
+        "memory of the heap is not back after a drop",
+    );
+    done
+}
+
+/// A static is never dropped: it gives its pages back after a grace period.
+pub(crate) fn gives_back_pages_of_a_static() {
+    static RECORDS: Table = Table::with_raw_mutex().with_page_source(&PAGES);
+    let ty = TYPES[0];
+    check(
+        RECORDS.swapon(ty, MOST_PAGES) == Ok(()),
+        "a swapon is refused",
+    );
+    let recorded = RECORDS.record_range_with(entry(ty, 5), REGION, IDS[0], |_| ());
+    check(recorded == Ok(()), "a record is refused");
+    check(
+        RECORDS.swapoff(ty) == Ok(REGION),
+        "swapoff gives another number",
+    );
+    let out = PAGES.nr_out();
+    check(out > REGION / CHUNK, "a swapfile in use has no pages");
+    // SAFETY: nothing else is under way on the only processor.
+    let given = unsafe { RECORDS.trim_pages_after_grace() };
+    check(
+        given == out && PAGES.nr_out() == 0,
+        "pages of a static are not back",
+    );
+}
