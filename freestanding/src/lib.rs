@@ -100,6 +100,8 @@ unsafe impl Sync for Bump {}
 // SAFETY: each piece is its caller's alone: `used` only grows, by compare-exchange, and a piece lies between two of
 // its values, within `memory`.
 unsafe impl GlobalAlloc for Bump {
+    /// Out of line, as a kernel's is: what asks for memory is not made larger.
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let base = self.memory.get().addr();
         let begin = |used: usize| (base + used).next_multiple_of(layout.align()) - base;
