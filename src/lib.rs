@@ -33,8 +33,41 @@
 //!   never migrated is cheaper without this crate: an array of `AtomicU16`.
 //! - [`lookup`](SwapRecords::lookup) costs little more than an array: no lock, no count of readers.
 //! - [`owners`](SwapRecords::owners) says which ids have records, and how many, from the index: a thousandth of a walk.
-//! - Memory is resident once it is touched; a [`swapon`](SwapRecords::swapon) of terabytes takes
-//!   address space only.
+//! - Memory is resident once it is touched; a [`swapon`](SwapRecords::swapon) of terabytes takes little more than
+//!   address space.
+//!
+//! # Memory
+//!
+//! This is what [`swapon`](SwapRecords::swapon) takes before anything is recorded:
+//!
+//! | swapfile | with `std`: resident | with `std`: reserved | without `std` |
+//! | --- | ---: | ---: | ---: |
+//! | 1 GiB | 512 bytes | 681 KiB | 9,552 bytes |
+//! | 1 TiB | 8 KiB | 644 MiB | 21,344 bytes |
+//! | 8 TiB | 64 KiB | 5.0 GiB | 107,696 bytes |
+//!
+//! With the feature `std`, address space is reserved for all slots, and the operating system provides memory when a slot is first
+//! written. [`SwapRecords::footprint`] gives both numbers. What is reserved is rounded up to a power of two of regions.
+//!
+//! Without `std`, nothing is reserved. A record takes pages of 4 KiB from a [`PageSource`] when its slot is first written: one for
+//! each [`CHUNK_ENTRIES`] slots, and a few for the index of each 16 regions. So 1 GiB of swap with one record takes 34,128
+//! bytes. No allocation is larger than a page, but for one table of pointers: 32 KiB for 8 TiB. Where there is
+//! no page, the operation gives an error and has written nothing.
+//! [`reserve`](SwapRecords::reserve) makes pages ahead, and [`trim_pages`](SwapRecords::trim_pages) gives them back after a swapoff.
+//!
+//! # Without the standard library
+//!
+//! ```toml
+//! [dependencies]
+//! swap-records = { version = "0.1", default-features = false }
+//! ```
+//!
+//! The crate then needs `core`, `alloc` and atomics of 64 bits. Three things can be the caller's own:
+//!
+//! - the lock, for example one that disables interrupts: [`lock`] has such a lock. [`Migration::max_hold`] bounds how long it is
+//!   held.
+//! - the pages: [`PageSource`].
+//! - the allocator, `#[global_allocator]`, for what is not a page.
 //!
 //! # Threads and memory ordering
 //!

@@ -11,6 +11,102 @@
 //! static RECORDS: SwapRecords<parking_lot::RawMutex> = SwapRecords::with_raw_mutex();
 //! # }
 //! ```
+//!
+//! # A lock of your own
+//!
+//! A kernel whose interrupt handlers use the table needs a lock that disables interrupts. The type of the guard can
+//! carry the state that `unlock` restores:
+//!
+//! ```
+//! use core::hint::spin_loop;
+//! use core::marker::PhantomData;
+//! use core::sync::atomic::{AtomicBool, Ordering};
+//! use swap_records::lock::lock_api::RawMutex;
+//! use swap_records::{CHUNK_ENTRIES, MemcgId, SwapEntry, SwapRecords, SwapType};
+//!
+//! /// Stands in for two functions of a kernel. The flag is a processor's own there.
+//! mod interrupts {
+//!     use core::sync::atomic::{AtomicBool, Ordering};
+//!
+//!     static ENABLED: AtomicBool = AtomicBool::new(true);
+//!
+//!     /// Disables interrupts. Returns whether they were enabled.
+//!     pub fn save() -> bool {
+//!         ENABLED.swap(false, Ordering::Relaxed)
+//!     }
+//!
+//!     pub fn restore(enabled: bool) {
+//!         ENABLED.store(enabled, Ordering::Relaxed);
+//!     }
+//!     #
+//!     # pub fn are_enabled() -> bool {
+//!     #     ENABLED.load(Ordering::Relaxed)
+//!     # }
+//! }
+//!
+//! struct IrqLock {
+//!     locked: AtomicBool,
+//! }
+//!
+//! /// Whether interrupts were enabled. It is not `Send`: a guard stays on its processor.
+//! struct Saved(bool, PhantomData<*mut ()>);
+//!
+//! // SAFETY: `locked` goes from false to true by one compare-exchange only, and back by the `unlock` of its winner.
+//! unsafe impl RawMutex for IrqLock {
+//!     const INIT: Self = Self { locked: AtomicBool::new(false) };
+//!     type Guard = Saved;
+//!
+//!     fn lock(&self) -> Saved {
+//!         loop {
+//!             if let Some(saved) = self.try_lock() {
+//!                 return saved;
+//!             }
+//!             // Interrupts are enabled while this waits.
+//!             while self.is_locked() {
+//!                 spin_loop();
+//!             }
+//!         }
+//!     }
+//!
+//!     fn try_lock(&self) -> Option<Saved> {
+//!         // Before the lock is taken: a handler that came in between would wait for the code that it interrupted.
+//!         let enabled = interrupts::save();
+//!         let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+//!         if self.locked.compare_exchange(false, true, acquire, relaxed).is_ok() {
+//!             return Some(Saved(enabled, PhantomData));
+//!         }
+//!         interrupts::restore(enabled);
+//!         None
+//!     }
+//!
+//!     unsafe fn unlock(&self, Saved(enabled, _): Saved) {
+//!         self.locked.store(false, Ordering::Release);
+//!         interrupts::restore(enabled);
+//!     }
+//!
+//!     fn is_locked(&self) -> bool {
+//!         self.locked.load(Ordering::Relaxed)
+//!     }
+//! }
+//!
+//! static RECORDS: SwapRecords<IrqLock> = SwapRecords::with_raw_mutex();
+//!
+//! let ty = SwapType::new(0).unwrap();
+//! let [dying, parent] = [7, 1].map(|id| MemcgId::new(id).unwrap());
+//! RECORDS.swapon(ty, 1 << 18).unwrap();
+//! RECORDS.record(SwapEntry::new(ty, 4711).unwrap(), dying).unwrap();
+//! // Interrupts are disabled for at most a chunk at a time.
+//! assert_eq!(RECORDS.migration(dying, parent).max_hold(CHUNK_ENTRIES).run().moved, 1);
+//! # assert!(interrupts::are_enabled());
+//! ```
+//!
+//! A lock can rely on the following:
+//!
+//! - It is held for the work of one region at most. [`Migration::max_hold`](crate::Migration::max_hold) shortens the holds of a migration.
+//! - No memory is allocated or freed, and no callback is called, while it is held.
+//! - A table holds one lock at a time. A tree, [`Memcgs`](crate::memcg::Memcgs), nests its locks in a fixed order, and frees them last to
+//!   first. So interrupts stay disabled until the last lock is freed.
+//! - While a lock is held, its holder waits for nothing but a later lock of that order.
 
 pub use crate::sync::RawSpinLock;
 pub use lock_api;

@@ -12,6 +12,27 @@ fn ty(ty: u8) -> SwapType {
     SwapType::new(ty).unwrap()
 }
 
+/// The table in the documentation of the crate, and in README. What it says of tables without `std` is `tests/pages.rs`'s.
+#[test]
+#[cfg(all(
+    feature = "std",
+    target_os = "linux",
+    target_pointer_width = "64",
+    not(miri)
+))]
+fn a_swapfile_that_is_turned_on_takes_what_the_documentation_says() {
+    for (pages, resident, reserved) in [
+        (1 << 18, 512, 697_360),
+        (1 << 28, 8 << 10, 675_316_224),
+        (1 << 31, 64 << 10, 5_402_468_864),
+    ] {
+        let table = SwapRecords::new();
+        table.swapon(ty(0), pages).unwrap();
+        let total = table.footprint().total();
+        assert_eq!((total.resident, total.reserved), (resident, reserved));
+    }
+}
+
 #[test]
 #[cfg(feature = "std")]
 fn each_size_that_a_type_had_is_reserved_until_the_table_is_dropped() {
