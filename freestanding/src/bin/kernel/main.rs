@@ -15,12 +15,13 @@ extern crate alloc;
 mod machine;
 mod memory;
 mod model;
+mod sequence;
 mod table;
 mod tree;
 
 use machine::{check, say, taken};
 use memory::Refuse;
-use table::Done;
+use sequence::Done;
 
 /// Operations on a table or a tree: with a seed, how many, and what is refused.
 type Sequence = fn(u64, u64, Refuse) -> Done;
@@ -74,9 +75,9 @@ fn all_of(what: &str, sequence: Sequence, operations: u64, refused: u64) {
 
 #[unsafe(no_mangle)]
 fn run() -> u8 {
-    all_of("table", table::sequence, 6000, 100);
+    all_of("table", sequence::run::<table::Both>, 6000, 100);
     table::gives_back_pages_of_a_static();
     say(format_args!("a static table gives its pages back"));
-    all_of("tree", tree::sequence, 4000, 150);
+    all_of("tree", sequence::run::<tree::Both>, 4000, 150);
     0
 }

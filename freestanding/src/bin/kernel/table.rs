@@ -1,128 +1,21 @@
 //! The operations of a table beside the oracle, and the same with each demand for memory refused in turn.
 
+mod op;
+
+use alloc::string::String;
+
 use swap_records::{
     Backend, CHUNK_ENTRIES, EntryError, Exchange, MemcgId, REGION_ENTRIES, Step, SwapEntry,
-    SwapRecords, SwapType, SwaponError,
+    SwapRecords, SwaponError,
 };
 
 use crate::machine::{IrqLock, check, check_unlocked, fail};
-use crate::memory::{HEAP, PAGES, Refuse, counted, demands, refuse, validate, without};
+use crate::memory::{PAGES, without};
 use crate::model::{CHUNK, IDS, MOST_PAGES, Model, Numbers, REGION, TYPES, entry};
+use crate::sequence::{OutOfMemory, Subject};
+use op::{BATCH, Op, Slots};
 
 type Table = SwapRecords<IrqLock>;
-
-/// Slots in a batch: more than are written under one hold of a lock.
-const BATCH: usize = 80;
-
-/// A slot and a number of slots.
-type Slots = (SwapEntry, u64);
-
-/// An operation. It does the same when it is called again.
-#[derive(Clone, Copy)]
-enum Op {
-    Swapon(SwapType, u64),
-    Swapoff(SwapType),
-    Trim,
-    Reserve(Slots),
-    Record(SwapEntry, MemcgId),
-    Clear(SwapEntry),
-    Cmpxchg(SwapEntry, Option<MemcgId>, Option<MemcgId>),
-    RecordRange(Slots, MemcgId),
-    RecordRangeWith(Slots, MemcgId),
-    ClearRange(Slots),
-    ClearRangeWith(Slots),
-    /// With the seed of their slots.
-    RecordBatch(u64, MemcgId),
-    RecordBatchIds(u64),
-    ClearBatch(u64),
-    Lookup(SwapEntry),
-    Count(MemcgId),
-    Owners,
-    Runs,
-    RunsOf(MemcgId),
-    Footprint,
-    Migrate(MemcgId, MemcgId),
-    /// With a budget for each step, and the most entries in one hold.
-    MigrateInSteps(MemcgId, MemcgId, u64, usize),
-    MigrateWithHint(MemcgId, MemcgId),
-}
-
-impl Op {
-    fn any(numbers: &mut Numbers) -> Self {
-        let ty = numbers.one_of(TYPES);
-        let [a, b] = [(); 2].map(|()| numbers.one_of(IDS));
-        let ent = entry(ty, numbers.offset());
-        let slots = (ent, numbers.len());
-        let seed = numbers.below(1 << 40);
-        match numbers.below(45) {
-            0 => {
-                let sizes = [MOST_PAGES, REGION, REGION + 1, CHUNK - 1, 1, 0, 1 << 62];
-                Self::Swapon(ty, numbers.one_of(sizes))
-            }
-            1 => Self::Swapon(ty, MOST_PAGES),
-            2 => Self::Swapoff(ty),
-            3 => Self::Trim,
-            4 => Self::Reserve(slots),
-            5..11 => Self::Record(ent, a),
-            11..13 => Self::Clear(ent),
-            13..15 => Self::Cmpxchg(ent, numbers.one_of([None, Some(a)]), Some(b)),
-            15 => Self::Cmpxchg(ent, Some(a), None),
-            16..19 => Self::RecordRange(slots, a),
-            19..21 => Self::RecordRangeWith(slots, a),
-            21..23 => Self::ClearRange(slots),
-            23 => Self::ClearRangeWith(slots),
-            24..27 => Self::RecordBatch(seed, a),
-            27..30 => Self::RecordBatchIds(seed),
-            30 => Self::ClearBatch(seed),
-            31..33 => Self::Lookup(ent),
-            33 => Self::Count(a),
-            34 => Self::Owners,
-            35 => Self::Runs,
-            36 => Self::RunsOf(a),
-            37 => Self::Footprint,
-            38..41 => Self::Migrate(a, b),
-            41..43 => {
-                let most = [1, CHUNK_ENTRIES, 3 * CHUNK_ENTRIES, REGION_ENTRIES];
-                let budget = numbers.one_of([1, CHUNK, u64::MAX]);
-                Self::MigrateInSteps(a, b, budget, numbers.one_of(most))
-            }
-            _ => Self::MigrateWithHint(a, b),
-        }
-    }
-
-    /// Whether it may demand memory. What frees, migrates or reads must not.
-    fn may_demand(self) -> bool {
-        match self {
-            Self::Swapon(..)
-            | Self::Reserve(..)
-            | Self::Record(..)
-            | Self::RecordRange(..)
-            | Self::RecordRangeWith(..)
-            // Of many owners.
-            | Self::ClearRange(..)
-            | Self::RecordBatch(..)
-            | Self::RecordBatchIds(..) => true,
-            Self::Cmpxchg(_, _, new) => new.is_some(),
-            Self::Swapoff(..)
-            | Self::Trim
-            | Self::Clear(..)
-            | Self::ClearRangeWith(..)
-            | Self::ClearBatch(..)
-            | Self::Lookup(..)
-            | Self::Count(..)
-            | Self::Owners
-            | Self::Runs
-            | Self::RunsOf(..)
-            | Self::Footprint
-            | Self::Migrate(..)
-            | Self::MigrateInSteps(..)
-            | Self::MigrateWithHint(..) => false,
-        }
-    }
-}
-
-/// There was no memory, and nothing was written: the oracle is as it was.
-pub(crate) struct OutOfMemory;
 
 /// What the table must say of these slots: that they are there, or what is wrong with them.
 fn expected(model: &Model, (start, nr): Slots) -> Result<(), EntryError> {
@@ -548,65 +441,50 @@ fn check_all(table: &Table, model: &Model) {
     }
 }
 
-/// What a sequence of operations did.
-#[derive(Default)]
-pub(crate) struct Done {
-    pub(crate) operations: u64,
-    /// How often memory was demanded.
-    pub(crate) demands: u64,
-    /// Operations that were refused for want of memory, and those that did without.
-    pub(crate) refused: u64,
-    pub(crate) did_without: u64,
+/// A table and its oracle.
+pub(crate) struct Both {
+    table: Table,
+    model: Model,
+    numbers: Numbers,
 }
 
-/// Does so many operations on a table of its own, the same ones for a seed. One that is refused for want of memory is done
-/// again with memory. At the end, all memory is back.
-pub(crate) fn sequence(seed: u64, operations: u64, which: Refuse) -> Done {
-    let mut done = Done::default();
-    let mut model = Model::new();
-    let bytes = HEAP.bytes_out();
-    let mut table = Table::with_raw_mutex().with_page_source(&PAGES);
-    let mut numbers = Numbers::new(seed);
-    refuse(which);
-    let first = TYPES.map(|ty| Op::Swapon(ty, MOST_PAGES));
-    let any = core::iter::repeat_with(|| Op::any(&mut numbers)).take(operations as usize);
-    let last = TYPES.map(Op::Swapoff);
-    for op in first.into_iter().chain(any).chain(last).chain([Op::Trim]) {
-        let (result, demanded, refused) = counted(|| apply(op, &mut table, &mut model));
-        check_unlocked("an operation ends under a lock");
-        check(
-            demanded == 0 || op.may_demand(),
-            "an operation demands memory that must not",
-        );
-        done.operations += 1;
-        match result {
-            Ok(()) => done.did_without += u64::from(refused > 0),
-            Err(OutOfMemory) => {
-                check(refused > 0, "OutOfMemory is said while there is memory");
-                done.refused += 1;
-                check_all(&table, &model);
-                validate(|| table.validate());
-                let again = apply(op, &mut table, &mut model);
-                check(
-                    again.is_ok(),
-                    "OutOfMemory is said while there is memory again",
-                );
-                validate(|| table.validate());
-            }
-        }
-        if done.operations.is_multiple_of(64) {
-            check_all(&table, &model);
-            validate(|| table.validate());
+impl Subject for Both {
+    type Op = Op;
+
+    fn new(seed: u64) -> Self {
+        Self {
+            table: Table::with_raw_mutex().with_page_source(&PAGES),
+            model: Model::new(),
+            numbers: Numbers::new(seed),
         }
     }
-    done.demands = demands();
-    check(PAGES.nr_out() == 0, "pages are not back after a trim");
-    drop(table);
-    check(
-        HEAP.bytes_out() == bytes,
-        "memory of the heap is not back after a drop",
-    );
-    done
+
+    fn op(&mut self, nr: u64, operations: u64) -> Op {
+        match (nr, operations - nr) {
+            (0, _) => Op::Swapon(TYPES[0], MOST_PAGES),
+            (1, _) => Op::Swapon(TYPES[1], MOST_PAGES),
+            (_, 3) => Op::Swapoff(TYPES[0]),
+            (_, 2) => Op::Swapoff(TYPES[1]),
+            (_, 1) => Op::Trim,
+            _ => Op::any(&mut self.numbers),
+        }
+    }
+
+    fn may_demand(op: Op) -> bool {
+        op.may_demand()
+    }
+
+    fn apply(&mut self, op: Op) -> Result<(), OutOfMemory> {
+        apply(op, &mut self.table, &mut self.model)
+    }
+
+    fn check_all(&self) {
+        check_all(&self.table, &self.model);
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        self.table.validate()
+    }
 }
 
 /// A static is never dropped: it gives its pages back after a grace period.

@@ -1,222 +1,26 @@
 //! The operations of a tree of cgroups beside an oracle, and the same with each demand for memory refused in turn.
 
-use alloc::vec::Vec;
+mod model;
+mod op;
 
-use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource};
-use swap_records::{EntryError, MemcgId, SwapEntry, SwapType, SwaponError};
+use alloc::string::String;
+
+use swap_records::memcg::{MemcgError, Memcgs, Resource};
+use swap_records::{EntryError, SwapEntry, SwaponError};
 
 use crate::machine::{
     IrqLock, check, check_unlocked, fail, find_the_trees_lock, forget_the_trees_lock,
 };
-use crate::memory::{HEAP, PAGES, Refuse, counted, demands, refuse, validate};
-use crate::model::{CHUNK, Numbers, REGION, entry};
-use crate::table::{Done, OutOfMemory};
+use crate::memory::PAGES;
+use crate::model::{Numbers, entry};
+use crate::sequence::{OutOfMemory, Subject};
+use model::{CGROUPS, Cgroup, Model, PAGES_ON, Slots, TYPE, each, index};
+use op::Op;
 
 type Tree = Memcgs<IrqLock>;
 
-const TYPE: SwapType = SwapType::new(3).unwrap();
-const PAGES_ON: u64 = 2 * REGION - 9;
-
-/// Cgroups at once, with the root, which is the first.
-const CGROUPS: usize = 8;
-
 /// Slots in a batch.
 const BATCH: usize = 80;
-
-/// A cgroup, by its place in the oracle.
-type At = usize;
-
-#[derive(Clone, Copy)]
-struct Cgroup {
-    memcg: Memcg,
-    parent: At,
-    online: bool,
-    /// Pages in memory.
-    own: u64,
-}
-
-/// The cgroups, and the place of the owner of each slot. No slots while the type is off.
-struct Model {
-    cgroups: [Option<Cgroup>; CGROUPS],
-    owners: Vec<Option<u8>>,
-}
-
-impl Model {
-    fn new(root: Memcg) -> Self {
-        let mut cgroups = [None; CGROUPS];
-        cgroups[0] = Some(Cgroup {
-            memcg: root,
-            parent: 0,
-            online: true,
-            own: 0,
-        });
-        let owners = Vec::with_capacity(index(PAGES_ON));
-        Self { cgroups, owners }
-    }
-
-    fn all(&self) -> impl Iterator<Item = (At, Cgroup)> {
-        let all = self.cgroups.iter().enumerate();
-        all.filter_map(|(at, cgroup)| Some((at, (*cgroup)?)))
-    }
-
-    fn get(&self, at: At) -> Cgroup {
-        self.cgroups[at].unwrap_or_else(|| fail("the oracle names a cgroup that is not there"))
-    }
-
-    fn own(&mut self, at: At) -> &mut u64 {
-        match &mut self.cgroups[at] {
-            Some(cgroup) => &mut cgroup.own,
-            None => fail("the oracle names a cgroup that is not there"),
-        }
-    }
-
-    fn children(&self, of: At) -> impl Iterator<Item = Cgroup> {
-        let all = self
-            .all()
-            .filter(move |&(at, cgroup)| at != 0 && cgroup.parent == of);
-        all.map(|(_, cgroup)| cgroup)
-    }
-
-    /// The first that is online, from this one up.
-    fn payer(&self, mut at: At) -> At {
-        while !self.get(at).online {
-            at = self.get(at).parent;
-        }
-        at
-    }
-
-    fn is_below(&self, mut at: At, above: At) -> bool {
-        while at != above && at != 0 {
-            at = self.get(at).parent;
-        }
-        at == above
-    }
-
-    fn owner(&self, slot: SwapEntry) -> Option<At> {
-        let owner = self.owners.get(index(slot.offset()))?;
-        owner.map(usize::from)
-    }
-
-    fn set(&mut self, slot: SwapEntry, owner: Option<At>) {
-        let owner = owner.and_then(|at| u8::try_from(at).ok());
-        self.owners[index(slot.offset())] = owner;
-    }
-
-    fn records(&self, of: At) -> u64 {
-        let all = self.owners.iter().flatten();
-        all.filter(|&&owner| usize::from(owner) == of).count() as u64
-    }
-
-    /// Gives records in these slots to another.
-    fn give(&mut self, (start, nr): Slots, from: At, to: Option<At>) -> u64 {
-        let mut given = 0;
-        for slot in each(start, nr) {
-            if self.owner(slot) == Some(from) {
-                self.set(slot, to);
-                given += 1;
-            }
-        }
-        given
-    }
-}
-
-fn index(offset: u64) -> usize {
-    usize::try_from(offset).unwrap_or(usize::MAX)
-}
-
-type Slots = (SwapEntry, u64);
-
-fn each(start: SwapEntry, nr: u64) -> impl Iterator<Item = SwapEntry> {
-    (0..nr).map(move |skip| entry(TYPE, start.offset() + skip))
-}
-
-/// An operation. It does the same when it is called again.
-#[derive(Clone, Copy)]
-enum Op {
-    Swapon,
-    Swapoff,
-    Trim,
-    Reserve(Slots),
-    Create(At),
-    CreateWithId(At, MemcgId),
-    Charge(At, u64),
-    Uncharge(At, u64),
-    MoveAccount(At, At, u64),
-    /// A limit of so many pages more than there are, which refuses one more than that.
-    Limit(At, u64),
-    SwapOut(At, Slots),
-    SwapOutBatch(At, SwapEntry, u64),
-    SwapIn(Slots),
-    SwapInCached(Slots),
-    Free(Slots),
-    FreeBatch(SwapEntry, u64),
-    MoveSwapAccount(Slots, At, At),
-    Offline(At),
-    CssFree(At),
-    Usages,
-}
-
-impl Op {
-    fn any(numbers: &mut Numbers, model: &Model) -> Self {
-        let mut cgroup = || loop {
-            let at = index(numbers.below(CGROUPS as u64));
-            if model.cgroups[at].is_some() {
-                return at;
-            }
-        };
-        let (a, b) = (cgroup(), cgroup());
-        let borders = [0, CHUNK, REGION, PAGES_ON - 60];
-        let start = match numbers.below(3) {
-            0 => numbers.below(PAGES_ON),
-            _ => numbers.one_of(borders) + numbers.below(60),
-        };
-        let start = entry(TYPE, start.saturating_sub(numbers.below(30)));
-        let nr = 1 + match numbers.below(10) {
-            0 => numbers.below(REGION),
-            1..4 => numbers.below(8),
-            _ => numbers.below(60),
-        };
-        match numbers.below(40) {
-            0 => Self::Swapon,
-            1 => Self::Swapoff,
-            2 => Self::Trim,
-            3 => Self::Reserve((start, nr)),
-            4..6 => Self::Create(a),
-            6 => {
-                let ids =
-                    [200, 1000, 5096, 65535].map(|id| MemcgId::new(id).unwrap_or(MemcgId::MIN));
-                Self::CreateWithId(a, numbers.one_of(ids))
-            }
-            7..12 => Self::Charge(a, 1 + numbers.below(30_000)),
-            12 => Self::Uncharge(a, numbers.below(300)),
-            13 => Self::MoveAccount(a, b, nr),
-            14 => Self::Limit(a, nr),
-            15..21 => Self::SwapOut(a, (start, nr)),
-            21..24 => Self::SwapOutBatch(a, start, 1 + numbers.below(40)),
-            24..27 => Self::SwapIn((start, 1 + nr % 9)),
-            27 => Self::SwapInCached((start, 1 + nr % 9)),
-            28..30 => Self::Free((start, nr)),
-            30 => Self::FreeBatch(start, 1 + numbers.below(40)),
-            31..33 => Self::MoveSwapAccount((start, nr), a, b),
-            33..35 => Self::Offline(a),
-            35..38 => Self::CssFree(a),
-            _ => Self::Usages,
-        }
-    }
-
-    /// Whether it may demand memory.
-    fn may_demand(self) -> bool {
-        matches!(
-            self,
-            Self::Swapon
-                | Self::Reserve(..)
-                | Self::Create(..)
-                | Self::CreateWithId(..)
-                | Self::SwapOut(..)
-                | Self::SwapOutBatch(..)
-        )
-    }
-}
 
 /// What the tree must say of slots that are not there.
 fn slots_of(model: &Model, (start, nr): Slots) -> Result<(), EntryError> {
@@ -614,65 +418,62 @@ fn check_all(tree: &Tree, model: &Model) {
     }
 }
 
-/// Does so many operations on a tree of its own, as [`table::sequence`](crate::table::sequence) does.
-pub(crate) fn sequence(seed: u64, operations: u64, which: Refuse) -> Done {
-    let mut done = Done::default();
-    let bytes = HEAP.bytes_out();
-    let mut tree = Tree::with_raw_mutex().with_page_source(&PAGES);
-    let mut model = Model::new(tree.root());
-    let mut numbers = Numbers::new(seed);
-    refuse(which);
-    find_the_trees_lock(|| _ = tree.ids_in_use());
-    let first = [
-        Op::Create(0),
-        Op::Create(1),
-        Op::Swapon,
-        Op::Charge(1, 9000),
-        Op::Charge(2, 9000),
-    ];
-    let last = [Op::Swapoff, Op::Trim, Op::Usages];
-    for nr in 0..operations {
-        let op = match operations - nr {
-            left @ 1..=3 => last[3 - index(left)],
-            _ => match first.get(index(nr)) {
-                Some(&op) => op,
-                None => Op::any(&mut numbers, &model),
-            },
-        };
-        let (result, demanded, refused) = counted(|| apply(op, &mut tree, &mut model));
-        check_unlocked("an operation ends under a lock");
-        check(
-            demanded == 0 || op.may_demand(),
-            "an operation demands memory that must not",
-        );
-        done.operations += 1;
-        match result {
-            Ok(()) => done.did_without += u64::from(refused > 0),
-            Err(OutOfMemory) => {
-                check(refused > 0, "OutOfMemory is said while there is memory");
-                done.refused += 1;
-                check_all(&tree, &model);
-                validate(|| tree.validate());
-                let again = apply(op, &mut tree, &mut model);
-                check(
-                    again.is_ok(),
-                    "OutOfMemory is said while there is memory again",
-                );
-                validate(|| tree.validate());
-            }
-        }
-        if done.operations.is_multiple_of(64) {
-            check_all(&tree, &model);
-            validate(|| tree.validate());
+/// A tree and its oracle.
+pub(crate) struct Both {
+    tree: Tree,
+    model: Model,
+    numbers: Numbers,
+}
+
+impl Subject for Both {
+    type Op = Op;
+
+    fn new(seed: u64) -> Self {
+        let tree = Tree::with_raw_mutex().with_page_source(&PAGES);
+        Self {
+            model: Model::new(tree.root()),
+            tree,
+            numbers: Numbers::new(seed),
         }
     }
-    done.demands = demands();
-    check(PAGES.nr_out() == 0, "pages are not back after a trim");
-    drop((tree, model));
-    forget_the_trees_lock();
-    check(
-        HEAP.bytes_out() == bytes,
-        "memory of the heap is not back after a drop",
-    );
-    done
+
+    fn op(&mut self, nr: u64, operations: u64) -> Op {
+        if nr == 0 {
+            // It stays where it is from now on.
+            find_the_trees_lock(|| _ = self.tree.ids_in_use());
+        }
+        match (nr, operations - nr) {
+            (0, _) => Op::Create(0),
+            (1, _) => Op::Create(1),
+            (2, _) => Op::Swapon,
+            (3, _) => Op::Charge(1, 9000),
+            (4, _) => Op::Charge(2, 9000),
+            (_, 3) => Op::Swapoff,
+            (_, 2) => Op::Trim,
+            (_, 1) => Op::Usages,
+            _ => Op::any(&mut self.numbers, &self.model),
+        }
+    }
+
+    fn may_demand(op: Op) -> bool {
+        op.may_demand()
+    }
+
+    fn apply(&mut self, op: Op) -> Result<(), OutOfMemory> {
+        apply(op, &mut self.tree, &mut self.model)
+    }
+
+    fn check_all(&self) {
+        check_all(&self.tree, &self.model);
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        self.tree.validate()
+    }
+}
+
+impl Drop for Both {
+    fn drop(&mut self) {
+        forget_the_trees_lock();
+    }
 }

@@ -1,0 +1,80 @@
+//! A sequence of operations on a subject, a table or a tree, beside its oracle.
+
+use crate::machine::{check, check_unlocked};
+use crate::memory::{HEAP, PAGES, Refuse, counted, demands, refuse, validate};
+
+/// There was no memory, and nothing was written: the oracle is as it was.
+pub(crate) struct OutOfMemory;
+
+/// What operations are done on, and its oracle.
+pub(crate) trait Subject: Sized {
+    /// It does the same when it is done again.
+    type Op: Copy;
+
+    fn new(seed: u64) -> Self;
+    /// The operation of this number, of so many. The last ones turn the types off, and trim.
+    fn op(&mut self, nr: u64, operations: u64) -> Self::Op;
+    /// Whether it may demand memory. What frees, migrates or reads must not.
+    fn may_demand(op: Self::Op) -> bool;
+    /// Does it to both, and compares.
+    fn apply(&mut self, op: Self::Op) -> Result<(), OutOfMemory>;
+    /// Compares all that can be seen.
+    fn check_all(&self);
+    fn validate(&self) -> Result<(), alloc::string::String>;
+}
+
+/// What a sequence of operations did.
+#[derive(Default)]
+pub(crate) struct Done {
+    pub(crate) operations: u64,
+    /// How often memory was demanded.
+    pub(crate) demands: u64,
+    /// Operations that were refused for want of memory, and those that did without.
+    pub(crate) refused: u64,
+    pub(crate) did_without: u64,
+}
+
+/// Does so many operations on a subject of its own. One that is refused for want of memory is done again with memory. At the
+/// end, all memory is back.
+pub(crate) fn run<S: Subject>(seed: u64, operations: u64, which: Refuse) -> Done {
+    let mut done = Done::default();
+    let bytes = HEAP.bytes_out();
+    let mut subject = S::new(seed);
+    refuse(which);
+    for nr in 0..operations {
+        let op = subject.op(nr, operations);
+        let (result, demanded, refused) = counted(|| subject.apply(op));
+        check_unlocked("an operation ends under a lock");
+        check(
+            demanded == 0 || S::may_demand(op),
+            "an operation demands memory that must not",
+        );
+        match result {
+            Ok(()) => done.did_without += u64::from(refused > 0),
+            Err(OutOfMemory) => {
+                check(refused > 0, "OutOfMemory is said while there is memory");
+                done.refused += 1;
+                subject.check_all();
+                validate(|| subject.validate());
+                check(
+                    subject.apply(op).is_ok(),
+                    "OutOfMemory is said while there is memory again",
+                );
+                validate(|| subject.validate());
+            }
+        }
+        done.operations += 1;
+        if done.operations.is_multiple_of(64) {
+            subject.check_all();
+            validate(|| subject.validate());
+        }
+    }
+    done.demands = demands();
+    check(PAGES.nr_out() == 0, "pages are not back after a trim");
+    drop(subject);
+    check(
+        HEAP.bytes_out() == bytes,
+        "memory of the heap is not back after a drop",
+    );
+    done
+}
