@@ -97,13 +97,14 @@ fn css_free_waits_for_a_part_of_a_long_operation_only() {
 #[test]
 fn css_free_does_not_wait_for_the_slots_of_a_long_swap_in() {
     for swap_in in [Memcgs::swap_in_cached as SwapIn, Memcgs::swap_in] {
-        // Where the machine is busy, a thread may not get a processor for as long as one swap-in takes.
+        // Mostly it is more than a hundred. On a busy machine, the threads share a processor with others, and it is three
+        // or four. One that waits for all of it frees two at most.
         let mut freed = Vec::new();
         while freed.len() < 10 && freed.last() <= Some(&20) {
             freed.push(freed_beside_a_swap_in(swap_in));
         }
         assert!(
-            freed.last() > Some(&20),
+            freed.iter().max() > Some(&2),
             "cgroups freed meanwhile: {freed:?}"
         );
     }

@@ -171,10 +171,14 @@ fn beside<O: Send + 'static>(
     let (of_hook, tree) = (done.clone(), memcgs.clone());
     let hook = move || {
         // On a thread of its own: it must not be in a section of the batch, so it is given time and then left.
+        let (starts, started) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
+            starts.send(()).unwrap();
             let result = other(&tree);
             *of_hook.lock().unwrap() = Some(result);
         });
+        // Where the machine is busy, it does not run at once.
+        started.recv().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(2));
         LATER.set(Some(thread));
     };
