@@ -5,7 +5,7 @@ mod hooked;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use hooked::{Event, Hooked, at, count};
+use hooked::{Event, Hooked, at, count, each};
 use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource, Usage};
 use swap_records::{EntryError, REGION_ENTRIES, SwapEntry, SwapType};
 
@@ -169,8 +169,29 @@ fn beside<O: Send + 'static>(
 ) -> Option<(Result<Memcg, MemcgError>, O)> {
     let done = Arc::new(std::sync::Mutex::new(None));
     let (of_hook, tree) = (done.clone(), memcgs.clone());
-    let hook = move || {
-        // On a thread of its own: it must not be in a section of the batch, so it is given time and then left.
+    let mut other = Some(other);
+    let mut left = n;
+    // At the n-th lock, the other thread starts. It must not wait for a section of the batch, so it is given time and
+    // then left; and at the next locks again, until it is done or has had its time: the batch would be over by then.
+    let mut patience = 3;
+    let hook = move |event| {
+        if event != Event::First {
+            return;
+        }
+        if left > 0 {
+            left -= 1;
+            return;
+        }
+        let Some(other) = other.take() else {
+            let is_done =
+                || LATER.with_borrow(|thread| thread.as_ref().is_none_or(|t| t.is_finished()));
+            if patience > 0 && !is_done() {
+                patience -= 1;
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            return;
+        };
+        let (of_hook, tree) = (of_hook.clone(), tree.clone());
         let (starts, started) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             starts.send(()).unwrap();
@@ -182,17 +203,18 @@ fn beside<O: Send + 'static>(
         std::thread::sleep(std::time::Duration::from_millis(2));
         LATER.set(Some(thread));
     };
-    let (result, called) = at(Event::First, n, hook, || {
-        memcgs.swap_out_batch(child, slots)
-    });
-    if let Some(thread) = LATER.take() {
+    let result = each(hook, || memcgs.swap_out_batch(child, slots));
+    let thread = LATER.take();
+    let called = thread.is_some();
+    if let Some(thread) = thread {
         thread.join().unwrap();
     }
     called.then(|| (result, done.lock().unwrap().take().unwrap()))
 }
 
 thread_local! {
-    static LATER: std::cell::Cell<Option<std::thread::JoinHandle<()>>> = const { std::cell::Cell::new(None) };
+    static LATER: std::cell::RefCell<Option<std::thread::JoinHandle<()>>> =
+        const { std::cell::RefCell::new(None) };
 }
 
 #[test]
