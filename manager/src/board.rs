@@ -1,5 +1,5 @@
-//! The guests' own agreement about the region: of each page the version, and who is at it. It lies in memory that is not
-//! managed, so that what a page should hold is known without it.
+//! The guests' own board about the region: the version of each page, and the guest that is writing it. The board lies in
+//! memory that is not managed, so the guests know what a page should hold without the manager.
 
 use std::fs::File;
 use std::io;

@@ -167,7 +167,6 @@ fn is_invisible(c: char) -> bool {
 }
 
 #[cfg(test)]
-#[path = "report/tests.rs"]
 mod disagree;
 
 #[cfg(test)]
