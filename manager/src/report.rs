@@ -244,7 +244,8 @@ pub(crate) fn compare(options: &Options, run: impl Fn(&Options) -> Result<Outcom
     ratios.sort_by(f64::total_cmp);
     println!(
         "p50 with the table beside a HashMap: {:.3}, the median of the pairs",
-        ratios[ratios.len() / 2]
+        // Of an even number, the mean of the two in the middle.
+        f64::midpoint(ratios[(ratios.len() - 1) / 2], ratios[ratios.len() / 2])
     );
     Ok(())
 }
