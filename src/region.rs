@@ -433,11 +433,12 @@ impl<'a, L: RawMutex> Region<'a, L> {
                 }
             }
         }
-        // Where the scan did not get to, it may still be of another id that shares the counter. One more is looked at only
-        // where that is not more than it may.
-        let unseen = cell
-            .last_without(found)
-            .filter(|last| !(start..stopped).contains(last) && seen < most);
+        // The position of the only record of the cell that was not found. If the scan passed it, it belongs to another id
+        // that shares the counter, and nothing is left to find. Otherwise it is looked at here, unless this hold has looked
+        // at as many entries as it may.
+        let left = cell.last_without(found);
+        let was_passed = left.is_some_and(|left| (start..stopped).contains(&left));
+        let unseen = left.filter(|_| !was_passed && seen < most);
         let last = unseen.filter(|&last| self.get(last) == id);
         if let Some(unseen) = unseen {
             seen += 1;
@@ -448,7 +449,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
         if let Some(last) = last {
             found = found.and(Tally::at(last));
         }
-        let all = cell.count == found.count || unseen.is_some();
+        let all = cell.count == found.count || was_passed || unseen.is_some();
         Sweep {
             found,
             chunks: narrow(chunks),

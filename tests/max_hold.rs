@@ -241,6 +241,23 @@ fn a_part_that_is_scanned_whole_leaves_the_last_record_to_the_next_hold() {
     table.validate().unwrap();
 }
 
+/// The cell counts two records. The scan finds one of them, and passes the other one, which belongs to another id.
+#[test]
+fn a_part_that_passed_the_record_of_an_id_that_shares_the_counter_is_the_last_one() {
+    let table: SwapRecords<Hooked> = table(2 * REGION);
+    for region in [0, REGION] {
+        table.record(entry(region + 1), SHARED).unwrap();
+        table.record(entry(region + 400), A).unwrap();
+    }
+    let holds = hooked::count(Event::Unlocked, || {
+        let migrated = table.migration(A, B).max_hold(REGION_ENTRIES / 2).run();
+        assert_eq!((migrated.moved, migrated.chunks_scanned), (2, 2));
+    });
+    assert_eq!(holds, 2, "one for each region");
+    assert_eq!(table.lookup(entry(1)), Some(SHARED));
+    table.validate().unwrap();
+}
+
 #[test]
 fn a_hint_ends_a_migration_within_a_region() {
     let table: SwapRecords = table(2 * REGION);

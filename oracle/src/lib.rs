@@ -494,9 +494,8 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         assert_eq!(so_far.moved, open.moved);
         assert!(!so_far.stopped_by_hint);
         assert_eq!(so_far.left_at_most, self.map.count_of_counter(old));
-        // The last record of a region that it was in may have been in a chunk that it had looked at.
-        let more = u64::from(self.max_hold < REGION_ENTRIES);
-        keeps_to_its_budget(&before, &so_far, step, budget, more);
+        let in_parts = self.max_hold < REGION_ENTRIES;
+        keeps_to_its_budget(&before, &so_far, step, budget, in_parts);
         if let swap_records::Step::Done(migrated) = step {
             assert_eq!(migrated, so_far);
             open.done = Some(migrated);
@@ -638,21 +637,25 @@ fn most_in_a_hold(entries: usize) -> u64 {
     entries.clamp(CHUNK_ENTRIES, REGION_ENTRIES) as u64
 }
 
-/// A region costs its scanned entries, and at least a few thousand. The last region of a step may exceed the
+/// A hold costs its scanned entries, and at least a few thousand. The last hold of a step may exceed the
 /// budget. Only whole chunks are visible from outside.
+///
+/// In parts, a region may end with a hold that looks at one record in a chunk that an earlier part has scanned. The report
+/// does not count that chunk again. Each region has at most one such hold, and a chunk that counts before it: but for the
+/// first region of the step, whose chunks may belong to the step before.
 fn keeps_to_its_budget(
     before: &Migrated,
     after: &Migrated,
     step: swap_records::Step,
     budget: u64,
-    more: u64,
+    in_parts: bool,
 ) {
     const LEAST: u64 = if CHUNK > 2048 { CHUNK } else { 2048 };
     let chunks = after.chunks_scanned - before.chunks_scanned;
     // A region has at most one chunk more than its entries fill.
     let most = 2 * (budget / CHUNK).saturating_add(REGION / CHUNK);
     assert!(chunks <= most, "{chunks} chunks for {budget}");
-    let chunks = chunks + more;
+    let chunks = if in_parts { 2 * chunks + 1 } else { chunks };
     if step == swap_records::Step::More {
         assert!(
             chunks > 0 && chunks.saturating_mul(LEAST) >= budget,

@@ -197,6 +197,16 @@ fn agrees<L: RawMutex + Send + Sync>(table: &SwapRecords<L>, ops: &[Op]) {
     both.finish();
 }
 
+/// Does the operations on a table with hundreds of regions, and on a map.
+fn agrees_over_many(ops: &[Op]) {
+    let table = SwapRecords::new();
+    let mut both = Both::new(&table);
+    for op in MANY_AT_FIRST.iter().chain(ops) {
+        both.apply(op);
+    }
+    both.finish();
+}
+
 fn config() -> ProptestConfig {
     ProptestConfig {
         cases: swap_records_oracle::cases(64),
@@ -223,13 +233,21 @@ proptest! {
     /// So many regions that a migration starts threads. The fuzz target `migrate` does the same from bytes.
     #[test]
     fn over_many_regions(ops in vec(op_over_many(), 1..swap_records_oracle::operations(20))) {
-        let table = SwapRecords::new();
-        let mut both = Both::new(&table);
-        for op in MANY_AT_FIRST.iter().chain(&ops) {
-            both.apply(op);
-        }
-        both.finish();
+        agrees_over_many(&ops);
     }
+}
+
+/// Each region ends with a hold that scans no chunk: its last record belongs to an id that shares the counter, and
+/// lies in a chunk of an earlier part.
+#[test]
+fn a_step_in_parts_pays_for_a_last_hold_of_each_region() {
+    use Op::*;
+    agrees_over_many(&[
+        MaxHold(CHUNK),
+        RecordEvery((0, 0), 32768, 568, 4097),
+        RecordEvery((0, 2 * CHUNK - 1), 32768, 568, 1),
+        MigrateInSteps(1, 4098, 184_150),
+    ]);
 }
 
 #[test]
