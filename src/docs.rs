@@ -5,6 +5,8 @@
 //! | [`design`] | structure, invariants, memory, and why the choices were made |
 //! | [`concurrency`] | the lock, the atomics, what each operation promises beside others, where `unsafe` is |
 //! | [`manager`] | how to build a memory manager over userfaultfd on this crate, step by step |
+//! | [`limits`] | limits, and what to know before you rely on them |
+//! | [`glossary`] | the terms that code and documents use |
 //! | [`image_format`] | an image of a table, byte by byte, and how to read one from Python |
 //! | [`porting`] | what to call here in place of the kernel's functions, or of a table of your own |
 //! | [`benchmarks`] | what the table costs, beside what one would use otherwise |
@@ -30,6 +32,18 @@ pub mod design {}
 #[doc = ""]
 #[doc = include_str!("../docs/concurrency.md")]
 pub mod concurrency {}
+
+/// Limits of the table, and what to know before you rely on them.
+#[doc = ""]
+#[doc = "[design.md]: crate::docs::design"]
+#[doc = ""]
+#[doc = include_str!("../docs/limits.md")]
+pub mod limits {}
+
+/// The terms that code and documents use.
+#[doc = ""]
+#[doc = include_str!("../docs/glossary.md")]
+pub mod glossary {}
 
 /// An image of a table, byte by byte.
 #[doc = ""]
@@ -80,9 +94,8 @@ pub mod testing {}
 
 /// What changed from version to version.
 #[doc = ""]
-#[doc = "[docs/concurrency.md]: crate::docs::concurrency"]
+#[doc = "[docs/benchmarks.md]: crate::docs::benchmarks"]
 #[doc = "[docs/image-format.md]: crate::docs::image_format"]
-#[doc = "[docs/manager.md]: crate::docs::manager"]
 #[doc = "[docs/testing.md]: crate::docs::testing"]
 #[doc = ""]
 #[doc = include_str!("../CHANGELOG.md")]
