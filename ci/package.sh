@@ -15,6 +15,13 @@ cargo package --package swap-records --allow-dirty --no-verify --target-dir "$tm
 tar -xzf "$tmp"/target/package/swap-records-*.crate -C "$tmp"
 mv "$tmp"/swap-records-*/ "$tmp/library"
 
+# `cargo publish` has nothing to warn of, but for the address of the repository, which is not known yet.
+said=$(cargo publish --dry-run --no-verify --package swap-records --allow-dirty --target-dir "$tmp/target" 2>&1) ||
+    { printf 'package: FAIL: cargo publish: %s\n' "$said" >&2; exit 1; }
+warnings=$(grep '^warning' <<<"$said" |
+    grep -vE 'no documentation, homepage or repository$|aborting upload due to dry run$' || true)
+[ -z "$warnings" ] || { printf 'package: FAIL: cargo publish warns:\n%s\n' "$warnings" >&2; exit 1; }
+
 # The synthetic maps are published as well, with their licences.
 cargo package --quiet --package swap-records-sim --allow-dirty --target-dir "$tmp/target"
 [[ $(tar -tzf "$tmp"/target/package/swap-records-sim-*.crate) == *LICENSE-MIT* ]] ||
