@@ -145,7 +145,32 @@ impl<L: RawMutex> Regions<L> {
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn settle(&self, region: usize, counter: usize, entries: InRegion<'_>) {
-        self.cells.settle(region, counter, entries);
+        if self.cells.settle(region, counter, entries) {
+            // While the block was spilled, a counter kept its presence bit when its last record went.
+            self.clear_bits_without_records(region, counter / BLOCK);
+            self.unspill(region);
+        }
+    }
+
+    /// Clears the presence bits of those counters of a block that have no record in the region. The block is not spilled.
+    fn clear_bits_without_records(&self, region: usize, block: usize) {
+        for counter in block * BLOCK..(block + 1) * BLOCK {
+            if self.own_tally(region, counter).count == 0 {
+                self.clear_bit(region, counter);
+            }
+        }
+    }
+
+    /// If the spill cell of the region is empty, ends the spill of its blocks and clears their presence bits. The
+    /// region's lock is held.
+    #[inline(always)]
+    fn unspill(&self, region: usize) {
+        let mut blocks = self.cells.unspill(region);
+        while blocks != 0 {
+            let block = blocks.trailing_zeros() as usize;
+            blocks &= blocks - 1;
+            self.clear_bits_without_records(region, block);
+        }
     }
 
     /// How many presence bits of this region are set. Without the region's lock, 0 means that the region had no record at
@@ -188,14 +213,7 @@ impl<L: RawMutex> Regions<L> {
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn emptied(&self, region: usize, counter: usize) {
         self.clear_bit(region, counter);
-        let mut blocks = self.cells.unspill(region);
-        while blocks != 0 {
-            let first = blocks.trailing_zeros() as usize * BLOCK;
-            blocks &= blocks - 1;
-            for counter in first..first + BLOCK {
-                self.clear_bit(region, counter);
-            }
-        }
+        self.unspill(region);
     }
 
     /// Whether what the cell of this counter says in this region is about other counters, too. The region's lock is held.

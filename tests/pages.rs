@@ -391,3 +391,22 @@ fn a_swap_out_that_gets_no_page_leaves_the_tree_as_it_was() {
         memcgs.validate().unwrap();
     }
 }
+
+#[test]
+fn a_block_that_gets_its_cells_back_has_bits_for_its_records_alone() {
+    let table = SwapRecords::new();
+    table.swapon(TYPE, REGION).unwrap();
+    // Ids of two blocks get records by migrations, which make no cells: both blocks are spilled.
+    for (first, old, new) in [(0, 1, 200), (2, 2, 300)] {
+        table.record_range(entry(first), 2, id(old)).unwrap();
+        assert_eq!(table.migrate(id(old), id(new)), 2);
+    }
+    table.clear_range(entry(0), 2).unwrap();
+    table.validate().unwrap();
+    // A record of the first block makes its cells.
+    table.record(entry(5), id(201)).unwrap();
+    table.validate().unwrap();
+    table.clear(entry(5)).unwrap();
+    table.validate().unwrap();
+    assert_eq!((table.count(id(200)), table.count(id(300))), (0, 2));
+}

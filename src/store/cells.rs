@@ -154,22 +154,28 @@ impl Cells {
         spilled
     }
 
-    /// Counts the entries of the counter's block in its own cells again, where these are there by now. Under the region's
-    /// lock.
+    /// Counts the entries of the counter's block in its own cells again, if their page has been made. Returns whether it
+    /// did: then counters of the block that have no entries may have presence bits. The region's lock is held.
     #[inline]
-    pub(crate) fn settle(&self, region: usize, of: usize, entries: InRegion<'_>) {
-        if let Some(spill) = self.spill_of(region)
-            && spill.blocks.load(Ordering::Relaxed) != 0
-        {
-            self.settle_slow((region, spill), of, entries);
+    pub(crate) fn settle(&self, region: usize, of: usize, entries: InRegion<'_>) -> bool {
+        match self.spill_of(region) {
+            Some(spill) if spill.blocks.load(Ordering::Relaxed) != 0 => {
+                self.settle_slow((region, spill), of, entries)
+            }
+            _ => false,
         }
     }
 
     #[cold]
-    fn settle_slow(&self, (region, spill): (usize, &Spill), of: usize, entries: InRegion<'_>) {
+    fn settle_slow(
+        &self,
+        (region, spill): (usize, &Spill),
+        of: usize,
+        entries: InRegion<'_>,
+    ) -> bool {
         let (block, row) = (of / BLOCK, self.row(region));
         if !row.is_spilled(of) || !self.has(region, of) {
-            return;
+            return false;
         }
         let Spill { cell, blocks, .. } = spill;
         for (first, part) in parts(entries, 0..REGION_ENTRIES) {
@@ -190,6 +196,7 @@ impl Cells {
             }
         }
         blocks.fetch_and(!(1 << block), Ordering::Release);
+        true
     }
 
     /// The sum of all numbers. Nobody writes.

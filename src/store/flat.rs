@@ -220,9 +220,11 @@ impl Cells {
         0
     }
 
-    /// Counts the entries of the counter's block in its own cells again.
+    /// Counts the entries of the counter's block in its own cells again. Returns whether it did.
     #[inline(always)]
-    pub(crate) fn settle(&self, _: usize, _: usize, _: InRegion<'_>) {}
+    pub(crate) fn settle(&self, _: usize, _: usize, _: InRegion<'_>) -> bool {
+        false
+    }
 
     /// The sum of all numbers, where it is known without a look at what each of them is for.
     pub(crate) fn sum(&self) -> Option<u64> {
