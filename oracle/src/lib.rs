@@ -93,9 +93,9 @@ pub enum Hint {
     Falling(u64, u64),
 }
 
-/// The ids of all generators. They are few, so operations meet; some share a counter (they are equal modulo
-/// 4096).
-pub const IDS: [u16; 8] = [1, 2, 3, 4097, 4098, 8193, 64, 65535];
+/// The ids of all generators. They are few, so operations meet. Three share a counter (they are congruent modulo
+/// 4096), and three blocks of 64 counters have two ids or more each.
+pub const IDS: [u16; 8] = [1, 2, 4097, 8193, 64, 65, 65534, 65535];
 
 /// The types that generators use most: two that are on at first, and one that is off.
 pub const TYPES: [u8; 3] = [0, 1, 31];
@@ -358,7 +358,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
             Op::Count(id) => {
                 let id = self::id(id);
                 assert_eq!(table.count(id), self.map.count(id));
-                assert_eq!(table.count_upper_bound(id), self.map.count_of_counter(id));
+                is_upper_bound(&self.map, table.count_upper_bound(id), id);
                 for of in SwapType::all() {
                     assert_eq!(table.count_on(of, id), self.map.count_on(of, id));
                 }
@@ -493,7 +493,7 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         let so_far = open.migration.so_far();
         assert_eq!(so_far.moved, open.moved);
         assert!(!so_far.stopped_by_hint);
-        assert_eq!(so_far.left_at_most, self.map.count_of_counter(old));
+        is_upper_bound(&self.map, so_far.left_at_most, old);
         let in_parts = self.max_hold < REGION_ENTRIES;
         keeps_to_its_budget(&before, &so_far, step, budget, in_parts);
         if let swap_records::Step::Done(migrated) = step {
@@ -545,17 +545,16 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
                 "a finished migration must repeat its result"
             );
         }
-        let left_at_most = self.map.count_of_counter(old);
         let most_in_a_region = self.map.most_in_a_region(old);
         if old == new {
             assert_eq!(migrated.moved, 0);
-            assert_eq!(migrated.left_at_most, left_at_most);
+            is_upper_bound(&self.map, migrated.left_at_most, old);
             return;
         }
         let moved = self.map.migrate(old, new, moved(table, old, new));
         let left = self.map.count(old);
         assert_eq!(migrated.moved, moved);
-        assert_eq!(migrated.left_at_most, self.map.count_of_counter(old));
+        is_upper_bound(&self.map, migrated.left_at_most, old);
         // The hint is read before each hold, and again at the end. With threads, another thread may have
         // read a lower value.
         let last = says
@@ -637,6 +636,21 @@ fn most_in_a_hold(entries: usize) -> u64 {
     entries.clamp(CHUNK_ENTRIES, REGION_ENTRIES) as u64
 }
 
+/// Asserts that the number is the one that the index must give for the counter of this id. Without `std`, the index may
+/// count records of other ids as well, in regions where ids share a cell for lack of memory.
+fn is_upper_bound(map: &Map, bound: u64, id: MemcgId) {
+    let least = map.count_of_counter(id);
+    if cfg!(feature = "std") {
+        assert_eq!(bound, least);
+    } else {
+        let all = map.records().count() as u64;
+        assert!(
+            (least..=all).contains(&bound),
+            "{bound} must be in {least}..={all}"
+        );
+    }
+}
+
 /// A hold costs its scanned entries, and at least a few thousand. The last hold of a step may exceed the
 /// budget. Only whole chunks are visible from outside.
 ///
@@ -656,7 +670,9 @@ fn keeps_to_its_budget(
     let most = 2 * (budget / CHUNK).saturating_add(REGION / CHUNK);
     assert!(chunks <= most, "{chunks} chunks for {budget}");
     let chunks = if in_parts { 2 * chunks + 1 } else { chunks };
-    if step == swap_records::Step::More {
+    // Without `std`, a part may lie where no chunk has been made. Such parts cannot be counted from outside.
+    let are_all_there = cfg!(feature = "std") || !in_parts;
+    if step == swap_records::Step::More && are_all_there {
         assert!(
             chunks > 0 && chunks.saturating_mul(LEAST) >= budget,
             "{chunks} chunks are too few for {budget} entries"

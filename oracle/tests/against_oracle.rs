@@ -259,3 +259,66 @@ fn backends_that_this_machine_lacks_are_named() {
         eprintln!("skipped: no operations on {backend}: this processor does not have it");
     }
 }
+
+/// Without `std`, ids share a cell in regions where their own cells are refused, and get their own cells back with the next
+/// record for which there is memory.
+#[cfg(not(feature = "std"))]
+mod with_cells_that_are_refused {
+    use core::ptr::NonNull;
+    use core::sync::atomic::{AtomicBool, Ordering};
+
+    use swap_records::{GlobalPages, Page, PageSource};
+
+    use super::*;
+
+    /// The pages of the global allocator, while there is memory.
+    struct Source {
+        has_memory: AtomicBool,
+    }
+
+    // SAFETY: the pages are those of `GlobalPages`.
+    unsafe impl PageSource for Source {
+        fn alloc_page(&self) -> Option<NonNull<Page>> {
+            let has_memory = self.has_memory.load(Ordering::Relaxed);
+            has_memory.then(|| GlobalPages.alloc_page()).flatten()
+        }
+
+        unsafe fn free_page(&self, page: NonNull<Page>) {
+            // SAFETY: the caller's promise.
+            unsafe { GlobalPages.free_page(page) };
+        }
+    }
+
+    static PAGES: Source = Source {
+        has_memory: AtomicBool::new(true),
+    };
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn the_index_is_right_after_each_operation(
+            ops in vec((op(), any::<bool>()), 1..swap_records_oracle::operations(40))
+        ) {
+            let table = SwapRecords::new().with_page_source(&PAGES);
+            PAGES.has_memory.store(true, Ordering::Relaxed);
+            let mut both = Both::new(&table);
+            for op in AT_FIRST {
+                both.apply(&op);
+                let Op::Swapon(ty, pages) = op else { unreachable!() };
+                let start = SwapEntry::new(swap_records::SwapType::new(ty).unwrap(), 0).unwrap();
+                table.reserve(start, pages).unwrap();
+            }
+            for (op, has_memory) in ops {
+                // Another swapfile has other chunks, which may be refused.
+                if matches!(op, Op::Swapon(..) | Op::Swapoff(_)) {
+                    continue;
+                }
+                PAGES.has_memory.store(has_memory, Ordering::Relaxed);
+                both.apply(&op);
+                assert_eq!(table.validate(), Ok(()), "{op:?}");
+            }
+            both.finish();
+        }
+    }
+}
