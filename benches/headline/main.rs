@@ -4,6 +4,7 @@
 //! Each row is the median over pairs of runs, which alternate between both sides. All memory is present
 //! before the clock starts. Most rows use the same large table and array of ids.
 
+mod axis;
 mod bars;
 mod batches;
 mod concurrent;

@@ -1,4 +1,4 @@
-//! Draws the plots of `docs/benchmarks.md`: bars on a logarithmic scale, from the rows of a report.
+//! Draws the plots of `docs/benchmarks.md`: bars on one scale, from the rows of a report.
 
 use std::error::Error;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::axis::Axis;
 use crate::report::{Amount, Report};
 
 const WIDTH: u32 = 800;
@@ -14,12 +15,12 @@ const GROUP: u32 = 44;
 /// The height of title, axis and margins.
 const AROUND: u32 = 84;
 /// The room for the longest name and number after the longest bar.
-const NAMES: u32 = 230;
+const NAMES: u32 = 220;
 const OURS: RGBColor = RGBColor(0x1b, 0x6c, 0xa8);
 const THEIRS: RGBColor = RGBColor(0xc9, 0x77, 0x3b);
 
-/// The lines of an axis that are a power of ten, and those between them.
-const TENS: RGBColor = RGBColor(0xbb, 0xbb, 0xbb);
+/// The lines of an axis that have a label, and those between them.
+const LABELLED: RGBColor = RGBColor(0xbb, 0xbb, 0xbb);
 const BETWEEN: RGBColor = RGBColor(0xe8, 0xe8, 0xe8);
 
 const CRATE: &str = "this crate";
@@ -176,8 +177,7 @@ fn draw(file: &Path, title: &str, groups: &[Group]) -> Result<(), Box<dyn Error>
         );
         return Ok(());
     };
-    // The shortest bar is still visible.
-    let (from, to) = (least / 2.0, most);
+    let axis = Axis::new(*sample, least, most);
 
     let groups_in_all = u32::try_from(groups.len())?;
     let root = SVGBackend::new(file, (WIDTH, AROUND + GROUP * groups_in_all)).into_drawing_area();
@@ -190,26 +190,19 @@ fn draw(file: &Path, title: &str, groups: &[Group]) -> Result<(), Box<dyn Error>
         .margin_right(NAMES)
         .x_label_area_size(30)
         .y_label_area_size(190)
-        .build_cartesian_2d(
-            (from..to)
-                .log_scale()
-                .with_key_points(ticks(*sample, from, to)),
-            f64::from(groups_in_all)..0.0,
-        )?;
-    // The lines come closer together up to each power of ten: so a logarithmic scale looks.
-    let line = |tick: f64, colour: RGBColor| {
-        PathElement::new([(tick, 0.0), (tick, f64::from(groups_in_all))], colour)
-    };
-    let between = multiples(*sample, from, to, &[2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
-    chart.draw_series(between.into_iter().map(|tick| line(tick, BETWEEN)))?;
-    let tens = multiples(*sample, from, to, &[1.0]);
-    chart.draw_series(tens.into_iter().map(|tick| line(tick, TENS)))?;
+        .build_cartesian_2d(axis, f64::from(groups_in_all)..0.0)?;
+    for (numbers, colour) in [(axis.between(), BETWEEN), (axis.labelled(), LABELLED)] {
+        let ends = numbers
+            .into_iter()
+            .map(|number| [(number, 0.0), (number, f64::from(groups_in_all))]);
+        chart.draw_series(ends.map(|ends| PathElement::new(ends, colour)))?;
+    }
     chart
         .configure_mesh()
         .disable_mesh()
         .disable_y_axis()
         .label_style(("sans-serif", 16))
-        .x_label_formatter(&|&number| sample.with_number(number).short())
+        .x_label_formatter(&|&number| axis.label(number))
         .draw()?;
 
     let label = |text: String, at: (f64, f64), side: HPos, gap: i32| {
@@ -218,13 +211,18 @@ fn draw(file: &Path, title: &str, groups: &[Group]) -> Result<(), Box<dyn Error>
         EmptyElement::at(at) + Text::new(text, (gap, 1), style)
     };
     for (top, &(question, [ours, theirs])) in (0_u32..).map(f64::from).zip(groups) {
-        let question = label(question.to_owned(), (from, top + 0.5), HPos::Right, -10);
+        let question = label(
+            question.to_owned(),
+            (axis.from(), top + 0.5),
+            HPos::Right,
+            -10,
+        );
         chart.draw_series([question])?;
         for ((name, amount), colour, top) in
             [(ours, OURS, top + 0.12), (theirs, THEIRS, top + 0.50)]
         {
-            let end = amount.number().max(least);
-            let corners = [(from, top), (end, top + 0.36)];
+            let end = amount.number();
+            let corners = [(axis.from(), top), (end, top + 0.36)];
             chart.draw_series([Rectangle::new(corners, colour.filled())])?;
             let text = format!("{name}: {amount}");
             chart.draw_series([label(text, (end, top + 0.18), HPos::Left, 6)])?;
@@ -232,25 +230,4 @@ fn draw(file: &Path, title: &str, groups: &[Group]) -> Result<(), Box<dyn Error>
     }
     root.present()?;
     Ok(())
-}
-
-/// Returns the ticks of an axis that have a label: powers of ten, with their multiples by 2 and 5 if there are
-/// few.
-fn ticks(sample: Amount, from: f64, to: f64) -> Vec<f64> {
-    let few = to / from < 100.0;
-    multiples(
-        sample,
-        from,
-        to,
-        if few { &[1.0, 2.0, 5.0] } else { &[1.0] },
-    )
-}
-
-/// Returns these multiples of all powers of ten in a range.
-fn multiples(sample: Amount, from: f64, to: f64, by: &[f64]) -> Vec<f64> {
-    let powers = (-12..=15).map(|power| sample.unit() * 10_f64.powi(power));
-    powers
-        .flat_map(|power| by.iter().map(move |by| power * by))
-        .filter(|tick| (from..=to).contains(tick))
-        .collect()
 }
