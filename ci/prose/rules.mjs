@@ -52,11 +52,6 @@ export const words = [
         instead: '"is not a", "are not", or say what it is',
     },
     {
-        name: "no-other",
-        find: /\b(?:has|have|had)\s+no\s+other\b/giu,
-        instead: 'say what there is: "the only ... is"',
-    },
-    {
         name: "beside",
         find: /\bbeside\b/giu,
         instead: '"while", "concurrently with", "compared with" or "next to"',
