@@ -7,11 +7,21 @@ cargo run --release --example reparent -- --gib 0.0625
 cargo run --release --example restart
 
 # The last line is the summary; a plot is a plot, and so are those of the documents.
-svg=$(mktemp)
-trap 'rm -f "$svg"' EXIT
-cargo run --release --example css_free -- --seconds 4 --svg "$svg" | tee >(cat >&2) | tail -n 1 |
+plots=$(mktemp -d)
+trap 'rm -rf "$plots"' EXIT
+cargo run --release --example css_free -- --seconds 4 --svg "$plots/css-free.svg" | tee >(cat >&2) | tail -n 1 |
     grep -q 'everything balanced: no charge and no record is left, 1 id is in use.$'
-ci/svg.sh "$svg" docs/*.svg
+ci/svg.sh "$plots/css-free.svg" docs/*.svg
+
+# The plots of the benchmarks are those of the tables beside them.
+rm "$plots/css-free.svg"
+cargo test -p swap-records-benches --bench headline -- --svg-from ../docs/benchmarks.md --svg "$plots"
+mkdir "$plots/now"
+cp docs/bench-*.svg "$plots/now"
+diff -q --exclude=now "$plots" "$plots/now" || {
+    echo 'draw them again: cargo bench --bench headline -- --svg-from ../docs/benchmarks.md --svg ../docs'
+    exit 1
+}
 
 # Without swap it says so and ends with 3, which is as it should be; anything else is a failure.
 status=0

@@ -71,7 +71,7 @@ pub mod manager {}
 // A picture is a file beside the document. Here there are no files: the pictures stand in the page itself.
 #[doc = "\n<style>img[src$='.svg'] { display: none }</style>\n\n## Plots"]
 #[doc = "\n<div>\n"]
-#[doc = include_str!("../docs/bench-hand-over.svg")]
+#[doc = include_str!("../docs/bench-migration.svg")]
 #[doc = "\n</div>\n\n<div>\n"]
 #[doc = include_str!("../docs/bench-bandwidth.svg")]
 #[doc = "\n</div>\n\n<div>\n"]

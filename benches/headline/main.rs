@@ -4,6 +4,7 @@
 //! Each row is the median over pairs of runs, which alternate between both sides. All memory is present
 //! before the clock starts. Most rows use the same large table and array of ids.
 
+mod axis;
 mod bars;
 mod batches;
 mod concurrent;
@@ -17,6 +18,7 @@ mod operations;
 mod owners;
 mod read;
 mod report;
+mod saved;
 mod scans;
 mod svg;
 
@@ -38,11 +40,15 @@ const HELP: &str = "\
 Compares this crate with its alternatives. Prints a line for each figure, then a table.
 
 Usage: cargo bench --bench headline -- [--quick] [--markdown] [--svg FOLDER]
+       cargo bench --bench headline -- --svg-from FILE --svg FOLDER
 
   --quick        256 MiB of table and fewer pairs of runs; takes less than a minute
-  --markdown     print the table as markdown
+  --markdown     print the tables as markdown
   --svg FOLDER   write the plots of docs/benchmarks.md to FOLDER, an absolute path or one relative
                  to benches/, where cargo runs this
+  --svg-from FILE
+                 measure nothing; plot what the tables in FILE say, which an earlier run printed
+                 with --markdown: ../docs/benchmarks.md has those of the documents
   --help         print this text
 
 SWAP_MAP_GIB sets the GiB of table [default: 4, or less if the memory is too small].
@@ -82,6 +88,8 @@ struct Options {
     effort: Effort,
     markdown: bool,
     svg: Option<PathBuf>,
+    /// The results to plot. `None`: measure.
+    svg_from: Option<PathBuf>,
 }
 
 /// Parses the arguments. Returns `None` if they ask for help.
@@ -95,6 +103,7 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
         },
         markdown: false,
         svg: None,
+        svg_from: None,
     };
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -113,9 +122,13 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
                 }
                 options.svg = Some(folder);
             }
+            Long("svg-from") => options.svg_from = Some(args.value()?.into()),
             Short('h') | Long("help") => return Ok(None),
             _ => return Err(arg.unexpected()),
         }
+    }
+    if options.svg_from.is_some() && options.svg.is_none() {
+        return Err("--svg-from says what to plot, and --svg FOLDER must say where".into());
     }
     Ok(Some(options))
 }
@@ -141,6 +154,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), String> {
+    if let (Some(file), Some(folder)) = (&options.svg_from, &options.svg) {
+        return svg::write_all(&saved::read(file)?, folder);
+    }
     let size = match options.effort.slots {
         Some(slots) => size::Size { slots, note: None },
         None => size::from_env(2).map_err(|error| error.to_string())?,

@@ -26,6 +26,23 @@ impl Amount {
         }
     }
 
+    /// Returns the amount that was formatted as this text.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (number, unit) = text.split_once(' ')?;
+        let n: f64 = number.parse().ok()?;
+        Some(match unit {
+            "us" => Self::Seconds(n / 1e6),
+            "ms" => Self::Seconds(n / 1e3),
+            "s" => Self::Seconds(n),
+            "ns" => Self::Nanoseconds(n),
+            "GB/s" => Self::BytesASecond(n * 1e9),
+            "M/s" => Self::OperationsASecond(n * 1e6),
+            "KiB" => Self::Bytes(n * 1024.0),
+            "MiB" => Self::Bytes(n * 1024.0 * 1024.0),
+            _ => return None,
+        })
+    }
+
     /// Returns another amount of the same kind.
     pub(crate) fn with_number(self, n: f64) -> Self {
         match self {
@@ -192,19 +209,39 @@ impl Report {
             .filter_map(|&(name, bar)| bar.is_met(self.row(name)?.value));
         let (met, missed): (Vec<bool>, _) = met.partition(|&met| met);
         println!("{} of {} bars are met", met.len(), met.len() + missed.len());
+        if !self.latencies.is_empty() {
+            println!("\n{}", LATENCIES.join("  "));
+        }
+        for (quantile, ours, theirs) in &self.latencies {
+            println!(
+                "{quantile:0$}  {ours:>1$}  {theirs:>2$}",
+                LATENCIES[0].len(),
+                LATENCIES[1].len(),
+                LATENCIES[2].len()
+            );
+        }
     }
 
-    /// Prints the table as markdown.
+    /// Prints the tables as markdown, which [`saved`](crate::saved) reads.
     pub(crate) fn print_markdown(&self) {
         println!("| {} |", HEAD.join(" | "));
         println!("| --- | ---: | ---: | --- | ---: | ---: |");
         for [name, rest @ ..] in self.cells() {
             println!("| `{name}` | {} |", rest.join(" | "));
         }
+        if !self.latencies.is_empty() {
+            println!("\n| {} |", LATENCIES.join(" | "));
+            println!("| --- | ---: | ---: |");
+        }
+        for (quantile, ours, theirs) in &self.latencies {
+            println!("| {quantile} | {ours} | {theirs} |");
+        }
     }
 }
 
-const HEAD: [&str; 6] = ["row", "bar", "value", "met", "this crate", "the other"];
+const HEAD: [&str; 6] = ["row", "bar", "value", "met", "this crate", "compared with"];
+/// The percentiles of a record during a migration.
+const LATENCIES: [&str; 3] = ["percentile", "this crate", "2014 loop"];
 
 /// Formats a value with its significant digits.
 fn plain(value: f64) -> String {
