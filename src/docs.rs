@@ -27,6 +27,7 @@ pub mod design {}
 #[doc = ""]
 #[doc = "[design.md]: crate::docs::design"]
 #[doc = "[memory-cgroups]: crate::docs::design#memory-cgroups"]
+#[doc = "[testing.md]: crate::docs::testing"]
 #[doc = ""]
 #[doc = include_str!("../docs/concurrency.md")]
 pub mod concurrency {}
