@@ -28,7 +28,6 @@ fn until_empty<T>(
 }
 
 /// Operations on the few slots of `cmpxchg`.
-#[derive(Debug)]
 pub struct CmpxchgOps(pub Vec<Op>);
 
 impl<'a> Arbitrary<'a> for CmpxchgOps {
@@ -70,7 +69,6 @@ fn cmpxchg_batch(how: u8, bits: u8) -> Op {
 }
 
 /// Operations of all kinds over several types, and the lock and the backend of the table.
-#[derive(Debug)]
 pub struct TableOps {
     pub parking_lot: bool,
     pub backend: Backend,
@@ -229,7 +227,6 @@ fn hint(u: &mut Unstructured) -> Result<(Hint, u8)> {
 }
 
 /// Migrations over so many regions that threads are worth their start.
-#[derive(Debug)]
 pub struct ManyOps {
     /// Whether all of the table is to be looked at in the end, which takes longer than the rest.
     pub validate: bool,
@@ -298,7 +295,6 @@ fn many_slot(u: &mut Unstructured) -> Result<Slot> {
 }
 
 /// A list of operations on the shared slots for each of two or three threads.
-#[derive(Debug)]
 pub struct ThreadOps {
     pub parking_lot: bool,
     pub lists: Vec<Vec<Op>>,

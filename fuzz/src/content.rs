@@ -13,7 +13,6 @@ const GUARD: usize = 256;
 const SHIFTS: usize = 64;
 
 /// What is looked for, in what, and how far.
-#[derive(Debug)]
 pub struct Content {
     pub ids: Vec<u16>,
     pub shift: usize,

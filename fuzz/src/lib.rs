@@ -4,6 +4,7 @@
 mod bytes;
 mod content;
 mod image;
+mod paste;
 
 pub use bytes::{CmpxchgOps, ManyOps, TableOps, ThreadOps};
 pub use content::{Content, Guarded};
