@@ -17,7 +17,7 @@ thread_local! {
 /// [`RawSpinLock`], to which a thread may come late.
 struct Late(RawSpinLock);
 
-// SAFETY: the inner lock is one, and is taken and freed whenever this is.
+// SAFETY: the inner lock excludes, and is taken and freed exactly when this lock is.
 unsafe impl RawMutex for Late {
     const INIT: Self = Self(RawSpinLock::INIT);
     type Guard = <RawSpinLock as RawMutex>::Guard;

@@ -51,7 +51,7 @@ fn before() {
     tell(Event::Lock);
 }
 
-// SAFETY: the inner lock is one, and is taken and freed whenever this is.
+// SAFETY: the inner lock excludes, and is taken and freed exactly when this lock is.
 unsafe impl RawMutex for Hooked {
     const INIT: Self = Self(RawSpinLock::INIT);
     type Guard = <RawSpinLock as RawMutex>::Guard;
