@@ -801,8 +801,8 @@ fn runs_vs_migrate_of_the_only_record() {
     });
 }
 
-/// Three threads in one region: one records a slot, one migrates the previous owner of the slot, and one
-/// looks it up. The lookups see the owners of the slot in their order.
+/// Three threads in one region: the first records a slot, the second migrates the previous owner of the slot,
+/// and the third looks the slot up. The lookups see the owners of the slot in their order.
 #[test]
 fn record_vs_migrate_vs_lookup() {
     explore("record_vs_migrate_vs_lookup", None, || {

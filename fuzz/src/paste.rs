@@ -1,5 +1,5 @@
-//! Prints an input as a complete test. `cargo fuzz` prints the `Debug` text of an input that crashed, so that text
-//! can be pasted into a test file as it is. docs/fuzzing.md names the file for each target.
+//! Prints an input as a complete test. `cargo fuzz` prints the `Debug` text of an input that crashed, so that
+//! text can be pasted into a test file as it is. docs/fuzzing.md names the file for each target.
 
 use std::fmt::{Debug, Formatter, Result};
 
@@ -18,7 +18,8 @@ fn ops(ops: &[Op]) -> String {
     ops.iter().map(line).chain(["\n    ".into()]).collect()
 }
 
-/// Writes a test that applies the operations to this table and to a map, and checks both after `each` and at the end.
+/// Writes a test that applies the operations to this table and to a map. `each` and `last` are the checks after
+/// each operation and at the end.
 fn beside_a_map(
     f: &mut Formatter,
     table: &str,

@@ -1,4 +1,4 @@
-//! What remains of the records of a file, and of its memory.
+//! The records of a file, and its memory, after a drop, a swapoff or an error.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
