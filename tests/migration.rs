@@ -429,7 +429,7 @@ fn the_last_record_counts_as_looked_at_wherever_it_is() {
             }
             let migrated = table.migration(id(2), id(3)).run();
             assert_eq!((migrated.moved, migrated.chunks_scanned), (2, chunks));
-            // The entries that the scan takes at once, with the first record among them, and one for the last.
+            // The entries that the scan takes at once, among them the first record, and one for the last.
             let block = migrated.longest_hold - 1;
             assert!(
                 block == 1 || block > 1 && block.is_multiple_of(4),

@@ -18,8 +18,8 @@ fn ops(ops: &[Op]) -> String {
     ops.iter().map(line).chain(["\n    ".into()]).collect()
 }
 
-/// Writes a test that applies the operations to this table and to a map. `each` and `last` are the checks after
-/// each operation and at the end.
+/// Writes a test that applies the operations to this table and to a map. `each` and `last` are the checks
+/// after each operation and at the end.
 fn beside_a_map(
     f: &mut Formatter,
     table: &str,

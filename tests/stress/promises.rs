@@ -45,8 +45,8 @@ fn assert_owned<L: RawMutex>(
     }
 }
 
-/// In one region, a record stays while other threads write and clear records around it, and so change the number
-/// in its cell. In the next region, a record stays alone. Each migration finds both.
+/// In one region, a record stays while other threads write and clear records around it, and so change the
+/// number in its cell. In the next region, a record stays alone. Each migration finds both.
 pub fn every_migration_moves_records_that_no_other_thread_touches<L: RawMutex + Send + Sync>() {
     let [first, _] = there_and_back(0);
     let stay = [7, REGION + 7].map(|offset| entry(ALWAYS_ON, offset));
