@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Each fuzz target for a bounded time, from the committed inputs (seed-*) and what earlier runs left beside
 # them in fuzz/corpus. Prints how often each was executed. Needs the nightly toolchain and cargo-fuzz, and gets
-# them where they are missing. What a crash is turned into: docs/testing.md.
+# them where they are missing. How a crash becomes a test: docs/fuzzing.md.
 #
 #   FUZZ_SECONDS   for each target                (60)
 #   FUZZ_TARGETS   which of them                  (all)

@@ -10,7 +10,8 @@
 //! | [`image_format`] | an image of a table, byte by byte, and how to read one from Python |
 //! | [`porting`] | what to call here in place of the kernel's functions, or of a table of your own |
 //! | [`benchmarks`] | what the table costs, beside what one would use otherwise |
-//! | [`testing`] | what is checked by what, and how to fuzz |
+//! | [`testing`] | what is checked, and by which test |
+//! | [`fuzzing`] | the fuzz targets, and how a crash becomes a test |
 //! | [`changelog`] | what changed from version to version |
 
 // In a document, a link goes to a file beside it. The definitions that stand before the text take precedence over those
@@ -29,6 +30,7 @@ pub mod design {}
 #[doc = ""]
 #[doc = "[design.md]: crate::docs::design"]
 #[doc = "[memory-cgroups]: crate::docs::design#memory-cgroups"]
+#[doc = "[testing.md]: crate::docs::testing"]
 #[doc = ""]
 #[doc = include_str!("../docs/concurrency.md")]
 pub mod concurrency {}
@@ -85,12 +87,20 @@ pub mod manager {}
 #[doc = "\n</div>\n"]
 pub mod benchmarks {}
 
-/// What is checked by what.
+/// What is checked, and by which test.
 #[doc = ""]
 #[doc = "[concurrency.md]: crate::docs::concurrency"]
+#[doc = "[fuzzing.md]: crate::docs::fuzzing"]
 #[doc = ""]
 #[doc = include_str!("../docs/testing.md")]
 pub mod testing {}
+
+/// The fuzz targets, and how a crash becomes a test.
+#[doc = ""]
+#[doc = "[concurrency.md]: crate::docs::concurrency"]
+#[doc = ""]
+#[doc = include_str!("../docs/fuzzing.md")]
+pub mod fuzzing {}
 
 /// What changed from version to version.
 #[doc = ""]

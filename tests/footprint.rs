@@ -1,4 +1,4 @@
-//! What a table says of its memory, wherever that comes from.
+//! The memory that a table reports, wherever that memory comes from.
 
 use swap_records::memcg::Memcgs;
 #[cfg(feature = "std")]
@@ -12,7 +12,8 @@ fn ty(ty: u8) -> SwapType {
     SwapType::new(ty).unwrap()
 }
 
-/// The table in the documentation of the crate, and in README. What it says of tables without `std` is `tests/pages.rs`'s.
+/// The table in the documentation of the crate, and in README. `tests/pages.rs` checks its numbers for tables
+/// without `std`.
 #[test]
 #[cfg(all(
     feature = "std",
@@ -40,7 +41,8 @@ fn each_size_that_a_type_had_is_reserved_until_the_table_is_dropped() {
     let nothing = table.footprint();
     assert_eq!((nothing.total().resident, nothing.total().reserved), (0, 0));
     let mut tables = 0;
-    // Rounded up to a power of two of regions; a size that was there before takes nothing more.
+    // Sizes are rounded up to a power of two of regions. A size that the type had before takes no more
+    // memory.
     for (pages, more) in [
         (1, 1),
         (3 * REGION, 4),
@@ -52,7 +54,7 @@ fn each_size_that_a_type_had_is_reserved_until_the_table_is_dropped() {
         tables += more * REGION * 2;
         let footprint = table.footprint();
         assert_eq!(footprint.table.reserved, tables, "{pages} pages");
-        // A quarter of the table, where counters are as many as they are.
+        // A quarter of the table, for the usual number of counters.
         let counters = if cfg!(miri) { 16 } else { 4096 };
         assert_eq!(footprint.cells.reserved, tables / 2 / REGION * counters * 4);
         let parts = [
@@ -84,7 +86,7 @@ fn each_size_that_a_type_had_is_reserved_until_the_table_is_dropped() {
 }
 
 #[test]
-fn a_tree_tells_of_its_table() {
+fn a_tree_reports_the_footprint_of_its_table() {
     let memcgs = Memcgs::new();
     memcgs.swapon(ty(0), 100).unwrap();
     memcgs.charge(memcgs.root(), 1).unwrap();

@@ -1,8 +1,7 @@
-//! What `use swap_records::*` brings, and what it leaves alone: crates of the user's own, whatever their
-//! names are.
+//! What `use swap_records::*` imports. It must not hide other crates of the user, whatever their names are.
 
-// Stands for the user's own `parking_lot` and `lock_api`, of other versions than this crate's: `core` has
-// other things in it than these.
+// These stand for the user's own `parking_lot` and `lock_api`, in other versions than this crate's: `core`
+// has other items than these.
 extern crate core as lock_api;
 extern crate core as parking_lot;
 
@@ -24,7 +23,7 @@ mod imported {
     use swap_records::*;
 
     #[test]
-    fn the_users_own_crates_are_imported_beside_a_glob() {
+    fn the_users_own_crates_can_be_imported_with_a_glob() {
         let cell = Cell::new(MemcgId::from(NonZeroU16::MIN));
         assert_eq!(cell.get(), MemcgId::MIN);
     }
@@ -32,7 +31,7 @@ mod imported {
 
 #[test]
 #[cfg(feature = "std")]
-fn the_locks_are_to_be_had_by_name() {
+fn the_locks_can_be_imported_by_name() {
     use swap_records::lock::{lock_api::RawMutex, parking_lot};
     use swap_records::{SwapRecords, lock};
 

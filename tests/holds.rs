@@ -1,4 +1,4 @@
-//! How long locks are held, and who waits: with a lock that writes down what happens to it.
+//! How long locks are held, and which threads wait. The tests use a lock that notes what happens to it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,21 +13,21 @@ use swap_records::{MemcgId, REGION_ENTRIES, RawSpinLock, Step, SwapEntry, SwapRe
 const REGION: u64 = REGION_ENTRIES as u64;
 
 thread_local! {
-    /// How many locks this thread holds.
+    /// The number of locks that this thread holds.
     static HELD: Cell<u32> = const { Cell::new(0) };
-    /// How many it has taken.
+    /// The number of locks that it has taken.
     static TAKEN: Cell<u64> = const { Cell::new(0) };
-    /// Called, once, with the next lock that this thread takes held.
+    /// Called once, while this thread holds the next lock that it takes.
     static NEXT: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
 }
 
-/// Locks that somebody had to wait for.
+/// The number of times that a thread had to wait for a lock.
 static WAITED: AtomicU64 = AtomicU64::new(0);
 
 /// The tests share `WAITED`.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// [`RawSpinLock`], watched.
+/// A [`RawSpinLock`] that notes what happens to it.
 struct Watched(RawSpinLock);
 
 impl Watched {
@@ -40,7 +40,7 @@ impl Watched {
     }
 }
 
-// SAFETY: the inner lock is one, and is taken and freed whenever this is.
+// SAFETY: the inner lock excludes, and is taken and freed exactly when this lock is.
 unsafe impl RawMutex for Watched {
     const INIT: Self = Self(RawSpinLock::INIT);
     type Guard = <RawSpinLock as RawMutex>::Guard;
@@ -92,23 +92,24 @@ fn taken_by<R>(what: impl FnOnce() -> R) -> u64 {
     TAKEN.get() - before
 }
 
-/// Invariant 5. `Watched` itself asserts that no lock is taken under another.
+/// Checks invariant 5. `Watched` itself asserts that no lock is taken under another one.
 #[test]
-fn no_operation_holds_two_locks_or_takes_more_than_one_a_region() {
+fn no_operation_holds_two_locks_or_takes_more_than_one_per_region() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let table = table(8);
     let start = entry(REGION / 2);
     let all = taken_by(|| table.record_range(start, 6 * REGION, id(1)).unwrap());
     assert_eq!(all, 7, "one a region that it reaches into");
 
-    // A presence bit changes: once to see it, once to do it.
+    // A presence bit changes: one hold to see this, one to do it.
     assert!(taken_by(|| table.record(entry(3), id(2)).unwrap()) <= 2);
     assert!(taken_by(|| table.cmpxchg(entry(3), Some(id(2)), None).unwrap()) <= 2);
     assert_eq!(taken_by(|| table.lookup(start)), 0);
     assert_eq!(taken_by(|| table.count_upper_bound(id(1))), 0);
     assert_eq!(taken_by(|| table.count(id(1))), 0, "the index knows");
     assert_eq!(taken_by(|| assert_eq!(table.owners().count(), 1)), 0);
-    // As soon as its counter is shared, one a region that may hold it, and none more in which another one is.
+    // Once the counter is shared: one hold per region that may hold the id, and no more if another id is in
+    // it.
     let shared = 1 + 4096;
     table.record(entry(REGION / 2), id(shared)).unwrap();
     assert_eq!(taken_by(|| table.count(id(1))), 7);
@@ -133,13 +134,14 @@ fn no_operation_holds_two_locks_or_takes_more_than_one_a_region() {
         table.clear_range(start, 6 * REGION).unwrap();
         table.swapoff(entry(0).swap_type()).unwrap();
     });
-    // No counter of the next swapfile is shared.
+    // In the next swapfile, no counter is shared.
     table.swapon(entry(0).swap_type(), 8 * REGION).unwrap();
     table.record(start, id(1)).unwrap();
     assert_eq!(taken_by(|| assert_eq!(table.count(id(1)), 1)), 0);
 }
 
-/// Neighbours of a batch that lie in the same region share a hold of 64 slots at most, and the callback has none.
+/// Neighbouring slots of a batch in the same region share a hold, which has 64 slots at most. The callback
+/// runs without a lock.
 #[test]
 fn a_batch_holds_one_lock_for_neighbours_and_none_for_its_callback() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,15 +162,15 @@ fn a_batch_holds_one_lock_for_neighbours_and_none_for_its_callback() {
         }
         let taken = taken_by(|| table.clear_batch(&slots, each).unwrap());
         assert_eq!(taken, locks, "{slots:?}");
-        // Nothing is taken for what is refused whole.
+        // A batch that is refused takes no lock.
         let past = [slots[0], entry(8 * REGION)];
         let refused = taken_by(|| table.clear_batch(&past, each).unwrap_err());
         assert_eq!(refused, 0);
     }
 }
 
-/// A migration that is stopped in the middle of a region, by force, keeps nobody from the other regions, and
-/// nobody at all from reading.
+/// A migration that is stopped by force in the middle of a region does not block other regions, and does not
+/// block any reader.
 #[test]
 fn writers_of_other_regions_never_wait_for_a_migration() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,10 +185,10 @@ fn writers_of_other_regions_never_wait_for_a_migration() {
     let written = AtomicBool::new(false);
     thread::scope(|s| {
         let (table, written) = (&table, &written);
-        // Dropped with the scope: whatever fails in it, the migration goes on, and the test ends.
+        // Dropped with the scope, so that the migration goes on and the test ends, whatever fails.
         let go_on = go_on;
         let migration = s.spawn(move || {
-            // It has locked the first region, and then no time is given to it any more.
+            // It has locked the first region, and now gets no more time.
             NEXT.set(Some(Box::new(move || {
                 stopped.send(()).unwrap();
                 let _ = goes_on.recv();
@@ -195,7 +197,7 @@ fn writers_of_other_regions_never_wait_for_a_migration() {
         });
         is_stopped.recv().unwrap();
         let waited = WAITED.load(Ordering::Relaxed);
-        // On a thread of its own, since it would wait for ever if it had to.
+        // On a thread of its own, because a thread that had to wait would wait forever.
         let (wrote, has_written) = mpsc::channel();
         s.spawn(move || {
             for region in 1..4 {
@@ -211,7 +213,7 @@ fn writers_of_other_regions_never_wait_for_a_migration() {
         assert_eq!(table.lookup(entry(5)), Some(id(1)), "read under its lock");
         assert_eq!(WAITED.load(Ordering::Relaxed), waited, "somebody waited");
 
-        // Who writes to the region itself does wait: the test can tell the two apart.
+        // A writer to the region itself does wait. So the test can see the difference.
         let writer = s.spawn(move || {
             table.record(entry(5), id(3)).unwrap();
             written.store(true, Ordering::Relaxed);
@@ -232,18 +234,19 @@ fn writers_of_other_regions_never_wait_for_a_migration() {
     table.validate().unwrap();
 }
 
-/// The only processor, for threads that hold a lock: it disables preemption, so while one thread has it, none runs that
-/// needs it, and a thread that waits for such a one with the lock held waits for ever.
+/// The only processor, for threads that hold a lock. The lock disables preemption, so no other thread that
+/// needs the processor runs while one thread holds it. A thread that waits for another one with the lock held
+/// would wait forever.
 static PROCESSOR: (Mutex<Option<thread::ThreadId>>, Condvar) = (Mutex::new(None), Condvar::new());
 
 thread_local! {
-    /// How many locks of [`OneCpu`] this thread holds.
+    /// The number of [`OneCpu`] locks that this thread holds.
     static DISABLED: Cell<u32> = const { Cell::new(0) };
-    /// Called, once, before the next of them is taken.
+    /// Called once, before this thread takes the next of them.
     static BEFORE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
 }
 
-/// [`RawSpinLock`], with preemption disabled while it is held.
+/// A [`RawSpinLock`] that disables preemption while it is held.
 struct OneCpu(RawSpinLock);
 
 impl OneCpu {
@@ -270,7 +273,7 @@ impl OneCpu {
     }
 }
 
-// SAFETY: the inner lock is one, and is taken and freed whenever this is.
+// SAFETY: the inner lock excludes, and is taken and freed exactly when this lock is.
 unsafe impl RawMutex for OneCpu {
     const INIT: Self = Self(RawSpinLock::INIT);
     type Guard = <RawSpinLock as RawMutex>::Guard;
@@ -302,8 +305,9 @@ unsafe impl RawMutex for OneCpu {
 
 type Operation = fn(&Memcgs<OneCpu>, [Memcg; 2]) -> Result<(), MemcgError>;
 
-/// Each of the operations that wait for others, beside each of those that they wait for, which has begun and comes to
-/// its first lock. If the one waits with a lock held, the other does not get its own.
+/// Runs each operation that waits for other threads, together with each operation that it waits for. The
+/// second one has begun, and comes to its first lock. If the first one waits with a lock held, the second one
+/// does not get its lock.
 #[test]
 #[cfg_attr(
     miri,
@@ -315,7 +319,7 @@ fn nothing_waits_for_another_thread_with_a_lock_held() {
         |memcgs, [dying, _]| memcgs.css_free(dying).map(drop),
         |memcgs, [_, other]| memcgs.css_offline(other, 0).map(drop),
         |memcgs, _| Ok(memcgs.swapoff(entry(0).swap_type()).map(drop)?),
-        // Two that wait for each other's turn.
+        // Two operations that wait for each other's turn.
         |memcgs, [dying, other]| {
             thread::scope(|s| {
                 let free = s.spawn(|| memcgs.css_free(dying).map(drop));
@@ -343,7 +347,7 @@ fn nothing_waits_for_another_thread_with_a_lock_held() {
     for (which, waits) in wait.into_iter().enumerate() {
         for (beside, is_waited_for) in are_waited_for.into_iter().enumerate() {
             let (done, is_done) = mpsc::channel();
-            // Threads of their own: what waits for ever is left behind.
+            // On threads of their own: a thread that waits forever is left behind.
             thread::spawn(move || {
                 let memcgs = Memcgs::<OneCpu>::with_raw_mutex();
                 memcgs.swapon(entry(0).swap_type(), REGION).unwrap();
@@ -358,12 +362,12 @@ fn nothing_waits_for_another_thread_with_a_lock_held() {
                     let memcgs = &memcgs;
                     s.spawn(move || {
                         starts.recv().unwrap();
-                        // Refused or not: the charge may come first, or the swapfile be gone.
+                        // Any result is right: the charge may come first, or the swapfile may be gone.
                         let _ = waits(memcgs, family);
                     });
                     BEFORE.set(Some(Box::new(move || {
                         start.send(()).unwrap();
-                        // Until it waits for this thread; it may also be done.
+                        // Until it waits for this thread, or has ended.
                         thread::sleep(Duration::from_millis(20));
                     })));
                     let _ = is_waited_for(memcgs, family);

@@ -1,4 +1,4 @@
-//! The iterators as iterators: named types that can be kept in a struct, and what they promise of their ends.
+//! The iterators: they have names, can be kept in a struct, and end as they promise.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -19,7 +19,7 @@ fn ty() -> SwapType {
     SwapType::new(0).unwrap()
 }
 
-/// Records that come later, ahead of where it ended, in the type where it ended.
+/// Records appear later, ahead of the place where the iterator ended, in the same type.
 #[test]
 fn an_iterator_that_has_ended_stays_at_its_end() {
     let table = SwapRecords::new();
@@ -43,7 +43,7 @@ fn an_iterator_that_has_ended_stays_at_its_end() {
     assert_eq!(of_last.next(), None, "runs of a type that came on");
 }
 
-/// What a struct that keeps iterators looks like, and what is asked of each of them.
+/// A struct that keeps iterators, and the traits that each of them has.
 #[derive(Clone, Debug)]
 struct Kept<'t> {
     of_type: TableRuns<'t>,
@@ -91,7 +91,7 @@ fn iterators_are_named_can_be_kept_and_go_on_where_their_clones_were_made() {
     assert_eq!((kept.types.next(), kept.types.next_back()), (None, None));
 }
 
-/// The system's allocator; it counts for each thread how often it was asked.
+/// The system's allocator. It counts the requests of each thread.
 struct Counted;
 
 thread_local! {
@@ -140,7 +140,7 @@ fn iterators_ask_for_no_memory() {
     assert_eq!(ASKED.get() - before, 0);
 }
 
-/// It is to be had on a kernel's stack, which has 8 or 16 KiB in all.
+/// An iterator fits on the stack of a kernel, which has 8 or 16 KiB in all.
 #[test]
 fn an_iterator_of_a_table_takes_little_more_than_a_kibibyte() {
     let size = size_of::<TableRuns<'_>>();
@@ -156,7 +156,7 @@ fn a_tree_is_iterated_from_both_ends_whichever_of_its_ids_are_used() {
     assert!(memcgs.iter().eq([root]) && memcgs.iter().rev().eq([root]));
     let all: Vec<_> = (0..300).map(|_| memcgs.create(root).unwrap()).collect();
     let mut there = vec![root];
-    // All of some blocks of ids, none of others, and ends of blocks.
+    // All ids of some blocks, none of others, and ids at the ends of blocks.
     for memcg in all {
         if [1, 63, 64, 65, 127, 256].contains(&memcg.id().get()) || memcg.id().get() > 290 {
             there.push(memcg);

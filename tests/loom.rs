@@ -1,9 +1,10 @@
-//! Models: small programs of two or three threads, run by loom in every order of their atomic
-//! accesses (up to a number of preemptions), with every value that a relaxed load may give.
-//! `ci/loom.sh` builds and runs them; in a build without `--cfg swap_records_loom` there is nothing here.
+//! Loom models of the table: small programs of two or three threads. Loom runs each of them in every order of
+//! its atomic accesses, up to a number of preemptions, and with every value that a relaxed load may return.
 //!
-//! Under loom a chunk has 2 entries, a region 4 and a table one type; a swapfile of two regions has
-//! all that a larger one has: neighbours that share words of the presence bitmap.
+//! `ci/loom.sh` builds and runs them. Without `--cfg swap_records_loom`, this file is empty.
+//!
+//! Under loom, a chunk has 2 entries, a region has 4, and a table has one type. A swapfile of two regions
+//! behaves like a larger one: its regions share words of the presence bitmap.
 #![cfg(swap_records_loom)]
 
 mod explore;
@@ -21,7 +22,7 @@ const REGION: u64 = REGION_ENTRIES as u64;
 const A: MemcgId = MemcgId::new(1).unwrap();
 const B: MemcgId = MemcgId::new(2).unwrap();
 const C: MemcgId = MemcgId::new(3).unwrap();
-/// It shares the counter of A.
+/// This id shares the counter of A.
 const SHARED: MemcgId = MemcgId::new(5).unwrap();
 const TYPE: SwapType = SwapType::new(0).unwrap();
 
@@ -29,7 +30,7 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// A table of one type of two regions, with these records.
+/// Makes a table of one type with two regions and these records.
 fn table(records: &[(u64, MemcgId)]) -> Arc<SwapRecords> {
     let table = SwapRecords::new();
     table.swapon(TYPE, 2 * REGION).unwrap();
@@ -48,12 +49,13 @@ fn spawn<T: 'static>(
     thread::spawn(move || work(&table))
 }
 
-/// What the entry holds, seen when all threads have ended.
+/// Returns the owner of a slot after all threads have ended.
 fn owner(table: &SwapRecords, offset: u64) -> Option<MemcgId> {
     table.lookup(entry(offset))
 }
 
-/// The lock orders plain accesses to what it guards: on that rest the plain loads of the vector scans.
+/// The lock orders plain accesses to the data that it guards. The plain loads of the vector scans depend on
+/// this.
 #[test]
 fn lock() {
     explore("lock", None, || {
@@ -75,7 +77,7 @@ fn lock() {
     });
 }
 
-/// Of two records of one slot, each is told of the owner before it, and the index counts the last one.
+/// Two threads record the same slot. Each gets the previous owner, and the index counts the last record.
 #[test]
 fn record_vs_record() {
     explore("record_vs_record", None, || {
@@ -93,7 +95,7 @@ fn record_vs_record() {
     });
 }
 
-/// Two records of one id in one region are both counted: no update of a cell is lost.
+/// Two threads record the same id in one region. Both records are counted: no update of the cell is lost.
 #[test]
 fn record_vs_record_of_one_cell() {
     explore("record_vs_record_of_one_cell", None, || {
@@ -106,7 +108,7 @@ fn record_vs_record_of_one_cell() {
     });
 }
 
-/// The same where the cell is in use already, and no presence bit has to change: the way that most records take.
+/// The same if the cell is in use already, so that no presence bit changes. Most records take this way.
 #[test]
 fn record_vs_record_of_a_cell_in_use() {
     explore("record_vs_record_of_a_cell_in_use", None, || {
@@ -122,7 +124,7 @@ fn record_vs_record_of_a_cell_in_use() {
     });
 }
 
-/// A record of a third id is kept, whenever it comes; the old id's other records are all moved.
+/// A record of a third id is kept, whenever it happens. All other records of the old id are moved.
 #[test]
 fn record_vs_migrate() {
     explore("record_vs_migrate", None, || {
@@ -138,8 +140,8 @@ fn record_vs_migrate() {
     });
 }
 
-/// A range that takes some of a region's records away leaves the others where a migration finds them: their
-/// presence bit is never clear, not even for a moment.
+/// A range clears some of the records of a region. A migration finds the others: their presence bit is set
+/// all the time.
 #[test]
 fn record_range_vs_migrate() {
     explore("record_range_vs_migrate", None, || {
@@ -159,7 +161,7 @@ fn record_range_vs_migrate() {
     });
 }
 
-/// A record of the old id that comes meanwhile is moved or stays; neither it nor another one is lost.
+/// A record of the old id during a migration is moved or stays. No record is lost.
 #[test]
 fn record_of_old_vs_migrate() {
     explore("record_of_old_vs_migrate", None, || {
@@ -171,18 +173,19 @@ fn record_of_old_vs_migrate() {
         let late = owner(&table, REGION);
         assert_eq!(late, Some(if moved == 2 { B } else { A }));
         table.validate().unwrap();
-        // Nobody records it any more.
+        // No thread records the old id any more.
         assert_eq!(table.migrate(A, B), 2 - moved);
         assert_eq!(table.count_upper_bound(A), 0);
     });
 }
 
-/// In parts of a region, each under a hold of its own: what nobody changes is moved, whichever part it lies in, and what a
-/// third id gets, or nobody, stays so. The presence bit of the old id is clear only when its cell says so.
+/// A migration works in parts of a region, with one hold per part. Each record that no thread changes is
+/// moved, in any part. A slot that another thread gives to a third id, or clears, keeps that state. The
+/// presence bit of the old id is clear only if its cell is empty.
 #[test]
 fn writers_vs_migrate_in_parts() {
     explore("writers_vs_migrate_in_parts", Some(3), || {
-        // A chunk has two entries: two parts of the first region.
+        // A chunk has two entries, so the first region has two parts.
         let table = table(&[(0, A), (1, A), (2, A), (3, A)]);
         let writer = spawn(&table, |table| {
             let had = table.record(entry(3), C).unwrap();
@@ -200,8 +203,8 @@ fn writers_vs_migrate_in_parts() {
     });
 }
 
-/// A record of the old id that comes between two parts is moved or stays, behind them and ahead; the cell and the presence
-/// bit know of it, so that another migration finds it.
+/// Records of the old id between two parts are moved or stay, behind and ahead of the migration. The cell and
+/// the presence bit count them, so the next migration finds them.
 #[test]
 fn records_of_old_vs_migrate_in_parts() {
     explore("records_of_old_vs_migrate_in_parts", Some(3), || {
@@ -223,7 +226,7 @@ fn records_of_old_vs_migrate_in_parts() {
     });
 }
 
-/// A cmpxchg from the old id comes before the part that its slot is in, or after it, and is told which.
+/// A cmpxchg from the old id happens before or after the part of its slot. Its answer says which.
 #[test]
 fn cmpxchg_vs_migrate_in_parts() {
     explore("cmpxchg_vs_migrate_in_parts", Some(3), || {
@@ -247,8 +250,8 @@ fn cmpxchg_vs_migrate_in_parts() {
     });
 }
 
-/// A swapoff between two parts ends the migration there; the next swapfile of the type is left as it is, or migrated where
-/// the migration came to the type after its swapon.
+/// A swapoff between two parts ends the migration of that swapfile. The next swapfile of the type is left
+/// alone, or is migrated if the migration began with the type after the swapon.
 #[test]
 fn swapoff_and_swapon_vs_migrate_in_parts() {
     explore("swapoff_and_swapon_vs_migrate_in_parts", Some(3), || {
@@ -267,7 +270,7 @@ fn swapoff_and_swapon_vs_migrate_in_parts() {
     });
 }
 
-/// A cmpxchg from the old id comes before the migration of its slot or after it, and is told which.
+/// A cmpxchg from the old id happens before or after the migration of its slot. Its answer says which.
 #[test]
 fn cmpxchg_vs_migrate() {
     explore("cmpxchg_vs_migrate", None, || {
@@ -286,8 +289,8 @@ fn cmpxchg_vs_migrate() {
     });
 }
 
-/// A lookup beside a migration sees the old id or the new one, never another value, and never the old
-/// one again once it saw the new one.
+/// A lookup during a migration sees the old id or the new id, and no other value. It never sees the old id
+/// after the new id.
 #[test]
 fn lookup_vs_migrate() {
     explore("lookup_vs_migrate", None, || {
@@ -305,7 +308,7 @@ fn lookup_vs_migrate() {
     });
 }
 
-/// A record is dropped by the swapoff, and counted, or refused; and nothing of it is left.
+/// A record during a swapoff is dropped and counted, or refused. No record is left.
 #[test]
 fn swapoff_vs_record() {
     explore("swapoff_vs_record", None, || {
@@ -323,7 +326,7 @@ fn swapoff_vs_record() {
     });
 }
 
-/// A lookup beside a swapoff sees the record or nothing, and nothing ever after.
+/// A lookup during a swapoff sees the record, or no record. Later lookups see no record.
 #[test]
 fn swapoff_vs_lookup() {
     explore("swapoff_vs_lookup", None, || {
@@ -339,7 +342,8 @@ fn swapoff_vs_lookup() {
     });
 }
 
-/// A bound that is read beside a swapoff is that of before or that of after, never of a swapfile half emptied.
+/// An upper bound that is read during a swapoff is the value before it or after it, never that of a
+/// half-empty swapfile.
 #[test]
 fn swapoff_vs_count_upper_bound() {
     explore("swapoff_vs_count_upper_bound", Some(3), || {
@@ -351,11 +355,12 @@ fn swapoff_vs_count_upper_bound() {
     });
 }
 
-/// The number of an id whose records nobody changes is right beside the first record of an id that shares its counter,
-/// and beside one that takes that record away again: the cell tells of both ids, and a thread that reads it knows that.
+/// `count` of an id whose records no thread changes is right, while another thread makes and clears the first
+/// record of an id that shares its counter. The cell counts both ids, and a thread that reads it sees the
+/// note about this.
 ///
-/// Here and below the reader is a thread of its own: loom looks for other orders of a load that comes after a store, not
-/// of one that comes before a load and a store of the same cell.
+/// Here and below, the reader is a thread of its own. Loom reorders a load that comes after a store, but not
+/// a load that comes before a load and a store of the same cell.
 #[test]
 fn count_vs_first_record_of_a_shared_counter() {
     explore("count_vs_first_record_of_a_shared_counter", Some(3), || {
@@ -370,7 +375,7 @@ fn count_vs_first_record_of_a_shared_counter() {
     });
 }
 
-/// The same where another thread takes it away, which has not noted it: on the usual way, and on the slow one.
+/// The same if a thread that did not make the note clears the record: by the fast way, and by the slow way.
 #[test]
 fn count_vs_two_writers_of_a_shared_counter() {
     for slow in [false, true] {
@@ -396,7 +401,7 @@ fn count_vs_two_writers_of_a_shared_counter() {
     }
 }
 
-/// The same where a batch takes it away, or a record whose new owner is the one that is counted.
+/// The same if a batch clears the record, or if the counted id replaces it.
 #[test]
 fn count_vs_a_batch_of_a_shared_counter() {
     explore("count_vs_a_batch_of_a_shared_counter", Some(3), || {
@@ -430,7 +435,7 @@ fn count_vs_a_record_over_an_id_that_shares_its_counter() {
     );
 }
 
-/// As `count`, so `owners`, beside a batch.
+/// `owners` is right like `count`, during a batch.
 #[test]
 fn owners_vs_a_batch_of_a_shared_counter() {
     explore("owners_vs_a_batch_of_a_shared_counter", Some(2), || {
@@ -446,7 +451,7 @@ fn owners_vs_a_batch_of_a_shared_counter() {
     });
 }
 
-/// Owners that are read beside writers: of ids whose records nobody changes, the numbers are right.
+/// `owners` that runs during writes gives the right numbers for ids whose records no thread changes.
 #[test]
 fn owners_vs_records() {
     explore("owners_vs_records", Some(2), || {
@@ -461,7 +466,7 @@ fn owners_vs_records() {
     });
 }
 
-/// Owners beside a swapoff are those of before or those of after; of one whose counter is shared, too.
+/// `owners` during a swapoff gives the state before it or after it, also for an id that shares its counter.
 #[test]
 fn swapoff_vs_owners() {
     for third in [C, SHARED] {
@@ -477,8 +482,8 @@ fn swapoff_vs_owners() {
     }
 }
 
-/// A cmpxchg beside a swapoff that the next swapon follows is stored and dropped, or refused; the next
-/// swapfile is empty.
+/// A cmpxchg during a swapoff and the next swapon is stored and dropped, or is refused. The next swapfile is
+/// empty.
 #[test]
 fn swapoff_and_swapon_vs_cmpxchg() {
     explore("swapoff_and_swapon_vs_cmpxchg", Some(3), || {
@@ -487,7 +492,7 @@ fn swapoff_and_swapon_vs_cmpxchg() {
         assert_eq!(table.swapoff(TYPE), Ok(2));
         table.swapon(TYPE, REGION).unwrap();
         match writer.join().unwrap() {
-            // Began after the swapon.
+            // This one began after the swapon.
             Ok(Exchange::Mismatch(None))
             | Ok(Exchange::Stored)
             | Err(EntryError::TypeOff { .. }) => {}
@@ -498,7 +503,7 @@ fn swapoff_and_swapon_vs_cmpxchg() {
     });
 }
 
-/// An iteration beside a swapoff gives records that were there, each once, and ends.
+/// An iteration during a swapoff gives only records that existed, each once, and ends.
 #[test]
 fn swapoff_vs_runs() {
     explore("swapoff_vs_runs", Some(3), || {
@@ -516,8 +521,8 @@ fn swapoff_vs_runs() {
     });
 }
 
-/// A lookup that overlaps swapoff and the next swapon sees no record of the first swapfile any more once
-/// it saw that it was gone: neither as nothing nor as a record of the second one.
+/// A lookup that overlaps a swapoff and the next swapon may see that the first swapfile is gone. After that,
+/// no lookup sees a record of it, neither as "no record" nor as a record of the second swapfile.
 #[test]
 fn swapoff_and_swapon_vs_lookup() {
     explore("swapoff_and_swapon_vs_lookup", None, || {
@@ -535,7 +540,7 @@ fn swapoff_and_swapon_vs_lookup() {
     });
 }
 
-/// A migration beside a swapoff moves what it still finds; the swapoff drops each record once.
+/// A migration during a swapoff moves the records that it finds. The swapoff drops each record once.
 #[test]
 fn swapoff_vs_migrate() {
     explore("swapoff_vs_migrate", None, || {
@@ -550,15 +555,15 @@ fn swapoff_vs_migrate() {
     });
 }
 
-/// A writer that began before a swapoff writes nothing to the next swapfile of the type: a record of a
-/// slot that only the first one has is dropped with it, or refused.
+/// A writer that began before a swapoff writes nothing to the next swapfile of the type. A record of a slot
+/// that only the first swapfile has is dropped with it, or refused.
 #[test]
 fn swapoff_and_swapon_vs_stale_record() {
     explore("swapoff_and_swapon_vs_stale_record", Some(5), || {
         let table = table(&[]);
         let writer = spawn(&table, |table| table.record(entry(REGION + 2), A));
         let dropped = table.swapoff(TYPE).unwrap();
-        // The same area, of other use.
+        // The same area, but with other contents.
         table.swapon(TYPE, REGION + 1).unwrap();
         match writer.join().unwrap() {
             Ok(had) => assert_eq!((had, dropped), (None, 1)),
@@ -569,8 +574,8 @@ fn swapoff_and_swapon_vs_stale_record() {
     });
 }
 
-/// The same for a migration: what the next swapfile holds of the old id is moved only where it came to the type
-/// after its swapon, and the index agrees in each case.
+/// The same for a migration. Records of the old id in the next swapfile are moved only if the migration began
+/// with the type after its swapon. The index agrees in each case.
 #[test]
 fn swapoff_and_swapon_vs_stale_migrate() {
     explore("swapoff_and_swapon_vs_stale_migrate", Some(4), || {
@@ -581,7 +586,7 @@ fn swapoff_and_swapon_vs_stale_migrate() {
         table.record(entry(REGION), A).unwrap();
         let moved = migration.join().unwrap();
         let now = owner(&table, REGION);
-        // It was there for the first swapfile, for the second one, or for neither.
+        // The migration saw the first swapfile, the second one, or neither.
         match moved {
             0 => assert_eq!(now, Some(A)),
             1 => assert!(now == Some(A) || now == Some(B)),
@@ -592,7 +597,7 @@ fn swapoff_and_swapon_vs_stale_migrate() {
     });
 }
 
-/// Of two swapoffs one wins, and of two swapons; the others are refused and change nothing.
+/// One of two swapoffs wins, and one of two swapons. The others are refused and change nothing.
 #[test]
 fn swapoff_vs_swapoff_and_swapon_vs_swapon() {
     explore("swapoff_vs_swapoff", None, || {
@@ -615,8 +620,8 @@ fn swapoff_vs_swapoff_and_swapon_vs_swapon() {
     });
 }
 
-/// The presence bits of neighbouring regions lie in one word; one is set while the other is cleared, and
-/// both changes last.
+/// The presence bits of neighbouring regions are in one word. One bit is set while another one is cleared,
+/// and both changes persist.
 #[test]
 fn presence_set_vs_clear() {
     explore("presence_set_vs_clear", None, || {
@@ -630,8 +635,8 @@ fn presence_set_vs_clear() {
     });
 }
 
-/// Migrations of `a` to `b` and of `b` to `c` beside each other: what was `b` is `c`, what was `a` is `b`
-/// or `c`, and nothing is lost.
+/// Concurrent migrations from `a` to `b` and from `b` to `c`: records of `b` end as `c`, records of `a` end
+/// as `b` or `c`, and no record is lost.
 #[test]
 fn migrate_a_to_b_vs_b_to_c() {
     explore("migrate_a_to_b_vs_b_to_c", None, || {
@@ -653,7 +658,7 @@ fn migrate_a_to_b_vs_b_to_c() {
     });
 }
 
-/// Migrations of `a` to `b` and of `b` to `a` beside each other end, and every record has one of the two.
+/// Concurrent migrations from `a` to `b` and from `b` to `a` end, and each record has one of the two ids.
 #[test]
 fn migrate_a_to_b_vs_b_to_a() {
     explore("migrate_a_to_b_vs_b_to_a", None, || {
@@ -664,13 +669,13 @@ fn migrate_a_to_b_vs_b_to_a() {
         let owners = [0, 1, REGION].map(|offset| owner(&table, offset).unwrap());
         let are_a = owners.iter().filter(|&&owner| owner == A).count() as u64;
         assert!(owners.iter().all(|&owner| owner == A || owner == B));
-        // Two were `a` at first.
+        // Two records were `a` at first.
         assert_eq!(are_a + to_b, 2 + to_a);
         table.validate().unwrap();
     });
 }
 
-/// A range over two regions beside a migration: each of its slots goes over as it was or as it became.
+/// A range over two regions during a migration. Each slot is migrated before or after the range writes it.
 #[test]
 fn range_vs_migrate() {
     explore("range_vs_migrate", None, || {
@@ -683,7 +688,7 @@ fn range_vs_migrate() {
             were_b.sum::<u64>()
         });
         let moved = table.migrate(A, B);
-        // What was moved before the range came was `b` when it came.
+        // A record that was moved before the range wrote it was `b` at that moment.
         assert_eq!(writer.join().unwrap(), moved);
         assert_eq!(
             (owner(&table, 3), owner(&table, REGION)),
@@ -693,7 +698,8 @@ fn range_vs_migrate() {
     });
 }
 
-/// A range of whole regions that is cleared beside a migration has no record afterwards, and each of them is told once.
+/// A range of whole regions is cleared during a migration. No record is left, and the callback gets each
+/// record once.
 #[test]
 fn clear_range_of_whole_regions_vs_migrate() {
     explore("clear_range_of_whole_regions_vs_migrate", None, || {
@@ -713,7 +719,7 @@ fn clear_range_of_whole_regions_vs_migrate() {
     });
 }
 
-/// The same beside writers that change the only owner of a region, one slot or many at a time.
+/// The same while other threads change the only owner of a region, in one slot or in many.
 #[test]
 fn clear_range_of_whole_regions_vs_new_owners() {
     type Write = fn(&SwapRecords) -> Option<MemcgId>;
@@ -741,7 +747,7 @@ fn clear_range_of_whole_regions_vs_new_owners() {
             None,
             move || {
                 let table = table(&[(1, B)]);
-                // Loom finds less with the clearing in the first thread.
+                // Loom finds less if the first thread clears.
                 let clearer = spawn(&table, |table| {
                     let mut had = None;
                     let each = |run: Run| had = had.or(Some(run.id));
@@ -750,7 +756,7 @@ fn clear_range_of_whole_regions_vs_new_owners() {
                 });
                 let displaced = write(&table);
                 let had = clearer.join().unwrap();
-                // B goes to the one that comes first.
+                // The one that comes first gets B.
                 match displaced {
                     Some(B) => assert_eq!(had, Some(A), "{name}"),
                     other => assert_eq!((other, had), (None, Some(B)), "{name}"),
@@ -761,8 +767,8 @@ fn clear_range_of_whole_regions_vs_new_owners() {
     }
 }
 
-/// An iteration beside a migration gives every record that nobody changes once, and those beside it with
-/// the owner before or after.
+/// An iteration during a migration gives every record that no thread changes once. It gives the migrated
+/// records with the owner before or after.
 #[test]
 fn runs_vs_migrate() {
     explore("runs_vs_migrate", None, || {
@@ -779,7 +785,8 @@ fn runs_vs_migrate() {
     });
 }
 
-/// An iteration gives the only record of a region, also where a migration hands it to an owner whose bitmap has been read.
+/// An iteration gives the only record of a region, even if a migration moves it to an owner whose bitmap has
+/// already been read.
 #[test]
 fn runs_vs_migrate_of_the_only_record() {
     explore("runs_vs_migrate_of_the_only_record", None, || {
@@ -794,8 +801,8 @@ fn runs_vs_migrate_of_the_only_record() {
     });
 }
 
-/// Three threads in one region: a slot that one records while another one migrates what it had, beside a
-/// lookup that sees what the slot held in its order.
+/// Three threads in one region: the first records a slot, the second migrates the previous owner of the slot,
+/// and the third looks the slot up. The lookups see the owners of the slot in their order.
 #[test]
 fn record_vs_migrate_vs_lookup() {
     explore("record_vs_migrate_vs_lookup", None, || {
@@ -815,7 +822,7 @@ fn record_vs_migrate_vs_lookup() {
     });
 }
 
-/// Three threads: what is recorded and migrated while the type goes off is dropped, and counted once.
+/// Three threads: records that are made and migrated during a swapoff are dropped, and counted once.
 #[test]
 fn swapoff_vs_record_vs_migrate() {
     explore("swapoff_vs_record_vs_migrate", Some(2), || {
@@ -832,8 +839,8 @@ fn swapoff_vs_record_vs_migrate() {
     });
 }
 
-/// A batch beside a migration: each of its slots goes over as it was or as it became, and both of those that one hold of
-/// the lock has written in the same way.
+/// A batch during a migration. Each slot is migrated before or after the batch writes it. Slots that were
+/// written under one hold of the lock have the same result.
 #[test]
 fn batch_vs_migrate() {
     explore("batch_vs_migrate", Some(4), || {
@@ -858,7 +865,7 @@ fn batch_vs_migrate() {
     });
 }
 
-/// A slot that comes twice in a batch is written twice, in that order.
+/// A slot that occurs twice in a batch is written twice, in that order.
 #[test]
 fn batch_with_a_slot_twice_vs_lookup() {
     explore("batch_with_a_slot_twice_vs_lookup", None, || {
@@ -881,8 +888,8 @@ fn batch_with_a_slot_twice_vs_lookup() {
     });
 }
 
-/// Each record is cleared by a batch or dropped by the swapoff beside it, once. Where the batch is ended, it says which
-/// slot it got to, and has told of those before.
+/// A batch clears each record, or a concurrent swapoff drops it, but not both. If the batch ends early, its
+/// error names the slot that it reached, and its callback got the owners of the slots before it.
 #[test]
 fn swapoff_vs_clear_batch() {
     explore("swapoff_vs_clear_batch", Some(4), || {
@@ -912,8 +919,8 @@ fn swapoff_vs_clear_batch() {
     });
 }
 
-/// A batch that began before a swapoff writes nothing to the next swapfile of the type. One that began later is
-/// refused whole: the last of its slots is past the end of that one.
+/// A batch that began before a swapoff writes nothing to the next swapfile of the type. A batch that began
+/// later is refused as a whole, because its last slot is past the end of that swapfile.
 #[test]
 fn swapoff_and_swapon_vs_stale_batch() {
     const SLOTS: [u64; 3] = [0, REGION, REGION + 2];
@@ -924,7 +931,7 @@ fn swapoff_and_swapon_vs_stale_batch() {
             table.record_batch(&slots, A, |_, _| panic!("nobody else writes"))
         });
         let dropped = table.swapoff(TYPE).unwrap();
-        // The same area, of other use.
+        // The same area, but with other contents.
         table.swapon(TYPE, REGION + 1).unwrap();
         match writer.join().unwrap() {
             Ok(()) => assert_eq!(dropped, 3),

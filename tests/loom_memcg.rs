@@ -1,8 +1,8 @@
-//! Models of cgroups that die while others have their pages and records in hand: as `tests/loom.rs`, run by
-//! `ci/loom.sh`. Each ends with everything given back, and nothing left: a charge that leaked would
-//! be seen then, and a record whose owner is gone.
+//! Loom models of cgroups that are freed while other threads use their pages and records. `ci/loom.sh` runs
+//! them, like `tests/loom.rs`. Each model ends with everything given back. Then it checks that no charge has
+//! leaked, and that no record has a freed owner.
 //!
-//! Under loom a tree has two shards, so the two threads of a model charge at different ones.
+//! Under loom, a tree has two shards, so the two threads of a model use different shards.
 #![cfg(swap_records_loom)]
 
 mod explore;
@@ -21,14 +21,14 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// A root, and the cgroup that dies.
+/// A root, and the cgroup that is freed.
 struct Family {
     memcgs: Memcgs,
     root: Memcg,
     dying: Memcg,
 }
 
-/// Everything that threads will share was there before them, and in use: loom asks for that. The cgroup
+/// Makes a tree with everything that the threads will share, and uses it once, as loom requires. The cgroup
 /// has this many pages in memory, and as many records from slot 0 on.
 fn family(pages: u64, records: u64) -> Arc<Family> {
     let memcgs = Memcgs::new();
@@ -49,7 +49,7 @@ fn family(pages: u64, records: u64) -> Arc<Family> {
         root,
         dying,
     };
-    // Out of the stocks, so that the race is for the slots and counters as well.
+    // Empties the stocks, so that the race includes the slots and counters.
     family
         .memcgs
         .set_limit(dying, Resource::Memory, None)
@@ -62,14 +62,14 @@ fn family(pages: u64, records: u64) -> Arc<Family> {
     Arc::new(family)
 }
 
-/// Both parts of a cgroup's end. Gives how many records were handed over.
+/// Runs both parts of the end of a cgroup. Returns the number of records that were migrated.
 fn free(memcgs: &Memcgs, memcg: Memcg) -> Result<u64, MemcgError> {
     let early = memcgs.css_offline(memcg, 0)?.moved;
     Ok(early + memcgs.css_free(memcg)?.moved)
 }
 
 impl Family {
-    /// Memory, memsw, own pages in memory, own records.
+    /// Returns memory, memsw, own pages in memory, and own records.
     fn numbers(&self, memcg: Memcg) -> [u64; 4] {
         let usage = self.memcgs.usage(memcg).unwrap();
         [usage.memory, usage.memsw, usage.own, usage.swap]
@@ -79,7 +79,8 @@ impl Family {
         self.memcgs.records().lookup(entry(offset))
     }
 
-    /// It was freed: every record is the root's, and the next cgroup has its id, and nothing else of it.
+    /// Asserts that the cgroup was freed: the root owns every record, and the next cgroup has the id and
+    /// nothing else of the old one.
     fn inherited(&self, pages: u64, records: u64) {
         assert_eq!(self.memcgs.ids_in_use(), 1);
         let owners = (0..REGION).filter_map(|slot| self.owner(slot));
@@ -103,16 +104,16 @@ fn spawn<T: 'static>(
     thread::spawn(move || work(&family))
 }
 
-/// The race of 2014. A swap-in finds the id of a dying cgroup in a record, and charges, while the cgroup goes
-/// offline, is reparented and is freed. Either it was charged, is there, and is kept by the page; or the
-/// parent was. No charge is leaked, and no page has a dead owner.
+/// The race of 2014. A swap-in finds the id of an offline cgroup in a record, and charges it, while the
+/// cgroup goes offline, is reparented and is freed. Either the cgroup was charged, and the page keeps it, or
+/// its parent was charged. No charge leaks, and no page has a freed owner.
 #[test]
 fn swap_in_vs_css_free() {
     explore("swap_in_vs_css_free", Some(3), || {
         let family = family(0, 1);
         let swap_in = spawn(&family, |family| {
             let charged = family.memcgs.swap_in_cached(entry(0), 1).unwrap();
-            // Who pays is there, and stays there until the page is uncharged.
+            // The charged cgroup exists until the page is uncharged.
             assert!(family.memcgs.usage(charged).unwrap().own >= 1);
             charged
         });
@@ -137,7 +138,7 @@ fn swap_in_vs_css_free() {
     });
 }
 
-/// The same race, and the slot is given up: the page takes over its charge from the cgroup that has it then.
+/// The same race, but the slot is given up. The page takes over the charge from the cgroup that has it then.
 #[test]
 fn swap_in_that_gives_the_slot_up_vs_css_free() {
     explore(
@@ -174,12 +175,12 @@ fn swap_in_that_gives_the_slot_up_vs_css_free() {
     );
 }
 
-/// A page comes in while its slot is freed: one of the two has the record.
+/// A page is swapped in while its slot is freed. One of the two calls gets the record.
 #[test]
 fn swap_in_vs_free_swap() {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    // No part of the model: how often each of the two had it.
+    // Not a part of the model: how often each of the two got the record.
     static HAD: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
     explore("swap_in_vs_free_swap", Some(3), || {
         let family = family(0, 1);
@@ -205,8 +206,8 @@ fn swap_in_vs_free_swap() {
     assert!(had.iter().all(|&had| had > 0), "{had:?}");
 }
 
-/// A swap-in or a free that found the id of a dying cgroup is done before another cgroup has the id: that one
-/// is neither charged nor uncharged for it.
+/// A swap-in or a free that found the id of an offline cgroup ends before another cgroup gets the id. The new
+/// cgroup is neither charged nor uncharged for it.
 #[test]
 fn swap_in_and_free_swap_vs_css_free_and_create() {
     explore(
@@ -235,8 +236,8 @@ fn swap_in_and_free_swap_vs_css_free_and_create() {
     );
 }
 
-/// The whole way of the page in the same race: it comes in, its slot is freed, it is uncharged. Whichever
-/// owner each of the three saw, the counters balance.
+/// The whole life of the page in the same race: it is swapped in, its slot is freed, and it is uncharged. The
+/// counters balance, whichever owner each of the three saw.
 #[test]
 fn swap_in_and_free_swap_and_uncharge_vs_css_free() {
     explore(
@@ -259,7 +260,7 @@ fn swap_in_and_free_swap_and_uncharge_vs_css_free() {
     );
 }
 
-/// A slot is freed while its record changes hands: whoever owned it then is uncharged, once.
+/// A slot is freed while its record is migrated. The owner at that moment is uncharged, once.
 #[test]
 fn free_swap_vs_css_free() {
     explore("free_swap_vs_css_free", Some(3), || {
@@ -281,7 +282,7 @@ fn free_swap_vs_css_free() {
     });
 }
 
-/// The same for slots that are freed in a batch, of which one record may change hands and not the other.
+/// The same for slots that are freed in a batch: one record may be migrated, and the other one not.
 #[test]
 fn free_swap_batch_vs_css_free() {
     explore("free_swap_batch_vs_css_free", Some(2), || {
@@ -302,7 +303,8 @@ fn free_swap_batch_vs_css_free() {
     });
 }
 
-/// A charge comes before the cgroup is offline, and then the page keeps it; or it is refused.
+/// A charge happens before the cgroup is offline, and then the page keeps it. Otherwise the charge is
+/// refused.
 #[test]
 fn charge_vs_css_free() {
     explore("charge_vs_css_free", Some(3), || {
@@ -327,7 +329,8 @@ fn charge_vs_css_free() {
     });
 }
 
-/// The last page of a dying cgroup is uncharged: before css_free looks, or after it found it busy.
+/// The last page of a cgroup is uncharged while the cgroup is freed: before css_free looks for pages, or
+/// after css_free returned `Busy`.
 #[test]
 fn uncharge_vs_css_free() {
     explore("uncharge_vs_css_free", Some(3), || {
@@ -346,7 +349,8 @@ fn uncharge_vs_css_free() {
     });
 }
 
-/// The last page of a dying cgroup goes to swap: no record is left that names it, whoever has its id next.
+/// The last page of a cgroup is swapped out while the cgroup is freed. No record names the cgroup afterwards,
+/// whichever cgroup gets its id next.
 #[test]
 fn swap_out_vs_css_free() {
     explore("swap_out_vs_css_free", Some(3), || {
@@ -364,8 +368,8 @@ fn swap_out_vs_css_free() {
     });
 }
 
-/// A page in the stock of the thread that charged it. Another thread uncharges it there, while the cgroup
-/// dies.
+/// A page is in the stock of the thread that charged it. Another thread uncharges it there, while the cgroup
+/// is freed.
 #[test]
 fn uncharge_of_another_threads_page_vs_css_free() {
     explore(
@@ -389,7 +393,7 @@ fn uncharge_of_another_threads_page_vs_css_free() {
     );
 }
 
-/// The same for a page that goes to swap.
+/// The same for a page that is swapped out.
 #[test]
 fn swap_out_of_another_threads_page_vs_css_free() {
     explore(
@@ -412,8 +416,8 @@ fn swap_out_of_another_threads_page_vs_css_free() {
     );
 }
 
-/// A page is uncharged out of the stock of a thread that charges and uncharges beside it. There are enough
-/// pages at every moment, so nobody is told that there are not, wherever pages are on their way.
+/// A page is uncharged from the stock of another thread, which charges and uncharges meanwhile. At every
+/// moment there are enough pages, so no call is refused.
 #[test]
 fn uncharge_of_another_threads_page_vs_charge_and_uncharge() {
     explore(
@@ -434,7 +438,7 @@ fn uncharge_of_another_threads_page_vs_charge_and_uncharge() {
     );
 }
 
-/// One page, and two threads that uncharge it: one does, and the other is told that there is none.
+/// Two threads uncharge one page. One of them succeeds, and the other one gets an error.
 #[test]
 fn uncharge_vs_uncharge_of_one_page() {
     explore("uncharge_vs_uncharge_of_one_page", Some(3), || {
@@ -454,8 +458,8 @@ fn uncharge_vs_uncharge_of_one_page() {
     });
 }
 
-/// Two pages, one in the stock of each of two threads, which both uncharge two. Each may find that the other
-/// one moved its page meanwhile, and that no stock has any; but one of them has both.
+/// Two pages are in the stocks of two threads, and both threads uncharge two. Each may find that the other
+/// thread moved its page, and that no stock has any. But one of them gets both pages.
 #[test]
 fn uncharge_vs_uncharge_of_two_threads_pages() {
     explore("uncharge_vs_uncharge_of_two_threads_pages", Some(3), || {
@@ -472,7 +476,7 @@ fn uncharge_vs_uncharge_of_two_threads_pages() {
             let MemcgError::NotCharged { nr: 2, charged, .. } = refused else {
                 panic!("{refused}");
             };
-            // Ours may have come before the other charge.
+            // This call may come before the charge of the other thread.
             assert!(charged == 0 || (charged == 1 && ours.is_err()));
         }
         assert_eq!(family.numbers(family.dying), [0; 4]);
@@ -480,7 +484,8 @@ fn uncharge_vs_uncharge_of_two_threads_pages() {
     });
 }
 
-/// A record is given to a dying cgroup: that is refused, or the record is inherited.
+/// A record is given to a cgroup while the cgroup is freed. This is refused, or the parent inherits the
+/// record.
 #[test]
 fn move_swap_account_vs_css_free() {
     explore("move_swap_account_vs_css_free", Some(2), || {
@@ -501,7 +506,7 @@ fn move_swap_account_vs_css_free() {
     });
 }
 
-/// Of two that free one cgroup, one does; the other is told, and the id is free once.
+/// Two threads free one cgroup. One succeeds, the other one gets an error, and the id becomes free once.
 #[test]
 fn css_free_vs_css_free() {
     explore("css_free_vs_css_free", Some(3), || {
@@ -521,7 +526,7 @@ fn css_free_vs_css_free() {
                 }
             }
         }
-        // Both may have met the other one in css_offline.
+        // Both may have met the other thread in css_offline.
         if refused == 2 {
             free(&family.memcgs, family.dying).unwrap();
         }
@@ -529,8 +534,8 @@ fn css_free_vs_css_free() {
     });
 }
 
-/// A swapfile goes off while the owner of a record in it dies: the record is uncharged once, of one or the
-/// other.
+/// A swapfile is turned off while the owner of a record in it is freed. The record is uncharged once, from
+/// one cgroup or the other.
 #[test]
 fn swapoff_vs_css_free() {
     explore("swapoff_vs_css_free", Some(2), || {
@@ -544,7 +549,7 @@ fn swapoff_vs_css_free() {
     });
 }
 
-/// A slot is freed while its swapfile goes off: it is uncharged once, by one or the other.
+/// A slot is freed while its swapfile is turned off. It is uncharged once, by one call or the other.
 #[test]
 fn swapoff_vs_free_swap() {
     explore("swapoff_vs_free_swap", Some(2), || {
@@ -559,7 +564,8 @@ fn swapoff_vs_free_swap() {
     });
 }
 
-/// Slots are freed in a batch while their swapfile goes off: each is uncharged once, by one or the other.
+/// Slots are freed in a batch while their swapfile is turned off. Each is uncharged once, by one call or the
+/// other.
 #[test]
 fn swapoff_vs_free_swap_batch() {
     explore("swapoff_vs_free_swap_batch", Some(2), || {
@@ -577,7 +583,7 @@ fn swapoff_vs_free_swap_batch() {
     });
 }
 
-/// Who turned a type on can swap out to it, though the swapoff before has not returned yet.
+/// A thread that turned a type on can swap out to it, even if the previous swapoff has not returned yet.
 #[test]
 fn swapon_vs_the_end_of_a_swapoff() {
     explore("swapon_vs_the_end_of_a_swapoff", Some(2), || {
@@ -592,8 +598,8 @@ fn swapon_vs_the_end_of_a_swapoff() {
     });
 }
 
-/// A page that moves to a cgroup that gets a limit meanwhile: the limit is refused or it is kept, and no
-/// counter is above it.
+/// A page moves to a cgroup whose limit is set meanwhile. Either the move or the limit is refused, and no
+/// counter is above its limit.
 #[test]
 fn move_account_vs_set_limit() {
     explore("move_account_vs_set_limit", Some(3), || {
@@ -613,7 +619,8 @@ fn move_account_vs_set_limit() {
     });
 }
 
-/// Two threads at two shards, of a limit that one of them can have: one does, however the batches lie.
+/// Two threads at two shards charge against a limit that has room for one. One succeeds, whatever the stocks
+/// hold.
 #[test]
 fn charge_vs_charge_at_the_limit() {
     explore("charge_vs_charge_at_the_limit", Some(3), || {
@@ -637,8 +644,9 @@ fn charge_vs_charge_at_the_limit() {
     });
 }
 
-/// A page goes to a slot while its swapfile is replaced by another one, which has no such slot: it went to the first one
-/// and is gone with it, or it did not go. (With one that has the slot, `tests/memcg_stale.rs`.)
+/// A page is swapped out while its swapfile is replaced by one without the slot. Either the page went to the
+/// first swapfile and was dropped with it, or it was not swapped out. (`tests/memcg_stale.rs` tests a second
+/// swapfile that has the slot.)
 #[test]
 fn swap_out_vs_swapoff_and_swapon() {
     explore("swap_out_vs_swapoff_and_swapon", Some(3), || {
@@ -656,8 +664,8 @@ fn swap_out_vs_swapoff_and_swapon() {
     });
 }
 
-/// A slot is freed while its swapfile is replaced by another one: of the next one nothing is uncharged, unless it was
-/// freed there.
+/// A slot is freed while its swapfile is replaced by another one. Nothing of the next swapfile is uncharged,
+/// unless the slot was freed there.
 #[test]
 fn free_swap_vs_swapoff_and_swapon() {
     explore("free_swap_vs_swapoff_and_swapon", Some(2), || {
@@ -691,7 +699,8 @@ fn free_swap_vs_swapoff_and_swapon() {
     });
 }
 
-/// What `css_offline` has returned from stays so, also for threads that had found the cgroup online before that.
+/// After `css_offline` has returned, the cgroup gets nothing any more, even from threads that found it online
+/// before.
 #[test]
 fn css_offline_vs_move_account() {
     explore("css_offline_vs_move_account", None, || {
@@ -725,7 +734,8 @@ fn css_offline_vs_swap_out() {
     });
 }
 
-/// Two that wait for grace periods, and a section that one of them must not miss, whoever's turn it is.
+/// Two threads wait for grace periods, and a section must not be missed by either of them, whichever has its
+/// turn.
 #[test]
 fn css_free_vs_css_offline_vs_swap_in() {
     explore("css_free_vs_css_offline_vs_swap_in", Some(1), || {

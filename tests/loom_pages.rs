@@ -1,7 +1,7 @@
-//! Models of a table without `std`, whose memory comes in pages: see `tests/loom.rs` for how they are run.
+//! Loom models of a table without `std`, whose memory comes in pages. `tests/loom.rs` describes how they run.
 //!
-//! A page of a model is a box that loom watches: to free it where another thread may still be reading it is a race that loom
-//! reports. Ids 1, 4 and 5 have their counters in one block, ids 2 and 3 in the other.
+//! A page of a model is a box that loom watches. If a page is freed while another thread may still read it,
+//! loom reports a race. Ids 1, 4 and 5 have their counters in one block, ids 2 and 3 in the other block.
 #![cfg(all(swap_records_loom, not(feature = "std")))]
 
 mod explore;
@@ -24,7 +24,7 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// A table of one type of two regions, with these records.
+/// Makes a table of one type with two regions and these records.
 fn table(records: &[(u64, MemcgId)]) -> Arc<SwapRecords> {
     let table = SwapRecords::new();
     table.swapon(TYPE, 2 * REGION).unwrap();
@@ -42,7 +42,7 @@ fn spawn<T: 'static>(
     thread::spawn(move || work(&table))
 }
 
-/// Both make all pages of the same slots. One of each is used by both, the other is given back.
+/// Two threads make all pages of the same slots. Both use one of each page, and the other one is freed.
 #[test]
 fn two_makers_of_one_page() {
     explore("two_makers_of_one_page", Some(3), || {
@@ -57,7 +57,7 @@ fn two_makers_of_one_page() {
     });
 }
 
-/// A page that comes is zeroes for all that look, and then has what was written.
+/// A new page holds zeroes for all threads that read it, and then the written records.
 #[test]
 fn maker_vs_lookup_and_count() {
     explore("maker_vs_lookup_and_count", None, || {
@@ -73,7 +73,7 @@ fn maker_vs_lookup_and_count() {
     });
 }
 
-/// The page of B's cells comes at any moment of a migration to B, which makes none.
+/// The page of the cells of B appears at any moment of a migration to B. The migration makes no page.
 #[test]
 fn migrate_vs_maker_of_its_cells() {
     explore("migrate_vs_maker_of_its_cells", None, || {
@@ -83,14 +83,15 @@ fn migrate_vs_maker_of_its_cells() {
         assert_eq!(maker.join().unwrap(), None);
         table.validate().unwrap();
         assert_eq!((table.count(B), table.count(C)), (2, 1));
-        // Wherever B was counted, it is found.
+        // The migration finds B, wherever it was counted.
         assert_eq!(table.migrate(B, A), 2);
         assert_eq!((table.count(B), table.count(A)), (0, 2));
         table.validate().unwrap();
     });
 }
 
-/// An id that shares a region's spill cell is counted right while another one comes to it.
+/// `count` is right for an id that shares the spill cell of a region, while a migration moves another id
+/// there.
 #[test]
 fn count_vs_migrate_to_the_same_spill_cell() {
     explore("count_vs_migrate_to_the_same_spill_cell", None, || {
@@ -107,7 +108,7 @@ fn count_vs_migrate_to_the_same_spill_cell() {
     });
 }
 
-/// And while its block is counted anew, in its own cells.
+/// The same while a record moves the counts of the block to the block's own cells.
 #[test]
 fn count_vs_a_record_that_settles_its_block() {
     explore("count_vs_a_record_that_settles_its_block", None, || {
@@ -124,7 +125,7 @@ fn count_vs_a_record_that_settles_its_block() {
     });
 }
 
-/// A maker that comes late puts its page where the next swapfile is, and nothing into it.
+/// A thread that makes a page late may put it into the next swapfile, but writes nothing there.
 #[test]
 fn swapoff_and_swapon_vs_maker() {
     explore("swapoff_and_swapon_vs_maker", Some(2), || {
@@ -134,7 +135,7 @@ fn swapoff_and_swapon_vs_maker() {
         table.swapon(TYPE, 2 * REGION).unwrap();
         let wrote = writer.join().unwrap();
         match (wrote, dropped) {
-            // Before, or to the second swapfile.
+            // The record happened before, or in the second swapfile.
             (Ok(None), 1 | 2) => {}
             (Err(EntryError::TypeOff { .. }), 1) => {}
             other => panic!("{other:?}"),
@@ -146,7 +147,7 @@ fn swapoff_and_swapon_vs_maker() {
     });
 }
 
-/// A page is used again where it is: a lookup sees the record before, none, or the one after.
+/// A page is used again in its place. A lookup sees the record before, none, or the record after.
 #[test]
 fn swapoff_and_the_page_used_again_vs_lookup() {
     explore("swapoff_and_the_page_used_again_vs_lookup", Some(3), || {
@@ -157,14 +158,15 @@ fn swapoff_and_the_page_used_again_vs_lookup() {
         assert_eq!(table.record(entry(0), B), Ok(None));
         let [first, neighbour, then] = reader.join().unwrap();
         assert_eq!(neighbour, None);
-        // None after B is a moment between the two: it began with the first swapfile, and saw the entry late.
+        // No record after B is possible for a moment: the lookup began with the first swapfile, and read the
+        // entry late.
         assert!(then != Some(A) || first == Some(A), "{first:?}, {then:?}");
         table.validate().unwrap();
     });
 }
 
-/// Pages are given back when the operations that began before the swapoff returned have ended, beside others that
-/// began later, and come again with the next swapfile.
+/// Pages are freed when the operations that began before the swapoff returned have ended, while later
+/// operations run. The next swapfile gets new pages.
 #[test]
 fn trim_vs_lookup_and_count() {
     explore("trim_vs_lookup_and_count", Some(3), || {
@@ -176,7 +178,7 @@ fn trim_vs_lookup_and_count() {
             assert!([None, Some(A)].contains(&table.lookup(entry(0))));
             assert!(table.count(A) <= 1);
             ended.store(true, Ordering::Release);
-            // A new operation, which begins when the swapoff has returned.
+            // A new operation, which begins after the swapoff has returned.
             if is_off.load(Ordering::Acquire) {
                 assert!([None, Some(B)].contains(&table.lookup(entry(0))));
                 let _ = table.footprint();
@@ -187,7 +189,7 @@ fn trim_vs_lookup_and_count() {
         assert_eq!(table.swapoff(TYPE), Ok(1));
         is_off.store(true, Ordering::Release);
         if ended.load(Ordering::Acquire) {
-            // SAFETY: what the reader does after this began when the type was off.
+            // SAFETY: the reader begins all further operations while the type is off.
             let pages = unsafe { table.trim_pages_after_grace() };
             assert!(pages > 0);
             table.swapon(TYPE, 2 * REGION).unwrap();

@@ -1,4 +1,4 @@
-//! Migrations with a bound on what is looked at under one hold of a lock: a region is then migrated in parts.
+//! Migrations with a limit on the entries per hold of a lock. A region is then migrated in parts.
 
 mod hooked;
 
@@ -20,7 +20,7 @@ const TYPE: SwapType = SwapType::new(0).unwrap();
 const A: MemcgId = MemcgId::new(1).unwrap();
 const B: MemcgId = MemcgId::new(2).unwrap();
 const C: MemcgId = MemcgId::new(3).unwrap();
-/// It shares the counter of A.
+/// This id shares the counter of A.
 const SHARED: MemcgId = MemcgId::new(4097).unwrap();
 
 fn entry(offset: u64) -> SwapEntry {
@@ -37,7 +37,7 @@ fn number(table: &SwapRecords<impl RawMutex>, id: MemcgId) -> u64 {
     table.runs_of(id).map(|run| run.len).sum()
 }
 
-/// Settings, and what they come to.
+/// Settings, and the limits that they stand for.
 const SETTINGS: [(usize, u64); 8] = [
     (0, CHUNK),
     (CHUNK_ENTRIES, CHUNK),
@@ -49,7 +49,8 @@ const SETTINGS: [(usize, u64); 8] = [
     (usize::MAX, REGION),
 ];
 
-/// Who owns what, of a table of less than three regions: all of it, much, little, and nothing but ends.
+/// Returns the owner of a slot, for a table of less than three regions. A owns all slots, many, few, or the
+/// ends only.
 fn owner(map: usize, offset: u64) -> Option<MemcgId> {
     match map {
         0 => Some(A),
@@ -60,7 +61,7 @@ fn owner(map: usize, offset: u64) -> Option<MemcgId> {
     }
 }
 
-/// What is counted here is what changed from one unlock to the next, not what the report says.
+/// Counts the changes from one unlock to the next, not the numbers of the report.
 #[test]
 fn no_hold_changes_more_entries_than_it_may_and_the_index_is_right_after_each() {
     const PAGES: u64 = 2 * REGION + 5 * CHUNK / 2;
@@ -104,7 +105,7 @@ fn no_hold_changes_more_entries_than_it_may_and_the_index_is_right_after_each() 
             assert_eq!(migrated.chunks_scanned + migrated.chunks_skipped, chunks);
             let holds = holds.borrow().len() as u64;
             if map < 2 {
-                // All of it is scanned. A part may leave its last record to a hold of its own.
+                // All of it is scanned. A part may leave its last record to another hold.
                 let parts = 2 * REGION / most + (5 * CHUNK / 2).div_ceil(most);
                 assert!(
                     (parts..=parts + 3).contains(&holds),
@@ -119,7 +120,7 @@ fn no_hold_changes_more_entries_than_it_may_and_the_index_is_right_after_each() 
     }
 }
 
-/// Two parts of the first region are done when others write to it.
+/// Calls `between` after two parts of the first region are done, and then finishes the migration.
 fn after_two_parts(between: impl FnOnce(&SwapRecords)) -> (SwapRecords, Migrated) {
     let table: SwapRecords = table(2 * REGION);
     table.record_range(entry(0), 4 * CHUNK, A).unwrap();
@@ -141,9 +142,9 @@ fn after_two_parts(between: impl FnOnce(&SwapRecords)) -> (SwapRecords, Migrated
 }
 
 #[test]
-fn what_is_written_between_two_parts_is_moved_if_it_lies_ahead_and_counted_if_it_stays() {
+fn a_record_between_two_parts_is_moved_if_it_lies_ahead_and_counted_if_it_stays() {
     let (table, migrated) = after_two_parts(|table| {
-        // Two behind, two ahead in the same region, and one in the next.
+        // Two behind, two ahead in the same region, and one in the next region.
         for offset in [0, 2 * CHUNK - 1, 5 * CHUNK, REGION - 1, REGION + 9] {
             table.record(entry(offset), A).unwrap();
         }
@@ -176,9 +177,9 @@ fn a_last_record_that_is_written_behind_is_moved_and_its_chunk_is_not_counted_tw
     assert_eq!(table.lookup(entry(5)), Some(B));
 }
 
-/// The region's presence bit was clear between the two parts.
+/// The presence bit of the region was clear between the two parts.
 #[test]
-fn a_region_that_others_emptied_between_two_parts_goes_on_where_it_was() {
+fn a_region_that_was_emptied_between_two_parts_is_continued_where_it_was() {
     let (table, migrated) = after_two_parts(|table| {
         table.clear_range(entry(0), REGION).unwrap();
         table.validate().unwrap();
@@ -225,7 +226,7 @@ fn a_migration_whose_swapfile_goes_between_two_parts_writes_nothing_to_the_next_
     }
 }
 
-/// Its first record is the last entry of the first part, and the cell gives the other one away.
+/// The first record is the last entry of the first part. The cell then gives the position of the second one.
 #[test]
 fn a_part_that_is_scanned_whole_leaves_the_last_record_to_the_next_hold() {
     let table: SwapRecords<Hooked> = table(REGION);
@@ -279,7 +280,7 @@ fn a_hint_ends_a_migration_within_a_region() {
     table.validate().unwrap();
 }
 
-/// The parts that follow begin at a multiple of what they are long, whatever the parts before were.
+/// Each part begins at a multiple of its length, whatever the lengths of the previous parts were.
 #[test]
 fn the_most_of_a_hold_may_change_between_two_steps() {
     let table: SwapRecords = table(REGION);
@@ -295,13 +296,13 @@ fn the_most_of_a_hold_may_change_between_two_steps() {
         table.validate().unwrap();
         assert_eq!(number(&table, B), migration.so_far().moved);
     }
-    // A part is no longer than the lowest bit of where it begins.
+    // A part is no longer than the lowest set bit of its first position.
     assert_eq!(moved, [1, 1, 2, 4, 1, 1, 2, 2]);
     let migrated = migration.run();
     assert_eq!((migrated.moved, migrated.chunks_scanned), (REGION, CHUNKS));
 }
 
-/// Threads claim whole regions, behind the one that a step has left half done.
+/// Threads claim whole regions, after the region that a step has left half done.
 #[cfg(feature = "std")]
 #[test]
 fn threads_go_on_within_the_region_that_a_step_has_begun() {
@@ -334,7 +335,7 @@ fn threads_go_on_within_the_region_that_a_step_has_begun() {
 }
 
 #[test]
-fn a_tree_hands_over_in_holds_as_long_as_it_is_told() {
+fn a_tree_migrates_in_holds_of_the_chosen_length() {
     for (setting, most) in SETTINGS {
         let memcgs = Memcgs::<RawSpinLock>::with_raw_mutex().with_max_hold(setting);
         memcgs.swapon(TYPE, REGION).unwrap();
@@ -354,7 +355,7 @@ fn a_tree_hands_over_in_holds_as_long_as_it_is_told() {
     }
 }
 
-/// Beside a migration in small parts, records of a third id are kept and those of the old one are counted.
+/// During a migration in small parts, records of a third id are kept, and those of the old id are counted.
 #[test]
 fn threads_that_write_between_the_parts_lose_nothing() {
     let rounds = if cfg!(miri) { 1 } else { 20 };

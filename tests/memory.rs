@@ -1,5 +1,5 @@
-//! What a table costs in memory: what the kernel says is resident. Each is the only test of its
-//! process's memory at that moment, so they hold one lock.
+//! The memory that a table uses, as the kernel reports it. The tests share a lock, so that only one of them
+//! measures the process at a time.
 #![cfg(all(target_os = "linux", feature = "std"))]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,13 +19,13 @@ fn type_0() -> SwapType {
     SwapType::new(0).unwrap()
 }
 
-/// Resident and virtual bytes of this process.
+/// Returns the resident and virtual bytes of this process.
 fn memory() -> (u64, u64) {
     let memory = memory_stats::memory_stats().unwrap();
     (memory.physical_mem as u64, memory.virtual_mem as u64)
 }
 
-/// Neither more resident nor more mapped than before, within a mebibyte.
+/// Asserts that neither the resident nor the mapped memory has grown, within a mebibyte.
 fn assert_no_more_than(before: (u64, u64)) {
     let after = memory();
     assert!(
@@ -46,7 +46,7 @@ fn a_swapon_of_8_tib_of_swap_leaves_less_than_4_mib_resident() {
     table.swapon(type_0(), 1 << 31).unwrap();
     let after = memory().0;
     assert!(after - before < 4 << 20, "{} bytes", after - before);
-    // Reading and migrating what is not there costs next to nothing more.
+    // Reading and migrating missing records takes almost no more memory.
     assert_eq!(
         table.lookup(SwapEntry::new(type_0(), (1 << 31) - 1).unwrap()),
         None
@@ -79,14 +79,15 @@ fn the_index_of_150_ids_is_at_most_2_percent_of_the_table() {
     }
     let ids = REGIONS * REGION_ENTRIES as u64 * 2;
     let index = (memory().0 - before).saturating_sub(ids);
-    // One more block of cells than 150 ids alone need, for id 200.
+    // One more block of cells than 150 ids need, for id 200.
     assert!(
         index * 100 <= ids * 2,
         "{index} bytes of index for {ids} of ids"
     );
 }
 
-/// What a table says of itself is what the kernel says of the process: after a swapon, after records, and after a swapoff.
+/// The footprint that a table reports agrees with the kernel's numbers: after a swapon, after records, and
+/// after a swapoff.
 #[test]
 fn the_footprint_is_what_the_process_has_more() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +101,7 @@ fn the_footprint_is_what_the_process_has_more() {
             (total.resident, now.0.saturating_sub(before.0)),
             (total.reserved, now.1.saturating_sub(before.1)),
         ] {
-            // Stacks and the allocator move, too.
+            // Stacks and the allocator change, too.
             assert!(says.abs_diff(kernel) < 1 << 20, "{total:?}: {kernel} bytes");
         }
     };
@@ -117,7 +118,7 @@ fn the_footprint_is_what_the_process_has_more() {
     assert_eq!(footprint.locks.resident, footprint.locks.reserved);
     is_as_the_kernel_says();
 
-    // All of the table, and of the cells those of 64 ids: a quarter of a chunk a region.
+    // All of the table, and the cells of 64 ids: a quarter of a chunk per region.
     let all = SwapEntry::new(type_0(), 0).unwrap();
     table.record_range(all, PAGES, id(9)).unwrap();
     let footprint = table.footprint();
@@ -126,7 +127,7 @@ fn the_footprint_is_what_the_process_has_more() {
     let bitmaps = footprint.bitmaps.resident;
     assert!((4096..128 << 10).contains(&bitmaps), "{footprint}");
     is_as_the_kernel_says();
-    // The first id that shares a counter has a note.
+    // The first id that shares a counter makes a note.
     table.record(all, id(9 + 4096)).unwrap();
     assert!(table.footprint().bitmaps.resident > bitmaps);
 
@@ -161,14 +162,15 @@ fn swapoff_gives_the_memory_back_and_swapon_takes_the_same_addresses() {
     assert_no_more_than(before);
 }
 
-/// Swapoffs and swapons of mixed sizes while others record, look up, migrate and walk. What is late writes
-/// nowhere, so that nothing is resident afterwards that was not before, and nothing is mapped twice.
+/// Turns swapfiles of mixed sizes off and on, while other threads record, look up, migrate and walk. Late
+/// operations write nothing. So no more memory is resident afterwards than before, and nothing is mapped
+/// twice.
 #[test]
 fn a_hundred_thousand_cycles_under_load_leave_memory_where_it_was() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     const CYCLES: u64 = 100_000;
     const REGION: u64 = REGION_ENTRIES as u64;
-    /// Far more than a mebibyte, if what is written late stayed.
+    /// Far more than a mebibyte, if late writes stayed.
     const MOST: u64 = 32 * REGION - 7;
     let table = SwapRecords::new();
     let sizes = [1, 100, REGION + 1, 3 * REGION, MOST];
@@ -203,7 +205,8 @@ fn a_hundred_thousand_cycles_under_load_leave_memory_where_it_was() {
                 table.swapoff(type_0()).unwrap();
             }
             drop(ends);
-            // A scope waits for the end of what its threads run, a join for that of their stacks.
+            // A scope waits for the end of the functions of its threads. A join also waits for the end of
+            // their stacks.
             for thread in threads {
                 thread.join().unwrap();
             }

@@ -1,4 +1,4 @@
-//! What a migration moves, what it leaves alone, and what it looks at on the way.
+//! What a migration moves, what it leaves alone, and how many entries it scans.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -26,7 +26,7 @@ fn table(regions: u64) -> SwapRecords {
 }
 
 #[test]
-fn nothing_is_looked_at_where_nothing_is() {
+fn a_migration_without_records_scans_nothing() {
     let table = table(8);
     table.record_range(entry(0, 0), 8 * REGION, id(1)).unwrap();
     let migrated = table.migration(id(2), id(3)).run();
@@ -52,7 +52,8 @@ fn one_record_is_found_without_a_scan() {
 fn a_scan_stops_at_the_last_record_but_one() {
     let table = table(1);
     table.record_range(entry(0, 0), REGION, id(1)).unwrap();
-    // The second is in the first chunk, so the third one's place is known without a look at the rest.
+    // The second record is in the first chunk, so the place of the third one is known without a scan of the
+    // rest.
     for offset in [3, 9, REGION - 1] {
         table.record(entry(0, offset), id(2)).unwrap();
     }
@@ -63,7 +64,7 @@ fn a_scan_stops_at_the_last_record_but_one() {
 }
 
 #[test]
-fn an_index_that_forgets_needs_no_scan_after_clears() {
+fn cleared_records_leave_nothing_to_scan() {
     let table = table(4);
     for offset in (0..4 * REGION).step_by(5) {
         table.record(entry(0, offset), id(2)).unwrap();
@@ -95,9 +96,9 @@ fn an_id_that_shares_the_counter_stays_where_it_is() {
         (0, 3, 2)
     );
     table.validate().unwrap();
-    // Alone in its cell, it is looked at and left.
+    // It is alone in its cell, so it is read and left.
     assert_eq!(table.migrate(old, id(6)), 0);
-    // From one to the other, the counter stays as it is.
+    // A migration between two ids of one counter does not change the counter.
     assert_eq!(table.migrate(other, old), 2);
     assert_eq!((table.count(old), table.count(other)), (2, 0));
     table.validate().unwrap();
@@ -152,7 +153,7 @@ fn a_hint_that_is_too_low_leaves_records_and_says_so() {
     assert_eq!((migrated.moved, migrated.left_at_most), (3, 5));
     assert!(migrated.stopped_by_hint);
     assert_eq!((table.count(id(2)), table.count(id(3))), (5, 3));
-    // Nothing is lost: a second run gets the rest.
+    // No record is lost: a second run moves the rest.
     assert_eq!(table.migrate(id(2), id(3)), 5);
 }
 
@@ -167,7 +168,7 @@ fn a_hint_that_is_too_high_costs_time_only() {
 }
 
 #[test]
-fn every_kind_of_hint_is_taken_at_its_word() {
+fn every_kind_of_hint_is_accepted() {
     for charged in 0..9 {
         let table = table(8);
         for region in 0..8 {
@@ -198,15 +199,15 @@ fn every_kind_of_hint_is_taken_at_its_word() {
 fn a_scan_ends_with_the_swapfile_and_not_with_its_region() {
     let table = SwapRecords::new();
     let chunk = CHUNK_ENTRIES as u64;
-    // Two chunks in the last region, the second with one entry.
+    // The last region has two chunks, the second one with one entry.
     let pages = REGION + chunk + 1;
     table.swapon(SwapType::new(0).unwrap(), pages).unwrap();
-    // Of the three that share a counter one is asked for, so it looks for another up to the end.
+    // Three ids share a counter. The scan for one of them goes on to the end.
     for (offset, owner) in [(1, 5), (2, 5 + 4096), (3, 5 + 4096)] {
         table.record(entry(0, REGION + offset), id(owner)).unwrap();
     }
     let migrated = table.migration(id(5), id(6)).run();
-    // Without `std`, a chunk that was never written is not there.
+    // Without `std`, a chunk that was never written does not exist.
     let scanned = if cfg!(feature = "std") { 2 } else { 1 };
     assert_eq!((migrated.moved, migrated.chunks_scanned), (1, scanned));
     assert_eq!(migrated.chunks_skipped, CHUNKS + 2 - scanned);
@@ -214,7 +215,8 @@ fn a_scan_ends_with_the_swapfile_and_not_with_its_region() {
 
 #[test]
 fn a_budget_is_spent_by_entries_that_are_looked_at() {
-    // One record a region costs 2048 entries each, a scan to the last of its entries all of them.
+    // A region with one record costs 2048 entries. A region that is scanned to its end costs all of its
+    // entries.
     let table = table(8);
     for region in 0..8 {
         table.record(entry(0, region * REGION), id(2)).unwrap();
@@ -235,11 +237,11 @@ fn a_hint_may_change_while_the_migration_runs() {
     for region in 0..8 {
         table.record(entry(0, region * REGION), id(2)).unwrap();
     }
-    // The owner frees two pages for each time that it is asked.
+    // The owner frees two pages each time that the hint is read.
     let charged = AtomicU64::new(8);
     let hint = || charged.fetch_sub(2, Ordering::Relaxed);
     let migrated = table.migration(id(2), id(3)).memsw_hint(&hint).run();
-    // Asked before the type: 8 > 0; before each region: 6 > 0, 4 > 1, then 2 <= 2.
+    // Read before the type: 8 > 0. Read before each region: 6 > 0, 4 > 1, then 2 <= 2.
     assert_eq!((migrated.moved, migrated.left_at_most), (2, 6));
 }
 
@@ -253,7 +255,7 @@ fn steps_keep_to_their_budget_and_end_where_a_run_does() {
     }
     let mut migration = table.migration(id(2), id(3));
     for regions in 1..8 {
-        // A region each: less is not to be had.
+        // A region per step: no step is shorter.
         assert_eq!(migration.step(1), Step::More);
         let so_far = migration.so_far();
         assert_eq!(
@@ -291,8 +293,8 @@ fn a_swapoff_between_steps_takes_the_rest_of_its_type_away() {
     assert_eq!(table.lookup(entry(1, 5)), Some(id(3)));
 }
 
-/// Another swapfile under the type that the point is in lies ahead, whatever its size, and wherever in the first one the
-/// point was.
+/// A new swapfile under the type of the position is ahead of the position, whatever its size, and wherever
+/// the position was in the first swapfile.
 #[test]
 fn a_swapfile_that_took_the_place_of_another_between_steps_is_migrated() {
     for (steps, regions) in [(1, 4), (1, 9), (4, 4), (4, 1)] {
@@ -339,7 +341,8 @@ fn a_swapfile_that_is_turned_on_behind_the_point_is_reported() {
         table.record(entry(1, offset), id(2)).unwrap();
     }
     table.record(entry(0, 3), id(2)).unwrap();
-    // It passes the first type, and gets into the second one; and then once more while the second one is off.
+    // The migration passes the first type and gets into the second one. The second round does the same while
+    // the second type is off.
     let mut migration = table.migration(id(2), id(3));
     assert_eq!(migration.step(2048 + 1), Step::More);
     assert_eq!(table.swapoff(behind), Ok(1));
@@ -378,7 +381,7 @@ fn a_record_ahead_of_the_point_between_steps_is_seen() {
     }
     let mut migration = table.migration(id(2), id(3));
     assert_eq!(migration.step(1), Step::More);
-    // Between regions that the first step may have looked ahead to.
+    // Between regions at which the first step may have looked ahead.
     table.record(entry(0, 7 * REGION), id(2)).unwrap();
     let Step::Done(migrated) = migration.step(u64::MAX) else {
         panic!("the budget was enough");
@@ -387,8 +390,8 @@ fn a_record_ahead_of_the_point_between_steps_is_seen() {
     assert_eq!(table.count(id(2)), 0);
 }
 
-/// Enough regions for several threads to be worth it, two types, and ids that are everywhere, here and
-/// there, and in two regions only.
+/// Makes a table of two types with enough regions for several threads. Some ids are everywhere, some here and
+/// there, and some in two regions only.
 #[cfg(feature = "std")]
 fn for_threads() -> SwapRecords {
     let regions = if cfg!(miri) { 9 } else { 600 };
@@ -409,7 +412,8 @@ fn for_threads() -> SwapRecords {
     table
 }
 
-/// The scan stops before the last record of a region, which the cell gives away. It was looked at all the same.
+/// The scan stops before the last record of a region, because the cell gives its position. The record counts
+/// as scanned all the same.
 #[test]
 #[cfg_attr(
     miri,
@@ -425,7 +429,7 @@ fn the_last_record_counts_as_looked_at_wherever_it_is() {
             }
             let migrated = table.migration(id(2), id(3)).run();
             assert_eq!((migrated.moved, migrated.chunks_scanned), (2, chunks));
-            // What the scan takes at once, with the first record, and the last one.
+            // The entries that the scan takes at once, among them the first record, and one for the last.
             let block = migrated.longest_hold - 1;
             assert!(
                 block == 1 || block > 1 && block.is_multiple_of(4),
@@ -435,7 +439,7 @@ fn the_last_record_counts_as_looked_at_wherever_it_is() {
     }
 }
 
-/// Each thread asks the hint at least once.
+/// Each thread reads the hint at least once.
 #[test]
 #[cfg(feature = "std")]
 fn a_thread_is_not_started_for_a_few_regions() {
@@ -477,7 +481,7 @@ fn any_number_of_threads_does_what_one_does() {
     }
 }
 
-/// The first thread that asks the hint waits for another one, which a migration on one thread never has.
+/// The first thread that reads the hint waits for another one. A migration on one thread would wait forever.
 #[test]
 #[cfg(feature = "std")]
 fn as_many_threads_as_were_asked_for_are_started() {
@@ -518,7 +522,7 @@ fn threads_go_on_where_a_step_ended() {
     assert_eq!((migrated.moved, migrated.left_at_most), (all, 0));
     assert_eq!(table.count(id(3)), all);
 
-    // Done before it began.
+    // It was done before it began.
     let mut migration = table.migration(id(3), id(2)).threads(2);
     while migration.step(u64::MAX) == Step::More {}
     assert_eq!(migration.run().moved, all);
@@ -538,7 +542,8 @@ fn a_hint_stops_all_threads() {
     assert_eq!((migrated.moved, migrated.chunks_scanned), (0, 0));
     assert_eq!(migrated.left_at_most, all);
 
-    // Each thread may be in a region when the last record of the hint is moved, and no region has more than 8.
+    // Each thread may be in a region when the last record of the hint is moved, and no region has more than 8
+    // records.
     let half = all / 2;
     let migrated = table
         .migration(id(2), id(3))
@@ -560,7 +565,7 @@ fn a_hint_stops_all_threads() {
 
 #[test]
 #[cfg(feature = "std")]
-fn a_hint_is_asked_where_there_is_nothing_to_migrate() {
+fn a_hint_is_read_even_if_there_is_nothing_to_migrate() {
     let table = SwapRecords::new();
     for threads in [1, 2] {
         let migration = table.migration(id(2), id(3)).threads(threads);
@@ -570,10 +575,10 @@ fn a_hint_is_asked_where_there_is_nothing_to_migrate() {
     }
 }
 
-/// Whoever is asked for the hint first waits until another thread is asked too.
+/// The first thread that reads the hint waits until another thread reads it too.
 #[test]
 #[cfg(feature = "std")]
-fn threads_work_beside_each_other() {
+fn threads_work_at_the_same_time() {
     use std::collections::HashSet;
     use std::sync::{Condvar, Mutex};
     use std::time::Duration;
@@ -601,7 +606,7 @@ fn threads_work_beside_each_other() {
 
 #[test]
 #[cfg(feature = "std")]
-fn a_hint_that_panics_does_so_for_the_caller_and_breaks_nothing() {
+fn a_panic_of_a_hint_reaches_the_caller_and_breaks_nothing() {
     let table = for_threads();
     let all = table.count(id(2));
     let asked = AtomicUsize::new(0);

@@ -39,7 +39,7 @@ fn a_table_is_shared_between_threads_if_its_lock_is() {
     fn shared<T: Send + Sync>() {}
     shared::<SwapRecords>();
     shared::<SwapRecords<parking_lot::RawMutex>>();
-    // A line or two for each type; those of s390x have 256 bytes.
+    // A line or two per type. Cache lines of s390x have 256 bytes.
     assert!(size_of::<SwapRecords>() <= 33 * align_of::<SwapRecords>().max(128));
 }
 
@@ -72,7 +72,7 @@ fn operations_on_a_type_that_is_off_are_refused() {
 }
 
 #[test]
-fn the_last_slot_is_in_and_the_next_is_out() {
+fn the_last_slot_can_be_recorded_and_the_next_cannot() {
     for max_pages in [1, 2, REGION - 1, REGION, REGION + 1] {
         let table = table(max_pages);
         let (last, past) = (entry(0, max_pages - 1), entry(0, max_pages));
@@ -129,7 +129,7 @@ fn a_range_that_ends_past_the_last_slot_is_refused_whole() {
 }
 
 #[test]
-fn swapon_refuses_what_it_cannot_serve() {
+fn swapon_refuses_sizes_that_it_cannot_serve() {
     let table = table(100);
     assert_eq!(
         table.swapon(ty(0), 200),
@@ -144,15 +144,15 @@ fn swapon_refuses_what_it_cannot_serve() {
         let refused = table.swapon(ty(1), pages).unwrap_err();
         assert!(matches!(refused, SwaponError::TooLarge { max_pages, .. } if max_pages == pages));
     }
-    // 2^50 pages are 2 PiB of table, which no address space of today has. With 32 bits, more cannot even
-    // be asked for. Miri does not refuse, it ends.
+    // 2^50 pages take 2 PiB of table, more than any address space has today. On 32 bits, a larger size cannot
+    // even be written. Miri aborts instead of refusing.
     #[cfg(all(target_pointer_width = "64", not(miri)))]
     {
         let refused = table.swapon(ty(1), SwapEntry::MAX_OFFSET + 1).unwrap_err();
         assert!(matches!(refused, SwaponError::OutOfMemory { bytes, .. } if bytes >= 1 << 51));
     }
     assert_eq!(table.max_pages(ty(1)), None);
-    // It is off as before, and can be turned on.
+    // The type is still off, and can be turned on.
     table.swapon(ty(1), 7).unwrap();
     assert_eq!(table.max_pages(ty(1)), Some(7));
 }
@@ -165,12 +165,12 @@ fn swapoff_counts_what_it_drops_and_leaves_nothing() {
     assert_eq!(table.swapoff(ty(0)), Ok(2 * REGION + 1));
     assert_eq!(table.lookup(entry(0, 3)), None);
     assert_eq!(table.count(id(1)), 0);
-    // The same size takes the same area again: it must be empty.
+    // The same size uses the same area again, which must be empty.
     table.swapon(ty(0), 2 * REGION + 5).unwrap();
     assert_eq!(table.runs(ty(0)).count(), 0);
     table.validate().unwrap();
     assert_eq!(table.swapoff(ty(0)), Ok(0));
-    // Other sizes take others.
+    // Other sizes use other areas.
     for max_pages in [1, REGION, 9 * REGION, 3 * REGION] {
         table.swapon(ty(0), max_pages).unwrap();
         table.record_range(entry(0, 0), max_pages, id(2)).unwrap();
@@ -201,10 +201,10 @@ fn cmpxchg_tells_who_the_owner_is() {
 }
 
 #[test]
-fn who_is_recorded_where_he_is_already_counts_once() {
+fn a_record_of_the_present_owner_counts_once() {
     let table = table(2 * REGION);
     let chunk = CHUNK_ENTRIES as u64;
-    // One slot, in both ways; a part of a region, all of one, and over the border.
+    // One slot, in both ways; a part of a region; a whole region; and a range over the border.
     for (offset, nr) in [(5, 1), (7, chunk), (REGION, REGION), (REGION - 9, 20)] {
         let start = entry(0, offset);
         table.record_range(start, nr, id(3)).unwrap();
@@ -223,7 +223,7 @@ fn who_is_recorded_where_he_is_already_counts_once() {
             );
             table.validate().unwrap();
         }
-        // Where only some of them are his, those that were count once as well.
+        // If the id owns only some of the slots, these count once as well.
         table.record(entry(0, offset + nr / 2), id(4)).unwrap();
         table.record_range(start, nr, id(3)).unwrap();
         assert_eq!(
@@ -232,7 +232,7 @@ fn who_is_recorded_where_he_is_already_counts_once() {
         );
         table.validate().unwrap();
         table.clear_range(start, nr).unwrap();
-        // Nobody is no owner either.
+        // Clearing empty slots changes nothing either.
         table.clear_range(start, nr).unwrap();
         assert_eq!(
             (table.clear(start), table.count_upper_bound(id(3))),
@@ -245,7 +245,7 @@ fn who_is_recorded_where_he_is_already_counts_once() {
 #[test]
 fn a_range_gives_the_owners_that_it_had_as_runs() {
     let table = table(2 * REGION);
-    // More runs than fit inline, and than are noted in one hold of a lock; one over two regions.
+    // More runs than fit inline, and more than one hold of a lock notes. One run crosses two regions.
     for i in 0..100 {
         table.record(entry(0, 2 * i), id(1)).unwrap();
     }
@@ -290,7 +290,7 @@ fn a_range_gives_the_owners_that_it_had_as_runs() {
     table.validate().unwrap();
 }
 
-/// More runs than are handed on at a time, and runs over the borders of pieces and of regions.
+/// More runs than one call of the callback gets, and runs over the borders of pieces and regions.
 #[test]
 fn a_callback_gets_the_same_runs_with_no_lock_held() {
     let filled = || {
@@ -316,7 +316,7 @@ fn a_callback_gets_the_same_runs_with_no_lock_held() {
         let (ours, theirs) = (filled(), filled());
         let mut runs = Vec::new();
         let done = ours.record_range_with(entry(0, start), nr, id(3), |run| {
-            // It is written by now, and nobody is in the way of another operation on it.
+            // The run has been written, and no lock keeps other operations from it.
             assert_eq!(ours.record(run.start, id(6)), Ok(Some(id(3))));
             runs.push(run);
         });
@@ -337,7 +337,7 @@ fn a_callback_gets_the_same_runs_with_no_lock_held() {
 }
 
 #[test]
-fn what_was_cleared_before_a_swapoff_was_told() {
+fn the_callback_gets_all_records_that_were_cleared_before_a_swapoff() {
     let table = table(2 * REGION);
     for offset in (0..100).chain(REGION..REGION + 5) {
         let owner = id(if offset % 2 == 0 { 1 } else { 2 });
@@ -393,7 +393,7 @@ fn runs_go_over_chunks_and_regions_and_not_over_types() {
 #[test]
 fn runs_take_each_piece_at_one_moment() {
     let table = table(REGION);
-    // Of slots that are looked at together: 512, or a chunk under Miri.
+    // The slots of one piece: 512, or a chunk under Miri.
     let piece = CHUNK_ENTRIES.min(512) as u64;
     for offset in [piece - 9, piece - 5, piece + 3] {
         table.record(entry(0, offset), id(7)).unwrap();
@@ -402,9 +402,9 @@ fn runs_take_each_piece_at_one_moment() {
     for runs in [&mut of_id, &mut of_type] {
         assert_eq!(runs.next().unwrap().start, entry(0, piece - 9));
     }
-    // In the first piece, which has been looked at, this is not seen any more.
+    // This record is in the first piece, which has been read, so the iterator does not see it.
     table.record(entry(0, piece - 1), id(7)).unwrap();
-    // The second piece has one record at any moment, or none: it must not be seen in both places.
+    // At any moment, the second piece has one of these records or none. So the iterator must not see both.
     table.clear(entry(0, piece + 3)).unwrap();
     table.record(entry(0, 2 * piece - 1), id(7)).unwrap();
     for runs in [of_id, of_type] {
@@ -424,7 +424,8 @@ fn each_block_of_counters_is_kept_in_each_region() {
     let ids = [1, 63, 64, 65, 127, 128, 4095, 4096, 4097, u16::MAX];
     for region in 0..5 {
         let slots = [7, 8, REGION - 1].map(|position| entry(0, region * REGION + position));
-        // Each from the one before, and with a record left: neither the first nor the last of its owner.
+        // Each id replaces the previous one while that one has records left. So it is neither the first nor
+        // the last record of its owner.
         for slot in slots {
             for owner in ids {
                 table.record(slot, id(owner)).unwrap();
@@ -440,7 +441,7 @@ fn each_block_of_counters_is_kept_in_each_region() {
     assert_eq!(table.count(id(u16::MAX)), 15);
 }
 
-/// The index of more than 64 regions has more than a word for each counter.
+/// The index of more than 64 regions has more than one word per counter.
 #[test]
 #[cfg_attr(
     miri,
@@ -454,12 +455,12 @@ fn a_swapoff_empties_the_index_of_many_regions() {
     assert_eq!(table.swapoff(ty(0)), Ok(4));
     table.swapon(ty(0), 130 * REGION).unwrap();
     assert_eq!(table.count(id(500)), 0);
-    // The bits of a block of counters are looked at where one of them is in use.
+    // `validate` checks the bits of a block of counters if one of them is in use.
     table.record(entry(0, 0), id(501)).unwrap();
     assert_eq!(table.validate(), Ok(()));
 }
 
-/// One region is all that there is, so the end is in none.
+/// There is one region only, so its end lies in no region.
 #[test]
 fn no_slots_may_start_at_the_end_of_the_last_region() {
     let table = table(REGION);

@@ -1,10 +1,10 @@
-//! Which ids have records, and how many: from the index, and by a look where ids share a counter.
+//! Which ids have records, and how many: from the index, or by a scan if ids share a counter.
 
 use swap_records::memcg::Memcgs;
 use swap_records::{MemcgId, REGION_ENTRIES, SwapEntry, SwapRecords, SwapType};
 
 const REGION: u64 = REGION_ENTRIES as u64;
-/// How many apart two ids are that share a counter.
+/// The distance of two ids that share a counter.
 const COUNTERS: u16 = if cfg!(miri) { 16 } else { 4096 };
 
 fn id(id: u16) -> MemcgId {
@@ -55,8 +55,8 @@ fn owners_come_lowest_first_each_with_the_sum_over_all_types() {
     assert!(table.owners().eq(table.owners_on(ty(0))));
 }
 
-/// The lowest id of a counter is counted from the index until an id that shares the counter is recorded, in whichever
-/// way: then by a look at the entries.
+/// The index counts the lowest id of a counter until an id that shares the counter is recorded in any way.
+/// Then the entries are scanned.
 #[test]
 fn every_way_to_record_an_id_that_shares_a_counter_is_noticed() {
     const LOW: u16 = 5;
@@ -141,7 +141,7 @@ fn every_way_to_record_an_id_that_shares_a_counter_is_noticed() {
     }
 }
 
-/// What moves an account moves records of a part of a region: a way of its own.
+/// `move_swap_account` moves the records of a part of a region, by code of its own.
 #[test]
 fn an_account_that_moves_to_an_id_that_shares_a_counter_is_noticed() {
     let memcgs = Memcgs::new();
@@ -163,7 +163,7 @@ fn an_account_that_moves_to_an_id_that_shares_a_counter_is_noticed() {
     memcgs.validate().unwrap();
 }
 
-/// A type whose counters are shared does not make those of another type be looked at, and the other way round.
+/// Shared counters of one type do not cause scans of another type, and the other way round.
 #[test]
 fn a_counter_that_is_shared_on_one_type_is_summed_over_all() {
     let table = SwapRecords::new();
@@ -177,14 +177,14 @@ fn a_counter_that_is_shared_on_one_type_is_summed_over_all() {
     table.record_range(entry(2, 9), 3, high).unwrap();
     assert!(table.owners().eq([(low, 11), (high, 5)]));
     assert_eq!((table.count(low), table.count(high)), (11, 5));
-    // It has no records any more; its counter is still known to be shared.
+    // The id has no records any more. Its counter is still known to be shared.
     table.migrate(high, low);
     assert!(table.owners().eq([(low, 16)]));
     table.migrate(low, high);
     assert!(table.owners().eq([(high, 16)]));
 }
 
-/// Ids without a counter of their own: all that share the counter of no id.
+/// Multiples of 4096 share the counter 0, which no id below 4096 has.
 #[test]
 fn ids_that_are_a_multiple_of_the_number_of_counters_are_found() {
     let table = SwapRecords::new();
@@ -199,7 +199,7 @@ fn ids_that_are_a_multiple_of_the_number_of_counters_are_found() {
 }
 
 #[test]
-fn an_iteration_goes_on_beside_writers_of_its_own_thread_and_stays_at_its_end() {
+fn an_iteration_goes_on_while_its_own_thread_writes_and_stays_at_its_end() {
     let table = SwapRecords::new();
     table.swapon(ty(0), REGION).unwrap();
     for owner in 1..=3 {
@@ -208,7 +208,7 @@ fn an_iteration_goes_on_beside_writers_of_its_own_thread_and_stays_at_its_end() 
     let mut owners = table.owners();
     assert_eq!(owners.next(), Some((id(1), 1)));
     let rest = owners.clone();
-    // In the order of ids, far enough ahead to be seen.
+    // These come later in the order of ids, far enough ahead to be seen.
     let far = id(COUNTERS - 1);
     table.record(entry(0, 9), far).unwrap();
     table.record(entry(0, 10), id(COUNTERS)).unwrap();
@@ -222,7 +222,7 @@ fn an_iteration_goes_on_beside_writers_of_its_own_thread_and_stays_at_its_end() 
     assert_eq!((owners.next(), owners.next()), (None, None));
     assert_eq!(rest.count(), 5);
 
-    // A swapoff ends it, or takes its part away.
+    // A swapoff ends the iteration, or removes the rest of this type.
     let mut owners = table.owners();
     assert_eq!(owners.next(), Some((id(1), 1)));
     table.swapoff(ty(0)).unwrap();

@@ -1,7 +1,7 @@
 //! Tables without an operating system: how many bytes they take, and what they do when a page is refused.
 //!
-//! `cargo test -p swap-records --no-default-features --test pages -- --nocapture` prints the bytes. With feature `std` there is
-//! nothing here.
+//! `cargo test -p swap-records --no-default-features --test pages -- --nocapture` prints the bytes. With
+//! feature `std`, this file is empty.
 #![cfg(not(feature = "std"))]
 
 use core::ptr::NonNull;
@@ -31,7 +31,8 @@ fn id(id: u16) -> MemcgId {
 }
 
 thread_local! {
-    /// Bytes that this thread has, modulo 2^64, since it may free what another one made; and the largest allocation that it made.
+    /// The bytes that this thread has allocated, modulo 2^64, because it may free memory of another thread.
+    /// And the size of its largest allocation.
     static BYTES: Cell<usize> = const { Cell::new(0) };
     static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
@@ -57,7 +58,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Bytes that a table takes, and the largest piece of them.
+/// Returns the bytes that a table takes, and its largest allocation.
 fn bytes(table: impl FnOnce(&SwapRecords)) -> (usize, usize) {
     let records = SwapRecords::new();
     LARGEST.set(0);
@@ -66,7 +67,7 @@ fn bytes(table: impl FnOnce(&SwapRecords)) -> (usize, usize) {
     let taken = BYTES.get().wrapping_sub(before);
     let said = records.footprint().total().resident;
     let said = usize::try_from(said).unwrap();
-    // The areas themselves are not in it.
+    // The footprint does not include the areas themselves.
     assert!(taken - said < 1024, "{said} said, {taken} taken");
     let largest = LARGEST.get();
     drop(records);
@@ -82,7 +83,7 @@ fn a_table_takes_what_the_swap_in_use_does() {
         ("8 TiB", GIB << 13, 107_696),
     ] {
         let (on, largest) = bytes(|table| table.swapon(TYPE, pages).unwrap());
-        // As the documentation of the crate says, and README.
+        // The documentation of the crate and README have these numbers.
         let is_another_target = cfg!(not(all(target_pointer_width = "64", not(miri))));
         assert!(on == documented || is_another_target, "{what}: {on}");
         println!("{what} of swap turned on: {on} bytes, the largest allocation {largest}");
@@ -108,7 +109,7 @@ fn a_table_takes_what_the_swap_in_use_does() {
     assert!(largest <= 4096);
 }
 
-/// Pages of the global allocator as long as there are some left.
+/// Gives pages of the global allocator, up to a number of them.
 struct Quota {
     left: AtomicUsize,
     out: AtomicUsize,
@@ -133,7 +134,7 @@ unsafe impl PageSource for Quota {
 
 impl Quota {
     fn new() -> &'static Self {
-        /// They stay, and Miri finds them here at the end.
+        /// The quotas are never freed. Miri finds them here at the end.
         static ALL: Mutex<Vec<&Quota>> = Mutex::new(Vec::new());
         let quota: &'static Self = Box::leak(Box::new(Self {
             left: AtomicUsize::new(usize::MAX),
@@ -154,7 +155,7 @@ impl Quota {
 
 type Operation = fn(&SwapRecords) -> Result<(), EntryError>;
 
-/// Slots of two regions and three chunks that were never written.
+/// Slots in two regions and three chunks that were never written.
 const FRESH: u64 = 20 * REGION - CHUNK - 5;
 
 const TAKE_PAGES: [(&str, Operation); 8] = [
@@ -184,7 +185,7 @@ const TAKE_PAGES: [(&str, Operation); 8] = [
 ];
 
 #[test]
-fn what_takes_pages_is_refused_with_nothing_written() {
+fn operations_that_need_pages_are_refused_with_nothing_written() {
     for (name, operation) in TAKE_PAGES {
         let mut refusals = 0;
         for left in 0.. {
@@ -204,20 +205,20 @@ fn what_takes_pages_is_refused_with_nothing_written() {
                 Err(other) => panic!("{name}: {other:?}"),
             }
             assert!(records.owners().eq([(id(1), 1)]), "{name} wrote something");
-            // When there is memory, it can be done.
+            // The operation succeeds once there is memory.
             quota.allow(usize::MAX);
             operation(&records).unwrap();
             records.validate().unwrap();
             drop(records);
             assert_eq!(quota.out(), 0, "{name}");
         }
-        // The group, its bits, the chunk.
+        // The group, its bits, and the chunk.
         assert!(refusals >= 4, "{name}: {refusals}");
     }
 }
 
 #[test]
-fn what_frees_migrates_or_reads_takes_no_page() {
+fn operations_that_free_migrate_or_read_take_no_page() {
     let quota = Quota::new();
     let records = SwapRecords::new().with_page_source(quota);
     records.swapon(TYPE, 64 * REGION).unwrap();
@@ -241,7 +242,7 @@ fn what_frees_migrates_or_reads_takes_no_page() {
     let mut told = 0;
     records.clear_batch(&slots, |_, _| told += 1).unwrap();
     assert_eq!(told, 1);
-    // To ids whose cells are not there.
+    // To ids that have no cells there.
     let left = 3 * CHUNK - 6;
     assert_eq!(records.migrate(id(1), id(3000)), left);
     assert_eq!(records.migrate(id(2), id(65535)), 1);
@@ -254,19 +255,19 @@ fn what_frees_migrates_or_reads_takes_no_page() {
     );
     assert_eq!(records.swapoff(TYPE), Ok(left + 1));
     records.swapon(TYPE, 64 * REGION).unwrap();
-    // The pages are there again.
+    // The pages are free again.
     records.record(entry(5), id(1)).unwrap();
     records.validate().unwrap();
 }
 
-/// Ids in three blocks of counters without pages are counted together. Each of them is found, moved and cleared as if it had
-/// a cell of its own; and has one when there is memory again.
+/// Ids in three blocks of counters without pages are counted together. Each of them is found, moved and
+/// cleared as if it had a cell of its own. It gets its own cell when there is memory again.
 #[test]
 fn ids_whose_cells_are_refused_are_counted_together_until_there_is_memory() {
     let quota = Quota::new();
     let records = SwapRecords::new().with_page_source(quota);
     records.swapon(TYPE, 2 * REGION).unwrap();
-    // Miri's counters are few.
+    // Under Miri, there are few counters.
     let ids = if cfg!(miri) {
         [4, 8, 9]
     } else {
@@ -285,7 +286,7 @@ fn ids_whose_cells_are_refused_are_counted_together_until_there_is_memory() {
     assert!(records.owners().eq([(a, 10), (b, 10), (c, 10)]));
     assert_eq!(records.count(b), 10);
     assert!(records.count_upper_bound(b) >= 10);
-    // One of them to another: nothing of it is left, and the index says so.
+    // A migration between two of them leaves no record of the first one, and the index shows that.
     let report = records.migration(b, c).run();
     assert_eq!((report.moved, report.left_at_most), (10, 0));
     records.validate().unwrap();
@@ -294,7 +295,7 @@ fn ids_whose_cells_are_refused_are_counted_together_until_there_is_memory() {
     assert_eq!(records.clear(entry(0)), Ok(Some(a)));
     records.validate().unwrap();
     assert!(records.owners().eq([(a, 9), (b, 1), (c, 20)]));
-    // With memory, the next record has its block counted anew.
+    // When there is memory, the next record moves the counts of its block to the block's own cells.
     quota.allow(usize::MAX);
     records.record(entry(2), c).unwrap();
     records.validate().unwrap();
@@ -322,7 +323,7 @@ fn reserved_slots_are_recorded_without_memory_whatever_the_id() {
     }
     assert_eq!(records.owners().count(), 20);
     assert!(records.record(entry(5 * CHUNK), id(1)).is_err());
-    // Where the slots are not those of a swapfile, it says so.
+    // Slots that are not in the swapfile are refused.
     let past = records.reserve(entry(4 * REGION - 1), 2);
     assert!(matches!(past, Err(EntryError::OutOfRange { .. })));
 }
@@ -349,7 +350,7 @@ fn pages_stay_for_the_next_swapon_until_they_are_trimmed() {
     // SAFETY: there is no other thread.
     assert_eq!(unsafe { records.trim_pages_after_grace() }, out as u64);
     assert_eq!(quota.out(), 0);
-    // An iterator that was kept meanwhile is no operation.
+    // An iterator that is kept is not an operation under way.
     assert!(walk.next().is_none());
     records.swapon(TYPE, 4 * REGION).unwrap();
     records.record(entry(0), id(2)).unwrap();

@@ -1,5 +1,5 @@
-//! Operations that began with a swapfile that is gone when they get to its lock, though another one is on under the
-//! same type: they are refused, and leave that one as it is.
+//! Operations that began with a swapfile which is gone when they take its lock, while another swapfile of the
+//! same type is on. They are refused, and do not change the new swapfile.
 
 use std::cell::Cell;
 
@@ -10,14 +10,14 @@ use swap_records::{
 };
 
 thread_local! {
-    /// Called, once, before the next lock is taken or tried.
+    /// Called once, before the next lock is taken or tried.
     static BEFORE: Cell<Option<fn()>> = const { Cell::new(None) };
 }
 
-/// [`RawSpinLock`], to which a thread may come late.
+/// A [`RawSpinLock`] that a thread can be late for.
 struct Late(RawSpinLock);
 
-// SAFETY: the inner lock is one, and is taken and freed whenever this is.
+// SAFETY: the inner lock excludes, and is taken and freed exactly when this lock is.
 unsafe impl RawMutex for Late {
     const INIT: Self = Self(RawSpinLock::INIT);
     type Guard = <RawSpinLock as RawMutex>::Guard;
@@ -51,7 +51,7 @@ const TYPE: SwapType = SwapType::new(0).unwrap();
 const PAGES: u64 = 2 * REGION_ENTRIES as u64;
 const A: MemcgId = MemcgId::new(1).unwrap();
 const B: MemcgId = MemcgId::new(2).unwrap();
-/// It shares the counter of A, which a count then has to look for.
+/// This id shares the counter of A, so that a count has to scan for A.
 const SHARED: MemcgId = MemcgId::new(4097).unwrap();
 const C: MemcgId = MemcgId::new(3).unwrap();
 /// Over the border of two regions.
@@ -62,7 +62,7 @@ fn entry() -> SwapEntry {
     SwapEntry::new(TYPE, FIRST).unwrap()
 }
 
-/// Another swapfile under the type, in the same area, with records of its own.
+/// Turns on another swapfile with the type, in the same area, with records of its own.
 fn another() {
     TABLE.swapoff(TYPE).unwrap();
     TABLE.swapon(TYPE, PAGES).unwrap();
@@ -70,14 +70,14 @@ fn another() {
 }
 
 #[test]
-fn who_began_before_a_swapoff_does_nothing_to_the_next_swapfile() {
+fn an_operation_that_began_before_a_swapoff_does_nothing_to_the_next_swapfile() {
     let off = EntryError::TypeOff {
         ty: TYPE,
         offset: Some(FIRST),
     };
     let here = |operation: &dyn Fn() -> Result<(), EntryError>| {
         TABLE.swapon(TYPE, PAGES).unwrap();
-        // Some in the first swapfile, so that nothing has to be made.
+        // The first swapfile has records of these ids, so that no memory has to be made.
         TABLE.record_range(entry(), NR, SHARED).unwrap();
         TABLE.record_range(entry(), NR, A).unwrap();
         BEFORE.set(Some(another));
@@ -121,7 +121,8 @@ fn who_began_before_a_swapoff_does_nothing_to_the_next_swapfile() {
         here(&|| TABLE.record_batch_ids(&with_ids, untold)),
         Err(off)
     );
-    // It comes late to its second lock: what it wrote under the first one has gone with the first swapfile.
+    // The batch is late for its second lock. What it wrote under the first lock is gone with the first
+    // swapfile.
     let second_is_late = |batch: &dyn Fn(&mut Vec<SwapEntry>) -> Result<(), EntryError>| {
         here(&|| {
             BEFORE.set(Some(|| BEFORE.set(Some(another))));
@@ -141,7 +142,8 @@ fn who_began_before_a_swapoff_does_nothing_to_the_next_swapfile() {
     assert_eq!(second_is_late(&record), Err(off_there));
     let clear = |told: &mut Vec<_>| TABLE.clear_batch(&slots, |slot, _| told.push(slot));
     assert_eq!(second_is_late(&clear), Err(off_there));
-    // The callback, between two windows, turns it off: the next window belongs to the first swapfile, too.
+    // The callback turns the swapfile off between two windows. The next window still belongs to the first
+    // swapfile.
     let by_turns: Vec<_> = (0..100).map(|n| slots[n % 2 * 2]).collect();
     type Batch<'a> = &'a dyn Fn(&mut dyn FnMut()) -> Result<(), EntryError>;
     let off_between = |batch: Batch<'_>| {
@@ -162,7 +164,7 @@ fn who_began_before_a_swapoff_does_nothing_to_the_next_swapfile() {
     assert_eq!(off_between(&batch), Err(off));
     let batch = |each: &mut dyn FnMut()| TABLE.clear_batch(&by_turns, |_, _| each());
     assert_eq!(off_between(&batch), Err(off));
-    // Of the first swapfile it has moved nothing, and the next one it does not know.
+    // It has moved nothing in the first swapfile, and does not begin with the next one.
     let migrate = || {
         assert_eq!(TABLE.migrate(A, C) + TABLE.migrate(B, B), 0);
         Ok(())

@@ -1,4 +1,4 @@
-//! The small types as texts and as numbers: there and back, and what is refused.
+//! The small types as texts and numbers: both directions, and values that are refused.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -25,7 +25,7 @@ fn comes_back<T: FromStr<Err = ParseError> + Display + Debug + Eq>(value: T) {
 }
 
 #[test]
-fn what_is_written_is_read_again() {
+fn texts_are_read_back() {
     SwapType::all().for_each(comes_back);
     let ids = [1, 2, 9, 10, 4711, 65534, 65535].map(id);
     ids.into_iter().for_each(comes_back);
@@ -142,7 +142,7 @@ fn numbers_become_types_and_types_numbers_where_they_fit() {
     let _: &dyn Error = &error;
 }
 
-/// As `runs_of` gives them: by type, then by offset.
+/// In the order in which `runs_of` gives them: by type, then by offset.
 #[test]
 fn entries_and_runs_are_ordered_as_a_table_gives_them() {
     let table = SwapRecords::new();

@@ -1,4 +1,4 @@
-//! Threads that share a table, where each knows what it must find.
+//! Threads that share a table. Each of them knows what it must find.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -21,8 +21,8 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(SwapType::new(0).unwrap(), offset).unwrap()
 }
 
-/// Two writers of every second slot each, over the border of a region, and a thread that migrates what
-/// they record. At the end each slot has its writer's last id, or what that id was migrated to.
+/// Two writers, each of every second slot, over the border of a region, and a thread that migrates their
+/// records. At the end, each slot has the last id of its writer, or the id to which that was migrated.
 fn disjoint_slots_keep_their_last_owner<L: RawMutex + Send + Sync>() {
     let table = SwapRecords::<L>::with_raw_mutex();
     table.swapon(entry(0).swap_type(), 2 * REGION).unwrap();
@@ -39,7 +39,7 @@ fn disjoint_slots_keep_their_last_owner<L: RawMutex + Send + Sync>() {
                         for slot in 0..SLOTS {
                             let ent = entry(first + 2 * slot + lane);
                             let had = table.record(ent, owner).unwrap();
-                            // Only this thread writes the slot, but for the migrations.
+                            // Only this thread and the migrations write the slot.
                             let migrated = id(owner.get() + 1);
                             assert!(if round == 0 {
                                 had.is_none()
@@ -83,8 +83,8 @@ fn disjoint_slots_keep_their_last_owner_with_parking_lot() {
     disjoint_slots_keep_their_last_owner::<parking_lot::RawMutex>();
 }
 
-/// Writers, readers and migrations while the type goes off and on with other sizes: whatever the table
-/// holds at any moment is consistent, and an area that is used again is empty at first.
+/// Writers, readers and migrations run while the type is turned off and on with other sizes. The table is
+/// consistent at every moment, and an area that is used again is empty at first.
 #[test]
 fn everything_races_with_swapon_and_swapoff() {
     let table = SwapRecords::new();
@@ -134,7 +134,8 @@ fn everything_races_with_swapon_and_swapoff() {
             assert_eq!(table.count_upper_bound(id(2000)), 0);
         }
     });
-    // Off, on again, and nobody there any more: it is empty, whoever was late.
+    // The type is turned off and on again after all threads have ended. It is empty, whichever operations
+    // were late.
     table.swapon(ty, 3 * REGION).unwrap();
     assert_eq!(table.runs(ty).count(), 0);
     table.validate().unwrap();

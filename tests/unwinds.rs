@@ -1,7 +1,8 @@
-//! A lock that unwinds, which `lock_api` allows: at each lock that an operation takes, and at each that it frees, in
-//! turn. What was begun is then done or not, entry by entry; the table holds what it says, and goes on.
+//! A lock that unwinds, which `lock_api` allows: at each lock and each unlock of an operation, one after
+//! another. Each entry is then written or not. The table agrees with its entries, and can be used further.
 //!
-//! `lock_api::RawMutex` says when: a lock that unwinds has not been taken, an unlock that unwinds has freed it.
+//! `lock_api::RawMutex` defines the result: a lock that unwinds has not been taken, and an unlock that
+//! unwinds has freed the lock.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,15 +20,15 @@ const OTHER: SwapType = SwapType::new(3).unwrap();
 const A: MemcgId = MemcgId::new(1).unwrap();
 const B: MemcgId = MemcgId::new(2).unwrap();
 const C: MemcgId = MemcgId::new(3).unwrap();
-/// It shares the counter of A.
+/// This id shares the counter of A.
 const SHARED: MemcgId = MemcgId::new(4097).unwrap();
 const PAGES: u64 = 3 * REGION - 100;
 
-/// Locks, or unlocks, until one unwinds; 0: none does.
+/// The number of locks, or unlocks, until one of them unwinds. 0: none does.
 static FUSE: AtomicU64 = AtomicU64::new(0);
 static AT_UNLOCK: AtomicBool = AtomicBool::new(false);
 
-/// The tests share the fuse, since an operation may have threads of its own.
+/// The tests share the fuse, because an operation may have threads of its own.
 static ALONE: Mutex<()> = Mutex::new(());
 
 struct Blown;
@@ -44,10 +45,10 @@ fn burn(unlock: bool) {
     }
 }
 
-/// [`RawSpinLock`], which unwinds before it is taken or after it is freed.
+/// A [`RawSpinLock`] that unwinds before it is taken, or after it is freed.
 struct Fused(RawSpinLock);
 
-// SAFETY: the inner lock is one. Where this unwinds, it is not taken, or is free.
+// SAFETY: the inner lock excludes. If this lock unwinds, the inner one is not taken, or is free again.
 unsafe impl RawMutex for Fused {
     const INIT: Self = Self(RawSpinLock::INIT);
     type Guard = <RawSpinLock as RawMutex>::Guard;
@@ -79,7 +80,8 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// Many and few records of A in each of three regions and of another type, and some of others.
+/// Makes a table with many and few records of A in each of three regions and in another type, and some of
+/// other ids.
 fn table() -> Table {
     let table = Table::with_raw_mutex();
     table.swapon(TYPE, PAGES).unwrap();
@@ -101,7 +103,7 @@ fn runs(table: &Table) -> Vec<Run> {
         .collect()
 }
 
-/// The owner of every slot of both types.
+/// Returns the owner of each slot of both types.
 fn owners(table: &Table) -> Vec<Option<MemcgId>> {
     let mut owners = vec![None; 4 * REGION_ENTRIES];
     for run in runs(table) {
@@ -116,7 +118,7 @@ fn owners(table: &Table) -> Vec<Option<MemcgId>> {
     owners
 }
 
-/// Sets the fuse to the `nth` lock or unlock, and says whether `operation` got through without reaching it.
+/// Sets the fuse to the `nth` lock or unlock. Returns whether `operation` ended without reaching it.
 fn gets_through(nth: u64, unlock: bool, operation: impl FnOnce()) -> bool {
     AT_UNLOCK.store(unlock, Ordering::Relaxed);
     FUSE.store(nth, Ordering::Relaxed);
@@ -129,7 +131,8 @@ fn gets_through(nth: u64, unlock: bool, operation: impl FnOnce()) -> bool {
     }
 }
 
-/// Calls `check` with each place at which `operation` on a table of [`table`] can unwind, until it gets through.
+/// Lets `operation` unwind on a new [`table`], at one place after another, and calls `check` after each. Ends
+/// when the operation gets through.
 fn at_each_lock(operation: impl Fn(&Table), check: impl Fn(&Table, u64, bool)) {
     for unlock in [false, true] {
         let mut nth = 1;
@@ -145,10 +148,10 @@ fn at_each_lock(operation: impl Fn(&Table), check: impl Fn(&Table, u64, bool)) {
     }
 }
 
-/// An operation by its name.
+/// An operation and its name.
 type Operation = (&'static str, fn(&Table));
 
-/// Slots in several regions and both types, with and without an owner; some of them neighbours.
+/// Slots in several regions and both types, with and without an owner. Some of them are neighbours.
 fn anywhere() -> [SwapEntry; 9] {
     let in_other = |offset| SwapEntry::new(OTHER, offset).unwrap();
     let [a, b, c] = [REGION - 9, REGION - 40, 7].map(entry);
@@ -205,7 +208,7 @@ const OPERATIONS: &[Operation] = &[
     ("migrate in parts of regions", |t| {
         _ = t.migration(A, C).max_hold(CHUNK_ENTRIES).run();
     }),
-    // From an id on that shares its counter, numbers are counted.
+    // From the first id that shares its counter on, records are counted by a scan.
     ("count", |t| {
         _ = t.record(entry(5), SHARED);
         _ = t.count(A);
@@ -220,7 +223,7 @@ const OPERATIONS: &[Operation] = &[
 ];
 
 #[test]
-fn an_operation_that_a_lock_ends_leaves_each_slot_as_it_was_or_as_it_was_to_be() {
+fn an_operation_that_a_lock_ends_leaves_each_slot_as_before_or_as_after() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for &(name, operation) in OPERATIONS {
         let before = owners(&table());
@@ -242,7 +245,7 @@ fn an_operation_that_a_lock_ends_leaves_each_slot_as_it_was_or_as_it_was_to_be()
                     "{what}: slot {slot} has {now:?}, not of {allowed:?}"
                 );
             }
-            // No record is lost of sight, and the type can be turned off and on.
+            // Each record can be found, and the type can be turned off and on.
             let there = now[..3 * REGION_ENTRIES].iter().flatten().count() as u64;
             if table.max_pages(TYPE).is_some() {
                 assert_eq!(table.swapoff(TYPE), Ok(there), "{what}");
@@ -260,9 +263,9 @@ fn an_operation_that_a_lock_ends_leaves_each_slot_as_it_was_or_as_it_was_to_be()
     }
 }
 
-/// A lock ends a batch before it has told of the window that it is in.
+/// A lock ends a batch before the callback gets the owners of the current window.
 #[test]
-fn a_batch_that_a_lock_ends_has_told_of_all_windows_but_the_last() {
+fn a_batch_that_a_lock_ends_has_reported_all_windows_but_the_last() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let slots: Vec<_> = (0..100).map(|n| entry(n % 3 * (REGION - 70) + n)).collect();
     let had: Vec<_> = {
@@ -291,7 +294,7 @@ fn a_batch_that_a_lock_ends_has_told_of_all_windows_but_the_last() {
     assert_eq!(told.into_inner().unwrap(), had);
 }
 
-/// Three regions have a lock each: until all of them were taken and freed, nothing has been changed.
+/// Three regions have a lock each. Until all of them were taken and freed, nothing has changed.
 #[test]
 fn a_swapoff_that_a_lock_ends_leaves_the_type_on_with_its_records() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -313,7 +316,7 @@ fn a_swapoff_that_a_lock_ends_leaves_the_type_on_with_its_records() {
     });
 }
 
-/// It is the same swapfile: what began before goes on with it.
+/// It is the same swapfile, so operations that began before go on with it.
 #[test]
 fn a_migration_goes_on_after_a_swapoff_that_a_lock_ended() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -328,9 +331,9 @@ fn a_migration_goes_on_after_a_swapoff_that_a_lock_ended() {
     table.validate().unwrap();
 }
 
-/// A migration, and a walk, that a lock has ended go on where they were: nothing is left out, and nothing comes twice.
+/// A migration and a walk go on after a lock has ended them. They leave nothing out, and repeat nothing.
 #[test]
-fn what_comes_in_steps_goes_on_after_a_lock_that_unwound() {
+fn migrations_and_walks_go_on_after_a_lock_that_unwound() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     fn until<R>(mut step: impl FnMut() -> R) -> R {
         loop {
@@ -395,9 +398,9 @@ fn what_comes_in_steps_goes_on_after_a_lock_that_unwound() {
 /// Makes a step that ends early.
 type End<'a> = &'a dyn Fn(&mut Migration<'_, Fused>);
 
-/// Each step looks ahead, and the next one looks anew, whether a lock ended it or the budget.
+/// Each step looks ahead. The next step looks again, whether a lock or the budget ended the previous one.
 #[test]
-fn a_step_moves_what_was_written_ahead_since_the_one_before_however_that_ended() {
+fn a_step_moves_records_that_were_written_ahead_however_the_previous_step_ended() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let by_lock = |unlock| {
         move |migration: &mut Migration<'_, Fused>| {
@@ -429,10 +432,10 @@ fn a_step_moves_what_was_written_ahead_since_the_one_before_however_that_ended()
     }
 }
 
-/// On threads the panic of one is the caller's, when the others are done, and the table is whole.
+/// The panic of one thread reaches the caller when the other threads are done, and the table is whole.
 #[test]
 #[cfg(feature = "std")]
-fn a_lock_that_unwinds_on_a_thread_does_so_for_the_caller() {
+fn a_lock_that_unwinds_on_a_thread_unwinds_the_caller() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     const REGIONS: u64 = 600;
     for unlock in [false, true] {

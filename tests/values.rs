@@ -1,4 +1,4 @@
-//! What the small types are worth beside the table: how they are written, converted and iterated.
+//! The small types: how they are printed, converted and iterated.
 
 use std::num::NonZeroU16;
 
@@ -66,7 +66,7 @@ fn runs_are_a_slice_and_an_iterator_that_knows_its_length() {
 }
 
 #[test]
-fn a_table_writes_what_is_on() {
+fn a_table_prints_which_types_are_on() {
     let table = <SwapRecords>::default();
     assert_eq!(format!("{table:?}"), "{}");
     table.swapon(SwapType::new(3).unwrap(), 17).unwrap();
@@ -74,7 +74,7 @@ fn a_table_writes_what_is_on() {
 }
 
 #[test]
-fn a_migration_writes_where_it_stands() {
+fn a_migration_prints_its_progress() {
     let table = SwapRecords::new();
     table.swapon(SwapType::new(0).unwrap(), 100).unwrap();
     table.record(entry(0, 5), id(2)).unwrap();

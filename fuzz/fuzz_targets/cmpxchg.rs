@@ -1,4 +1,5 @@
-//! `record`, `clear`, `cmpxchg`, `lookup` and batches on few slots and few ids, beside a map.
+//! Compares `record`, `clear`, `cmpxchg`, `lookup` and batches on few slots and few ids with a map. On one
+//! thread: `threads` is the target for races.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Packing and unpacking of entries and ids, from any bits: total and lossless.
+//! Packs and unpacks entries and ids, from any bits: total and lossless.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +16,7 @@ fuzz_target!(|input: (u64, u8, u64, u16)| {
     }
 
     let swapped = SwapEntry::from_pagemap(bits);
-    // Swapped, not present, and no guard page.
+    // Swapped, not present, and not a guard page.
     assert_eq!(swapped.is_some(), bits >> 62 == 1 && bits >> 58 & 1 == 0);
     if let Some(entry) = swapped {
         assert_eq!(entry.to_bits(), bits & 0x7f_ffff_ffff_ffff);
@@ -41,7 +41,7 @@ fuzz_target!(|input: (u64, u8, u64, u16)| {
     assert_eq!(made.is_none(), id == 0);
 });
 
-/// Bits 0 to 4 are the type, 5 to 54 the offset, and that is what is written.
+/// Bits 0 to 4 are the type, 5 to 54 the offset, and the text has both.
 fn unpacked(entry: SwapEntry, bits: u64) {
     let (ty, offset) = (entry.swap_type(), entry.offset());
     assert_eq!(u64::from(ty.get()), bits % 32);

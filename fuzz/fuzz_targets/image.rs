@@ -1,5 +1,5 @@
-//! Any file, read as an image in each way: refused by all of them with the same words, or the same table from all of them,
-//! of which the same image is made again.
+//! Reads any file as an image in each way. All of them refuse it with the same words, or all of them give the
+//! same table, which makes the same image again.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ fuzz_target!(|file: File| {
     table.validate().expect("an index that fits");
     agrees(bytes, &table);
     if reader.has_tree() {
-        // More pages than a counter counts are found out when they are charged.
+        // If there are more pages than a counter can count, the charge finds this.
         match reader.tree::<RawSpinLock>() {
             Ok(restored) => tree(&restored.memcgs),
             Err(ImageError::Memcg(_)) => {}
@@ -43,7 +43,7 @@ fuzz_target!(|file: File| {
     }
 });
 
-/// A map says the same, unless it is about cgroups.
+/// A map refuses the file with the same words, except for errors of cgroups.
 fn refused(bytes: &[u8], error: &ImageError) {
     let text = error.to_string();
     assert!(text.contains("offset"), "{text}");
@@ -53,7 +53,7 @@ fn refused(bytes: &[u8], error: &ImageError) {
     }
 }
 
-/// A map answers what the table does.
+/// A map gives the answers of the table.
 fn agrees(bytes: &[u8], table: &SwapRecords) {
     let map = Map::of(bytes).expect("it was read");
     map.verify().expect("it was read");
@@ -75,7 +75,7 @@ fn agrees(bytes: &[u8], table: &SwapRecords) {
     }
 }
 
-/// What was restored is restored again as it is.
+/// A restored tree can be restored again, with the same state.
 fn tree(memcgs: &Memcgs) {
     memcgs.validate().expect("books that balance");
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! Migrations over hundreds of regions, in steps and on threads, beside a map.
+//! Compares migrations over hundreds of regions, in steps and on threads, with a map.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! All operations of a table over several types, beside a map.
+//! Compares all operations of a table on several types with a map.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Every backend that this machine can run, beside the scalar one and the contract.
+//! Compares each backend of this machine with the scalar one and the contract.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,7 +6,7 @@ use swap_records::Backend;
 use swap_records_fuzz::Content;
 use swap_records_oracle::backends;
 
-/// How many entries a scan looks at, at most, between two looks at how many it found.
+/// Returns the most entries that a scan reads between two checks of the number of matches.
 fn at_once(stop_at: usize) -> usize {
     if stop_at <= 7 { 128 } else { 2048 }
 }
@@ -41,11 +41,12 @@ fn check(backend: Backend, write: bool, content: &Content, places: &[usize]) {
     if backend == Backend::Scalar {
         assert_eq!(count, enough, "one at a time, it stops where it should");
     }
-    // The first of them, and no other.
+    // It found the first matches, and no others.
     let found = &places[..count];
     let all = found.iter().fold(0, |all, &place| all ^ place);
     assert_eq!(xor as usize, all, "{backend}");
-    // It looked past what it found, not past what it left, and not much further than it had to.
+    // It read past the matches that it found, but not past those that it left, and not much further than
+    // needed.
     let seen = found.last().map_or(0, |&last| last + 1);
     let len = content.ids.len();
     let left = places.get(count).copied().unwrap_or(len);
@@ -65,7 +66,7 @@ fn check(backend: Backend, write: bool, content: &Content, places: &[usize]) {
     assert!(guarded.into_ids(old) == expected, "{backend}: {found:?}");
 }
 
-/// A slice that is `old` all over, or but for one entry: all of it is replaced, or nothing.
+/// A slice in which every entry is `old`, or every entry but one. All of it is replaced, or nothing.
 fn check_all(backend: Backend, content: &Content) {
     let (len, old, new) = (content.ids.len(), content.old, content.new);
     let other = content.stop_at as usize;

@@ -1,4 +1,4 @@
-//! Two or three threads on a handful of slots: some order explains what each was told.
+//! Two or three threads on a few slots: an order of the operations must explain all answers.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

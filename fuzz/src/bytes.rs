@@ -1,5 +1,5 @@
-//! Operations from bytes. Each takes a few, of fixed meaning: a changed byte is a changed operation,
-//! and those behind it stay what they were.
+//! Makes operations from bytes. Each operation takes a few bytes of fixed meaning. So a changed byte changes
+//! one operation, and those after it stay the same.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use swap_records::{Backend, SwapEntry};
@@ -10,7 +10,7 @@ use swap_records_oracle::{
     Op, REGION, SHARED_SLOTS, SIZES, Slot, TYPES, backends,
 };
 
-/// One of these, by one byte.
+/// Picks one of these by one byte.
 fn pick<T: Copy>(u: &mut Unstructured, of: &[T]) -> Result<T> {
     Ok(of[usize::from(u8::arbitrary(u)?) % of.len()])
 }
@@ -28,13 +28,12 @@ fn until_empty<T>(
 }
 
 /// Operations on the few slots of `cmpxchg`.
-#[derive(Debug)]
 pub struct CmpxchgOps(pub Vec<Op>);
 
 impl<'a> Arbitrary<'a> for CmpxchgOps {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         until_empty(u, 96, |u| {
-            // Two bytes: what and where, and the owners.
+            // Two bytes: the operation and its slot, and the owners.
             let [what, owners] = <[u8; 2]>::arbitrary(u)?;
             let slot = CMPXCHG_SLOTS[usize::from(what >> 4) % CMPXCHG_SLOTS.len()];
             let [old, new] = [owners, owners >> 4].map(|n| CMPXCHG_OWNERS[usize::from(n) % 4]);
@@ -50,14 +49,14 @@ impl<'a> Arbitrary<'a> for CmpxchgOps {
     }
 }
 
-/// The slots of the bits of a byte, from some slot on and around, once or twice.
+/// The slots of the bits of a byte, from a first slot on, in a circle, once or twice.
 fn cmpxchg_batch(how: u8, bits: u8) -> Op {
     let nr = CMPXCHG_SLOTS.len();
     let times = nr * usize::from(1 + how % 2);
     let from = usize::from(how >> 1);
     let slots = (from..from + times).map(|at| at % nr);
     let slots = slots.filter(|&at| bits >> at & 1 != 0);
-    // Of a slot that comes twice, the second owner is another one.
+    // If a slot occurs twice, its second owner differs from the first one.
     let id = |n: usize| CMPXCHG_OWNERS[1 + n % 3];
     match how % 3 {
         0 => Op::ClearBatch(slots.map(|at| CMPXCHG_SLOTS[at]).collect()),
@@ -69,8 +68,7 @@ fn cmpxchg_batch(how: u8, bits: u8) -> Op {
     }
 }
 
-/// Operations of all kinds over several types, and the lock and the backend of the table.
-#[derive(Debug)]
+/// Operations of all kinds on several types, and the lock and the backend of the table.
 pub struct TableOps {
     pub parking_lot: bool,
     pub backend: Backend,
@@ -81,7 +79,8 @@ impl<'a> Arbitrary<'a> for TableOps {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         let byte = u8::arbitrary(u)?;
         let backends: Vec<_> = backends().collect();
-        // The oracle takes each slot of a range by itself. In one input of four, a range may go over a region.
+        // The oracle handles each slot of a range by itself. In one input of four, a range may be longer than
+        // a region.
         let mut slots_left = match byte >> 5 & 3 {
             0 => REGION + CHUNK,
             _ => CHUNK / 4,
@@ -123,7 +122,7 @@ fn table_op(u: &mut Unstructured) -> Result<Op> {
         46..50 => {
             let [old, new] = [pick(u, &IDS)?, pick(u, &IDS)?];
             let (hint, threads) = hint(u)?;
-            // One in two goes on behind a step.
+            // One in two continues after a step.
             let budget = (what % 2 == 1).then(|| budget(u)).transpose()?;
             Op::MigrateWithHint(old, new, hint, threads, budget)
         }
@@ -140,7 +139,7 @@ fn table_op(u: &mut Unstructured) -> Result<Op> {
     })
 }
 
-/// A few slots, and copies of them some pages further on; at most 192.
+/// A few slots, and copies of them some pages further on: at most 192.
 fn batch(u: &mut Unstructured) -> Result<Vec<(Slot, u16)>> {
     let [nr, times, step] = <[u8; 3]>::arbitrary(u)?;
     let few = (0..1 + nr % 12).map(|_| Ok((slot(u)?, pick(u, &IDS)?)));
@@ -160,7 +159,7 @@ fn only_slots(batch: Vec<(Slot, u16)>) -> Vec<Slot> {
     batch.into_iter().map(|(slot, _)| slot).collect()
 }
 
-/// No owner in one of eight.
+/// An owner, or none in one case of eight.
 fn owner(u: &mut Unstructured) -> Result<u16> {
     let byte = u8::arbitrary(u)?;
     Ok(if byte < 32 {
@@ -170,7 +169,7 @@ fn owner(u: &mut Unstructured) -> Result<u16> {
     })
 }
 
-/// Mostly near a border.
+/// A slot, usually near a border.
 fn slot(u: &mut Unstructured) -> Result<Slot> {
     let [how, by] = <[u8; 2]>::arbitrary(u)?;
     let ty = TYPES[usize::from(how >> 6) % TYPES.len()];
@@ -189,7 +188,7 @@ fn length(u: &mut Unstructured) -> Result<u64> {
     Ok(match how {
         0..192 => by % 20,
         192..224 => by * 32,
-        // From near one border to near another.
+        // From near one border to near another one.
         224..254 => (BORDERS[usize::from(how) % BORDERS.len()] + by % 16).saturating_sub(8),
         _ => u64::MAX - by,
     })
@@ -205,7 +204,7 @@ fn size(u: &mut Unstructured) -> Result<u64> {
     })
 }
 
-/// In entries: none, odd ones, and all.
+/// A budget in entries: none, odd numbers, and all.
 fn budget(u: &mut Unstructured) -> Result<u64> {
     let byte = u8::arbitrary(u)?;
     Ok(match byte {
@@ -215,7 +214,7 @@ fn budget(u: &mut Unstructured) -> Result<u64> {
     })
 }
 
-/// A hint, and how many threads are to ask it.
+/// A hint, and the number of threads that may read it.
 fn hint(u: &mut Unstructured) -> Result<(Hint, u8)> {
     let [how, by] = <[u8; 2]>::arbitrary(u)?;
     let by = u64::from(by);
@@ -228,10 +227,9 @@ fn hint(u: &mut Unstructured) -> Result<(Hint, u8)> {
     Ok((hint, how >> 6))
 }
 
-/// Migrations over so many regions that threads are worth their start.
-#[derive(Debug)]
+/// Migrations over so many regions that it pays to start threads.
 pub struct ManyOps {
-    /// Whether all of the table is to be looked at in the end, which takes longer than the rest.
+    /// Whether the whole table is checked in the end, which takes longer than the rest.
     pub validate: bool,
     pub ops: Vec<Op>,
 }
@@ -251,7 +249,7 @@ fn many_op(u: &mut Unstructured) -> Result<Op> {
             let region = MANY_BORDERS[usize::from(u8::arbitrary(u)?) % MANY_BORDERS.len()];
             let [by, stride, nr] = <[u8; 3]>::arbitrary(u)?;
             let first = region * REGION + u64::from(by % 4);
-            // One or two in a region, or one in some of them, up to the end.
+            // One or two records per region, or one in some of the regions, up to the end.
             let strides = [REGION, REGION / 2, REGION + 1, 3 * REGION, 64 * REGION];
             let stride = strides[usize::from(stride) % strides.len()];
             let most = (MANY_PAGES - first).div_ceil(stride);
@@ -285,7 +283,7 @@ fn max_hold(u: &mut Unstructured) -> Result<Op> {
     Ok(Op::MaxHold(u64::from(u8::arbitrary(u)? % 18) * CHUNK))
 }
 
-/// Beside the border of a region.
+/// A slot near the border of a region.
 fn many_slot(u: &mut Unstructured) -> Result<Slot> {
     let [region, by] = <[u8; 2]>::arbitrary(u)?;
     let ty = region >> 7;
@@ -298,7 +296,6 @@ fn many_slot(u: &mut Unstructured) -> Result<Slot> {
 }
 
 /// A list of operations on the shared slots for each of two or three threads.
-#[derive(Debug)]
 pub struct ThreadOps {
     pub parking_lot: bool,
     pub lists: Vec<Vec<Op>>,
@@ -309,7 +306,8 @@ impl<'a> Arbitrary<'a> for ThreadOps {
         let byte = u8::arbitrary(u)?;
         let threads = MOST_THREADS - usize::from(byte & 1);
         let all = until_empty(u, 12 * threads, thread_op)?;
-        // In turn, so that one more byte at the end is one more operation for one thread.
+        // The threads take operations one after another, so one more byte at the end is one more operation of
+        // one thread.
         let list = |thread| all.iter().skip(thread).step_by(threads).cloned();
         Ok(Self {
             parking_lot: byte & 0x80 != 0,
@@ -323,7 +321,7 @@ fn thread_op(u: &mut Unstructured) -> Result<Op> {
     let offset = SHARED_SLOTS.start + u64::from(place) % 6;
     let nr = 1 + u64::from(place >> 4) % (SHARED_SLOTS.end - offset);
     let slot = (0, offset);
-    // Three ids and no owner; ids 1 and 4097 share a counter.
+    // Three ids and no owner. Ids 1 and 4097 share a counter.
     let [old, new] = [owners, owners >> 4].map(|n| CMPXCHG_OWNERS[usize::from(n) % 4]);
     Ok(match what % 32 {
         0..6 if new > 0 => Op::Record(slot, new),

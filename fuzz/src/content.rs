@@ -1,19 +1,18 @@
-//! A slice of entries for the scan, somewhere between guards.
+//! A slice of entries for the scan, between guards.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU16;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
-/// The most entries that a scan takes.
+/// The most entries of a scan.
 const MOST: usize = 1 << 16;
-/// As far as a wrong block could reach.
+/// The distance that a wrong block could reach.
 const GUARD: usize = 256;
-/// Distances from a cache line, in entries.
+/// The distances from a cache line, in entries.
 const SHIFTS: usize = 64;
 
-/// What is looked for, in what, and how far.
-#[derive(Debug)]
+/// The ids to search, the id to find, the id to write, and where to stop.
 pub struct Content {
     pub ids: Vec<u16>,
     pub shift: usize,
@@ -27,7 +26,7 @@ impl<'a> Arbitrary<'a> for Content {
         let shift = usize::from(u8::arbitrary(u)?) % SHIFTS;
         let [old, new] = <[u16; 2]>::arbitrary(u)?;
         let stop = u8::arbitrary(u)?;
-        // All but the first four differ from `old` in little.
+        // All but the first four differ from `old` in a few bits.
         let others = [old, old, 0, new, old ^ 1, old ^ 0x8000, old ^ 0x100, !old];
         let mut ids = Vec::new();
         while !u.is_empty() && ids.len() < MOST {
@@ -45,7 +44,7 @@ impl<'a> Arbitrary<'a> for Content {
         let stop_at = match stop {
             0..128 => u32::MAX,
             128..192 => u32::from(stop - 128),
-            // A few before or after the last one.
+            // A few before or after the last match.
             _ => (there + u32::from(stop - 192)).saturating_sub(32),
         };
         Ok(Self {
@@ -65,7 +64,7 @@ pub struct Guarded {
 }
 
 impl Content {
-    /// The ids as entries, `shift` entries behind a cache line; the guards hold `old`, so that a scan
+    /// Returns the ids as entries, `shift` entries after a cache line. The guards hold `old`, so that a scan
     /// that goes too far finds something there.
     pub fn entries(&self) -> Guarded {
         let len = self.ids.len() + SHIFTS + 64 + 2 * GUARD;
@@ -85,7 +84,7 @@ impl Guarded {
         &mut self.all[self.range.clone()]
     }
 
-    /// The ids now; the guards must be as they were.
+    /// Returns the present ids. Asserts that the guards are unchanged.
     pub fn into_ids(self, guard: u16) -> Vec<u16> {
         let mut all: Vec<_> = self.all.into_iter().map(AtomicU16::into_inner).collect();
         let mut ids = all.split_off(self.range.start);

@@ -1,4 +1,4 @@
-//! Files that may be images: as they come, or made of types, ids and cgroups with checksums that fit, and mistakes.
+//! Files that may be images: any bytes, or types, ids and cgroups with right checksums, and with errors.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use swap_records_oracle::image::{Craft, changed, put};
@@ -10,7 +10,7 @@ pub struct File(pub Vec<u8>);
 impl<'a> Arbitrary<'a> for File {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         let how = u8::arbitrary(u)?;
-        // One of four as it comes: a seed is an image.
+        // One file of four has any bytes. A seed is an image.
         if how < 64 {
             return Ok(Self(u.bytes(u.len())?.to_vec()));
         }
@@ -21,7 +21,7 @@ impl<'a> Arbitrary<'a> for File {
         if how & 4 != 0 {
             craft.tree = tree(u)?;
         }
-        // Header and trailer are written over here and there, and fit all the same.
+        // Fields of header and trailer are changed, with right checksums.
         let mut changes = Vec::new();
         while !u.is_empty() && changes.len() < 8 && how & 8 != 0 {
             let [page, at, value] = <[u8; 3]>::arbitrary(u)?;
@@ -37,7 +37,7 @@ impl<'a> Arbitrary<'a> for File {
                 put(bytes, at, &[value]);
             }
         });
-        // And a few bytes of the rest, or of its length, do not.
+        // Other bytes and the length are changed, without the checksums.
         if how & 16 != 0 {
             let [high, low, value] = <[u8; 3]>::arbitrary(u)?;
             let at = usize::from(u16::from_le_bytes([low, high])) % bytes.len();
@@ -51,9 +51,9 @@ impl<'a> Arbitrary<'a> for File {
     }
 }
 
-/// A number, mostly higher than those before, a size near a border, and runs of ids.
+/// A number, usually higher than those before, a size near a border, and runs of ids.
 fn swap_type(u: &mut Unstructured, nth: u8) -> Result<(u32, u64, Vec<u16>)> {
-    /// Around a page of ids, and a unit.
+    /// Near the size of a page of ids, and of a unit.
     const SIZES: [u64; 8] = [1, 7, 2047, 2048, 2049, 32_767, 32_769, 66_000];
     let [number, size] = <[u8; 2]>::arbitrary(u)?;
     let number = match number {
@@ -72,7 +72,7 @@ fn swap_type(u: &mut Unstructured, nth: u8) -> Result<(u32, u64, Vec<u16>)> {
     Ok((u32::from(number), pages, ids))
 }
 
-/// Cgroups, most of which can be.
+/// Cgroups, most of which are possible.
 fn tree(u: &mut Unstructured) -> Result<Vec<u8>> {
     let nr = u8::arbitrary(u)? % 12 + 1;
     let mut tree = u64::from(nr).to_le_bytes().to_vec();

@@ -62,7 +62,6 @@ pub type History = [Vec<Event>; MOST_THREADS];
 /// # Panics
 ///
 /// Panics if no order does, or if an operation is not one on entries.
-/// Where they cannot; and at an operation that is not one on entries.
 pub fn explains_all<L: RawMutex + Send + Sync>(lists: &[Vec<Op>]) {
     assert!(lists.len() <= MOST_THREADS);
     let table = SwapRecords::<L>::with_raw_mutex();

@@ -1,7 +1,8 @@
 //! Operations on a table, and an oracle that computes their answers, for tests and fuzz targets.
 //!
 //! An operation consists of plain numbers. So the `{:?}` text of a failing sequence can be pasted into a test
-//! (see `agrees` in `oracle/tests/against_oracle.rs`).
+//! (see `agrees` in `oracle/tests/against_oracle.rs`), with `vec!` before the list of a batch. The fuzz
+//! targets print a complete test.
 
 // Models have tiny regions, and use nothing of this crate.
 #![cfg(not(swap_records_loom))]

@@ -23,7 +23,7 @@ fn owner() -> impl Strategy<Value = u16> {
     prop_oneof![3 => Just(0), 7 => id()]
 }
 
-/// Mostly near a border.
+/// A slot, usually near a border.
 fn slot() -> impl Strategy<Value = Slot> {
     let near = (select(&BORDERS), 0..12_u64);
     let offset = prop_oneof![
@@ -67,8 +67,8 @@ fn migrate_with_hint(
     })
 }
 
-/// A few slots, and copies of them some pages further on: windows of several regions, of one, and of one block, with slots
-/// that come twice. Few batches have a slot that cannot be.
+/// A few slots, and copies of them some pages further on. So windows have several regions, one region or one
+/// block, and slots that occur twice. Few batches have an impossible slot.
 fn batch() -> impl Strategy<Value = Vec<(Slot, u16)>> {
     let inside = (select(&BORDERS), 0..12_u64)
         .prop_map(|(border, by)| (border + by).saturating_sub(6).min(MOST_PAGES - 100));
@@ -98,7 +98,7 @@ fn batch() -> impl Strategy<Value = Vec<(Slot, u16)>> {
     })
 }
 
-/// Any number, and mostly one that makes parts of a region.
+/// Any limit, but usually one that divides a region into parts.
 fn max_hold() -> impl Strategy<Value = u64> {
     prop_oneof![
         3 => (1..=20_u64).prop_map(|chunks| chunks * CHUNK),
@@ -147,9 +147,9 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// For a table of many regions: something in each of some, or in one, and migrations of it.
+/// For a table of many regions: records in one region or in each of some regions, and migrations of them.
 fn op_over_many() -> impl Strategy<Value = Op> {
-    // Few, so that one of them is in enough regions for threads; the last two share a counter.
+    // Few ids, so that one of them is in enough regions for threads. The last two share a counter.
     let id = || select(vec![IDS[1], IDS[0], IDS[3]]);
     let slot = || {
         let near = (select(&MANY_BORDERS), 0..12_u64);
@@ -185,7 +185,7 @@ fn op_over_many() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Does the operations on a table with types 0 and 1 on, and on a map.
+/// Applies the operations to a table with types 0 and 1 on, and to a map.
 fn agrees<L: RawMutex + Send + Sync>(table: &SwapRecords<L>, ops: &[Op]) {
     let mut both = Both::new(table);
     for op in AT_FIRST.iter().chain(ops) {

@@ -1,5 +1,5 @@
-//! `record`, `clear`, `cmpxchg`, `lookup` and batches on so few slots and ids that they meet all the time, beside
-//! a map. The fuzz target `cmpxchg` does the same from bytes.
+//! Compares `record`, `clear`, `cmpxchg`, `lookup` and batches with a map, on so few slots and ids that they
+//! meet all the time. The fuzz target `cmpxchg` does the same from bytes.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ fn owner() -> impl Strategy<Value = u16> {
 
 fn op() -> impl Strategy<Value = Op> {
     let id = || select(&CMPXCHG_OWNERS[1..]);
-    // Mostly without those that have a batch refused.
+    // Usually without the slots for which a batch is refused.
     let slots = || {
         let good = select(&CMPXCHG_SLOTS[..CMPXCHG_SLOTS.len() - 2]);
         vec(prop_oneof![20 => good, 1 => slot()], 0..20)

@@ -1,5 +1,5 @@
-//! Threads on a handful of slots: some order explains what each was told. The fuzz target `threads` does
-//! the same from bytes. And the judge of that, on histories that have no such order.
+//! Threads on a few slots: an order of the operations must explain all answers. The fuzz target `threads`
+//! does the same from bytes. The unit tests check that histories without such an order are found.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ fn op() -> impl Strategy<Value = Op> {
     let owner = || select(&CMPXCHG_OWNERS);
     let id = || select(&CMPXCHG_OWNERS[1..]);
     let range = || SHARED_SLOTS.prop_flat_map(|at| (Just((0, at)), 1..=SHARED_SLOTS.end - at));
-    // Different ones, in any order.
+    // Different slots, in any order.
     let slots = || {
         let all: Vec<_> = SHARED_SLOTS.map(|offset| (0, offset)).collect();
         let nr = 1..=all.len();
@@ -42,7 +42,7 @@ fn op() -> impl Strategy<Value = Op> {
 fn config() -> ProptestConfig {
     ProptestConfig {
         cases: swap_records_oracle::cases(400),
-        // What threads do is not to be had again, so there is nothing to shrink.
+        // Threads interleave differently each time, so a case cannot be shrunk.
         max_shrink_iters: 0,
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -53,7 +53,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn some_order_explains_what_threads_are_told(lists in vec(vec(op(), 1..14), 2..=3)) {
+    fn an_order_explains_the_answers_of_all_threads(lists in vec(vec(op(), 1..14), 2..=3)) {
         explains_all::<RawSpinLock>(&lists);
         explains_all::<parking_lot::RawMutex>(&lists);
     }
@@ -62,7 +62,7 @@ proptest! {
 const A: Option<MemcgId> = MemcgId::new(1);
 const B: Option<MemcgId> = MemcgId::new(2);
 
-/// Each thread's events, with the ticks at which they were called and had returned.
+/// Makes a history from the events of each thread, with the ticks at which they were called and had returned.
 fn history<const N: usize>(threads: [&[(u64, u64, What)]; N]) -> History {
     let mut history = History::default();
     for (events, thread) in threads.iter().zip(&mut history) {
@@ -76,20 +76,20 @@ fn history<const N: usize>(threads: [&[(u64, u64, What)]; N]) -> History {
     history
 }
 
-/// Whether some order explains it.
+/// Returns whether an order explains the history.
 fn explained<const N: usize>(threads: [&[(u64, u64, What)]; N], last: Option<MemcgId>) -> bool {
     !explain(&history(threads), last).is_empty()
 }
 
 #[test]
-fn what_was_never_stored_is_not_explained() {
+fn an_owner_that_was_never_stored_is_not_explained() {
     assert!(explained([&[(0, 1, What::Read(None))]], None));
     assert!(!explained([&[(0, 1, What::Read(A))]], None));
     assert!(!explained([&[]], A));
 }
 
 #[test]
-fn two_that_overlap_may_come_in_either_order() {
+fn two_operations_that_overlap_may_come_in_either_order() {
     let write = What::Write { had: None, new: A };
     for seen in [None, A] {
         assert!(explained(
@@ -100,7 +100,7 @@ fn two_that_overlap_may_come_in_either_order() {
 }
 
 #[test]
-fn one_that_had_returned_comes_before_one_that_is_called_later() {
+fn an_operation_that_had_returned_comes_before_one_that_is_called_later() {
     let write = What::Write { had: None, new: A };
     assert!(explained([&[(0, 1, write)], &[(2, 3, What::Read(A))]], A));
     assert!(!explained(
@@ -116,7 +116,7 @@ fn a_compare_before_the_lock_is_not_explained() {
     assert!(!explained([&[(0, 2, to_a)], &[(1, 3, to_b)]], B));
     let lost = What::Mismatch { had: A, old: None };
     assert!(explained([&[(0, 2, to_a)], &[(1, 3, lost)]], A));
-    // It says that it was not what it was.
+    // A mismatch cannot have found the owner that it expected.
     let wrong = What::Mismatch { had: A, old: A };
     assert!(!explained([&[(0, 2, to_a)], &[(1, 3, wrong)]], A));
 }
@@ -130,10 +130,10 @@ fn a_lost_write_is_not_explained() {
 }
 
 #[test]
-fn a_migration_moves_what_it_finds_and_nothing_comes_back() {
+fn a_migration_moves_each_record_that_it_finds() {
     let write = What::Write { had: None, new: A };
     let moves = What::Move(id(1), id(2));
-    // Before, it found nothing; after, one.
+    // If the migration came before the record, it moved none; if after, one.
     assert_eq!(
         explain(&history([&[(0, 3, write)], &[(1, 2, moves)]]), A),
         BTreeSet::from([0])
@@ -142,9 +142,9 @@ fn a_migration_moves_what_it_finds_and_nothing_comes_back() {
         explain(&history([&[(0, 3, write)], &[(1, 2, moves)]]), B),
         BTreeSet::from([1])
     );
-    // What was there when it began is not left.
+    // A record that existed when the migration began is not left.
     assert!(!explained([&[(0, 1, write), (2, 3, moves)]], A));
-    // Neither is a move to the same a move.
+    // A migration from an id to itself moves nothing.
     let none = What::Move(id(1), id(1));
     assert_eq!(
         explain(&history([&[(0, 1, write), (2, 3, none)]]), A),
@@ -153,19 +153,19 @@ fn a_migration_moves_what_it_finds_and_nothing_comes_back() {
 }
 
 #[test]
-fn who_asks_the_index_may_miss_a_record_that_is_being_written() {
+fn operations_that_use_the_index_may_miss_a_record_that_is_being_written() {
     let write = What::Write { had: None, new: A };
     let moves = What::Move(id(1), id(2));
     for misses in [What::Found(None), moves] {
-        // A lookup has seen it already, and its writer returns later.
+        // A lookup has seen the record already, but its writer returns later.
         let other = [(1, 2, What::Read(A)), (3, 4, misses)];
         assert!(explained([&[(0, 5, write)], &other], A));
         // Its writer had returned.
         assert!(!explained([&[(0, 1, write)], &[(2, 3, misses)]], A));
-        // A lookup misses nothing that it saw before.
+        // A lookup does not miss a record that it has seen.
         let lookups = [(1, 2, What::Read(A)), (3, 4, What::Read(None))];
         assert!(!explained([&[(0, 5, write)], &lookups], A));
-        // One of another id is not what it missed.
+        // A record of another id is not the one that was missed.
         let to_b = What::Write { had: A, new: B };
         assert!(!explained(
             [&[(0, 1, write), (2, 5, to_b)], &[(3, 4, moves)]],

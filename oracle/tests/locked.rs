@@ -1,7 +1,8 @@
-//! A swapoff where memory cannot be given back: it touches what had records, and nothing else.
+//! Swapoffs of memory that cannot be given back. They touch only memory that had records.
 //!
-//! Two ways lead there: memory that is locked (`mlockall`), of which Linux refuses to take pages away; and, without
-//! `std`, memory of the allocator. Each is tried in a process of its own, since locking is for the whole of one.
+//! There are two such cases: locked memory (`mlockall`), which Linux does not take back, and without `std`
+//! the memory of the allocator. Each test runs in a process of its own, because a process is locked as a
+//! whole.
 
 use std::process::ExitCode;
 
@@ -50,11 +51,11 @@ mod linux {
     /// 2 TiB of swap: a table of 1 GiB.
     const PAGES: u64 = 1 << 29;
     const MOST_BYTES: u64 = 4 << 20;
-    /// A swapoff like that takes a fraction of a millisecond; a zero to each of its slots some 1.8 s.
+    /// Such a swapoff takes a fraction of a millisecond. Writing a zero to each slot takes about 1.8 s.
     const MOST_TIME: Duration = Duration::from_millis(200);
 
-    /// The system's, but for large zeroed memory, which comes as a map: untouched, as a kernel would give it. (The
-    /// system's own writes to what is aligned to a page.)
+    /// The system's allocator, but large zeroed memory comes from a new map, and so is untouched, as in a
+    /// kernel. (The system's allocator writes to memory that is aligned to a page.)
     struct Untouched;
 
     #[global_allocator]
@@ -66,7 +67,8 @@ mod linux {
         layout.size() >= LARGE && layout.align() == 4096
     }
 
-    // SAFETY: what is large and aligned to a page is a map of its own, both ways; the rest is the system's.
+    // SAFETY: large memory that is aligned to a page has a map of its own, in both directions. All other
+    // memory is the system's.
     unsafe impl GlobalAlloc for Untouched {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             if is_large(layout) {
@@ -74,7 +76,7 @@ mod linux {
                     libc::PROT_READ | libc::PROT_WRITE,
                     libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
                 );
-                // SAFETY: a new map, wherever the kernel puts it.
+                // SAFETY: a new map, at an address that the kernel chooses.
                 let map = unsafe { libc::mmap(ptr::null_mut(), layout.size(), prot, flags, -1, 0) };
                 if map == libc::MAP_FAILED {
                     return ptr::null_mut();
@@ -117,7 +119,7 @@ mod linux {
         SwapEntry::new(TYPE, offset).unwrap()
     }
 
-    /// What runs in the process of its own, where this is one.
+    /// Runs the test, in a process that was started for one.
     pub fn child() -> Option<ExitCode> {
         let locked = env::var(CHILD).ok()? == "locked";
         if locked {
@@ -171,7 +173,7 @@ mod linux {
         unsafe { libc::madvise(page.as_ptr().wrapping_add(at).cast_mut().cast(), 4096, 24) == 0 }
     }
 
-    /// What had records goes back to the system, locked or not.
+    /// Memory that had records goes back to the system, whether it is locked or not.
     fn every_slot() {
         const PAGES: u64 = 1 << 24;
         let table = SwapRecords::new();
@@ -191,7 +193,8 @@ mod linux {
         assert!(after <= before + MOST_BYTES, "{before} to {after}");
     }
 
-    /// Cells of one record and of many, ids that share one, regions that are empty, and such as were emptied.
+    /// Cells with one record and with many, ids that share a cell, empty regions, and regions that were
+    /// emptied.
     fn every_kind_of_cell() {
         const REGION: u64 = REGION_ENTRIES as u64;
         let table = SwapRecords::new();

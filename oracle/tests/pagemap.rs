@@ -1,6 +1,7 @@
-//! Words of `/proc/self/pagemap` that say "swapped" and name no slot: a guard page of the running kernel.
+//! Words of `/proc/self/pagemap` that say "swapped" but do not name a slot: a guard page of the running
+//! kernel.
 //!
-//! Elsewhere than on a Linux that shows guard pages (6.15), it says so and is counted as ignored.
+//! If this is not a Linux that shows guard pages (6.15), the test reports this, and counts as ignored.
 
 use std::process::ExitCode;
 
@@ -40,7 +41,7 @@ mod guard {
     const GUARD: u64 = 1 << 58;
     const SWAPPED: u64 = 1 << 62;
 
-    /// What pagemap says of a page that was made a guard page.
+    /// Returns the pagemap word of a page that was made a guard page.
     fn word() -> io::Result<u64> {
         // SAFETY: it only asks.
         let size = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
@@ -48,12 +49,12 @@ mod guard {
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
         );
-        // SAFETY: a new map, wherever the kernel puts it.
+        // SAFETY: a new map, at an address that the kernel chooses.
         let map = unsafe { libc::mmap(ptr::null_mut(), size, prot, flags, -1, 0) };
         if map == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the page is this function's own, and nobody looks at what is in it.
+        // SAFETY: the page belongs to this function, and no code reads its contents.
         let installed = unsafe { libc::madvise(map, size, GUARD_INSTALL) };
         let word = if installed == 0 {
             let mut word = [0; 8];

@@ -1,4 +1,4 @@
-//! The small types in JSON, there and back; and what is no value of theirs is refused on the way in.
+//! The small types in JSON, in both directions. Invalid values are refused when they are read.
 
 use std::fmt::Debug;
 
@@ -67,7 +67,7 @@ fn reports_and_usages_are_written_and_read_again() {
         (&json!(1), &json!(false))
     );
     is(migrated, json);
-    // An older one has fewer fields, a newer one more.
+    // A report of an older version has fewer fields, and one of a newer version has more.
     let other: Migrated = from_value(json!({ "moved": 1, "other": "new" })).unwrap();
     assert_eq!((other.moved, other.chunks_scanned), (1, 0));
 
@@ -90,7 +90,7 @@ fn reports_and_usages_are_written_and_read_again() {
     is(usage, json.clone());
     json["other"] = json!("new");
     assert_eq!(from_value::<Usage>(json.clone()).unwrap(), usage);
-    // One from before there was a limit of swap.
+    // A value from a version without limits of swap.
     let fields = json.as_object_mut().unwrap();
     assert!(fields.remove("swap_total").is_some() && fields.remove("swap_limit").is_some());
     assert_eq!(from_value::<Usage>(json).unwrap(), usage);
@@ -98,7 +98,7 @@ fn reports_and_usages_are_written_and_read_again() {
 }
 
 #[test]
-fn what_is_no_value_of_the_type_is_refused() {
+fn invalid_values_are_refused() {
     refused::<MemcgId>(json!(0), "cgroup id 0 is out of range: use 1 to 65535");
     refused::<MemcgId>(json!(65536), "65536");
     refused::<MemcgId>(json!("7"), "string");
@@ -125,7 +125,7 @@ fn what_is_no_value_of_the_type_is_refused() {
 }
 
 #[test]
-fn entries_are_their_bits_where_nobody_reads_the_format() {
+fn entries_are_their_bits_in_binary_formats() {
     for entry in [entry(0, 0), entry(31, SwapEntry::MAX_OFFSET)] {
         assert_tokens(&entry.compact(), &[Token::U64(entry.to_bits())]);
     }

@@ -1,11 +1,11 @@
-//! How a model is run.
+//! Runs a model.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Runs `model` in every order, with at most `LOOM_MAX_PREEMPTIONS` preemptions, or `most` where that is not
-/// set (`None`: any number), and says how many orders there were.
+/// Runs `model` in every order, with at most `LOOM_MAX_PREEMPTIONS` preemptions, or `most` if that is not set
+/// (`None`: any number). Prints the number of orders.
 pub(crate) fn explore(name: &str, most: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let orders = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&orders);

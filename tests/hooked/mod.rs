@@ -1,4 +1,4 @@
-//! A lock that tells its thread what happens to it, so that a test can pause a thread, or unwind, at each.
+//! A lock that calls a hook of its thread at each event. So a test can pause a thread there, or unwind it.
 
 #![allow(dead_code, reason = "not every test needs all of it")]
 
@@ -12,11 +12,12 @@ use swap_records::RawSpinLock;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Event {
-    /// A lock is about to be taken, or tried, by a thread that has none: where it keeps nobody waiting if it stops.
+    /// The thread is about to take or try a lock, and holds none. If it stops here, no other thread waits for
+    /// it.
     First,
-    /// After that, and where the thread has one already.
+    /// The thread is about to take or try a lock: after `First`, and also if it holds another lock.
     Lock,
-    /// One has been freed.
+    /// A lock has been freed.
     Unlocked,
 }
 
@@ -27,11 +28,11 @@ thread_local! {
     static HELD: Cell<u32> = const { Cell::new(0) };
 }
 
-/// [`RawSpinLock`], which calls the hook of its thread.
+/// A [`RawSpinLock`] that calls the hook of its thread.
 pub(crate) struct Hooked(RawSpinLock);
 
 fn tell(event: Event) {
-    // Not about what is dropped by a hook that unwinds, and not about what the hook itself does.
+    // Not for locks that are freed while a hook unwinds, and not for locks that the hook itself uses.
     if thread::panicking() {
         return;
     }
@@ -51,7 +52,7 @@ fn before() {
     tell(Event::Lock);
 }
 
-// SAFETY: the inner lock is one, and is taken and freed whenever this is.
+// SAFETY: the inner lock excludes, and is taken and freed exactly when this lock is.
 unsafe impl RawMutex for Hooked {
     const INIT: Self = Self(RawSpinLock::INIT);
     type Guard = <RawSpinLock as RawMutex>::Guard;
@@ -81,8 +82,8 @@ unsafe impl RawMutex for Hooked {
     }
 }
 
-/// Runs `operation` with this hook, which is called once: before the `n`-th such event of this thread. Gives whether it
-/// was, too.
+/// Runs `operation` with this hook, which is called once: before the `n`-th such event of this thread.
+/// Returns the result, and whether the hook was called.
 pub(crate) fn at<R>(
     event: Event,
     n: usize,
@@ -112,7 +113,7 @@ thread_local! {
     static CALLED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Also where the operation unwinds.
+/// Removes the hook, also if the operation unwinds.
 struct Unhook;
 
 impl Drop for Unhook {
@@ -121,14 +122,14 @@ impl Drop for Unhook {
     }
 }
 
-/// Runs `operation` with this hook at all events.
+/// Runs `operation` and calls this hook at every event.
 pub(crate) fn each<R>(hook: impl FnMut(Event) + 'static, operation: impl FnOnce() -> R) -> R {
     let _hooked = Unhook;
     HOOK.set(Some(Box::new(hook)));
     operation()
 }
 
-/// How many such events there are in `operation`.
+/// Returns the number of such events in `operation`.
 pub(crate) fn count<R>(event: Event, operation: impl FnOnce() -> R) -> usize {
     thread_local!(static EVENTS: Cell<usize> = const { Cell::new(0) });
     let _hooked = Unhook;
@@ -142,13 +143,13 @@ pub(crate) fn count<R>(event: Event, operation: impl FnOnce() -> R) -> usize {
     EVENTS.get()
 }
 
-/// A place where one thread says that it has come to it, and waits until it may go on.
+/// A place where one thread reports that it has arrived, and waits until it may go on.
 pub(crate) struct Stop {
     here: Sender<()>,
     go_on: Receiver<()>,
 }
 
-/// The other side of a [`Stop`]. Dropped, it lets go on for good.
+/// The other side of a [`Stop`]. When it is dropped, the thread goes on for good.
 pub(crate) struct Stopped {
     here: Receiver<()>,
     _go_on: Sender<()>,
@@ -172,7 +173,8 @@ impl Stop {
 }
 
 impl Stopped {
-    /// Waits until the other thread is there; `false` where it ended without, or does not come.
+    /// Waits until the other thread is there. Returns `false` if that thread ended before, or does not come
+    /// in time.
     pub(crate) fn is_there(&self, within: Duration) -> bool {
         self.here.recv_timeout(within).is_ok()
     }
@@ -180,7 +182,7 @@ impl Stopped {
     pub(crate) fn go_on(self) {}
 }
 
-/// Long enough for anything that does not wait for ever.
+/// Long enough for anything that does not wait forever.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
-/// Long enough for a thread to get where it waits for this one, if it does.
+/// Long enough for a thread to get to the place where it waits for this thread, if it does.
 pub(crate) const SHORT: Duration = Duration::from_millis(20);

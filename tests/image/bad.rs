@@ -1,10 +1,11 @@
-//! Images that are none, or not those that were written: each is refused by an error that says where.
+//! Files that are not images, and images with errors. Each is refused by an error that says where it is
+//! wrong.
 
 use super::*;
 use swap_records::image::Part;
 use swap_records_oracle::image::{Craft, changed, put};
 
-/// What is wrong with these bytes, which every way to read them must say.
+/// Returns the error for these bytes. All ways of reading them must give the same one.
 fn error_of(bytes: &[u8]) -> ImageError {
     let read = || {
         let reader = Reader::of(bytes)?;
@@ -25,7 +26,7 @@ fn error_of(bytes: &[u8]) -> ImageError {
     let error = read().expect_err("it is wrong");
     let text = error.to_string();
     let map = Map::of(bytes).and_then(|map| map.verify());
-    // What a cgroup must be is for those to know that have cgroups.
+    // Maps ignore the cgroups. Only readers check them.
     if !matches!(error, ImageError::Cgroup { .. }) {
         assert_eq!(map.expect_err("it is wrong").to_string(), text);
     }
@@ -35,7 +36,7 @@ fn error_of(bytes: &[u8]) -> ImageError {
     error
 }
 
-/// With all sections, and little in them.
+/// Makes a small image that has all sections.
 fn small() -> Vec<u8> {
     let memcgs = tree::family();
     let mut bytes = Vec::new();
@@ -45,7 +46,7 @@ fn small() -> Vec<u8> {
 }
 
 #[test]
-fn what_is_written_is_what_the_document_says() {
+fn an_image_has_the_bytes_that_the_document_describes() {
     let records = SwapRecords::new();
     records.swapon(ty(2), 70_000).unwrap();
     records.swapon(ty(5), 5000).unwrap();
@@ -101,7 +102,7 @@ fn every_flipped_bit_is_found() {
     let bytes = &small()[..];
     Reader::of(bytes).unwrap().verify().unwrap();
     let half = bytes.len() / 2;
-    // An emulator takes minutes for all.
+    // An emulator would take minutes for all of them.
     let step = if few() { 97 } else { 1 };
     thread::scope(|scope| {
         for part in [0..half, half..bytes.len()] {
@@ -120,7 +121,7 @@ fn flips_of(bytes: &[u8], at: usize) {
             ImageError::Magic { .. } => assert!(at < 8),
             ImageError::Version { .. } => assert!((8..12).contains(&at)),
             ImageError::NotWhole { offset, .. } => assert_eq!(at as u64 / 8, offset / 8),
-            // The sum that is stored, or what it is of.
+            // The bit is in the stored checksum, or in the bytes of that checksum.
             ImageError::Checksum {
                 part, offset, len, ..
             } => {
@@ -142,7 +143,7 @@ fn flips_of(bytes: &[u8], at: usize) {
 }
 
 #[test]
-fn fields_that_say_what_cannot_be_are_refused() {
+fn fields_with_impossible_values_are_refused() {
     let craft = Craft {
         types: vec![
             (1, 3000, vec![7; 3000]),
@@ -163,7 +164,8 @@ fn fields_that_say_what_cannot_be_are_refused() {
     for version in [0, 2, u32::MAX] {
         assert!(matches!(word(8, version), ImageError::Version { found } if found == version));
     }
-    // Page, unit, number of types, and each that follows from the sizes.
+    // The size of a page, the size of a unit, the number of types, and each field that follows from the
+    // sizes.
     for at in [12, 16] {
         for value in [0, 1, 8192, u32::MAX] {
             assert!(field(at as u64)(&word(at, value)), "{at}");
@@ -172,7 +174,7 @@ fn fields_that_say_what_cannot_be_are_refused() {
     for nr in [33, u32::MAX] {
         assert!(field(20)(&word(20, nr)));
     }
-    // Fewer types, or more, which are not there.
+    // Fewer types, or more types than there are.
     assert!(matches!(word(20, 2), ImageError::Field { .. }));
     assert!(matches!(
         word(20, 4),
@@ -184,7 +186,7 @@ fn fields_that_say_what_cannot_be_are_refused() {
             assert!(field(at as u64)(&error), "{at}: {error}");
         }
     }
-    // Bytes for later versions: of a type, behind the types, in the last page.
+    // Reserved bytes: of a type, after the types, and in the last page.
     for at in [68, 96 + 4, 1088, 4088, len - 8] {
         let error = word(at, 1);
         assert!(field(at as u64)(&error), "{at}: {error}");
@@ -199,7 +201,7 @@ fn fields_that_say_what_cannot_be_are_refused() {
     foreign[len - 4096..].copy_from_slice(&other[other.len() - 4096..]);
     assert!(field(len as u64 - 4096 + 8)(&error_of(&foreign)));
 
-    // Types that are none, twice, or out of order.
+    // Numbers that are not types, that occur twice, or that are out of order.
     for number in [32, 1 << 16, u32::MAX] {
         assert!(field(96)(&word(96, number)));
     }
@@ -207,7 +209,7 @@ fn fields_that_say_what_cannot_be_are_refused() {
         let is: Matches = |error| matches!(error, ImageError::TypeOrder { offset: 96, .. });
         assert!(is(&word(96, number)), "{number}");
     }
-    // Sizes that no entry can address, or whose bytes no file has.
+    // Sizes that no entry can address, or for which the file has too few bytes.
     for pages in [0, (1 << 50) + 1, 1 << 63, u64::MAX] {
         let error = long(64 + 8, pages);
         assert!(
@@ -223,9 +225,10 @@ fn fields_that_say_what_cannot_be_are_refused() {
     }
 }
 
-/// Where header and trailer agree, what they say is held against the length of the file before anything is asked for.
+/// If header and trailer agree, their sizes are compared with the length of the file before memory is
+/// allocated.
 #[test]
-fn an_image_that_says_that_it_is_large_is_held_against_its_file() {
+fn an_image_that_claims_to_be_large_is_compared_with_its_file() {
     let small = Craft::one(1, &[3]).bytes();
     for pages in [1_u64 << 20, 1 << 40, 1 << 50] {
         let bytes = changed(&Craft::one(1, &[3]), |bytes| {
@@ -247,7 +250,7 @@ fn an_image_that_says_that_it_is_large_is_held_against_its_file() {
 
 #[test]
 fn ids_behind_the_last_page_and_wrong_numbers_of_records_are_refused() {
-    // The checksums fit: this is how a program with a fault would write it.
+    // The checksums fit, as those of a program with an error would.
     let past = |at: usize| {
         let mut ids = vec![7; at + 1];
         ids[at] = 9;
@@ -321,7 +324,7 @@ fn an_odd_address_is_refused_by_a_map_alone() {
     assert_eq!(Reader::of(room).unwrap().table().unwrap().count(id(7)), 50);
 }
 
-/// A unit far behind is wrong, on several threads: what was read by then is gone again.
+/// On several threads, a unit near the end is wrong. The units that were read before must be gone again.
 #[test]
 fn after_an_error_nothing_is_on_whatever_was_read_before_it() {
     let folder = Folder::new("wrong");
@@ -358,9 +361,9 @@ fn after_an_error_nothing_is_on_whatever_was_read_before_it() {
     }
 }
 
-/// A tree of one child: the root is as it must be, and the child has something wrong.
+/// A tree with one child. The root is valid, and the child has an error.
 #[test]
-fn cgroups_that_cannot_be_are_refused() {
+fn impossible_cgroups_are_refused() {
     #[derive(Clone, Copy)]
     struct Cgroup {
         id: u16,
@@ -469,7 +472,7 @@ fn cgroups_that_cannot_be_are_refused() {
             "{what}: {error}"
         );
     }
-    // Bytes that are kept, and a number of cgroups that is another one than there are.
+    // Reserved bytes, and a number of cgroups that differs from the number that follow.
     let with = |at: usize, byte| {
         let mut craft = of(&[root, child]);
         craft.tree[at] = byte;
@@ -485,7 +488,7 @@ fn cgroups_that_cannot_be_are_refused() {
             ImageError::Field { offset: 4096, .. }
         ));
     }
-    // More pages than a counter counts.
+    // More pages than a counter can count.
     let many = Cgroup {
         own: NO - 1,
         ..child

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Each region is as it was at one moment: here each has one owner at each moment.
+/// Each region is written as it was at one moment. In this test, a region has one owner at each moment.
 #[test]
 fn an_image_that_is_written_while_the_table_is_in_use_has_each_region_as_of_one_moment() {
     const REGIONS: u64 = 6;
@@ -39,9 +39,10 @@ fn an_image_that_is_written_while_the_table_is_in_use_has_each_region_as_of_one_
     });
 }
 
-/// A region that is handed over has no presence bit of the old owner any more, or none of the new one yet.
+/// A region that is migrated may have lost the presence bit of the old owner, or may not have that of the new
+/// owner yet.
 #[test]
-fn an_image_that_is_written_beside_a_hand_over_has_all_records() {
+fn an_image_that_is_written_during_a_migration_has_all_records() {
     const REGIONS: u64 = 6;
     let records = SwapRecords::new();
     records.swapon(ty(0), REGIONS * UNIT).unwrap();
@@ -73,7 +74,7 @@ fn a_type_that_is_turned_off_meanwhile_ends_the_write() {
     records.swapon(ty(0), 9).unwrap();
     records.swapon(ty(6), 4 * UNIT).unwrap();
     records.record(entry(6, 2 * UNIT), id(3)).unwrap();
-    /// Turns type 6 off at the first page that is written.
+    /// Turns type 6 off when the first page is written.
     struct Off<'a>(&'a SwapRecords);
     impl std::io::Write for Off<'_> {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

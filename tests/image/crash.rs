@@ -1,5 +1,5 @@
-//! Writes that end half way: at each of their steps, by an error, by a full disk, by a lock that panics, by `SIGKILL`. What
-//! was there is there still, whole, or the new image is.
+//! Writes that end half way: at each of their steps, by an error, a full disk, a lock that panics, or
+//! `SIGKILL`. The old image is still there as a whole, or the new one.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use super::*;
 use swap_records::RawSpinLock;
 use swap_records::lock::lock_api::RawMutex;
 
-/// Takes so many writes, each of a part of what it is given, and then refuses.
+/// Accepts a number of writes, each of a part of the bytes, and then refuses.
 struct Fails {
     bytes: Vec<u8>,
     left: usize,
@@ -40,7 +40,7 @@ impl Write for Fails {
 }
 
 #[test]
-fn a_stream_that_fails_at_any_write_gets_what_is_no_image() {
+fn a_stream_that_fails_at_any_write_does_not_get_an_image() {
     let memcgs = tree::family();
     for part in [usize::MAX, 5000, 700] {
         let mut to = Fails {
@@ -76,7 +76,8 @@ fn a_stream_that_fails_at_any_write_gets_what_is_no_image() {
     }
 }
 
-/// A file system that goes with this, of some pages. `None` where this process may not mount one.
+/// A small file system with a number of pages, which is unmounted on drop. `mount` returns `None` if this
+/// process may not mount one.
 struct Small<'a>(&'a Path);
 
 impl<'a> Small<'a> {
@@ -121,7 +122,7 @@ fn a_disk_that_is_full_at_any_page_leaves_the_old_image() {
     records.record_range(entry(0, 0), 20_000, id(8)).unwrap();
     let mut refused = 0;
     loop {
-        // Some pages are the file system's own.
+        // The file system needs some pages for itself.
         small.resize(pages + 1 + refused);
         match image::write(&records, folder.path()) {
             Err(ImageError::Io { path, source, .. }) => {
@@ -139,12 +140,12 @@ fn a_disk_that_is_full_at_any_page_leaves_the_old_image() {
     assert_eq!(image::read(folder.path()).unwrap().count(id(8)), 20_000);
 }
 
-/// A lock that panics when it is taken so many times.
+/// A lock that panics when it has been taken a number of times.
 struct Fragile(RawSpinLock);
 
 static TAKEN: AtomicU32 = AtomicU32::new(u32::MAX);
 
-// SAFETY: the spinlock is what excludes; a panic comes before it is taken.
+// SAFETY: the spinlock excludes. A panic comes before it is taken.
 unsafe impl RawMutex for Fragile {
     const INIT: Self = Self(RawSpinLock::INIT);
     type Guard = ();
@@ -195,7 +196,7 @@ const PATH: &str = "SWAP_RECORDS_IMAGE_CHILD";
 const SLOTS: u64 = 64 * UNIT;
 const READY: &str = "the first image comes next";
 
-/// Writes images until it is killed. Each has another owner, of all slots.
+/// Writes images until the process is killed. Each image has another owner of all slots.
 #[test]
 #[ignore = "a part of `a_writer_that_is_killed_...`, which runs it in a process of its own"]
 fn child_that_writes_images() {
@@ -210,14 +211,14 @@ fn child_that_writes_images() {
             .record_range_with(entry(0, 0), SLOTS, id(owner), |_| ())
             .unwrap();
         match image::write(&records, &path) {
-            // One that was killed goes with its lock a moment later.
+            // The lock of a killed writer may last a moment longer.
             Ok(_) | Err(ImageError::Locked { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }
 }
 
-/// A process that is about to write its first image.
+/// Starts a process that is about to write its first image.
 fn child(path: &Path) -> Child {
     let mut this = Command::new(std::env::current_exe().unwrap());
     this.args([
@@ -247,7 +248,7 @@ fn a_writer_that_is_killed_leaves_the_old_image_or_the_new_one() {
     let mut last = None;
     for _ in 0..KILLS {
         let mut child = child(&folder.path());
-        // From its first steps on to some images later.
+        // Kills it between its first steps and some images later.
         thread::sleep(Duration::from_micros(random.u64(..60_000)));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -262,7 +263,7 @@ fn a_writer_that_is_killed_leaves_the_old_image_or_the_new_one() {
             assert_eq!(last, None, "the image is gone");
             continue;
         }
-        // SAFETY: its writer was killed, and writes none that is in place anyway.
+        // SAFETY: the writer was killed, and it never writes to an image that is in place.
         let map = unsafe { Map::open(folder.path()) }.unwrap();
         map.verify().unwrap();
         let runs: Vec<_> = map.runs(ty(0)).collect();
@@ -272,7 +273,7 @@ fn a_writer_that_is_killed_leaves_the_old_image_or_the_new_one() {
     }
     println!("{KILLS} kills: {images} images that differ, {left} left something beside it");
     assert!(left > 0 && images > 1, "each came too early, or too late");
-    // The next one leaves nothing beside it.
+    // The next write removes the leftovers.
     let records = SwapRecords::new();
     records.swapon(ty(0), 1).unwrap();
     image::write(&records, folder.path()).unwrap();

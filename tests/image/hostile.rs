@@ -1,4 +1,5 @@
-//! Files that somebody else has made: images that are longer than what is in them, and what lies where an image is written.
+//! Files of other programs: images that claim to be larger than their contents, and files in the place where
+//! an image is written.
 
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt, chown, symlink};
@@ -7,7 +8,7 @@ use std::process::Command;
 use super::*;
 use swap_records_oracle::image::{put, seal};
 
-/// A file with the header and trailer of an image of so many pages, and no more: the rest is a hole.
+/// Writes a file with the header and trailer of an image of so many pages. The rest is a hole.
 fn sparse(path: &Path, pages: u64, with_sum: bool) {
     let units = pages.div_ceil(UNIT);
     let units_at = 4096 + (pages * 2).next_multiple_of(4096);
@@ -47,7 +48,7 @@ fn sparse(path: &Path, pages: u64, with_sum: bool) {
 const PATH: &str = "SWAP_RECORDS_SPARSE_IMAGE";
 const PEAK: &str = "the peak rose by KiB: ";
 
-/// The most memory that this process ever had, in KiB.
+/// Returns the most memory that this process ever had, in KiB.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -63,7 +64,7 @@ fn child_that_opens_a_sparse_image() {
     };
     let before = peak();
     let read = Reader::open(&path).map(|_| ()).unwrap_err();
-    // SAFETY: nobody writes to it.
+    // SAFETY: no program writes to it.
     let mapped = unsafe { Map::open(&path) }.map(|_| ()).unwrap_err();
     println!("{PEAK}{}", peak() - before);
     assert_eq!(read.to_string(), mapped.to_string());
@@ -81,7 +82,7 @@ fn a_hole_of_a_sparse_file_costs_no_memory_in_a_reader() {
     }
     let folder = Folder::new("sparse");
     for with_sum in [false, true] {
-        // Its table of units would be 64 MiB.
+        // The table of its units would take 64 MiB.
         sparse(&folder.path(), 1 << 38, with_sum);
         let mut child = Command::new(&this);
         let name = "hostile::child_that_opens_a_sparse_image";
@@ -105,12 +106,12 @@ fn one_record() -> SwapRecords {
 const PARTIAL: &str = ".records.image.partial";
 
 #[test]
-fn a_file_that_lay_beside_the_path_is_no_part_of_the_new_image() {
+fn a_file_that_lay_next_to_the_path_does_not_become_the_new_image() {
     let folder = Folder::new("planted");
     let beside = folder.0.join(PARTIAL);
     fs::write(&beside, "planted").unwrap();
     fs::set_permissions(&beside, fs::Permissions::from_mode(0o666)).unwrap();
-    // As root, it is another user's, too.
+    // As root, give it to another user, too.
     let _ = chown(&beside, Some(12_345), Some(12_345));
     let planted = File::options().write(true).open(&beside).unwrap();
     image::write(&one_record(), folder.path()).unwrap();
@@ -127,7 +128,7 @@ fn a_file_that_lay_beside_the_path_is_no_part_of_the_new_image() {
 }
 
 #[test]
-fn what_is_no_file_of_a_writer_is_left_where_it_is() {
+fn a_file_that_no_writer_makes_is_left_where_it_is() {
     let folder = Folder::new("way");
     let beside = folder.0.join(PARTIAL);
     let refused = |what: &str| {
@@ -164,7 +165,7 @@ fn what_is_no_file_of_a_writer_is_left_where_it_is() {
 }
 
 #[test]
-fn of_many_writers_of_a_path_each_writes_its_image_or_is_told_of_another_one() {
+fn each_of_many_writers_of_a_path_writes_its_image_or_is_refused() {
     let folder = Folder::new("writers");
     let (path, rounds) = (folder.path(), if few() { 5 } else { 300 });
     let written = std::sync::atomic::AtomicU32::new(0);
@@ -176,7 +177,7 @@ fn of_many_writers_of_a_path_each_writes_its_image_or_is_told_of_another_one() {
                     match image::write(&records, &path) {
                         Ok(_) => _ = written.fetch_add(1, Ordering::Relaxed),
                         Err(ImageError::Locked { .. }) => {
-                            // As a writer that was killed leaves one.
+                            // Leave a file, as a killed writer does.
                             let beside = folder.0.join(PARTIAL);
                             let left = File::options().append(true).create(true).open(beside);
                             drop(left.and_then(|mut left| left.flush()));
@@ -193,12 +194,12 @@ fn of_many_writers_of_a_path_each_writes_its_image_or_is_told_of_another_one() {
     assert_eq!(folder.names(), ["records.image"]);
 }
 
-/// What opening a file with these bytes says, however it is opened.
+/// Returns the error for a file with these bytes. All ways of opening the file must give the same one.
 fn opened(bytes: &[u8]) -> (ImageError, String) {
     let folder = Folder::new("foreign");
     fs::write(folder.path(), bytes).unwrap();
     let error = Reader::open(folder.path()).map(|_| ()).unwrap_err();
-    // SAFETY: nobody writes to it.
+    // SAFETY: no program writes to it.
     let mapped = unsafe { Map::open(folder.path()) }.map(|_| ()).unwrap_err();
     let text = error.to_string();
     assert_eq!(mapped.to_string(), text);
@@ -206,7 +207,7 @@ fn opened(bytes: &[u8]) -> (ImageError, String) {
 }
 
 #[test]
-fn a_short_file_that_is_no_image_is_told_by_its_first_bytes() {
+fn a_short_file_that_is_not_an_image_is_recognized_by_its_first_bytes() {
     let (error, text) = opened(b"hello");
     assert!(
         matches!(error, ImageError::Magic { found } if found == *b"hello\0\0\0"),
@@ -225,7 +226,7 @@ fn a_short_file_that_is_no_image_is_told_by_its_first_bytes() {
 }
 
 #[test]
-fn a_file_of_records_is_told_from_an_image() {
+fn a_file_of_records_is_distinguished_from_an_image() {
     let mut bytes = vec![0; 3 * PAGE];
     for len in [8, bytes.len()] {
         bytes.truncate(len.max(8));
@@ -241,7 +242,7 @@ fn a_file_of_records_is_told_from_an_image() {
 }
 
 #[test]
-fn no_version_is_told_from_a_later_one() {
+fn version_0_is_distinguished_from_a_later_version() {
     let mut bytes = Vec::new();
     image::write_to(&SwapRecords::new(), &mut bytes).unwrap();
     for (version, told) in [(0_u32, "no version has that number"), (2, "a later one")] {

@@ -1,9 +1,9 @@
-//! Images without a table: units are read, owners are counted, and ids that a function gives are written.
+//! Images without a table: units are read, owners are counted, and ids from a function are written.
 
 use super::*;
 use swap_records::image::{IdsWriter, Tally};
 
-/// All ids of the image, type by type, read unit by unit, last one first.
+/// Returns all ids of the image per type, read unit by unit from the last one to the first.
 fn ids_of(reader: &Reader<'_>) -> Vec<(SwapType, Vec<u16>)> {
     let mut all: Vec<_> = reader
         .types()
@@ -176,7 +176,7 @@ fn pages_without_a_record_are_holes_of_a_file_that_is_written_by_ids() {
 }
 
 #[test]
-fn types_that_cannot_be_are_refused_before_anything_is_written() {
+fn impossible_types_are_refused_before_anything_is_written() {
     let refused = |types: &[(SwapType, u64)]| match IdsWriter::new(types.iter().copied()) {
         Err(ImageError::Swapon(error)) => error,
         other => panic!("{other:?}"),

@@ -1,4 +1,4 @@
-//! Images: what is written is read back, from files, streams and bytes, as tables and as maps.
+//! Images can be read back: from files, streams and bytes, as tables and as maps.
 
 mod bad;
 mod beside;
@@ -21,7 +21,7 @@ use swap_records_sim::{Family, Map as Synthetic};
 const UNIT: u64 = 32_768;
 const PAGE: usize = 4096;
 
-/// Whether to try fewer cases: in an emulator.
+/// Returns whether to try fewer cases: in an emulator.
 fn few() -> bool {
     std::env::var_os("SWAP_RECORDS_FEW_CASES").is_some()
 }
@@ -38,7 +38,7 @@ fn entry(of: u8, offset: u64) -> SwapEntry {
     SwapEntry::new(ty(of), offset).unwrap()
 }
 
-/// A folder that goes with this.
+/// A directory that is removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -54,7 +54,7 @@ impl Folder {
         self.0.join("records.image")
     }
 
-    /// The names that are in it.
+    /// Returns the names of the files in it.
     fn names(&self) -> Vec<String> {
         let names = fs::read_dir(&self.0).unwrap();
         let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
@@ -70,7 +70,7 @@ impl Drop for Folder {
     }
 }
 
-/// Ends the other threads when it is dropped, also where an assertion fails.
+/// Ends the other threads when it is dropped, also if an assertion fails.
 struct Done<'a>(&'a AtomicBool);
 
 impl Drop for Done<'_> {
@@ -102,14 +102,14 @@ fn bytes_of(records: &SwapRecords) -> Vec<u8> {
     bytes
 }
 
-/// The table of these bytes on some threads, which must be valid.
+/// Reads these bytes, which must be valid, into a table on some threads.
 fn table_of(bytes: &[u8], threads: usize) -> SwapRecords {
     let table = Reader::of(bytes).unwrap().threads(threads).table().unwrap();
     table.validate().unwrap();
     table
 }
 
-/// Tables of all shapes.
+/// Returns tables of all shapes.
 fn tables() -> Vec<(&'static str, SwapRecords)> {
     let made = |make: &dyn Fn(&SwapRecords)| {
         let records = SwapRecords::new();
@@ -185,7 +185,7 @@ fn tables() -> Vec<(&'static str, SwapRecords)> {
 }
 
 #[test]
-fn an_image_is_the_table_again_with_its_index() {
+fn an_image_restores_the_table_with_its_index() {
     for (what, records) in tables() {
         let bytes = bytes_of(&records);
         assert!(bytes.len().is_multiple_of(PAGE), "{what}");
@@ -194,7 +194,7 @@ fn an_image_is_the_table_again_with_its_index() {
             assert_eq!(sizes(&again), sizes(&records), "{what}");
             assert!(runs(&again) == runs(&records), "{what}, {threads} threads");
         }
-        // It is a table as any other.
+        // It can be used like any other table.
         let again = table_of(&bytes, 1);
         for (of, pages) in types().filter_map(|of| Some((of, again.max_pages(of)?))) {
             assert!(
@@ -223,7 +223,7 @@ fn a_file_has_the_bytes_of_the_stream_and_holes_for_what_is_empty() {
         let again = image::read(folder.path()).unwrap();
         assert!(runs(&again) == runs(&records), "{what}");
         if what == "a record each million slots" {
-            // 16 MiB, of which eight pages of ids are not empty.
+            // 16 MiB, in which eight pages of ids are not empty.
             let blocks = File::open(folder.path())
                 .unwrap()
                 .metadata()
@@ -239,7 +239,7 @@ fn a_map_answers_what_the_table_does() {
     let folder = Folder::new("map");
     for (what, records) in tables() {
         image::write(&records, folder.path()).unwrap();
-        // SAFETY: nobody else knows this file, and it is written only by `image::write`.
+        // SAFETY: no other code knows this file, and only `image::write` writes to it.
         let mapped = unsafe { Map::open(folder.path()) }.unwrap();
         let bytes = bytes_of(&records);
         for map in [&mapped, &Map::of(&bytes).unwrap()] {
@@ -290,15 +290,15 @@ fn a_map_answers_what_the_table_does() {
     }
 }
 
-/// A map holds on to the image that it was opened with.
+/// A map keeps the image that it was opened with.
 #[test]
-fn an_image_that_is_replaced_is_another_one() {
+fn a_map_and_a_reader_keep_an_image_that_is_replaced() {
     let folder = Folder::new("replaced");
     let records = SwapRecords::new();
     records.swapon(ty(0), 100).unwrap();
     records.record(entry(0, 3), id(7)).unwrap();
     image::write(&records, folder.path()).unwrap();
-    // SAFETY: nobody else knows this file, and it is written only by `image::write`.
+    // SAFETY: no other code knows this file, and only `image::write` writes to it.
     let map = unsafe { Map::open(folder.path()) }.unwrap();
     let reader = Reader::open(folder.path()).unwrap();
     records.record(entry(0, 3), id(8)).unwrap();
@@ -312,9 +312,9 @@ fn an_image_that_is_replaced_is_another_one() {
     );
 }
 
-/// A hole is zeros, and need not be read; what it is of may still be something else.
+/// A hole is zeros, so it is not read. But its checksum may be that of other bytes.
 #[test]
-fn holes_are_passed_over_and_their_checksums_are_not() {
+fn holes_are_skipped_but_their_checksums_are_compared() {
     let folder = Folder::new("holes");
     let records = SwapRecords::new();
     records.swapon(ty(2), 5 * UNIT + 9).unwrap();
@@ -323,7 +323,7 @@ fn holes_are_passed_over_and_their_checksums_are_not() {
     let reader = || Reader::open(folder.path()).unwrap();
     reader().verify().unwrap();
     assert!(runs(&reader().table().unwrap()) == runs(&records));
-    // A hole where there was a record, and one behind it that has something in it.
+    // Changes the record of a unit, or writes into a hole.
     let file = File::options().write(true).open(folder.path()).unwrap();
     let at = |unit: u64| PAGE as u64 + unit * 2 * UNIT;
     for (unit, offset) in [(2, 140), (3, 7777), (0, 0), (5, 8)] {
@@ -340,7 +340,7 @@ fn holes_are_passed_over_and_their_checksums_are_not() {
         file.write_all_at(&[old[byte]], at(unit) + offset).unwrap();
     }
     reader().verify().unwrap();
-    // The whole unit is a hole now, and it was not.
+    // Now the whole unit is a hole, but its checksum is that of its previous bytes.
     let whole = fs::read(folder.path()).unwrap();
     let copy = File::create(folder.path()).unwrap();
     let (start, end) = (at(2), at(3));
@@ -358,7 +358,7 @@ fn holes_are_passed_over_and_their_checksums_are_not() {
 }
 
 #[test]
-fn the_types_that_are_asked_for_are_written_as_far_as_they_are_on() {
+fn the_chosen_types_are_written_if_they_are_on() {
     let records = SwapRecords::new();
     for of in [1, 5, 9] {
         records.swapon(ty(of), 10 + u64::from(of)).unwrap();
@@ -374,7 +374,7 @@ fn the_types_that_are_asked_for_are_written_as_far_as_they_are_on() {
     assert!(reader.types().eq([(ty(1), 11), (ty(9), 19)]));
     assert_eq!((reader.records(), reader.has_tree()), (2, false));
     reader.verify().unwrap();
-    // Beside a type that is on.
+    // Other types may be on.
     let other = SwapRecords::<parking_lot::RawMutex>::with_raw_mutex();
     other.swapon(ty(5), 1).unwrap();
     reader.load(&other).unwrap();
@@ -389,7 +389,7 @@ fn the_types_that_are_asked_for_are_written_as_far_as_they_are_on() {
 }
 
 #[test]
-fn where_one_of_the_types_is_on_nothing_changes() {
+fn if_one_of_the_types_is_on_nothing_changes() {
     let records = SwapRecords::new();
     for of in [1, 5, 9] {
         records.swapon(ty(of), 10).unwrap();
@@ -407,13 +407,13 @@ fn where_one_of_the_types_is_on_nothing_changes() {
     );
     assert!(runs(&other).iter().map(|run| run.start).eq([entry(5, 2)]));
     assert_eq!(sizes(&other).iter().flatten().count(), 1);
-    // The others are off, and not on their way.
+    // The other types are off, and not starting.
     other.swapoff(ty(5)).unwrap();
     Reader::of(&bytes).unwrap().load(&other).unwrap();
     assert!(runs(&other) == runs(&records));
 }
 
-/// An area that had a swapfile before is used again.
+/// The image is read into an area that had a swapfile before.
 #[test]
 fn an_image_is_read_into_a_table_that_was_in_use() {
     let records = SwapRecords::new();
@@ -442,7 +442,7 @@ fn an_image_is_read_into_a_table_that_was_in_use() {
 }
 
 #[test]
-fn a_path_that_is_not_there_is_named() {
+fn a_missing_path_is_named() {
     let records = SwapRecords::new();
     let path = Path::new("/there/is/no/such/folder/image");
     let text = |error: ImageError| {

@@ -7,7 +7,7 @@ use swap_records::RawSpinLock;
 use swap_records::image::Restored;
 use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource, Usage};
 
-/// A parent, a child with a lower id and a limit, and one that is offline; 3 pages of swap.
+/// Makes a parent, a child with a lower id and a limit, and an offline cgroup. The child has 3 pages in swap.
 pub(super) fn family() -> Memcgs {
     let memcgs = Memcgs::new();
     memcgs.swapon(ty(0), 100).unwrap();
@@ -32,7 +32,7 @@ fn restored(memcgs: &Memcgs) -> Restored<RawSpinLock> {
 
 type Cgroups = BTreeMap<MemcgId, (Option<MemcgId>, Usage)>;
 
-/// Parent and charges of each.
+/// Returns the parent and charges of each cgroup.
 fn all(memcgs: &Memcgs) -> Cgroups {
     let of = |memcg: Memcg| {
         let parent = memcgs.parent(memcg).unwrap().map(Memcg::id);
@@ -51,12 +51,12 @@ fn assert_same(again: &Memcgs, memcgs: &Memcgs) {
 }
 
 #[test]
-fn a_tree_is_there_again_with_its_table() {
+fn a_tree_is_restored_with_its_table() {
     let memcgs = family();
     let again = restored(&memcgs);
     assert_eq!(again.raised, []);
     assert_same(&again.memcgs, &memcgs);
-    // And goes on as the first one would.
+    // The restored tree can be used like the first one.
     let child = again.memcgs.find(id(2)).unwrap();
     assert!(matches!(
         again.memcgs.charge(child, 14),
@@ -72,9 +72,9 @@ fn a_tree_is_there_again_with_its_table() {
     again.memcgs.validate().unwrap();
 }
 
-/// As after a crash: the records lay in a file, and are newer than the image.
+/// As after a crash: the records are in a file, and are newer than the image.
 #[test]
-fn a_tree_goes_over_records_that_are_newer_than_its_image() {
+fn a_tree_is_restored_over_records_that_are_newer_than_its_image() {
     let memcgs = family();
     let mut bytes = Vec::new();
     let writer = Writer::of_tree(&memcgs).types([]);
@@ -102,7 +102,8 @@ fn a_tree_goes_over_records_that_are_newer_than_its_image() {
         swap
     );
     assert_eq!(swap, [20, 23, 20]);
-    // Pages in memory and limits are those of the image, and a cgroup that it lacks is below the root.
+    // Pages in memory and limits come from the image. A cgroup that is not in the image becomes a child of
+    // the root.
     let child = usage(&again.memcgs, id(2));
     assert_eq!((child.memory, child.memory_limit), (7, Some(20)));
     let found = again.memcgs.find(late.id()).unwrap();
@@ -138,7 +139,7 @@ fn over(memcgs: &Memcgs) -> MemcgError {
 }
 
 #[test]
-fn a_tree_without_cgroups_is_one() {
+fn a_tree_without_cgroups_is_restored() {
     let memcgs = Memcgs::new();
     memcgs.charge(memcgs.root(), 7).unwrap();
     let again = restored(&memcgs);
@@ -146,9 +147,10 @@ fn a_tree_without_cgroups_is_one() {
     assert_eq!(again.memcgs.ids_in_use(), 1);
 }
 
-/// Every kind of cgroup, with limits that are reached: whatever order they are set in must not be refused.
+/// All kinds of cgroups, with limits that are reached. No limit may be refused, whatever the order in which
+/// they are set.
 #[test]
-fn a_tree_of_all_kinds_is_there_again() {
+fn a_tree_with_all_kinds_of_cgroups_is_restored() {
     let mut random = fastrand::Rng::with_seed(15);
     for round in 0..20 {
         let memcgs = Memcgs::new();
@@ -176,7 +178,7 @@ fn a_tree_of_all_kinds_is_there_again() {
         }
         for &memcg in &there[1..] {
             let usage = memcgs.usage(memcg).unwrap();
-            // What is charged, a little more, or none. Memory first.
+            // The present charge, a little more, or no limit. Memory first.
             let above = |usage: u64, random: &mut fastrand::Rng| usage + random.u64(..2);
             let memory = above(usage.memory, &mut random);
             let memsw = above(usage.memsw, &mut random).max(memory);
@@ -206,7 +208,7 @@ fn a_tree_of_all_kinds_is_there_again() {
         let again = restored(&memcgs);
         assert_eq!(again.raised, []);
         assert_same(&again.memcgs, &memcgs);
-        // What was restored is written as the same bytes.
+        // A restored tree is written as the same bytes again.
         let bytes = |memcgs: &Memcgs| {
             let mut bytes = Vec::new();
             Writer::of_tree(memcgs).write_to(&mut bytes).unwrap();
@@ -218,10 +220,10 @@ fn a_tree_of_all_kinds_is_there_again() {
 }
 
 #[test]
-fn a_deep_tree_is_there_again() {
+fn a_deep_tree_is_restored() {
     let memcgs = Memcgs::new();
     let mut last = memcgs.root();
-    // Ids that fall with the depth: the walk by ids comes to the lowest cgroup first.
+    // Ids fall with the depth, so a walk by ids comes to the lowest cgroup first.
     for of in (2..3000).rev() {
         last = memcgs.create_with_id(last, id(of)).unwrap();
     }
@@ -230,7 +232,7 @@ fn a_deep_tree_is_there_again() {
     assert_same(&again.memcgs, &memcgs);
 }
 
-/// An image without the tree is a table; one with it can be read as a table, too.
+/// An image without a tree is a table. An image with a tree can be read as a table, too.
 #[test]
 fn the_table_of_a_tree_is_read_without_it() {
     let memcgs = family();
@@ -245,7 +247,7 @@ fn the_table_of_a_tree_is_read_without_it() {
     assert!(matches!(none, Err(ImageError::NoTree)));
 }
 
-/// A page of both moments, in memory and in swap, is one too many for a limit.
+/// A page that was written both in memory and in swap is one too many for a limit.
 #[test]
 fn a_limit_that_is_exceeded_is_raised_and_named() {
     let memcgs = family();
@@ -259,7 +261,7 @@ fn a_limit_that_is_exceeded_is_raised_and_named() {
     }
     let mut bytes = Vec::new();
     Writer::of_tree(&memcgs).write_to(&mut bytes).unwrap();
-    // Of the child, which is the third: own pages are 9 and not 7.
+    // The child is the third cgroup. It has 9 own pages instead of 7.
     let tree = u64::from_le_bytes(bytes[32..40].try_into().unwrap());
     let tree = usize::try_from(tree).unwrap();
     let at = tree + 8 + 40 + 40;
@@ -291,9 +293,9 @@ fn a_limit_that_is_exceeded_is_raised_and_named() {
     assert_eq!(limits, (Some(9), Some(12), Some(3)));
 }
 
-/// What comes of it is a tree whose books balance, whatever the others did meanwhile.
+/// The image gives a tree whose counters agree, whatever the other threads did meanwhile.
 #[test]
-fn a_tree_that_is_in_use_is_written_as_one_that_can_be_restored() {
+fn an_image_of_a_tree_in_use_can_be_restored() {
     let memcgs = Memcgs::new();
     memcgs.swapon(ty(0), 2 * UNIT).unwrap();
     let parents = [(); 2].map(|()| memcgs.create(memcgs.root()).unwrap());
@@ -345,7 +347,7 @@ fn a_tree_that_is_in_use_is_written_as_one_that_can_be_restored() {
     assert_same(&again.memcgs, &memcgs);
 }
 
-/// An image of so many cgroups with 3 pages and a record each, each the child of the one that `parent` gives.
+/// Makes an image of a number of cgroups, each with 3 pages and a record. `parent` gives the parent of each.
 fn deep_or_flat(nr: u16, parent: impl Fn(u16) -> u16) -> Vec<u8> {
     let mut tree = u64::from(nr).to_le_bytes().to_vec();
     for of in 1..=nr {
@@ -384,7 +386,7 @@ fn a_deep_tree_is_restored_as_fast_as_a_flat_one() {
             took
         });
         println!("{nr} cgroups: deep {:?}, flat {:?}", times[0], times[1]);
-        // A path of them would make it thousands of times as much.
+        // A walk up the path for each cgroup would take thousands of times as long.
         if few() || times[0] < 8 * times[1] {
             return;
         }

@@ -1,4 +1,4 @@
-//! Processes that a test starts, and kills: this same program, with a role.
+//! Processes that a test starts and kills: this program again, with a role.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -17,7 +17,7 @@ const ROLE: &str = "SWAP_RECORDS_OUTLIVE";
 const LOG: &str = "SWAP_RECORDS_OUTLIVE_LOG";
 const SEED: &str = "SWAP_RECORDS_OUTLIVE_SEED";
 
-/// The work of a process of its own, where this is one; a test without work elsewhere.
+/// Runs the role, in a process that has one. In any other process, this test does nothing.
 #[test]
 fn child() {
     let Ok(role) = env::var(ROLE) else {
@@ -38,7 +38,7 @@ fn child() {
     }
 }
 
-/// Starts a process with a role. What it gets is its standard input.
+/// Starts a process with a role. `input` becomes its standard input.
 pub fn start(role: &str, input: OwnedFd, log: &Log, seed: u64) -> Started {
     let mut child = Command::new(env::current_exe().unwrap());
     child.args(["--exact", "child::child", "--nocapture", "--test-threads=1"]);
@@ -48,11 +48,12 @@ pub fn start(role: &str, input: OwnedFd, log: &Log, seed: u64) -> Started {
     Started(child.spawn().unwrap())
 }
 
-/// A process, killed at the latest when this is dropped.
+/// A process, which is killed on drop at the latest.
 pub struct Started(Child);
 
 impl Started {
-    /// Waits until `done`, and kills the process after so long. It must not have ended by itself.
+    /// Waits until `done`, then for this time, and kills the process. The process must not have ended by
+    /// itself.
     pub fn kill_after(&mut self, done: impl Fn() -> bool, wait: Duration) {
         let begun = Instant::now();
         while !done() {
@@ -84,7 +85,7 @@ impl Drop for Started {
     }
 }
 
-/// A folder that is removed at the end.
+/// A directory that is removed on drop.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -104,11 +105,11 @@ impl Drop for Folder {
     }
 }
 
-/// Numbers in a map that a process shares with the test: what it writes there stays when it is killed.
+/// Numbers in a map that a process shares with the test. They remain when the process is killed.
 pub struct Log {
     map: MmapRaw,
     path: String,
-    /// Whether the file goes with it.
+    /// Whether the file is removed on drop.
     own: bool,
 }
 
@@ -137,15 +138,15 @@ impl Log {
         }
     }
 
-    /// For what the process makes.
+    /// Returns the directory for files that the process makes.
     pub fn folder(&self) -> String {
         format!("{}.d", self.path)
     }
 
     pub fn number(&self, nth: usize) -> &AtomicU64 {
         let numbers = self.map.as_ptr().cast::<[AtomicU64; Self::NUMBERS]>();
-        // SAFETY: the map has that many numbers, begins at a page, and lives as long as `self`. Nothing but
-        // atomics refers to it, in either process.
+        // SAFETY: the map has this many numbers, begins at a page, and lives as long as `self`. Both
+        // processes access it with atomics only.
         let numbers = unsafe { &*numbers };
         &numbers[nth]
     }

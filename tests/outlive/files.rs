@@ -1,4 +1,4 @@
-//! What a file is refused for.
+//! Reasons to refuse a file.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -14,7 +14,7 @@ use crate::subject::{
 };
 
 #[test]
-fn truncated_long_and_half_made_files_are_refused() {
+fn truncated_too_long_and_unfinished_files_are_refused() {
     let folder = Folder::new("lengths");
     let record_file = folder.create("file");
     let file = folder.open("file");
@@ -50,7 +50,7 @@ fn truncated_long_and_half_made_files_are_refused() {
         file.write_all_at(&header, 0).unwrap();
         assert_eq!(swapon(&SwapRecords::new(), &record_file).unwrap(), (0, 0));
     }
-    // The length comes first, the header last.
+    // The length is set first, the header is written last.
     file.write_all_at(&[0; 4096], 0).unwrap();
     let (why, text) = refused(&record_file);
     assert!(matches!(why, FileError::Unfinished { len: LEN }), "{why:?}");
@@ -126,7 +126,7 @@ fn a_file_of_another_kind_version_or_size_is_refused() {
 }
 
 #[test]
-fn what_is_written_past_the_end_is_refused_and_leaves_nothing_on() {
+fn a_record_past_the_end_is_refused_and_leaves_nothing_on() {
     let folder = Folder::new("past");
     let record_file = folder.create("file");
     let file = folder.open("file");
@@ -146,13 +146,13 @@ fn what_is_written_past_the_end_is_refused_and_leaves_nothing_on() {
             );
         }
         file.write_all_at(&[0; 2], FIRST + 2 * slot).unwrap();
-        // The same table can have it then, with an index that has no trace of the attempts.
+        // Then the same table accepts the file, with an index without traces of the attempts.
         assert_eq!(swapon(&table, &record_file).unwrap(), (1, 1));
     }
 }
 
 #[test]
-fn a_file_that_was_being_emptied_is_emptied_by_whoever_comes_next() {
+fn a_file_that_was_being_emptied_is_emptied_by_the_next_process() {
     let folder = Folder::new("emptying");
     for record_file in [RecordFile::memfd(PAGES).unwrap(), folder.create("file")] {
         let table = SwapRecords::new();
@@ -168,7 +168,7 @@ fn a_file_that_was_being_emptied_is_emptied_by_whoever_comes_next() {
 }
 
 #[test]
-fn what_cannot_be_written_is_refused() {
+fn a_file_that_cannot_be_written_is_refused() {
     let folder = Folder::new("read-only");
     drop(folder.create("file"));
     let read_only = File::open(folder.0.join("file")).unwrap();
@@ -185,7 +185,7 @@ fn what_cannot_be_written_is_refused() {
 
 const REFUSED: u64 = 2;
 
-/// With an empty folder for its root.
+/// Runs with an empty directory as its root.
 pub fn without_proc(memfd: OwnedFd, log: &Log) {
     let file = RecordFile::from_memfd(memfd).unwrap();
     let root = CString::new(log.folder()).unwrap();
@@ -214,7 +214,7 @@ fn memfd(flags: libc::c_uint, seals: libc::c_int) -> OwnedFd {
     // SAFETY: the name ends with a zero.
     let fd = unsafe { libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC | flags) };
     assert!(fd >= 0);
-    // SAFETY: it was just made.
+    // SAFETY: the descriptor is new.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: it takes numbers.
     let sealed = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) };
@@ -234,7 +234,7 @@ fn a_memfd_that_could_be_truncated_is_refused() {
     let folder = Folder::new("no-memfd");
     drop(folder.create("file"));
     let why = RecordFile::from_memfd(folder.open("file").into()).unwrap_err();
-    // A file in memory has seals as well, but cannot be sealed.
+    // A file on tmpfs has seals as well, but cannot be sealed.
     assert!(
         matches!(why, FileError::NotSealable | FileError::NotSealed { .. }),
         "{why:?}"
@@ -247,14 +247,14 @@ fn a_memfd_that_could_be_truncated_is_refused() {
     let write = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     let why = RecordFile::from_memfd(memfd(libc::MFD_ALLOW_SEALING, write)).unwrap_err();
     assert!(matches!(why, FileError::ReadOnly), "{why:?}");
-    // Sealed, and empty for ever.
+    // Sealed while it is empty, so it is empty forever.
     let empty = memfd(
         libc::MFD_ALLOW_SEALING,
         libc::F_SEAL_SHRINK | libc::F_SEAL_GROW,
     );
     let (why, _) = refused(&RecordFile::from_memfd(empty).unwrap());
     assert!(matches!(why, FileError::Unfinished { len: 0 }));
-    // And one that is ours cannot be truncated by anybody.
+    // A memfd of this crate cannot be truncated.
     let ours = File::from(OwnedFd::from(RecordFile::memfd(PAGES).unwrap()));
     for len in [0, LEN - 1, LEN + 1] {
         assert_eq!(

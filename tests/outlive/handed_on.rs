@@ -1,4 +1,4 @@
-//! A descriptor that goes over a Unix socket to another process.
+//! A descriptor that is sent to another process over a Unix socket.
 
 use std::io::{Read, Write};
 use std::mem;
@@ -21,7 +21,7 @@ struct Control {
     fd: i32,
 }
 
-/// Has `call` send, or receive, a message of one byte and a descriptor; gives the descriptor.
+/// Calls `call` to send or receive a message of one byte and a descriptor. Returns the descriptor.
 fn message(fd: i32, call: impl FnOnce(&mut libc::msghdr) -> isize) -> i32 {
     let mut byte = [0_u8; 1];
     // SAFETY: it computes a size.
@@ -38,7 +38,7 @@ fn message(fd: i32, call: impl FnOnce(&mut libc::msghdr) -> isize) -> i32 {
         iov_base: byte.as_mut_ptr().cast(),
         iov_len: 1,
     };
-    // SAFETY: a header of zeroes is one of a message without anything.
+    // SAFETY: a header of zeroes is a message without contents.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
@@ -52,7 +52,7 @@ fn message(fd: i32, call: impl FnOnce(&mut libc::msghdr) -> isize) -> i32 {
 
 fn send(socket: &UnixStream, fd: BorrowedFd<'_>) {
     message(fd.as_raw_fd(), |message| {
-        // SAFETY: all that the message refers to lives until this function's caller returns.
+        // SAFETY: everything that the message refers to lives until the caller of this function returns.
         unsafe { libc::sendmsg(socket.as_raw_fd(), message, 0) }
     });
 }
@@ -63,11 +63,11 @@ fn receive(socket: &UnixStream) -> OwnedFd {
         unsafe { libc::recvmsg(socket.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) }
     });
     assert!(fd >= 0);
-    // SAFETY: it has come with the message, and is nobody else's in this process.
+    // SAFETY: it came with the message, and nothing else owns it in this process.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Takes a table over, as soon as the other process lets it go.
+/// Takes a table over as soon as the other process closes it.
 pub fn take(socket: OwnedFd) {
     let mut socket = UnixStream::from(socket);
     let file = RecordFile::from_memfd(receive(&socket)).unwrap();
@@ -100,7 +100,7 @@ fn a_descriptor_that_is_passed_over_a_socket_hands_the_table_on() {
     let log = Log::new("take");
     let mut other = start("take", theirs.into(), &log, 0);
     send(&ours, file.as_fd());
-    // It has found the file in use, although it has the very descriptor.
+    // The process found the file in use, although it has the very same descriptor.
     ours.read_exact(&mut [0]).unwrap();
     table.record(entry(0), A).unwrap();
     drop(table);

@@ -1,4 +1,4 @@
-//! What stays of a file's records, and what of its memory.
+//! The records of a file, and its memory, after a drop, a swapoff or an error.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,7 +33,7 @@ fn a_table_that_is_dropped_leaves_its_records_and_one_that_is_turned_off_none() 
         assert_eq!(table.migrate(id(7), id(1)), 6);
         assert_eq!(table.migrate(id(4096 + 7), id(2)), 1);
         table.validate().unwrap();
-        // Another type is not concerned, nor is an anonymous swapfile of the same one and size.
+        // Other types are not affected, nor is an anonymous swapfile of the same type and size.
         table.swapon(SwapType::new(4).unwrap(), PAGES).unwrap();
         assert_eq!(table.swapoff(TYPE), Ok(7));
         let all = read(&file, FIRST, LEN);
@@ -77,7 +77,7 @@ fn a_file_is_on_in_one_table_at_a_time() {
             &text,
             &["swap type 3", "another table", "turn the type off there"],
         );
-        // Nor in two types of one table.
+        // Nor with two types of one table.
         let other = SwapType::new(9).unwrap();
         let why = table.swapon_file(other, PAGES, &file).run().unwrap_err();
         let in_use = SwaponFileError::File {
@@ -91,7 +91,7 @@ fn a_file_is_on_in_one_table_at_a_time() {
             SwaponFileError::Swapon(SwaponError::TypeOn { ty: TYPE })
         ));
         assert_eq!(table.swapoff(TYPE), Ok(1));
-        // The map is still there, and the lock is not.
+        // The map still exists, but the lock is free.
         let other = SwapRecords::new();
         assert_eq!(swapon(&other, &file).unwrap(), (0, 0));
         assert!(matches!(
@@ -150,7 +150,7 @@ fn a_file_takes_memory_for_what_was_recorded_and_gives_it_back_at_swapoff() {
 }
 
 #[test]
-fn progress_is_told_and_a_callback_that_panics_leaves_the_type_off_and_the_file_whole() {
+fn progress_is_reported_and_a_callback_that_panics_leaves_the_type_off_and_the_file_whole() {
     const PAGES: u64 = 200 * REGION;
     let file = RecordFile::memfd(PAGES).unwrap();
     let table = SwapRecords::new();
@@ -186,9 +186,9 @@ fn progress_is_told_and_a_callback_that_panics_leaves_the_type_off_and_the_file_
     }
 }
 
-/// Writers go on until they are refused; nothing of theirs gets into the file once it is off.
+/// Writers go on until they are refused. None of their records gets into the file after it is off.
 #[test]
-fn a_swapoff_beside_writers_leaves_no_record_in_the_file() {
+fn a_swapoff_during_writes_leaves_no_record_in_the_file() {
     let file = RecordFile::memfd(PAGES).unwrap();
     let table = SwapRecords::new();
     let done = AtomicBool::new(false);
@@ -216,7 +216,7 @@ fn a_swapoff_beside_writers_leaves_no_record_in_the_file() {
             table.record(entry(round % PAGES), id(400)).unwrap();
             thread::yield_now();
             assert!(table.swapoff(TYPE).unwrap() > 0);
-            // An anonymous one, now and then, under the same type.
+            // Now and then, an anonymous swapfile with the same type.
             if round % 3 == 0 {
                 table.swapon(TYPE, PAGES).unwrap();
                 table.swapoff(TYPE).unwrap();
@@ -230,7 +230,7 @@ fn a_swapoff_beside_writers_leaves_no_record_in_the_file() {
 fn a_table_of_several_files_keeps_them_apart() {
     let files = [1, 2, 3].map(|_| RecordFile::memfd(PAGES).unwrap());
     let table = SwapRecords::new();
-    // All under one type, one after the other, twice.
+    // All of them with one type, one after another, twice.
     for round in 0..2 {
         for (nth, file) in (10..).zip(&files) {
             assert_eq!(swapon(&table, file).unwrap(), (0, 0));
@@ -263,7 +263,7 @@ fn a_tree_is_made_again_over_the_records_of_a_file() {
     memcgs.charge(child, 80).unwrap();
     memcgs.swap_out(child, entry(7), 64).unwrap();
     let (root, parent, child) = (memcgs.root().id(), parent.id(), child.id());
-    // Ends as a process does.
+    // Ends without a swapoff, as a process does.
     drop(memcgs);
 
     let records = SwapRecords::new();
@@ -283,9 +283,9 @@ fn a_tree_is_made_again_over_the_records_of_a_file() {
     assert_eq!(swapon(&SwapRecords::new(), &file).unwrap(), (0, 0));
 }
 
-/// Its owners would not be charged, and a free of its records would uncharge them.
+/// Otherwise the owners would not be charged, and a free of their records would uncharge them.
 #[test]
-fn a_tree_at_work_takes_a_file_without_records_and_no_other() {
+fn a_tree_at_work_accepts_only_a_file_without_records() {
     let file = RecordFile::memfd(PAGES).unwrap();
     let memcgs = Memcgs::new();
     let child = memcgs.create(memcgs.root()).unwrap();
@@ -315,7 +315,7 @@ fn a_tree_at_work_takes_a_file_without_records_and_no_other() {
         &["type 3", "1 records", "SwapRecords::swapon_file"],
     );
     assert_eq!(memcgs.usage(child).unwrap().swap, 0);
-    // Off, the file as it was, and its lock free.
+    // The type is off, the file unchanged, and its lock free.
     assert_eq!(memcgs.records().max_pages(TYPE), None);
     memcgs.swapon(TYPE, PAGES).unwrap();
     memcgs.validate().unwrap();
@@ -330,7 +330,7 @@ fn a_file_by_its_descriptor_is_the_file_by_its_name() {
     table.record(entry(1), id(1)).unwrap();
     let again = from_file(folder.open("file"));
     assert!(matches!(refused(&again).0, FileError::InUse));
-    // Once more under the same table: the same map, and so the same addresses.
+    // Once more with the same table: the same map, and so the same addresses.
     assert_eq!(table.swapoff(TYPE), Ok(1));
     assert_eq!(swapon(&table, &again).unwrap(), (0, 0));
     table.record(entry(2), id(1)).unwrap();

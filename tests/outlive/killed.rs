@@ -1,4 +1,4 @@
-//! Processes that are killed at any instruction, and what the next one finds.
+//! Processes that are killed at any instruction, and what the next process finds.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ fn clone(file: &impl AsFd) -> OwnedFd {
     file.as_fd().try_clone_to_owned().unwrap()
 }
 
-/// For the process that is given a file.
+/// Turns the file on, in the process that was given it.
 fn table(file: &RecordFile) -> SwapRecords {
     let table = SwapRecords::new();
     table
@@ -28,19 +28,20 @@ fn table(file: &RecordFile) -> SwapRecords {
     table
 }
 
-/// How many operations of a lane have returned; the one after them may have begun.
+/// Returns the index of the number of finished operations of a lane. The next operation may have begun.
 fn done_of(lane: u64) -> usize {
     usize::try_from(lane).unwrap()
 }
 
-/// Operates at full speed on two threads, and counts what has been done.
+/// Runs operations at full speed on two threads, and counts the finished ones.
 pub fn work(memfd: OwnedFd, log: &Log, seed: u64) {
     work_on(&RecordFile::from_memfd(memfd).unwrap(), log, seed);
 }
 
 /// The same over a file with a name.
 pub fn work_file(file: OwnedFd, log: &Log, seed: u64) {
-    // SAFETY: the test that made it has no table on while this process lives, and does not write to it.
+    // SAFETY: while this process lives, the test that made the file has no table on, and does not write to
+    // it.
     let file = unsafe { RecordFile::from_file(file.into()) }.unwrap();
     work_on(&file, log, seed);
 }
@@ -61,8 +62,8 @@ fn work_on(file: &RecordFile, log: &Log, seed: u64) {
     });
 }
 
-/// What two lanes of a life left: each slot's owner before the operation that may have been under way, and
-/// after it.
+/// Computes what a process left: the owner of each slot before the operation of each lane that may have been
+/// under way, and after it. Returns the number of operations as well.
 fn replay(start: &Model, log: &Log, seed: u64) -> (Model, Model, u64) {
     let (mut before, mut total) = (start.clone(), 0);
     let mut lanes = [0, 1].map(|lane| Lane::new(lane, seed));
@@ -84,12 +85,12 @@ fn a_process_that_is_killed_loses_nothing_but_the_operation_under_way() {
     lives(100, "work", &file);
 }
 
-/// Of the file system that holds the build, which is mostly a disk's.
+/// On the file system of the build, which is usually on a disk.
 #[test]
 fn a_process_that_is_killed_over_a_file_on_disk_loses_nothing_but_the_operation_under_way() {
     let path = format!("killed-{}", std::process::id());
     let folder = Folder::at(Path::new(env!("CARGO_TARGET_TMPDIR")).join(path));
-    // SAFETY: nothing but tables, one after the other, writes to it.
+    // SAFETY: only tables write to it, one after another.
     let file = unsafe { RecordFile::create(folder.0.join("file"), PAGES) }.unwrap();
     lives(15, "work-file", &file);
 }
@@ -104,11 +105,11 @@ fn lives(lives: u64, role: &str, file: &RecordFile) {
             log.set(done_of(lane), 0);
         }
         let mut life = start(role, clone(file), &log, seed);
-        // Some are killed before they get to work.
+        // Some are killed before they start to work.
         let at_work = || seed % 8 == 0 || (0..LANES).all(|lane| log.get(done_of(lane)) > 0);
         life.kill_after(at_work, Duration::from_micros(random.u64(0..15_000)));
 
-        // At once: its lock has ended with it.
+        // At once: the lock of the killed process is free.
         let table = SwapRecords::new();
         let found = table
             .swapon_file(TYPE, PAGES, file)
@@ -150,11 +151,11 @@ fn lives(lives: u64, role: &str, file: &RecordFile) {
     assert!(operations > lives * 100, "{operations}");
 }
 
-/// Of a table that takes milliseconds to be emptied.
+/// The size of a table that takes milliseconds to empty.
 const LARGE: u64 = 512 * REGION_ENTRIES as u64;
 
-/// Fills the table and, after so many microseconds, empties it, for ever. Says when it is full, and when it
-/// is empty.
+/// Fills the table and empties it after so many microseconds, forever. Reports when it is full and when it is
+/// empty.
 pub fn swapoff(memfd: OwnedFd, log: &Log, wait: u64) {
     let file = RecordFile::from_memfd(memfd).unwrap();
     let table = SwapRecords::<swap_records::RawSpinLock>::new();
@@ -168,8 +169,8 @@ pub fn swapoff(memfd: OwnedFd, log: &Log, wait: u64) {
     }
 }
 
-/// Where the file system makes a hole in one go, as that of a `memfd` does, the process dies behind it. A part that
-/// is left, as where the entries are cleared one by one, is in `files`.
+/// Where the file system makes a hole in one step, as that of a `memfd` does, the process dies after it.
+/// `files` tests a file that is partly emptied, as where entries are cleared one by one.
 #[test]
 fn a_process_that_is_killed_in_a_swapoff_leaves_all_records_or_none() {
     let log = Log::new("swapoff");
@@ -208,18 +209,18 @@ fn a_process_that_is_killed_in_a_swapoff_leaves_all_records_or_none() {
     assert!(half_way > 0 && all > 0, "no swapoff was hit");
 }
 
-/// Makes files, for ever.
+/// Makes files forever.
 pub fn create(log: &Log) {
     for nth in 1.. {
         let path = format!("{}/{nth}", log.folder());
-        // SAFETY: nobody else writes to it before this process is killed.
+        // SAFETY: no other code writes to it before this process is killed.
         unsafe { RecordFile::create(path, PAGES) }.unwrap();
         log.set(0, nth);
     }
 }
 
 #[test]
-fn a_file_whose_making_was_killed_is_whole_or_refused() {
+fn a_file_whose_maker_was_killed_is_whole_or_refused() {
     let log = Log::new("create");
     let folder = Folder::at(log.folder().into());
     let nothing = || OwnedFd::from(File::open("/dev/null").unwrap());
@@ -237,7 +238,7 @@ fn a_file_whose_making_was_killed_is_whole_or_refused() {
             }
             let made = nth <= log.get(0);
             let file = File::options().read(true).write(true).open(&path).unwrap();
-            // SAFETY: the process that made it is dead, and nobody else knows of it.
+            // SAFETY: the process that made it was killed, and no other code knows of it.
             let file = unsafe { RecordFile::from_file(file) }.unwrap();
             let table = SwapRecords::<swap_records::RawSpinLock>::new();
             match table.swapon_file(TYPE, PAGES, &file).run() {

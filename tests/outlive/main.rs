@@ -1,7 +1,7 @@
-//! Tables whose records lie in a file: what they leave when they are dropped, turned off, or killed, and
-//! which files are refused.
+//! Tables whose records are in a file: what remains in the file when the table is dropped, turned off or
+//! killed, and which files are refused.
 #![cfg(all(target_os = "linux", feature = "std"))]
-// Miri knows neither `memfd_create` nor shared maps of files, nor processes that are killed.
+// Miri supports neither `memfd_create` nor shared maps of files, nor killed processes.
 #![cfg(not(miri))]
 
 mod child;

@@ -1,5 +1,5 @@
-//! What others do to a file: other programs, other formats, children that were forked, and descriptors that
-//! still write to it.
+//! What others do to a file: other programs, other formats, forked children, and descriptors that still write
+//! to it.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -13,12 +13,12 @@ use crate::subject::{
     FIRST, LEN, PAGES, REGION, TYPE, assert_says, entry, from_file, id, read, refused, swapon,
 };
 
-/// The same file, for a writer that knows nothing of tables.
+/// Returns the same file, for a writer that knows nothing of tables.
 fn writer(file: &impl AsFd) -> File {
     file.as_fd().try_clone_to_owned().unwrap().into()
 }
 
-/// Leaves two records in a new file.
+/// Makes a file with two records.
 fn with_records(folder: &Folder, name: &str) -> RecordFile {
     let file = folder.create(name);
     let table = SwapRecords::new();
@@ -28,7 +28,7 @@ fn with_records(folder: &Folder, name: &str) -> RecordFile {
     file
 }
 
-/// The header of a file for so many slots, which is otherwise as this one.
+/// Returns the header of a file with so many slots. Its other fields are those of this file.
 fn header_for(file: &RecordFile, max_pages: u64) -> Vec<u8> {
     let mut header = read(file, 0, 48);
     header[16..24].copy_from_slice(&max_pages.to_le_bytes());
@@ -62,7 +62,7 @@ fn an_image_is_refused_as_one_and_the_file_stays_as_it_is() {
 }
 
 #[test]
-fn a_refused_file_is_kept_and_what_the_error_says_brings_its_records_back() {
+fn a_refused_file_is_kept_and_the_advice_of_the_error_restores_its_records() {
     let folder = Folder::new("kept");
     type Damage = fn(&File);
     let damages: [(&str, Damage); 3] = [
@@ -94,10 +94,10 @@ fn a_refused_file_is_kept_and_what_the_error_says_brings_its_records_back() {
         fs::remove_file(folder.0.join("new")).unwrap();
     }
 }
-/// What a child that was forked does, and how it ends.
+/// Forks, and lets the child run this. Returns how the child ends.
 fn fork(child: impl FnOnce()) -> libc::pid_t {
-    // SAFETY: the child does what the callers say, which takes no lock that another thread could have had,
-    // but for the allocator's, which are made anew in it. It never returns.
+    // SAFETY: the child does what the callers pass. That takes no lock that another thread could have held,
+    // except those of the allocator, which are new in the child. It never returns.
     match unsafe { libc::fork() } {
         0 => {
             child();
@@ -128,12 +128,12 @@ fn a_forked_child_that_drops_its_table_leaves_the_lock_to_its_parent() {
         wait_for(fork(|| drop(table.take())));
         let (why, _) = refused(&file);
         assert!(matches!(why, FileError::InUse), "{why}");
-        // And a child that lives on does not keep what its parent lets go.
+        // A child that goes on living does not keep a lock that its parent frees.
         // SAFETY: it waits for a signal.
         let child = fork(|| _ = unsafe { libc::pause() });
         drop(table);
         let found = swapon(&SwapRecords::new(), &file);
-        // SAFETY: it takes numbers, and the child was not waited for yet.
+        // SAFETY: it takes numbers, and the child has not been waited for yet.
         unsafe { libc::kill(child, libc::SIGKILL) };
         wait_for(child);
         assert_eq!(found.unwrap(), (1, 1));
@@ -158,7 +158,7 @@ fn a_file_that_has_grown_while_it_was_off_gets_a_map_of_its_own() {
 }
 
 #[test]
-fn a_header_of_no_slots_or_of_too_many_is_refused() {
+fn a_header_with_no_slots_or_too_many_is_refused() {
     let folder = Folder::new("slots");
     let file = folder.create("file");
     for max_pages in [0, 1 << 62, u64::MAX] {
@@ -179,7 +179,7 @@ fn memfd(seals: libc::c_int) -> OwnedFd {
     // SAFETY: the name ends with a zero.
     let fd = unsafe { libc::memfd_create(c"test".as_ptr(), libc::MFD_ALLOW_SEALING) };
     assert!(fd >= 0);
-    // SAFETY: it was just made.
+    // SAFETY: the descriptor is new.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let file = writer(&fd);
     file.set_len(LEN).unwrap();
@@ -213,7 +213,7 @@ fn a_swapoff_reports_no_more_records_than_there_are_slots() {
     table.swapon_file(TYPE, PAGES, &file).run().unwrap();
     for _ in 0..100 {
         table.record(entry(3), id(7)).unwrap();
-        // As any process that has the descriptor can.
+        // Any process with the descriptor can do this.
         writer(&file).write_all_at(&[0; 2], FIRST + 6).unwrap();
     }
     assert_eq!(table.swapoff(TYPE), Ok(PAGES));
@@ -223,8 +223,8 @@ fn a_swapoff_reports_no_more_records_than_there_are_slots() {
     );
 }
 
-/// Otherwise the header would go on saying that the file is to be emptied, and the process after the next
-/// one would drop all records.
+/// Otherwise the header would still say that the file is to be emptied, and a later process would drop all
+/// records.
 #[test]
 fn a_file_whose_header_cannot_be_written_after_a_half_done_swapoff_is_refused() {
     let file = memfd(libc::F_SEAL_SHRINK | libc::F_SEAL_GROW);
@@ -233,7 +233,7 @@ fn a_file_whose_header_cannot_be_written_after_a_half_done_swapoff_is_refused() 
     swapon(&table, &file).unwrap();
     table.swapoff(TYPE).unwrap();
     writer(&file).write_all_at(b"EMPT", 48).unwrap();
-    // The map stays; writes are refused from now on.
+    // The map stays. From now on, writes are refused.
     seal(&file, libc::F_SEAL_FUTURE_WRITE);
     let why = swapon(&table, &file).unwrap_err();
     assert!(
@@ -252,9 +252,9 @@ fn a_file_whose_header_cannot_be_written_after_a_half_done_swapoff_is_refused() 
     assert_eq!(table.max_pages(TYPE), None);
 }
 
-/// As the user that this is to run as, who may not open the file.
+/// Runs as a user who may not open the file.
 pub fn denied(file: OwnedFd) {
-    // SAFETY: it gives a number.
+    // SAFETY: it returns a number.
     if unsafe { libc::geteuid() } == 0 {
         // SAFETY: it takes a number.
         assert_eq!(unsafe { libc::setgid(65_534) }, 0);

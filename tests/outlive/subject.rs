@@ -1,4 +1,4 @@
-//! A file of a few regions, and what is asked of one.
+//! A file of a few regions, and helpers for it.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -12,7 +12,7 @@ use crate::child::Folder;
 pub const TYPE: SwapType = SwapType::new(3).unwrap();
 pub const REGION: u64 = REGION_ENTRIES as u64;
 pub const PAGES: u64 = 2 * REGION + 100;
-/// Of the entries in the file.
+/// The offset of the entries in the file.
 pub const FIRST: u64 = 4096;
 pub const LEN: u64 = FIRST + 3 * 2 * REGION;
 
@@ -25,9 +25,9 @@ pub fn entry(offset: u64) -> SwapEntry {
 }
 
 impl Folder {
-    /// A new file of records, which nothing but this test writes to.
+    /// Makes a new file of records, which only this test writes to.
     pub fn create(&self, name: &str) -> RecordFile {
-        // SAFETY: where a test truncates the file, or writes to it, no table has it on.
+        // SAFETY: while a test truncates the file, or writes to it, no table has it on.
         unsafe { RecordFile::create(self.0.join(name), PAGES) }.unwrap()
     }
 
@@ -48,7 +48,8 @@ pub fn swapon(table: &SwapRecords, file: &RecordFile) -> Result<(u64, u64), Swap
     Ok((found.records, found.regions))
 }
 
-/// What the file is refused for. Nothing is on then, and the type can be used otherwise.
+/// Returns the reason why the file is refused. No type is on then, and the type can be used for other
+/// swapfiles.
 pub fn refused(file: &RecordFile) -> (FileError, String) {
     let table = SwapRecords::new();
     let error = swapon(&table, file).unwrap_err();

@@ -1,24 +1,25 @@
-//! What a process does until it is killed: operations that a number says, on a table or on a model of one.
+//! The operations that a process runs until it is killed. A number selects them. They run on a table or on a
+//! model of one.
 
 use swap_records::{MemcgId, REGION_ENTRIES, SwapEntry, SwapRecords, SwapType};
 
 pub const TYPE: SwapType = SwapType::new(3).unwrap();
 const REGION: u64 = REGION_ENTRIES as u64;
 pub const LANES: u64 = 2;
-/// Regions in which blocks of the lanes take turns.
+/// Regions in which blocks of the two lanes alternate.
 const SHARED: u64 = 4 * REGION;
 const BLOCK: u64 = 64;
-/// Regions that are one lane's alone, for long ranges.
+/// Regions of one lane each, for long ranges.
 const OWN: u64 = 2 * REGION;
 pub const PAGES: u64 = SHARED + LANES * OWN;
-/// Their ids share counters: those of the one are equal to those of the other modulo 4096.
+/// The ids of the two lanes share counters: they are equal modulo 4096.
 const IDS: u16 = 12;
 
 pub fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// 0 is no owner.
+/// Operations on owners, where 0 means no owner.
 pub trait Owners {
     fn lookup(&mut self, at: u64) -> u16;
     fn set(&mut self, at: u64, id: u16);
@@ -59,7 +60,7 @@ impl Owners for &SwapRecords {
     }
 }
 
-/// Each slot's owner.
+/// The owner of each slot.
 #[derive(Clone)]
 pub struct Model(pub Vec<u16>);
 
@@ -97,8 +98,8 @@ impl Owners for Model {
     }
 }
 
-/// The operations of a lane, on slots and ids that are its alone: so what they do does not depend on the
-/// other lane, and the n-th one is the same on a table and on a model.
+/// The operations of a lane. It has slots and ids of its own, so its operations do not depend on the other
+/// lane. The n-th operation is the same on a table and on a model.
 pub struct Lane {
     lane: u64,
     random: fastrand::Rng,
@@ -112,7 +113,7 @@ impl Lane {
         }
     }
 
-    /// A slot, and how many are the lane's from there on.
+    /// Returns a slot, and the number of slots from there on that belong to the lane.
     fn slot(&mut self) -> (u64, u64) {
         if self.random.u8(0..4) > 0 {
             let start = self.random.u64(0..SHARED / BLOCK / LANES) * BLOCK * LANES;
@@ -150,7 +151,7 @@ impl Lane {
                 owners.cmpxchg(at, old, new);
             }
             800..990 => {
-                // Over several regions, now and then.
+                // Now and then over several regions.
                 let most = if self.random.u8(0..40) == 0 {
                     most
                 } else {

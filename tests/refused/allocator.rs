@@ -1,11 +1,11 @@
-//! The system's allocator, which counts what a thread asks for, and refuses one of it.
+//! The system's allocator. It counts the allocations of a thread, and refuses one of them.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ptr;
 
 thread_local! {
-    /// Whether this thread's allocations are counted, how many there were, and which of them is refused.
+    /// Whether the allocations of this thread are counted, how many there were, and which one is refused.
     static COUNTS: Cell<bool> = const { Cell::new(false) };
     static MADE: Cell<u64> = const { Cell::new(0) };
     static REFUSED: Cell<u64> = const { Cell::new(0) };
@@ -56,7 +56,7 @@ unsafe impl GlobalAlloc for Refusing {
     }
 }
 
-/// Counts what `work` allocates on this thread.
+/// Counts the allocations of `work` on this thread.
 pub fn count(made: &mut u64, work: impl FnOnce()) {
     refuse(0, &mut false, || {
         work();
@@ -64,7 +64,7 @@ pub fn count(made: &mut u64, work: impl FnOnce()) {
     });
 }
 
-/// Refuses the `nth` allocation of `work` on this thread, and says whether there was one.
+/// Refuses the `nth` allocation of `work` on this thread. Reports whether there was one.
 pub fn refuse<R>(nth: u64, refused: &mut bool, work: impl FnOnce() -> R) -> R {
     MADE.set(0);
     REFUSED.set(nth);

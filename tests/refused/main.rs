@@ -1,8 +1,8 @@
-//! Every allocation of every operation is refused in turn, by a global allocator that refuses the n-th of one call. An
-//! operation says so with an error and has written nothing, or does without; it never ends the process. What frees or
-//! migrates allocates nothing at all.
+//! A global allocator refuses each allocation of each operation, one after another. The operation either
+//! returns an error and has written nothing, or does without the memory. It never aborts the process.
+//! Operations that free or migrate allocate nothing.
 //!
-//! Each operation runs in a process of its own, so that an abort is seen.
+//! Each operation runs in a process of its own, so that the test sees an abort.
 
 mod allocator;
 mod subject;
@@ -14,14 +14,14 @@ use std::process::Command;
 
 use subject::{Memory, Operation, Subject};
 
-/// The operation that a process of its own is for.
+/// The environment variable with the operation that a process is for.
 const OPERATION: &str = "SWAP_RECORDS_REFUSED";
 
-/// Refuses the first allocation of the operation, then the second, until it gets through.
+/// Refuses the first allocation of the operation, then the second, until the operation makes fewer.
 fn refuse_each<S: Subject>(operation: &Operation<S>) {
     let (before, after) = (S::new(), S::new());
     let mut made = 0;
-    // What is made once in a process, as what the processor can do, is made by now.
+    // This run makes the allocations that happen once per process, such as those that detect the processor.
     let done = (operation.run)(&mut S::new());
     done.unwrap_or_else(|refused| panic!("with all the memory: {refused:?}"));
     allocator::count(&mut made, || _ = (operation.run)(&mut { after }));
@@ -48,7 +48,7 @@ fn refuse_each<S: Subject>(operation: &Operation<S>) {
                     before,
                     "allocation {nth}: it wrote something"
                 );
-                // It can be done when there is memory again.
+                // The operation succeeds when there is memory again.
                 (operation.run)(&mut subject).unwrap();
                 subject.validate();
             }
@@ -56,7 +56,7 @@ fn refuse_each<S: Subject>(operation: &Operation<S>) {
     }
 }
 
-/// The work of a process of its own, where this is one; a test without work elsewhere.
+/// Runs the operation, in a process that was started for one. In any other process, this test does nothing.
 #[test]
 fn child() {
     let Ok(name) = env::var(OPERATION) else {
@@ -95,19 +95,19 @@ fn each_in_a_process_of_its_own(operations: impl IntoIterator<Item = &'static st
 }
 
 #[test]
-fn no_operation_of_the_table_ends_the_process_for_want_of_memory() {
+fn no_operation_of_the_table_aborts_when_memory_is_refused() {
     each_in_a_process_of_its_own(table::OPERATIONS.iter().map(|one| one.name));
 }
 
 #[test]
-fn no_operation_of_the_tree_ends_the_process_for_want_of_memory() {
+fn no_operation_of_the_tree_aborts_when_memory_is_refused() {
     each_in_a_process_of_its_own(tree::OPERATIONS.iter().map(|one| one.name));
 }
 
 #[cfg(all(feature = "std", target_os = "linux"))]
 const WITHOUT_THREADS: &str = "a migration on threads that the system refuses";
 
-/// With no address space left for a stack.
+/// Runs with no address space left for a stack.
 #[cfg(all(feature = "std", target_os = "linux"))]
 fn migrate_without_threads() {
     let table = table::of_many_regions();
@@ -130,11 +130,11 @@ fn migrate_without_threads() {
 
 #[test]
 #[cfg(all(feature = "std", target_os = "linux"))]
-fn a_migration_on_threads_that_the_system_refuses_is_done_on_the_one_there_is() {
+fn a_migration_whose_threads_the_system_refuses_runs_on_the_calling_thread() {
     each_in_a_process_of_its_own([WITHOUT_THREADS]);
 }
 
-/// Beside what the standard library allocates to start a thread and to wait for it.
+/// Compares with the allocations of the standard library to start a thread and to wait for it.
 #[test]
 #[cfg(feature = "std")]
 fn a_migration_on_threads_allocates_what_threads_do_and_nothing_else() {

@@ -1,25 +1,25 @@
-//! What operations are tried on, and how they are listed.
+//! The subjects of the operations, and the form of the list of operations.
 
 use swap_records::memcg::MemcgError;
 use swap_records::{EntryError, SwaponError};
 
-/// A table or a tree with something in it, the same each time.
+/// A table or a tree with some contents, which are the same each time.
 pub trait Subject {
-    /// All that can be seen of it.
+    /// Everything that can be observed of it.
     type State: PartialEq + std::fmt::Debug;
 
     fn new() -> Self;
     fn state(&self) -> Self::State;
-    /// Its invariants hold.
+    /// Asserts its invariants.
     fn validate(&self);
 }
 
 /// What an operation may do with the allocator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Memory {
-    /// Ask for some, and say so where it gets none.
+    /// It may allocate, and returns an error if that is refused.
     Some,
-    /// Nothing: it frees, migrates, reads, or must not fail.
+    /// It must not allocate: it frees, migrates, reads, or must not fail.
     None,
 }
 
@@ -38,7 +38,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// By its name, so that no error has to be named here that an operation comes to need.
+    /// Compares the name, so that the error of a future operation need not be listed here.
     pub fn is_for_want_of_memory(&self) -> bool {
         let text = match self {
             Self::Entry(error) => format!("{error:?}"),

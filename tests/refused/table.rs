@@ -13,7 +13,7 @@ const PAGES: u64 = 2 * REGION;
 pub const A: MemcgId = MemcgId::new(1).unwrap();
 const B: MemcgId = MemcgId::new(2).unwrap();
 pub const C: MemcgId = MemcgId::new(3).unwrap();
-/// Where A and B take turns, over the border of two regions.
+/// The first slot of a range in which A and B alternate, over the border of two regions.
 const MIXED: u64 = REGION - 50;
 const NR: u64 = 100;
 
@@ -21,7 +21,7 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// The slots where owners take turns, from both ends, and some without an owner: several windows of a batch.
+/// Returns slots of that range from both ends, and some without an owner: several windows of a batch.
 fn anywhere() -> [SwapEntry; 200] {
     const { assert!(NR == 100, "half of them") };
     std::array::from_fn(|n| {
@@ -61,7 +61,7 @@ impl Subject for SwapRecords {
 #[cfg(feature = "std")]
 pub const MANY_REGIONS: u64 = 700;
 
-/// Enough for two threads.
+/// Makes a table with enough regions for two threads.
 #[cfg(feature = "std")]
 pub fn of_many_regions() -> SwapRecords {
     let table = SwapRecords::new();
@@ -108,7 +108,7 @@ fn on_with(
 
 pub const OPERATIONS: &[Operation<Table>] = &[
     takes("swapon", |table| Ok(table.swapon(NEXT, PAGES)?)),
-    // The second of a size takes what the first one left.
+    // The second swapfile of a size uses the area of the first one.
     does_without("swapoff and swapon", |table| {
         table.swapoff(TYPE)?;
         Ok(table.swapon(TYPE, PAGES)?)
@@ -119,7 +119,7 @@ pub const OPERATIONS: &[Operation<Table>] = &[
         let file = RecordFile::memfd(PAGES).unwrap();
         on_with(table, &file, 1)?;
         table.record_range_with(SwapEntry::new(NEXT, 5).unwrap(), 9, C, |_| ())?;
-        // It knows the file by now, and takes memory for the rebuild alone.
+        // The table knows the file now, and needs memory for the rebuild only.
         table.swapoff(NEXT)?;
         on_with(table, &file, 0)
     }),
@@ -220,7 +220,7 @@ pub const OPERATIONS: &[Operation<Table>] = &[
         assert_eq!(migration.so_far().moved, NR / 2);
         Ok(())
     }),
-    // Two regions are worth no thread, and what starts none takes no memory.
+    // Two regions are too few for another thread, so no memory is needed.
     #[cfg(feature = "std")]
     does_without("a migration that may use threads", |table| {
         assert_eq!(table.migration(A, C).threads(8).run().moved, NR / 2);

@@ -9,7 +9,7 @@ const REGION: u64 = REGION_ENTRIES as u64;
 const TYPE: SwapType = SwapType::new(0).unwrap();
 const NEXT: SwapType = SwapType::new(1).unwrap();
 const PAGES: u64 = 2 * REGION;
-/// Where two cgroups take turns, over the border of two regions.
+/// The first slot of a range in which two cgroups alternate, over the border of two regions.
 const MIXED: u64 = REGION - 50;
 const NR: u64 = 100;
 
@@ -17,8 +17,8 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// A tree with one cgroup under the root and two under that, `a` and `b`; and `dead`, which is offline and has
-/// records.
+/// A tree with one cgroup under the root, and three under that: `a`, `b`, and `dead`, which is offline and
+/// has records.
 pub struct Tree {
     memcgs: Memcgs,
     parent: Memcg,
@@ -44,7 +44,7 @@ impl Subject for Tree {
         }
         memcgs.swap_out(b, entry(5), 64).unwrap();
         memcgs.swap_out(dead, entry(1000), 200).unwrap();
-        // As far as the first region: the second has some left.
+        // Only the first region is migrated. The second region has some records left.
         memcgs.css_offline(dead, 1).unwrap();
         Self {
             memcgs,
@@ -90,10 +90,11 @@ pub const OPERATIONS: &[Operation<Tree>] = &[
     does_without("Memcgs::swapoff", |t| {
         Ok(t.memcgs.swapoff(TYPE).map(drop)?)
     }),
-    // 64 slots come in one block: enough of them for the next one.
+    // One block has 64 slots, so these need the next one.
     takes("Memcgs::create", |t| {
         for _ in 0..70 {
-            // What the ones before made stays; it is taken back to hold the state against.
+            // Cgroups that were created before remain. They are freed again, so that the states can be
+            // compared.
             if let Err(error) = t.memcgs.create(t.parent) {
                 take_back(t);
                 return Err(error.into());
@@ -190,13 +191,13 @@ pub const OPERATIONS: &[Operation<Tree>] = &[
         Ok(t.memcgs.css_free(t.dead).map(drop)?)
     }),
     takes("Memcgs::with_records", |t| {
-        // The table is the tree's own afterwards, and dropped where it is refused: so it is another.
+        // The tree takes the table, and drops it if it is refused. So this is another table.
         let table = SwapRecords::new();
         table
             .swapon(TYPE, PAGES)
             .map(|()| table.record_range(entry(7), 9, t.a.id()))??;
         let root = t.memcgs.root().id();
-        // The second one has a block of its own.
+        // The second cgroup needs a block of its own.
         let far = MemcgId::new(1_000).unwrap();
         let shape = [(t.parent.id(), root), (far, t.parent.id())];
         Memcgs::with_records(table, shape)?;
@@ -209,7 +210,7 @@ pub const OPERATIONS: &[Operation<Tree>] = &[
     }),
 ];
 
-/// Frees the cgroups that were made since the fifth.
+/// Frees the cgroups that were created after the first five.
 fn take_back(t: &Tree) {
     for memcg in t.memcgs.iter() {
         if memcg.id() > t.dead.id() {

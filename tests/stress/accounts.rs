@@ -1,4 +1,4 @@
-//! Threads that share slots, and keep accounts.
+//! Threads that share slots, and count what each id gains and loses.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +9,12 @@ use lock_api::RawMutex;
 use swap_records::{EntryError, Exchange, MemcgId, SwapRecords};
 
 use crate::{
-    ALWAYS_ON, COMES_AND_GOES, FIRST, IDS, PAGES, THREADS, USED, come_and_go, entry, hand_over, id,
-    operations,
+    ALWAYS_ON, COMES_AND_GOES, FIRST, IDS, PAGES, THREADS, USED, come_and_go, entry, id,
+    migrate_somehow, operations,
 };
 use swap_records_oracle::Ends;
 
-/// What each id gained and lost.
+/// The records that each id gained and lost.
 #[derive(Default)]
 struct Account(BTreeMap<u16, i64>);
 
@@ -32,16 +32,17 @@ impl Account {
         }
     }
 
-    /// The records that came and did not go.
+    /// The difference: the records that must be left.
     fn of(&self, id: u16) -> u64 {
         u64::try_from(self.0.get(&id).copied().unwrap_or(0)).expect("nobody lost what it never had")
     }
 }
 
-/// All threads write the same slots. Each is told who owned a slot before it, so what all of them were told adds
-/// up to what the table holds: a write that is lost, or told to two, shows as a difference.
+/// All threads write the same slots. Each call returns the previous owner, so the sum of all answers is what
+/// the table must hold. A write that is lost, or reported to two threads, makes a difference.
 pub fn gains_and_losses_add_up_to_what_is_there<L: RawMutex + Send + Sync>() {
-    /// Ids of the swapfile that comes and goes: its own, so that a hand-over of them is none of the others'.
+    /// Ids that are used in the temporary swapfile only, so that their migrations do not change the counts of
+    /// other ids.
     const GUEST: u16 = 20;
     let table = SwapRecords::<L>::with_raw_mutex();
     table.swapon(ALWAYS_ON, PAGES).unwrap();
@@ -56,12 +57,12 @@ pub fn gains_and_losses_add_up_to_what_is_there<L: RawMutex + Send + Sync>() {
             let mut rng = Rng::with_seed(200);
             let mut account = Account::default();
             while !done.load(Ordering::Relaxed) {
-                // In circles, so that two of them may meet.
+                // The ids form circles, so that two migrations may meet.
                 let old = rng.u16(1..=IDS);
                 let (old, new) = (id(old), id(old % IDS + 1));
-                let moved = hand_over(table, &mut rng, old, new);
+                let moved = migrate_somehow(table, &mut rng, old, new);
                 account.change(Some(old), Some(new), moved);
-                hand_over(table, &mut rng, id(GUEST), id(GUEST + 1));
+                migrate_somehow(table, &mut rng, id(GUEST), id(GUEST + 1));
             }
             account
         });
@@ -94,7 +95,7 @@ pub fn gains_and_losses_add_up_to_what_is_there<L: RawMutex + Send + Sync>() {
         );
     }
     assert!(there.is_empty(), "nobody recorded {there:?}");
-    // What came to the other swapfile was taken back, or went with it.
+    // Records in the other swapfile were taken back, or dropped with it.
     assert_eq!(guests.of(GUEST) + guests.of(GUEST + 1), dropped);
 }
 
@@ -134,7 +135,7 @@ fn write_shared_slots<L: RawMutex + Send + Sync>(
                 own.change(None, new, free);
             }
         }
-        // One slot at a time: of a range that a swapoff cuts short nobody is told.
+        // One slot at a time: if a swapoff ends a range early, no caller gets the owners.
         let ent = entry(COMES_AND_GOES, rng.u64(..PAGES));
         let new = (rng.u8(..4) != 0).then(|| id(guest));
         let had = match new {
@@ -142,7 +143,7 @@ fn write_shared_slots<L: RawMutex + Send + Sync>(
             None => table.clear(ent),
         };
         match had {
-            // Who has it by now matters not: hand-overs of guests are in no account.
+            // The present owner does not matter: migrations of these ids are not counted.
             Ok(had) => guests.change(had.map(|_| id(guest)), new, 1),
             Err(EntryError::TypeOff { .. } | EntryError::OutOfRange { .. }) => {}
             Err(error) => panic!("{error}"),

@@ -1,4 +1,4 @@
-//! [`Dawdling`]: a lock that takes its time.
+//! [`Dawdling`]: a lock that sometimes waits.
 
 use std::cell::Cell;
 use std::{hint, thread};
@@ -7,18 +7,18 @@ use lock_api::RawMutex;
 use swap_records::RawSpinLock;
 
 thread_local! {
-    /// How often this thread was here.
+    /// The number of operations of this thread on such locks.
     static STEPS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// [`RawSpinLock`] that now and then waits before or after it locks or unlocks: what a thread does too late, when it
-/// has let go of the lock, or too early, before it has it, others get to see.
+/// A [`RawSpinLock`] that sometimes waits before or after it locks or unlocks. If a thread does something
+/// before it has the lock, or after it has freed the lock, other threads are likely to see it.
 pub struct Dawdling(RawSpinLock);
 
 fn dawdle() {
     let step = STEPS.get().wrapping_add(1);
     STEPS.set(step);
-    // A hash scatters them: one time in 256 it yields, 15 times it spins a little.
+    // The hash scatters the waits. In 256 calls, one yields and 15 spin a little.
     match step.wrapping_mul(0x9E37_79B9) >> 24 {
         0 => thread::yield_now(),
         1..16 => (0..200).for_each(|_| hint::spin_loop()),
@@ -26,7 +26,7 @@ fn dawdle() {
     }
 }
 
-// SAFETY: the inner lock is one, and is taken and freed whenever this is.
+// SAFETY: the inner lock excludes, and is taken and freed exactly when this lock is.
 unsafe impl RawMutex for Dawdling {
     const INIT: Self = Self(RawSpinLock::INIT);
     type Guard = <RawSpinLock as RawMutex>::Guard;

@@ -1,10 +1,10 @@
-//! Stress tests that know the answer: threads that record, clear, exchange and hand over at random, while
-//! swapfiles come and go, and what has to hold when all is done, or all the time.
+//! Stress tests that know the right result. Threads record, clear, exchange and migrate at random, while
+//! swapfiles are turned on and off. The tests check what must hold at the end, or at every moment.
 //!
-//! Each runs with the spinlock, with `parking_lot`'s lock, and with one that [dawdles](dawdling::Dawdling), so
-//! that threads come between two steps that are nanoseconds apart.
+//! Each test runs with the spinlock, with the lock of `parking_lot`, and with a lock that
+//! [dawdles](dawdling::Dawdling). With that one, threads come between two steps that are nanoseconds apart.
 //!
-//! `SWAP_RECORDS_STRESS=N` makes them N times as long.
+//! `SWAP_RECORDS_STRESS=N` makes the tests N times as long.
 
 mod accounts;
 mod dawdling;
@@ -19,14 +19,14 @@ use lock_api::RawMutex;
 use swap_records::{MemcgId, REGION_ENTRIES, Step, SwapEntry, SwapRecords, SwapType};
 
 const REGION: u64 = REGION_ENTRIES as u64;
-/// Three regions, the last one in part.
+/// Three regions, the last one partial.
 const PAGES: u64 = 2 * REGION + REGION / 3;
 const THREADS: u64 = if cfg!(miri) { 2 } else { 4 };
-/// The slots that are used: as many on both sides of the first border of a region, so that all threads
-/// meet in two regions.
+/// The slots in use: as many on both sides of the first border of a region, so that all threads use the same
+/// two regions.
 const USED: u64 = if cfg!(miri) { 64 } else { 4096 };
 const FIRST: u64 = REGION - USED / 2;
-/// How many ids die.
+/// The number of ids that are migrated away.
 const IDS: u16 = 6;
 
 const ALWAYS_ON: SwapType = SwapType::new(0).unwrap();
@@ -41,7 +41,7 @@ fn operations() -> u64 {
         * if cfg!(miri) {
             60
         } else if std::env::var_os("SWAP_RECORDS_FEW_CASES").is_some() {
-            // Where each takes ten times as long: ci/tsan.sh, ci/asan.sh.
+            // Fewer where each operation takes ten times as long: ci/tsan.sh, ci/asan.sh.
             5_000
         } else {
             15_000
@@ -56,8 +56,8 @@ fn entry(ty: SwapType, offset: u64) -> SwapEntry {
     SwapEntry::new(ty, offset).unwrap()
 }
 
-/// Hands `old` over in one of the ways in which that can be done. Gives the number of records.
-fn hand_over<L: RawMutex + Send + Sync>(
+/// Migrates `old` in one of the possible ways. Returns the number of records.
+fn migrate_somehow<L: RawMutex + Send + Sync>(
     table: &SwapRecords<L>,
     rng: &mut Rng,
     old: MemcgId,
@@ -67,7 +67,7 @@ fn hand_over<L: RawMutex + Send + Sync>(
         0 => table.migrate(old, new),
         1 => table.migration(old, new).threads(3).run().moved,
         2 => {
-            // It says what is there, more or less: others write meanwhile.
+            // The hint is only about right: other threads write meanwhile.
             let hint = || table.count_upper_bound(old) + 3;
             table.migration(old, new).memsw_hint(&hint).run().moved
         }
@@ -83,7 +83,7 @@ fn hand_over<L: RawMutex + Send + Sync>(
     }
 }
 
-/// Turns a type on and off, with sizes of all kinds. Gives how many records went with it.
+/// Turns a type on and off, with sizes of all kinds. Returns the number of records that were dropped.
 fn come_and_go<L: RawMutex>(table: &SwapRecords<L>, done: &AtomicBool) -> u64 {
     let mut rng = Rng::with_seed(4);
     let mut dropped = 0;
@@ -99,7 +99,7 @@ fn come_and_go<L: RawMutex>(table: &SwapRecords<L>, done: &AtomicBool) -> u64 {
     }
 }
 
-/// A test of each of these, with each lock.
+/// Makes a test of each of these, with each lock.
 macro_rules! with_each_lock {
     ($($module:ident::$test:ident)*) => {$(
         mod $test {
@@ -125,8 +125,8 @@ macro_rules! with_each_lock {
 with_each_lock! {
     own_slots::every_slot_holds_what_its_thread_wrote_last_or_its_heir
     accounts::gains_and_losses_add_up_to_what_is_there
-    promises::every_hand_over_moves_what_nobody_else_touches
-    promises::hand_overs_on_threads_miss_nothing
-    promises::what_a_swapoff_dropped_stays_dropped
-    promises::owners_are_told_right_where_nobody_changes_their_records
+    promises::every_migration_moves_records_that_no_other_thread_touches
+    promises::migrations_on_threads_miss_no_record
+    promises::records_that_a_swapoff_dropped_stay_dropped
+    promises::owners_are_right_while_no_thread_changes_their_records
 }

@@ -9,27 +9,28 @@ use lock_api::RawMutex;
 use swap_records::{EntryError, Exchange, MemcgId, Run, SwapRecords};
 
 use crate::{
-    ALWAYS_ON, COMES_AND_GOES, FIRST, IDS, PAGES, THREADS, USED, come_and_go, entry, hand_over, id,
-    operations,
+    ALWAYS_ON, COMES_AND_GOES, FIRST, IDS, PAGES, THREADS, USED, come_and_go, entry, id,
+    migrate_somehow, operations,
 };
 use swap_records_oracle::Ends;
 
-/// Slots that one thread has in a row.
+/// The number of consecutive slots of one thread.
 const STRIPE: u64 = 8;
-/// A record of `id` may be handed over to `id + HEIR`, which nobody records.
+/// A record of `id` may be migrated to `id + HEIR`, which no thread records.
 const HEIR: u16 = 1000;
 
 fn heir(of: MemcgId) -> MemcgId {
     id(of.get() + HEIR)
 }
 
-/// Whether a slot that was last written `wrote` may hold `holds`.
+/// Returns whether a slot may hold `holds` if the last write was `wrote`.
 fn fits(wrote: Option<MemcgId>, holds: Option<MemcgId>) -> bool {
     holds == wrote || holds == wrote.map(heir)
 }
 
-/// Each thread has slots of its own, so it knows what it will find there: what it wrote last, or who inherited
-/// that. Nobody else's writes, not even of neighbours in the same vector, may be seen there.
+/// Each thread has slots of its own. So it knows what it must find there: its last write, or the id to which
+/// that one was migrated. It must never see writes of other threads, not even to neighbouring slots of the
+/// same vector.
 pub fn every_slot_holds_what_its_thread_wrote_last_or_its_heir<L: RawMutex + Send + Sync>() {
     let table = SwapRecords::<L>::with_raw_mutex();
     table.swapon(ALWAYS_ON, PAGES).unwrap();
@@ -45,7 +46,7 @@ pub fn every_slot_holds_what_its_thread_wrote_last_or_its_heir<L: RawMutex + Sen
                 let mut rng = Rng::with_seed(100 + seed);
                 while !done.load(Ordering::Relaxed) {
                     let old = id(rng.u16(1..=IDS));
-                    hand_over(table, &mut rng, old, heir(old));
+                    migrate_somehow(table, &mut rng, old, heir(old));
                 }
             });
         }
@@ -126,7 +127,7 @@ fn write_own_slots<L: RawMutex + Send + Sync>(
                 }
             }
         }
-        // On the swapfile that comes and goes there is nothing to be known of one's own.
+        // In the temporary swapfile, a thread cannot know what it must find.
         let ent = entry(COMES_AND_GOES, rng.u64(..PAGES));
         match table.record(ent, new) {
             Ok(_) => {}
@@ -137,7 +138,7 @@ fn write_own_slots<L: RawMutex + Send + Sync>(
     wrote
 }
 
-/// The owners of single slots.
+/// Returns the owners of single slots.
 fn by_slot(runs: &[Run]) -> BTreeMap<u64, MemcgId> {
     let slots = |run: &Run| {
         let (start, id) = (run.start.offset(), run.id);

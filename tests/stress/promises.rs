@@ -1,4 +1,4 @@
-//! What holds at every moment, each held to by a thread that knows of nothing else.
+//! Guarantees that hold at every moment. A thread checks each of them without knowledge of the other threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,7 +10,8 @@ use swap_records::{EntryError, MemcgId, SwapEntry, SwapRecords};
 use crate::{ALWAYS_ON, COMES_AND_GOES, PAGES, REGION, entry, id, operations};
 use swap_records_oracle::Ends;
 
-/// The old id and the new one: there in one round, back in the next.
+/// The old id and the new id: in one round the records move from the first to the second, in the next round
+/// back.
 fn there_and_back(round: u64) -> [MemcgId; 2] {
     let ids = [id(1), id(2)];
     if round.is_multiple_of(2) {
@@ -20,7 +21,7 @@ fn there_and_back(round: u64) -> [MemcgId; 2] {
     }
 }
 
-/// Writes up to `most` slots from `start` on, with one of the ids that go there and back, or none.
+/// Writes up to `most` slots from `start` on, with one of these two ids, or with no owner.
 fn write_any<L: RawMutex>(table: &SwapRecords<L>, rng: &mut Rng, start: SwapEntry, most: u64) {
     let owner = there_and_back(rng.u64(..2))[0];
     let nr = rng.u64(1..=most);
@@ -32,7 +33,7 @@ fn write_any<L: RawMutex>(table: &SwapRecords<L>, rng: &mut Rng, start: SwapEntr
     }
 }
 
-/// Asserts that all of these slots are `owner`'s.
+/// Asserts that `owner` owns all of these slots.
 fn assert_owned<L: RawMutex>(
     table: &SwapRecords<L>,
     slots: impl Iterator<Item = SwapEntry>,
@@ -44,9 +45,9 @@ fn assert_owned<L: RawMutex>(
     }
 }
 
-/// Records that others write come and go around one that stays, and with them the number of its cell: each hand-over
-/// finds it, in its region and in the next one, which has none but it.
-pub fn every_hand_over_moves_what_nobody_else_touches<L: RawMutex + Send + Sync>() {
+/// In one region, a record stays while other threads write and clear records around it, and so change the
+/// number in its cell. In the next region, a record stays alone. Each migration finds both.
+pub fn every_migration_moves_records_that_no_other_thread_touches<L: RawMutex + Send + Sync>() {
     let [first, _] = there_and_back(0);
     let stay = [7, REGION + 7].map(|offset| entry(ALWAYS_ON, offset));
     let table = SwapRecords::<L>::with_raw_mutex();
@@ -62,13 +63,13 @@ pub fn every_hand_over_moves_what_nobody_else_touches<L: RawMutex + Send + Sync>
             s.spawn(move || {
                 let mut rng = Rng::with_seed(seed);
                 while !done.load(Ordering::Relaxed) {
-                    // Slots of its own, in the region of the first one that stays.
+                    // Slots of this thread, in the region of the first record that stays.
                     let start = entry(ALWAYS_ON, 16 + 64 * seed + rng.u64(..8));
                     write_any(table, &mut rng, start, 48);
                 }
             });
         }
-        // A hand-over of so few is over soon.
+        // A migration of so few records ends soon.
         for round in 0..operations() * if cfg!(miri) { 1 } else { 8 } {
             let [old, new] = there_and_back(round);
             assert!(table.migrate(old, new) >= 2, "in round {round}");
@@ -78,10 +79,10 @@ pub fn every_hand_over_moves_what_nobody_else_touches<L: RawMutex + Send + Sync>
     table.validate().unwrap();
 }
 
-/// One thread fills a swapfile, turns it off, and finds the next one empty, though others go on in it: hand over its
-/// records, and exchange them. A swapoff drops all of them, whoever has them by then.
-pub fn what_a_swapoff_dropped_stays_dropped<L: RawMutex + Send + Sync>() {
-    /// The ids in this circle are handed on in it.
+/// One thread fills a swapfile, turns it off, and finds the next one empty, while other threads migrate and
+/// exchange its records. A swapoff drops all records, whichever ids own them by then.
+pub fn records_that_a_swapoff_dropped_stay_dropped<L: RawMutex + Send + Sync>() {
+    /// The ids of this circle are migrated from one to the next.
     const CIRCLE: u16 = 3;
     let next = |owner: MemcgId| id(owner.get() % CIRCLE + 1);
     let table = SwapRecords::<L>::with_raw_mutex();
@@ -126,11 +127,12 @@ pub fn what_a_swapoff_dropped_stays_dropped<L: RawMutex + Send + Sync>() {
     assert_eq!(table.runs(COMES_AND_GOES).next(), None);
 }
 
-/// Hand-overs that start threads: in each of many regions a record stays that nobody else touches, and all of them
-/// are moved, while another thread writes beside them, and a second swapfile with as many records of the id comes and
-/// goes. A swapoff drops all of these, whoever has them by then.
-pub fn hand_overs_on_threads_miss_nothing<L: RawMutex + Send + Sync>() {
-    /// More than three times what a thread is started for.
+/// Migrations that start threads. In each of many regions, a record stays that no other thread touches. All
+/// of these are moved, while another thread writes to the same regions. A second swapfile with as many
+/// records of the id is turned on and off. A swapoff drops all of its records, whichever ids own them by
+/// then.
+pub fn migrations_on_threads_miss_no_record<L: RawMutex + Send + Sync>() {
+    /// More than three times as many regions as one thread is started for.
     const REGIONS: u64 = if cfg!(miri) { 9 } else { 800 };
     let [first, _] = there_and_back(0);
     let of_all = |ty| (0..REGIONS).map(move |region| entry(ty, region * REGION + region % 64));
@@ -169,12 +171,13 @@ pub fn hand_overs_on_threads_miss_nothing<L: RawMutex + Send + Sync>() {
     table.validate().unwrap();
 }
 
-/// Ids whose records nobody changes, beside others that share their counters, from the first such record of a swapfile on:
-/// their numbers are right all the time. Two threads write; a third reads.
-pub fn owners_are_told_right_where_nobody_changes_their_records<L: RawMutex + Send + Sync>() {
-    /// How many apart two ids are that share a counter.
+/// The numbers of ids whose records no thread changes are right all the time, while other threads record ids
+/// that share their counters, from the first such record of a swapfile on. Two threads write, and a third one
+/// reads.
+pub fn owners_are_right_while_no_thread_changes_their_records<L: RawMutex + Send + Sync>() {
+    /// The distance of two ids that share a counter.
     const COUNTERS: u16 = if cfg!(miri) { 16 } else { 4096 };
-    /// Of each of two ids, in two regions: one alone, and some.
+    /// Records of each of two ids, in two regions: alone in one, several in the other.
     const STAY: [(u64, u64, u16); 4] = [
         (3, 1, 1),
         (REGION + 3, 5, 1),
@@ -184,7 +187,7 @@ pub fn owners_are_told_right_where_nobody_changes_their_records<L: RawMutex + Se
     let stay = [(id(1), 6), (id(2), 8)];
     let table = SwapRecords::<L>::with_raw_mutex();
     for round in 0..operations().div_ceil(if cfg!(miri) { 20 } else { 60 }) {
-        // No counter is shared in a new swapfile.
+        // In a new swapfile, no counter is shared.
         table.swapon(COMES_AND_GOES, PAGES).unwrap();
         for (start, nr, owner) in STAY {
             let start = entry(COMES_AND_GOES, start);
@@ -198,7 +201,7 @@ pub fn owners_are_told_right_where_nobody_changes_their_records<L: RawMutex + Se
                     let mut rng = Rng::with_seed(round * 2 + seed);
                     let ids = [1, 2, 3, 1 + COUNTERS, 2 + COUNTERS, 2 + 2 * COUNTERS].map(id);
                     for _ in 0..20 {
-                        // Slots of its own, in both regions; ids 1 and 2 are left alone.
+                        // Slots of this thread, in both regions. It never writes ids 1 and 2.
                         let offset = 100 + 50 * seed + rng.u64(..40) + rng.u64(..2) * REGION;
                         let (start, owner) = (entry(COMES_AND_GOES, offset), ids[rng.usize(2..6)]);
                         match rng.u8(..5) {

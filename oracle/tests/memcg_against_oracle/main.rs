@@ -1,6 +1,6 @@
-//! Random operations on a tree of cgroups, one after the other, each compared with a model that knows nothing
-//! but lists: what it gives, why it is refused, and after each of them, also after a refusal, all numbers
-//! of all cgroups and all records.
+//! Random operations on a tree of cgroups, one after another. Each is compared with a model that consists of
+//! lists only: its answer, the reason of a refusal, and afterwards, also after a refusal, all numbers of all
+//! cgroups and all records.
 
 mod oracle;
 
@@ -10,11 +10,11 @@ use proptest::prelude::*;
 use swap_records::memcg::{Memcg, MemcgError, Memcgs};
 use swap_records::{REGION_ENTRIES, SwapType};
 
-/// Slots on both sides of the border of two regions, and the last one.
+/// Slots on both sides of the border of two regions, and the last slot.
 const FIRST: u64 = REGION_ENTRIES as u64 - 12;
 const PAGES: u64 = REGION_ENTRIES as u64 + 12;
 
-/// Cgroups are numbers, modulo as many as there ever were; slots are counted from `FIRST`.
+/// Cgroups are numbers, modulo the number of cgroups that were ever created. Slots are counted from `FIRST`.
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Create(usize),
@@ -33,7 +33,7 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    // The root too, and those that are gone.
+    // The root too, and cgroups that were freed.
     let cgroup = || 0_usize..12;
     let few = || prop_oneof![8 => 0_u64..9, 1 => 60_u64..300];
     let slot = || 0_u64..25;
@@ -63,7 +63,7 @@ struct Both {
     oracle: Oracle,
 }
 
-/// Both refuse, for one of the oracle's reasons, or both give the same.
+/// Asserts that both refuse, for one of the reasons of the oracle, or that both give the same answer.
 #[track_caller]
 fn same<T: PartialEq + std::fmt::Debug>(ours: Result<T, MemcgError>, theirs: Expected<T>) {
     match (ours, theirs) {
@@ -242,7 +242,7 @@ proptest! {
     })]
 
     #[test]
-    fn every_operation_does_what_lists_do(
+    fn every_operation_gives_the_answer_of_the_lists(
         ops in vec(op(), 1..if cfg!(miri) { 20 } else { 150 })
     ) {
         agrees(&ops);

@@ -1,5 +1,5 @@
-//! A tree of cgroups as plain lists, and for each operation the reasons why it must be refused, or
-//! what it must give.
+//! A tree of cgroups as plain lists. For each operation, it gives the reasons why the operation must be
+//! refused, or the answer.
 
 use std::collections::BTreeMap;
 
@@ -19,17 +19,17 @@ pub(crate) struct Cgroup {
     pub(crate) parent: Option<usize>,
     pub(crate) state: State,
     pub(crate) own: u64,
-    /// Of memory, of memsw, and of swap.
+    /// Limits of memory, memsw and swap.
     pub(crate) limits: [Option<u64>; 3],
 }
 
-/// What the operation must give, where there is no reason to refuse it.
+/// The answer that the operation must give if no reason refuses it.
 pub(crate) type Expected<T> = Result<T, Vec<MemcgError>>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Oracle {
     pub(crate) cgroups: Vec<Cgroup>,
-    /// Who owns the slot with this offset.
+    /// The owner of the slot at each offset.
     pub(crate) records: BTreeMap<u64, usize>,
     pub(crate) ty: SwapType,
     /// The swapfile, while it is on.
@@ -72,7 +72,7 @@ impl Oracle {
         self.records.values().filter(|&&owner| owner == of).count() as u64
     }
 
-    /// Memory, memsw and records, with all descendants.
+    /// Returns memory, memsw and records, with all descendants.
     pub(crate) fn usage(&self, of: usize) -> [u64; 3] {
         let below = self.there().filter(|&at| self.path(at).any(|up| up == of));
         below.fold([0; 3], |[memory, memsw, records], at| {
@@ -86,7 +86,7 @@ impl Oracle {
         SwapEntry::new(self.ty, offset).unwrap()
     }
 
-    /// The lowest id that no cgroup has.
+    /// Returns the lowest id that no cgroup has.
     pub(crate) fn lowest_id(&self) -> u16 {
         let used: Vec<_> = self
             .there()
@@ -110,7 +110,7 @@ impl Oracle {
         self.gone(at, reasons);
     }
 
-    /// The limits that so much more for the path, up to below `end`, would exceed.
+    /// Returns the limits that additional charges for the path, up to below `end`, would exceed.
     fn over(&self, at: usize, end: Option<usize>, more: [u64; 3], reasons: &mut Vec<MemcgError>) {
         for up in self.path(at).take_while(|&up| Some(up) != end) {
             let usage = self.usage(up);
@@ -169,7 +169,7 @@ impl Oracle {
         self.path(at).find(online).unwrap()
     }
 
-    /// The runs of the slots from `offset` on, as an operation gives them.
+    /// Returns the runs of the slots from `offset` on, as an operation returns them.
     pub(crate) fn runs(&self, offset: u64, nr: u64) -> Vec<Run> {
         let mut runs = Vec::<Run>::new();
         for (&offset, &owner) in self.records.range(offset..offset + nr) {
@@ -216,7 +216,7 @@ impl Oracle {
         })
     }
 
-    /// Gives the cgroup that owns the records.
+    /// Returns the cgroup that owns the records.
     pub(crate) fn swap_out(&mut self, at: usize, offset: u64, nr: u64) -> Expected<usize> {
         let mut no = Vec::new();
         self.gone(at, &mut no);
@@ -239,7 +239,7 @@ impl Oracle {
         })
     }
 
-    /// Gives the cgroup that is charged. There is at least one slot. `cached`: the records stay.
+    /// Returns the cgroup that is charged. There is at least one slot. `cached`: the records stay.
     pub(crate) fn swap_in(&mut self, offset: u64, nr: u64, cached: bool) -> Expected<usize> {
         let mut no = Vec::new();
         self.not_there(offset, nr, &mut no);
@@ -308,7 +308,7 @@ impl Oracle {
         })
     }
 
-    /// Gives how many records its parent gets: all of them, or none.
+    /// Returns the number of records that its parent gets: all of them, or none.
     pub(crate) fn css_offline(&mut self, at: usize, hand_over: bool) -> Expected<u64> {
         let mut no = Vec::new();
         self.mortal(at, &mut no);
