@@ -237,7 +237,7 @@ impl<L: RawMutex> Memcgs<L> {
 
     /// Limits the entries that [`css_offline`](Self::css_offline) and [`css_free`](Self::css_free) look at
     /// under one hold of a lock: the [`max_hold`](crate::Migration::max_hold) of their migrations, in
-    /// entries. The default is one region, [`REGION_ENTRIES`](crate::REGION_ENTRIES).
+    /// entries. The default is one region, [`REGION_ENTRIES`].
     ///
     /// ```
     /// use swap_records::{CHUNK_ENTRIES, memcg::Memcgs};

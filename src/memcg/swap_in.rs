@@ -101,7 +101,7 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// Returns the cgroup that is charged for the pages. It is the same as for [`swap_in`](Self::swap_in). A
     /// page and its slot are both charged to memsw until [`free_swap`](Self::free_swap), so memsw must have
-    /// room for the pages. A long range is swapped in piece by piece, as [there](Self::swap_in#long-ranges).
+    /// room for the pages. A long range is swapped in piece by piece, as there.
     ///
     /// ```
     /// # use swap_records::memcg::Memcgs;
