@@ -288,7 +288,7 @@ mod tests {
     #[test]
     #[cfg_attr(
         miri,
-        ignore = "a shard has place for two cgroups there, and there is nothing unsafe here"
+        ignore = "a shard has stocks for two cgroups only under Miri, and nothing here is unsafe"
     )]
     fn a_charge_takes_back_what_is_in_its_way_limit_by_limit_and_no_more() {
         let memcgs = Memcgs::new();

@@ -311,7 +311,7 @@ mod tests {
             let batches = CHARGES / BATCH + 2;
             assert!(
                 walks <= batches,
-                "{CHARGES} charges, a refused {name} after each: {walks} walks, not {batches}"
+                "{walks} of {CHARGES} charges walked up, with a refused {name} after each: at most {batches} may"
             );
         }
     }
@@ -344,7 +344,8 @@ mod tests {
             let batches = CHARGES / BATCH + 2;
             assert!(
                 walks <= batches,
-                "{CHARGES} charges, a refused swap-out of {refused:?} after each: {walks} walks, not {batches}"
+                "{walks} of {CHARGES} charges walked up, with a refused swap-out of {refused:?} after each: \
+                 at most {batches} may"
             );
         }
         memcgs.validate().unwrap();

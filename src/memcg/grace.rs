@@ -57,8 +57,8 @@ impl Grace {
         let parity = self.phase.load(Ordering::Relaxed) % 2;
         let count = &self.sections[here()][usize::from(parity == 1)];
         count.fetch_add(1, Ordering::Relaxed);
-        // Pairs with the fences in `try_turn`: either the grace period sees the count, or this section sees
-        // what was written before the grace period.
+        // Pairs with the fences of `synchronize`: either the grace period sees the count, or this section sees
+        // what was written before that call.
         fence(Ordering::SeqCst);
         Section(count)
     }
@@ -178,7 +178,10 @@ mod tests {
             grace.turn.store(ends, Ordering::Relaxed);
             grace.wait_for_turn(enough);
             let turn = grace.turn.load(Ordering::Relaxed);
-            assert_eq!(turn, then, "from {began} on, {ends} when it looks");
+            assert_eq!(
+                turn, then,
+                "the call began at turn {began}, and looked again at turn {ends}"
+            );
         }
     }
 
@@ -232,7 +235,7 @@ mod tests {
                 }
                 assert!(
                     ended.load(Ordering::Relaxed),
-                    "sections came one after the other"
+                    "synchronize waited for sections that began later"
                 );
                 drop(section);
             });

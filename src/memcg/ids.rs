@@ -79,7 +79,7 @@ mod tests {
     #[test]
     #[cfg_attr(
         miri,
-        ignore = "a set of all ids takes Miri minutes, and there is nothing unsafe here"
+        ignore = "a set of all ids takes Miri minutes, and nothing here is unsafe"
     )]
     fn the_lowest_free_id_is_found_whatever_was_taken_and_freed() {
         let mut ids = Box::new(Ids::new());

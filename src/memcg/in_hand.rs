@@ -4,7 +4,8 @@
 //! An operation takes pages, charges, or writes records under a lock, and notes this in a guard before the
 //! lock is unlocked. The next step, under the next lock, takes it out of the guard again. So if any lock
 //! unwinds, when it is taken or when it is unlocked, the guard knows what was begun and not ended. Its `drop`
-//! ends it or takes it back. It takes no lock for that: it changes slots, which are atomics, and not stocks.
+//! ends it or takes it back. It takes no lock for that: it changes the [`Slot`]s of cgroups, which are
+//! atomics, and not stocks.
 //!
 //! [`Unsettled`] and [`Moved`] end in the section that they began in. [`Pages`] and [`Charge`] may outlive
 //! their section if they are *kept*: the cgroup's slot counts them, and `css_free` refuses the cgroup.

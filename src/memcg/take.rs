@@ -1,11 +1,11 @@
 //! Takes pages in memory from a cgroup: from the stock of the thread that frees them, or from the shard where
 //! they were charged.
 //!
-//! Pages are rarely freed by the thread that charged them. If a thread's shard has too few, the thread visits
-//! the shards that have some ([`Slot::holder`]), one after the other. It moves what is there to the cgroup's
-//! slot, where its next calls find the pages. A shard becomes a holder when a thread puts pages there, and
-//! stops being one after a visit. So there are at most as many visits as calls that put pages into a shard,
-//! for any number of shards.
+//! Pages are rarely freed by the thread that charged them. If a thread's shard and the cgroup's slot together
+//! have too few, the thread visits the shards that have some ([`Slot::holder`]), one after the other. It
+//! moves what is there to the cgroup's slot, where its next calls find the pages. A shard becomes a holder
+//! when a thread puts pages there, and stops being one after a visit. So there are at most as many visits as
+//! calls that put pages into a shard, for any number of shards.
 //!
 //! Whether a cgroup has too few pages is decided with the locks of all shards held. Pages move between a
 //! stock and the slot under the lock of the stock's shard. So at that moment, each page is in a stock or in

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "a minute each, and there is nothing unsafe here")]
+    #[cfg_attr(miri, ignore = "takes a minute, and nothing here is unsafe")]
     fn a_wrong_counter_or_statistic_is_found() {
         let (memcgs, parent, child) = family();
         for (memcg, above) in [(parent, memcgs.root()), (child, parent)] {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "a minute each, and there is nothing unsafe here")]
+    #[cfg_attr(miri, ignore = "takes a minute, and nothing here is unsafe")]
     fn a_stock_whose_shard_is_not_a_holder_is_found() {
         let (memcgs, _, child) = family();
         memcgs.charge(child, 1).unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "a minute each, and there is nothing unsafe here")]
+    #[cfg_attr(miri, ignore = "takes a minute, and nothing here is unsafe")]
     fn a_wrong_number_of_children_is_found() {
         let (memcgs, parent, _) = family();
         let slot = memcgs.slots.get(parent.id()).unwrap();
