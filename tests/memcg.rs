@@ -521,12 +521,12 @@ fn errors_say_what_where_and_what_to_do() {
     let said = |error: MemcgError| error.to_string();
     assert_eq!(
         said(memcgs.charge(child, 2).unwrap_err()),
-        "2 pages more would exceed the limit of cgroup 3 for memory and swap, 9 pages, of which 8 are \
-         charged: free some, or raise it"
+        "2 more pages would exceed the limit of cgroup 3 for memory and swap: 8 of 9 pages are charged; \
+         free some, or raise the limit"
     );
     assert_eq!(
         said(memcgs.uncharge(child, 4).unwrap_err()),
-        "4 pages are not charged to cgroup 3 as pages in memory: 3 are"
+        "cgroup 3 has 3 pages of its own in memory, not 4: name the cgroup that the pages are charged to"
     );
     assert_eq!(
         said(memcgs.css_free(child).unwrap_err()),
@@ -603,7 +603,7 @@ fn a_tree_and_its_cgroups_say_what_they_are() {
     let (parent, child) = family(&memcgs);
     assert!(memcgs.iter().eq([root, parent, child]));
     assert_eq!(format!("{child:?}"), "Memcg(3, 1)");
-    assert_eq!(child.to_string(), "cgroup 3 (use 1 of the id)");
+    assert_eq!(child.to_string(), "cgroup 3 (generation 1)");
     assert_eq!(
         format!("{memcgs:?}"),
         format!(

@@ -1,4 +1,4 @@
-//! Accounts: from a shard's stock to the slot of a cgroup, and up the path to the root.
+//! Moves charges from a shard's stock to the [`Slot`] of a cgroup, and up the path to the root.
 
 use lock_api::RawMutex;
 
@@ -9,7 +9,8 @@ use super::slot::{Slot, State};
 use crate::id::MemcgId;
 
 impl<L: RawMutex> Memcgs<L> {
-    /// Adds to what is the cgroup's own. Under the lock of this shard, and in a section, or the cgroup could be gone.
+    /// Adds `part` to what the cgroup has. The caller holds the lock of this shard and is in a section, so
+    /// that the cgroup is not freed meanwhile.
     pub(super) fn put_at(&self, shard: &mut Held<'_, L>, id: MemcgId, part: Stock) {
         let slot = self.slots.get(id);
         let Some(slot) = slot.filter(|slot| slot.state() == State::Online) else {
@@ -24,7 +25,7 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// Leaves no more in a stock than is of use there.
+    /// Gives back what a stock has beyond two batches.
     #[inline]
     pub(super) fn trim(&self, id: MemcgId, stock: &mut Stock) {
         let most = stock.used.max(stock.memory).max(stock.memsw);
@@ -54,7 +55,8 @@ impl<L: RawMutex> Memcgs<L> {
         self.settle(id, surplus);
     }
 
-    /// Gives a stock to the cgroup's slot and the counters. Under the lock of a shard, or in a section.
+    /// Moves a stock to the cgroup's slot and counters. The caller holds the lock of a shard or is in a
+    /// section.
     pub(super) fn settle(&self, id: MemcgId, stock: Stock) {
         if let Some(slot) = self.slots.get(id) {
             slot.add_used(stock.used);
@@ -63,22 +65,22 @@ impl<L: RawMutex> Memcgs<L> {
         self.uncharge_path(id, None, stock.memory, stock.memsw, stock.slots);
     }
 
-    /// Settles the stock of `only`, or all where it is `None`.
+    /// Settles the stock of the cgroup `only`, or all stocks if `only` is `None`.
     pub(super) fn settle_all(&self, shard: &mut Shard, only: Option<MemcgId>) {
         for (id, stock) in shard.take(|of| only.is_none_or(|only| only == of)) {
             self.settle(id, stock);
         }
     }
 
-    /// Settles the stocks of `top` and its descendants: all that a limit of `top` is about.
+    /// Settles the stocks of `top` and its descendants: all stocks that a limit of `top` applies to.
     pub(super) fn settle_below(&self, shard: &mut Shard, top: MemcgId) {
         for (id, stock) in shard.take(|of| self.is_below(of, top)) {
             self.settle(id, stock);
         }
     }
 
-    /// Gives back what the stocks of `top` and its descendants hold of this resource ahead of use. Says whether
-    /// that was anything.
+    /// Gives back what the stocks of `top` and its descendants hold of this resource ahead of use. Returns
+    /// whether they held any.
     fn take_back_below(&self, shard: &mut Shard, top: MemcgId, resource: Resource) -> bool {
         let mut any = false;
         for (id, stock) in shard.stocks_mut() {
@@ -97,20 +99,23 @@ impl<L: RawMutex> Memcgs<L> {
         any
     }
 
-    /// Whether charges of `id` count for `top`: it is that one, or a descendant of it.
+    /// Returns whether charges of `id` count for `top`, which is `id` itself or an ancestor of it.
     fn is_below(&self, id: MemcgId, top: MemcgId) -> bool {
         self.slots.up(id).any(|(at, _)| at == top)
     }
 
-    /// The cgroup and its ancestors below `end`.
+    /// Returns the cgroup and its ancestors below `end`.
     #[inline]
     fn path(&self, id: MemcgId, end: Option<MemcgId>) -> impl Iterator<Item = (MemcgId, &Slot)> {
         let path = self.slots.up(id);
         path.take_while(move |&(id, _)| Some(id) != end)
     }
 
-    /// Charges all of the path, or nobody. Gives the least that any limit leaves, of each of [`RESOURCES`]. Under the lock of a shard:
-    /// half way up, it is in the way of others that would have been within their limits.
+    /// Charges the cgroup and its ancestors below `end`, or none of them if a limit refuses. Returns the
+    /// least room that any limit leaves, for each of [`RESOURCES`].
+    ///
+    /// The caller holds the lock of a shard. Half way up, charges that are taken back later could make other
+    /// charges fail. A thread that holds all locks never sees them.
     pub(super) fn try_charge_path(
         &self,
         id: MemcgId,
@@ -148,8 +153,9 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(room)
     }
 
-    /// [`try_charge_path`](Self::try_charge_path); with what the shards give back, if need be. In a section. Says that
-    /// all is `charged` before the lock is freed.
+    /// Charges the path as [`try_charge_path`](Self::try_charge_path) does. If a limit refuses, it tries
+    /// again with what the shards give back. Calls `charged` before the lock is unlocked. The caller is in a
+    /// section.
     pub(super) fn charge_path(
         &self,
         id: MemcgId,
@@ -172,9 +178,9 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(())
     }
 
-    /// [`try_charge_path`](Self::try_charge_path), with what the shards give back: those stocks alone that
-    /// count for a limit in the way, and of that resource alone. The rest stays where it is, or each refusal of one
-    /// cgroup would send every other one up to the root.
+    /// Charges the path as [`try_charge_path`](Self::try_charge_path) does, with what the shards give back.
+    /// It only takes back from stocks that count for the limit in the way, and only of that resource.
+    /// Otherwise, each refusal of one cgroup would send every other cgroup up to the root.
     pub(super) fn charge_path_exactly(
         &self,
         all: &mut [Held<'_, L>; SHARDS],
@@ -195,8 +201,8 @@ impl<L: RawMutex> Memcgs<L> {
             else {
                 return Err(refused);
             };
-            // Nobody fills a stock meanwhile, so this ends: once all that count for the limit are empty. One
-            // further up may be in the way after this one.
+            // No other thread fills a stock meanwhile. So the loop ends when all stocks that count for the
+            // limit are empty. Then a limit further up may refuse.
             let mut any = false;
             for shard in all.iter_mut() {
                 any |= self.take_back_below(shard, top, resource);
@@ -225,12 +231,12 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// The nearest that both have, which may be one of the two.
+    /// Returns the nearest common ancestor, which may be `a` or `b` itself.
     pub(super) fn common_ancestor(&self, a: MemcgId, b: MemcgId) -> Option<MemcgId> {
         let (mut of_a, mut of_b) = (self.slots.up(a), self.slots.up(b));
         let (mut a, mut b) = (of_a.next()?, of_b.next()?);
         while a.0 != b.0 {
-            // The root is nobody's descendant, so the deeper one has a parent.
+            // The root has no ancestors, so the deeper one has a parent.
             if a.1.depth() >= b.1.depth() {
                 a = of_a.next()?;
             } else {
@@ -268,7 +274,7 @@ mod tests {
             };
             memcgs.trim(id, &mut stock);
             assert_eq!([stock.used, stock.memory, stock.memsw], keeps, "{had:?}");
-            // The rest is where it came from.
+            // The rest was given back to the counters and the slot.
             let counters = [slot.memory.usage(), slot.memsw.usage()];
             assert_eq!(counters, keeps[1..]);
             assert_eq!(slot.used(), used - keeps[0]);
@@ -277,11 +283,12 @@ mod tests {
         }
     }
 
-    /// `outer` has the children `inner` and `aunt`; `inner` has `child` and `sibling`. Both have a limit.
+    /// `outer` has the children `inner` and `aunt`; `inner` has `child` and `sibling`. `outer` and `inner`
+    /// have limits.
     #[test]
     #[cfg_attr(
         miri,
-        ignore = "a shard has place for two cgroups there, and there is nothing unsafe here"
+        ignore = "a shard has stocks for two cgroups only under Miri, and nothing here is unsafe"
     )]
     fn a_charge_takes_back_what_is_in_its_way_limit_by_limit_and_no_more() {
         let memcgs = Memcgs::new();
@@ -327,29 +334,31 @@ mod tests {
             usage,
             limit,
         };
-        // More than the inner limit, whatever is given back: the outer one is not in the way.
+        // More than the inner limit allows, even with all stocks given back. The outer limit is not in the
+        // way.
         let refused = over(inner, Resource::Memory, 11, 0, 10);
         assert_eq!(memcgs.charge(child, 11), Err(refused));
         assert_eq!(kept(), [0, 5, 7]);
         // Memsw was not in the way.
         let outer_memsw = || memcgs.slots.get(outer.id()).unwrap().memsw.usage();
         assert_eq!(outer_memsw(), 8 + 5);
-        // With what the inner limit gets back, the outer one is in the way; it gets something back, too.
+        // After the inner limit gets something back, the outer limit is in the way, and gets something back
+        // too.
         hoard_of_each(sibling.id(), elsewhere, [8, 0]);
         memcgs.charge(child, 10).unwrap();
         assert_eq!(kept(), [0, 0, 7]);
         assert_eq!(outer_memsw(), 10);
-        // Nothing is left to give back.
+        // No stock has anything left to give back.
         let refused = over(inner, Resource::Memory, 1, 10, 10);
         assert_eq!(memcgs.charge(sibling, 1), Err(refused));
         let refused = over(outer, Resource::Memory, 5, 10, 14);
         assert_eq!(memcgs.charge(aunt, 5), Err(refused));
         memcgs.charge(aunt, 4).unwrap();
-        // The same where a page comes from outside.
+        // The same for a page that is moved from outside.
         memcgs.uncharge(aunt, 4).unwrap();
         memcgs.charge(outsider, 7).unwrap();
         memcgs.uncharge(child, 10).unwrap();
-        // A new limit takes back what is below it.
+        // A new limit takes back what the stocks below it hold.
         assert_eq!([ahead(child.id(), here), ahead(aunt.id(), here)], [10, 4]);
         limit(inner, Resource::Memory, 9).unwrap();
         assert_eq!([ahead(child.id(), here), ahead(aunt.id(), here)], [0, 4]);

@@ -1,4 +1,4 @@
-//! Records anywhere that are freed together.
+//! Frees slots that lie anywhere with one call: [`Memcgs::free_swap_batch`].
 
 use lock_api::RawMutex;
 
@@ -12,13 +12,15 @@ use crate::id::MemcgId;
 use crate::sync::Ordering;
 
 impl<L: RawMutex> Memcgs<L> {
-    /// Takes the records of these slots away, and uncharges whoever owns them at that moment: memsw and the swap
-    /// statistic. The slots may lie anywhere, in several swapfiles and in any order, as those of a process that exits do.
-    /// Slots without a record are left alone. Gives how many records there were. Needs no memory.
+    /// Frees these slots: clears their records, and uncharges memsw and swap of the cgroup that owns each of
+    /// them at that moment. Slots without a record stay as they are.
     ///
-    /// Calls `each` with every slot that had a record, and its owner, in the order of the slice, as
-    /// [`clear_batch`](crate::SwapRecords::clear_batch) does. `each` is called with no lock held, and may use the tree.
-    /// Nobody waits for it: by then, the owner may be gone.
+    /// The slots may lie anywhere, in several swapfiles and in any order, like the slots of a process that
+    /// exits. Returns the number of records that were cleared. It allocates nothing.
+    ///
+    /// Calls `each` with every slot that had a record and with its owner, in the order of the slice, as
+    /// [`clear_batch`](crate::SwapRecords::clear_batch) does. `each` is called with no lock held, and may use
+    /// the tree. The owner may have been freed by then, because `css_free` does not wait for `each`.
     ///
     /// ```
     /// # use swap_records::memcg::Memcgs;
@@ -41,20 +43,24 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// # Cost
     ///
-    /// That of [`clear_batch`](crate::SwapRecords::clear_batch), and for each 64 slots the lock of a shard, under which
-    /// each of their owners is uncharged about once. `css_free`, `css_offline` and `swapoff` wait for 64 slots at most, each of
-    /// which may wait for the lock of a region.
+    /// The cost of [`clear_batch`](crate::SwapRecords::clear_batch), and per 64 slots the lock of a shard,
+    /// under which each of their owners is uncharged about once. `css_free`, `css_offline` and `swapoff` wait
+    /// for 64 slots at most, each of which may wait for the lock of a region.
     ///
     /// # Errors
     ///
-    /// [`Entry`](MemcgError::Entry), which names the slot: its type is off, or it lies past the end of its swapfile; then
-    /// nothing has changed. Where another thread turns a type off meanwhile, nothing is lost: that thread uncharges the
-    /// records of its type that this call passes over, and all slots of other types are freed. The error names the first slot
-    /// that was passed over; `each` was told about all that this call uncharged.
+    /// [`Entry`](MemcgError::Entry) names the first slot whose type is off, or that lies past the end of its
+    /// swapfile; nothing has changed then.
+    ///
+    /// If another thread turns a type off meanwhile, the call passes over the slots of that type, frees all
+    /// other slots, and returns an error that names the first slot that it passed over. No charge is lost:
+    /// `each` was called for all records that this call uncharged, and the other thread uncharges the records
+    /// of its type.
     ///
     /// # Panics
     ///
-    /// If `each` does, or a lock. What was freed by then is uncharged, told or not.
+    /// If `each` panics, or a lock of type `L` does. All records that were cleared by then are uncharged,
+    /// including those that `each` was not called with.
     pub fn free_swap_batch(
         &self,
         slots: &[SwapEntry],
@@ -64,8 +70,9 @@ impl<L: RawMutex> Memcgs<L> {
         let mut window = Window::new();
         let mut freed = 0;
         while !batch.is_empty() {
-            // An owner that has lost a record must be there until it is uncharged. So this is done once a window, and
-            // not once a batch: css_free waits for the section.
+            // An owner whose record is cleared must exist until it is uncharged, so both happen in one
+            // section. A section ends after each window and not after the batch, because css_free waits for
+            // it.
             {
                 let _section = self.grace.section();
                 let unsettled = Freed::new(self, slots, &mut window);
@@ -82,8 +89,8 @@ impl<L: RawMutex> Memcgs<L> {
     }
 }
 
-/// Slots of a window that were freed, and whose owners are not uncharged yet: [`Unsettled`](super::in_hand::Unsettled)
-/// for slots of several types.
+/// Slots of a window that were freed, but whose owners are not uncharged yet. The same as
+/// [`Unsettled`](super::in_hand::Unsettled), for slots of several types.
 struct Freed<'a, 'w, L: RawMutex> {
     memcgs: &'a Memcgs<L>,
     slots: &'w [SwapEntry],
@@ -92,7 +99,7 @@ struct Freed<'a, 'w, L: RawMutex> {
 }
 
 impl<'a, 'w, L: RawMutex> Freed<'a, 'w, L> {
-    /// For what will be in `window`.
+    /// Returns a guard for the slots that will be in `window`.
     fn new(memcgs: &'a Memcgs<L>, slots: &'w [SwapEntry], window: &'w mut Window) -> Self {
         window.clear();
         let settled = false;
@@ -104,7 +111,7 @@ impl<'a, 'w, L: RawMutex> Freed<'a, 'w, L> {
         }
     }
 
-    /// Takes from all owners what they lost. In the section in which the slots were written.
+    /// Uncharges all owners. The caller is in the section in which the slots were cleared.
     fn settle(mut self) {
         if self.owners().next().is_none() {
             return;

@@ -1,4 +1,4 @@
-//! Charges: pages in memory, and the counters of a cgroup and its ancestors.
+//! Charges and uncharges pages in memory.
 
 use lock_api::RawMutex;
 
@@ -10,37 +10,62 @@ use super::{Backoff, Memcgs};
 use crate::id::MemcgId;
 
 impl<L: RawMutex> Memcgs<L> {
-    /// Charges `nr` pages in memory to the cgroup and all its ancestors: memory and memsw.
+    /// Charges `nr` pages in memory to the cgroup: memory and memsw of the cgroup and all its ancestors grow
+    /// by `nr`.
     ///
-    /// Most calls take a lock that few other threads use, and no other shared memory. One for each 256 pages
-    /// walks up to the root, and more where a limit is near. A call that finds a limit in the way takes the
-    /// locks of all shards, and takes back what they keep of that resource for cgroups below that limit, before it is
-    /// refused.
+    /// ```
+    /// # use swap_records::memcg::Memcgs;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let memcgs = Memcgs::new();
+    /// # let parent = memcgs.create(memcgs.root())?;
+    /// # let child = memcgs.create(parent)?;
+    /// memcgs.charge(child, 16)?;
+    /// assert_eq!(memcgs.usage(parent)?.memory, 16);
+    /// memcgs.uncharge(child, 16)?;
+    /// assert_eq!(memcgs.usage(parent)?.memory, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`OverLimit`](MemcgError::OverLimit), and then nobody is charged;
-    /// [`Offline`](MemcgError::Offline), [`Gone`](MemcgError::Gone).
+    /// - [`OverLimit`](MemcgError::OverLimit) if a limit of the cgroup or of an ancestor would be exceeded.
+    ///   No cgroup is charged then.
+    /// - [`Offline`](MemcgError::Offline) if the cgroup is offline.
+    /// - [`Gone`](MemcgError::Gone) if it was freed.
+    ///
+    /// # Cost
+    ///
+    /// Most calls take one lock that few other threads use, and touch no other memory that threads share.
+    /// About one call per 256 pages also walks up to the root; near a limit, more calls do. A call that finds
+    /// a limit in its way takes the locks of all shards. Before it is refused, it takes back what the shards
+    /// have charged ahead to that resource below that limit.
     #[inline]
     pub fn charge(&self, memcg: Memcg, nr: u64) -> Result<(), MemcgError> {
         self.charge_to(nr, || Ok((memcg.id(), self.online(memcg)?)))
             .map(|_| ())
     }
 
-    /// Takes the charge of `nr` pages in memory back: memory and memsw, of the cgroup and all its
-    /// ancestors. Offline, too.
-    ///
-    /// Costs what [`charge`](Self::charge) does if the thread has charged as many pages, or has found them
-    /// before. Otherwise the call looks for pages that other threads charged: it takes the locks of their
-    /// shards, one at a time, and makes all pages that it finds there available to the calls that follow.
-    /// Over all calls, that is at most one lock for each call that charges or uncharges, plus races, whatever
-    /// the number of shards. Uncharging page by page what others charge page by page takes two locks per
-    /// call, and nearly one if they are 16 pages ahead. A call that is refused takes the locks of all shards.
+    /// Uncharges `nr` pages in memory: memory and memsw of the cgroup and all its ancestors shrink by `nr`.
+    /// The cgroup may be offline.
     ///
     /// # Errors
     ///
-    /// [`NotCharged`](MemcgError::NotCharged) where the cgroup itself, without its children, has fewer
-    /// pages in memory; [`Gone`](MemcgError::Gone).
+    /// - [`NotCharged`](MemcgError::NotCharged) if the cgroup has fewer than `nr` pages of its own in memory.
+    ///   Pages of its children do not count.
+    /// - [`Gone`](MemcgError::Gone) if it was freed.
+    ///
+    /// # Cost
+    ///
+    /// The same as [`charge`](Self::charge) if the thread has charged enough pages itself, or an earlier call
+    /// of the thread has found them. Otherwise the call looks for pages that other threads charged. It takes
+    /// the locks of their shards, one at a time. All pages that it finds there are then available to the
+    /// calls that follow.
+    ///
+    /// Over all calls, these are at most one lock per call that charges or uncharges, plus races, for any
+    /// number of shards. Uncharging page by page what other threads charge page by page takes two locks per
+    /// call. It takes nearly one if the other threads are 16 pages ahead. A call that is refused takes the
+    /// locks of all shards.
     #[inline]
     pub fn uncharge(&self, memcg: Memcg, nr: u64) -> Result<(), MemcgError> {
         let freed = Stock {
@@ -53,13 +78,13 @@ impl<L: RawMutex> Memcgs<L> {
         })
     }
 
-    /// The slot of a cgroup that is there, or was.
+    /// Returns the [`Slot`] of a cgroup that exists or was freed.
     #[inline]
     pub(super) fn slot(&self, memcg: Memcg) -> Result<&Slot, MemcgError> {
         self.slots.get(memcg.id()).ok_or(MemcgError::Gone { memcg })
     }
 
-    /// The slot of a cgroup that takes charges.
+    /// Returns the [`Slot`] of a cgroup that is online, and refuses others.
     #[inline]
     pub(super) fn online(&self, memcg: Memcg) -> Result<&Slot, MemcgError> {
         let slot = self.slot(memcg)?;
@@ -70,8 +95,8 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// Does `work` on the cgroup until it gives an answer; it gives `None` where it found that the cgroup is
-    /// being freed. No lock is held and no section is open between two attempts.
+    /// Calls `work` until it returns a result. `work` returns `None` if it found that the cgroup is being
+    /// freed. No lock is held and no section is open between two calls.
     #[inline]
     fn wait_while_freeing<'a, R>(
         &'a self,
@@ -84,14 +109,14 @@ impl<L: RawMutex> Memcgs<L> {
             if let Some(done) = work(slot) {
                 return done;
             }
-            // Not by trying again: that takes the lock of a shard, and css_free is waiting for it.
+            // Do not call `work` here: it takes the lock of a shard, which css_free is waiting for.
             while slot.state_of(memcg) == State::Freeing {
                 backoff.snooze();
             }
         }
     }
 
-    /// Does `work` in a section that began when the cgroup was there: so it is until `work` is done.
+    /// Calls `work` in a section that began while the cgroup existed. So it exists until `work` has returned.
     pub(super) fn section_while_live<'a, R>(
         &'a self,
         memcg: Memcg,
@@ -107,7 +132,8 @@ impl<L: RawMutex> Memcgs<L> {
         })
     }
 
-    /// Charges `nr` pages to the cgroup that `target` gives under a lock, which is online.
+    /// Charges `nr` pages to the cgroup that `target` returns. `target` is called under a lock, and the
+    /// cgroup is online.
     #[inline]
     pub(super) fn charge_to<'a>(
         &'a self,
@@ -145,11 +171,11 @@ impl<L: RawMutex> Memcgs<L> {
         true
     }
 
-    /// Charges as much as the stock lacks for so many pages, and some more.
+    /// Charges what the stock lacks for these numbers, and some more ahead of use.
     ///
-    /// How much more is for the limits to say: where one is near, so little that the shards do not keep the
-    /// most of what it leaves from each other. They are not asked twice, so this goes by what the last
-    /// refill of that resource found, and the first one takes nothing ahead.
+    /// The limits decide how much more. Near a limit it is little, so that the shards do not keep most of the
+    /// room from each other. To read the limits twice would cost too much, so this call uses the room that
+    /// the last refill of the resource found. The first refill charges nothing ahead.
     #[cold]
     pub(super) fn refill(
         &self,
@@ -186,7 +212,7 @@ impl<L: RawMutex> Memcgs<L> {
         stock.memsw += memsw;
         stock.slots += slots;
         for (which, &nr) in lacks.iter().enumerate() {
-            // What was not charged has not been asked for its limits.
+            // A counter that was not charged says nothing about its room.
             if nr > 0 {
                 let ahead = BATCH.min(room[which] / (4 * SHARDS as u64));
                 stock.ahead[which] = u16::try_from(ahead).unwrap_or(0);
@@ -195,7 +221,8 @@ impl<L: RawMutex> Memcgs<L> {
         true
     }
 
-    /// With what the shards have ahead of use, as far as it is in the way.
+    /// Charges with the locks of all shards held, and takes back what they have charged ahead if a limit is
+    /// in the way.
     #[cold]
     fn charge_exactly<'a>(
         &'a self,
@@ -220,11 +247,11 @@ mod tests {
         let memcgs = Memcgs::new();
         let child = memcgs.create(memcgs.root()).unwrap();
         let kept = |limit| {
-            // Memory is never above memsw.
+            // The limit of memory is never above the limit of memsw.
             memcgs.set_limit(child, Resource::Memory, Some(0)).unwrap();
             memcgs.set_limit(child, Resource::Memsw, limit).unwrap();
             memcgs.set_limit(child, Resource::Memory, limit).unwrap();
-            // The first one takes nothing ahead, and looks.
+            // The first charge takes nothing ahead. It only reads the limits.
             memcgs.charge(child, 1).unwrap();
             memcgs.charge(child, 1).unwrap();
             let kept = memcgs.slots.get(child.id()).unwrap().memory.usage() - 2;
@@ -239,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stock_is_as_full_after_a_charge_that_it_had_a_part_of() {
+    fn a_charge_that_a_stock_has_a_part_of_leaves_the_stock_as_full() {
         let memcgs = Memcgs::new();
         let child = memcgs.create(memcgs.root()).unwrap();
         for nr in [1, 1, BATCH - 56, 100] {
@@ -251,10 +278,9 @@ mod tests {
         assert_eq!(slot.memory.usage() - usage.memory, BATCH);
     }
 
-    /// Each refusal took the stocks of all cgroups away, so that each charge of the sibling walked up to the
-    /// root.
+    /// Each refusal emptied the stocks of all cgroups, so each charge of the sibling walked up to the root.
     #[test]
-    fn a_refusal_leaves_the_batches_of_cgroups_that_its_limit_is_not_about() {
+    fn a_refusal_leaves_the_batches_of_cgroups_that_are_not_below_its_limit() {
         const CHARGES: u64 = if cfg!(miri) { 600 } else { 10_000 };
         let memcgs = Memcgs::new();
         let [limited, sibling] = [(); 2].map(|()| memcgs.create(memcgs.root()).unwrap());
@@ -285,12 +311,13 @@ mod tests {
             let batches = CHARGES / BATCH + 2;
             assert!(
                 walks <= batches,
-                "{CHARGES} charges, a refused {name} after each: {walks} walks, not {batches}"
+                "{walks} of {CHARGES} charges walked up, with a refused {name} after each: at most {batches} may"
             );
         }
     }
 
-    /// A refusal of swap took batches of memory away, and swap-outs set how many pages of memory come ahead.
+    /// A refusal of swap took back batches of memory. Swap-outs also decided how many pages of memory were
+    /// charged ahead.
     #[test]
     fn a_refusal_of_swap_leaves_the_batches_of_memory() {
         use crate::entry::{SwapEntry, SwapType};
@@ -317,15 +344,16 @@ mod tests {
             let batches = CHARGES / BATCH + 2;
             assert!(
                 walks <= batches,
-                "{CHARGES} charges, a refused swap-out of {refused:?} after each: {walks} walks, not {batches}"
+                "{walks} of {CHARGES} charges walked up, with a refused swap-out of {refused:?} after each: \
+                 at most {batches} may"
             );
         }
         memcgs.validate().unwrap();
     }
 
-    /// What a swap-out finds of swap says nothing of memory, and the other way round.
+    /// The room that a swap-out finds for swap says nothing about memory, and vice versa.
     #[test]
-    fn how_many_come_ahead_is_for_the_limits_of_that_resource_to_say() {
+    fn only_the_limits_of_a_resource_decide_how_much_of_it_is_charged_ahead() {
         let memcgs = Memcgs::new();
         let child = memcgs.create(memcgs.root()).unwrap();
         let slot = memcgs.slots.get(child.id()).unwrap();
@@ -333,7 +361,7 @@ mod tests {
         memcgs
             .set_limit(child, Resource::Memory, Some(2 * share))
             .unwrap();
-        // Nothing limits swap: a batch of it comes ahead.
+        // No limit of swap: a whole batch of it is charged ahead.
         for _ in 0..2 {
             let charge = memcgs.charge_part(child, 0, 0, 1).unwrap();
             assert!(charge.is_some());

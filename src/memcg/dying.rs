@@ -1,4 +1,4 @@
-//! The end of a cgroup, in two parts: [`Memcgs::css_offline`] and [`Memcgs::css_free`].
+//! Removes a cgroup in two steps: [`Memcgs::css_offline`] and [`Memcgs::css_free`].
 
 use lock_api::RawMutex;
 
@@ -10,23 +10,54 @@ use crate::id::MemcgId;
 use crate::migrate::{Migrated, Migration, Step};
 
 impl<L: RawMutex> Memcgs<L> {
-    /// Takes a cgroup offline, and hands over to its parent as many of its records as a scan of `budget`
-    /// entries allows ([`Migration::step`](crate::Migration::step)); at 0, none.
+    /// Takes a cgroup offline, and migrates some of its records to its parent: as many as a scan of `budget`
+    /// entries allows ([`Migration::step`](crate::Migration::step)). If `budget` is 0, no record is migrated.
     ///
-    /// Once this has returned, it gets no charges, children or records any more, whatever was under way: those of pages
-    /// that are still in memory go to its first ancestor that is online. (Only a child of it, offline too, still leaves
-    /// it its records and their charges when it is freed; its counters had them all along.) This is the part without hard
-    /// requirements: it may leave records behind, and may be called again, for more of them. Statistics and
-    /// charges follow the records.
+    /// Once this has returned, the cgroup gets no new charges, children or records, also not from operations
+    /// that began earlier. When its pages that are still in memory are swapped out, the records go to its
+    /// first online ancestor. (If it has offline children, their records still migrate to it. Its counters
+    /// include these already.)
     ///
-    /// Waits for the operations on pages that are under way, for one region of long ones; for none that begins later.
+    /// This call may leave records behind. It may be called again to migrate more of them;
+    /// [`css_free`](Self::css_free) migrates all that are left. The statistics and charges move with the
+    /// records.
     ///
-    /// Gives what it moved and, in [`left_at_most`](Migrated::left_at_most), how many are left.
+    /// Returns the report of the migration. Its [`left_at_most`](Migrated::left_at_most) is an upper bound of
+    /// the number of records that are left.
+    ///
+    /// ```
+    /// # use swap_records::memcg::{MemcgError, Memcgs};
+    /// # use swap_records::{SwapEntry, SwapType};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let memcgs = Memcgs::new();
+    /// # memcgs.swapon(ty, 1 << 20)?;
+    /// # let parent = memcgs.create(memcgs.root())?;
+    /// # let child = memcgs.create(parent)?;
+    /// # let slot = |offset| SwapEntry::new(ty, offset).unwrap();
+    /// memcgs.charge(child, 5)?;
+    /// memcgs.swap_out(child, slot(0), 4)?;
+    /// let migrated = memcgs.css_offline(child, 100_000)?;
+    /// assert_eq!((migrated.moved, migrated.left_at_most), (4, 0));
+    /// let refused = memcgs.charge(child, 1);
+    /// assert_eq!(refused, Err(MemcgError::Offline { id: child.id() }));
+    /// // A page of it is still in memory. Its record will be the parent's.
+    /// assert_eq!(memcgs.swap_out(child, slot(4), 1)?, parent);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`IsRoot`](MemcgError::IsRoot); [`HasChildren`](MemcgError::HasChildren) where any of them is online;
-    /// [`Dying`](MemcgError::Dying); [`Gone`](MemcgError::Gone).
+    /// - [`IsRoot`](MemcgError::IsRoot) for the root.
+    /// - [`HasChildren`](MemcgError::HasChildren) if a child is online.
+    /// - [`Dying`](MemcgError::Dying) if another thread is in `css_offline` or `css_free` of this cgroup.
+    /// - [`Gone`](MemcgError::Gone) if it was freed.
+    ///
+    /// # Cost
+    ///
+    /// The migration, and one wait for the operations that are under way; of long ones, for one region. It
+    /// never waits for operations that begin later, and holds no lock while it waits.
     pub fn css_offline(&self, memcg: Memcg, budget: u64) -> Result<Migrated, MemcgError> {
         let id = memcg.id();
         let tree = self.tree.lock();
@@ -42,24 +73,57 @@ impl<L: RawMutex> Memcgs<L> {
             self.change_children(parent, |children| children.online -= 1);
         }
         drop(tree);
-        // Whoever saw that it is online is done with it; then no stock of it is left, and none comes to be.
+        // After this, every operation that saw the cgroup online has ended. No stock of it is left, and none
+        // can be made.
         self.synchronize(id);
         Ok(self.hand_over(id, slot, parent, Some(budget)))
     }
 
-    /// Frees a cgroup that is offline. When it returns, nothing of it is left behind: its records and their
-    /// charges are its parent's, the statistics have moved by as many on both sides, and its id is free
-    /// for the next [`create`](Self::create). The cgroup's memsw counter is the hint that ends the
-    /// hand-over, so that where nothing is left nothing is looked for.
+    /// Frees a cgroup that is offline. When this returns, its parent has all of its records and their
+    /// charges, and its id is free for the next [`create`](Self::create). The swap statistics of both have
+    /// changed by the number of these records.
     ///
-    /// Waits for the operations on pages that are under way, twice, and for one region of long ones; for none that begins
-    /// later.
+    /// The memsw counter of the cgroup is the hint of the migration. So if no record is left, the migration
+    /// looks at nothing.
+    ///
+    /// Returns the report of the migration.
+    ///
+    /// ```
+    /// # use swap_records::memcg::Memcgs;
+    /// # use swap_records::{SwapEntry, SwapType};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let memcgs = Memcgs::new();
+    /// # memcgs.swapon(ty, 1 << 20)?;
+    /// # let parent = memcgs.create(memcgs.root())?;
+    /// # let child = memcgs.create(parent)?;
+    /// # let slot = |offset| SwapEntry::new(ty, offset).unwrap();
+    /// memcgs.charge(child, 4)?;
+    /// memcgs.swap_out(child, slot(0), 4)?;
+    /// memcgs.css_offline(child, 0)?;
+    /// assert_eq!(memcgs.css_free(child)?.moved, 4);
+    /// assert_eq!(memcgs.records().lookup(slot(0)), Some(parent.id()));
+    /// assert_eq!(memcgs.usage(parent)?.swap, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Busy`](MemcgError::Busy) while the cgroup has pages in memory, or an operation over several regions has some in
-    /// hand; [`HasChildren`](MemcgError::HasChildren) while it has any; [`Online`](MemcgError::Online);
-    /// [`IsRoot`](MemcgError::IsRoot); [`Dying`](MemcgError::Dying); [`Gone`](MemcgError::Gone).
+    /// - [`Busy`](MemcgError::Busy) if the cgroup has pages in memory, or an operation over several regions
+    ///   has pages or charges of it in hand.
+    /// - [`HasChildren`](MemcgError::HasChildren) if it has children, online or offline.
+    /// - [`Online`](MemcgError::Online) if it is online.
+    /// - [`IsRoot`](MemcgError::IsRoot) for the root.
+    /// - [`Dying`](MemcgError::Dying) if another thread is in `css_offline` or `css_free` of this cgroup.
+    /// - [`Gone`](MemcgError::Gone) if it was freed.
+    ///
+    /// A cgroup that is refused as `Busy` is offline as before.
+    ///
+    /// # Cost
+    ///
+    /// The migration, and two waits for the operations that are under way; of long ones, for one region. It
+    /// never waits for operations that begin later, and holds no lock while it waits.
     pub fn css_free(&self, memcg: Memcg) -> Result<Migrated, MemcgError> {
         let id = memcg.id();
         let tree = self.tree.lock();
@@ -71,12 +135,13 @@ impl<L: RawMutex> Memcgs<L> {
         if children > 0 {
             return Err(MemcgError::HasChildren { id, children });
         }
-        // From here on: offline again, if this ends before the cgroup is gone.
+        // If this call ends before the cgroup is freed, the guard makes it offline again.
         let dying = Dying::begin(slot);
         slot.set_state(State::Freeing);
         drop(tree);
-        // Whoever began before that is done: nobody writes a record of this id any more, and nobody has
-        // pages of this cgroup in hand, but who keeps them. So if it has none now, it never will.
+        // After this, all operations that began earlier have ended. No thread writes a record of this id any
+        // more, and only operations that keep pages of the cgroup have some in hand. So if it has none now,
+        // it never gets any.
         self.synchronize(id);
         let kept = slot.kept();
         let pages = kept + slot.used();
@@ -87,7 +152,7 @@ impl<L: RawMutex> Memcgs<L> {
         slot.set_state(State::Free);
         drop(tree);
         let migrated = self.hand_over(id, slot, parent, None);
-        // Whoever found the id in a record is done with it.
+        // After this, no thread uses an id that it found in a record that was migrated.
         self.synchronize(id);
         debug_assert_eq!((slot.memory.usage(), slot.memsw.usage()), (0, 0));
         debug_assert_eq!((slot.used(), slot.swap(), slot.swapped.usage()), (0, 0, 0));
@@ -99,7 +164,8 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(migrated)
     }
 
-    /// The slot of a cgroup that is there and may go, and its parent. Under the tree's mutex.
+    /// Returns the [`Slot`] and the parent of a cgroup that may go offline or be freed. The caller holds the
+    /// tree's lock.
     fn mortal(&self, memcg: Memcg) -> Result<(&Slot, MemcgId), MemcgError> {
         let slot = self.live(memcg)?;
         let parent = slot.parent().ok_or(MemcgError::IsRoot)?;
@@ -109,7 +175,7 @@ impl<L: RawMutex> Memcgs<L> {
         Ok((slot, parent))
     }
 
-    /// Under the tree's mutex.
+    /// The caller holds the tree's lock.
     fn change_children(&self, id: MemcgId, change: impl FnOnce(&mut Children)) {
         if let Some(slot) = self.slots.get(id) {
             let mut children = slot.children();
@@ -118,22 +184,22 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// Waits until every operation that was under way is done, and takes the cgroup's stocks out of the shards. No lock
-    /// may be held.
+    /// Waits until every operation that was under way has ended, and takes the cgroup's stocks out of the
+    /// shards. The caller must hold no lock.
     fn synchronize(&self, id: MemcgId) {
         self.grace.synchronize();
-        // Charges are in no section, but under the lock of a shard. It may also be that a css_offline before this one
-        // was not able to end.
+        // Charges are in no section, but under the lock of a shard. An earlier css_offline may also have
+        // ended early, because a lock unwound.
         for mut shard in self.shards.each() {
             self.settle_all(&mut shard, Some(id));
         }
     }
 
-    /// Hands records to the parent, and then what is charged for them.
+    /// Migrates records to the parent, and then moves what is charged for them.
     ///
-    /// The hint: memsw of a cgroup without descendants counts its own pages in memory and its records, so
-    /// it is never less than the records. A record is charged before it is written and uncharged
-    /// after it is cleared, and what this migration moves is not taken out before it has ended.
+    /// The hint is memsw. Without descendants, it counts the cgroup's own pages in memory and its records, so
+    /// it is never less than the number of records. A record is charged before it is written and uncharged
+    /// after it is cleared. What this migration moves is uncharged only after it has ended.
     fn hand_over(
         &self,
         id: MemcgId,
@@ -164,18 +230,18 @@ impl<L: RawMutex> Memcgs<L> {
     }
 }
 
-/// Marks a cgroup as one that a thread is in `css_offline` or `css_free` of, until this is dropped: then it is offline,
-/// whatever became of it in between, and both can be called again.
+/// Marks a cgroup as dying while a thread is in `css_offline` or `css_free` of it. When this is dropped, the
+/// cgroup is offline, and both can be called again.
 struct Dying<'a>(&'a Slot);
 
 impl<'a> Dying<'a> {
-    /// Under the tree's mutex, if it is not marked already.
+    /// Sets the mark. The caller holds the tree's lock, and the mark is not set.
     fn begin(slot: &'a Slot) -> Self {
         slot.set_dying(true);
         Self(slot)
     }
 
-    /// It was freed, and its slot is the next one's.
+    /// Removes the mark of a cgroup that was freed. Its [`Slot`] is for the next cgroup of the id.
     fn gone(self) {
         self.0.set_dying(false);
         core::mem::forget(self);
@@ -183,15 +249,16 @@ impl<'a> Dying<'a> {
 }
 
 impl Drop for Dying<'_> {
-    /// Without the tree's mutex, which may be what unwinds. Nobody else changes the state of a cgroup that is marked.
+    /// Takes no lock, since the tree's lock may be the one that unwinds. No other thread changes the state of
+    /// a cgroup that is marked.
     fn drop(&mut self) {
         self.0.set_state(State::Offline);
         self.0.set_dying(false);
     }
 }
 
-/// The records that were moved are in the statistics and charges when this is dropped: of a hand-over that a lock
-/// ended, those that it got to.
+/// Moves statistics and charges when it is dropped, for all records that the migration has moved. So they are
+/// right even if a lock ended the migration early.
 struct HandedOver<'a, L: RawMutex> {
     migration: Migration<'a, L>,
     slot: &'a Slot,
@@ -206,7 +273,7 @@ impl<L: RawMutex> Drop for HandedOver<'_, L> {
             if let Some(of_parent) = self.of_parent {
                 of_parent.add_swap(moved.cast_signed());
             }
-            // The parent's counters have them already.
+            // The parent's counters include these records already.
             self.slot.memsw.uncharge(moved);
             self.slot.swapped.uncharge(moved);
         }

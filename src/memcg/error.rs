@@ -1,4 +1,4 @@
-//! [`MemcgError`]: what an operation on cgroups refuses.
+//! [`MemcgError`]: why an operation on cgroups was refused.
 
 use core::fmt;
 
@@ -7,7 +7,7 @@ use crate::entry::SwapEntry;
 use crate::error::EntryError;
 use crate::id::MemcgId;
 
-/// A counter that has a limit.
+/// A counter that can have a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -15,9 +15,9 @@ use crate::id::MemcgId;
 pub enum Resource {
     /// Pages in memory.
     Memory,
-    /// Pages in memory and pages in swap.
+    /// Pages in memory and pages in swap together.
     Memsw,
-    /// Pages in swap alone: `memory.swap.max` of version 2.
+    /// Pages in swap: `memory.swap.max` of version 2 of memory cgroups.
     Swap,
 }
 
@@ -31,106 +31,106 @@ impl fmt::Display for Resource {
     }
 }
 
-/// Why an operation on cgroups was refused. Nothing has changed, unless the variant says otherwise.
+/// Why an operation on cgroups was refused. Nothing has changed, unless the operation documents an exception.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum MemcgError {
-    /// The cgroup was freed; its id may have another one by now.
+    /// The cgroup was freed. Another cgroup may have its id by now.
     Gone {
-        /// The handle that names it.
+        /// The handle of the freed cgroup.
         memcg: Memcg,
     },
     /// All 65,535 ids are in use (the kernel's `ENOSPC`).
     NoId,
-    /// The id that was asked for is in use.
+    /// The id is in use.
     IdInUse {
-        /// The id.
+        /// The id that was asked for.
         id: MemcgId,
     },
-    /// A cgroup comes before its parent, or has one that there is not.
+    /// A cgroup to be restored has a parent that does not exist, or that comes after it.
     UnknownParent {
-        /// The cgroup.
+        /// The id of the cgroup.
         id: MemcgId,
-        /// The parent that was asked for.
+        /// The id of its parent.
         parent: MemcgId,
     },
-    /// No memory for the counters of one more cgroup.
+    /// An allocation for another cgroup failed.
     OutOfMemory {
-        /// The bytes that were refused.
+        /// The size of the allocation, in bytes.
         bytes: usize,
     },
-    /// The root of the tree goes neither offline nor away, and has no limits.
+    /// The root cannot go offline, be freed, or have limits or a parent.
     IsRoot,
-    /// The cgroup is offline: it takes no charges and no children.
+    /// The cgroup is offline, so it gets no charges, records or children.
     Offline {
-        /// The cgroup.
+        /// The id of the cgroup.
         id: MemcgId,
     },
-    /// The cgroup is online: it must go offline before it is freed.
+    /// The cgroup is online. It must go offline before it is freed.
     Online {
-        /// The cgroup.
+        /// The id of the cgroup.
         id: MemcgId,
     },
-    /// The cgroup has children: online ones before it goes offline, any before it is freed.
+    /// The cgroup has children: an online child refuses `css_offline`, any child refuses `css_free`.
     HasChildren {
-        /// The cgroup.
+        /// The id of the cgroup.
         id: MemcgId,
-        /// How many of those children there are.
+        /// The number of children that refuse the operation.
         children: u32,
     },
     /// Another thread is in `css_offline` or `css_free` of the cgroup.
     Dying {
-        /// The cgroup.
+        /// The id of the cgroup.
         id: MemcgId,
     },
-    /// Pages in memory are still charged to the cgroup, or an operation over several regions has some, or charges for
-    /// records, in hand.
+    /// The cgroup cannot be freed, because it has pages in memory, or an operation over several regions has
+    /// pages or charges for records of it in hand.
     Busy {
-        /// The cgroup.
+        /// The id of the cgroup.
         id: MemcgId,
-        /// Its own pages in memory, and those in hand.
+        /// The cgroup's own pages in memory, and the pages and charges in hand.
         pages: u64,
     },
-    /// The charge would exceed a limit, of the cgroup or of an ancestor.
+    /// The charge would exceed a limit of the cgroup or of an ancestor.
     OverLimit {
-        /// Whose limit.
+        /// The id of the cgroup whose limit it is.
         id: MemcgId,
-        /// Of which counter.
+        /// The counter that the limit is for.
         resource: Resource,
-        /// The pages that were to be charged.
+        /// The number of pages to be charged.
         nr: u64,
-        /// The pages that were charged to `id`.
+        /// The number of pages that are charged to `id`.
         usage: u64,
-        /// The limit in pages.
+        /// The limit, in pages.
         limit: u64,
     },
-    /// A limit below what is charged was to be set (the kernel's `EBUSY`).
+    /// The new limit is below what is charged already (the kernel's `EBUSY`).
     LimitBelowUsage {
-        /// The cgroup.
+        /// The id of the cgroup.
         id: MemcgId,
-        /// Of which counter.
+        /// The counter that the limit is for.
         resource: Resource,
-        /// The limit in pages that was asked for.
+        /// The new limit, in pages.
         limit: u64,
-        /// The pages that are charged.
+        /// The number of pages that are charged.
         usage: u64,
     },
-    /// Memsw would have a lower limit than memory (the kernel's `EINVAL`).
+    /// The limit of memory would be above the limit of memsw (the kernel's `EINVAL`).
     LimitOrder {
-        /// The cgroup.
+        /// The id of the cgroup.
         id: MemcgId,
-        /// The limit of memory in pages that there would be; `u64::MAX` for no limit.
+        /// The limit of memory, in pages, as it would be. `u64::MAX` stands for no limit.
         memory: u64,
-        /// That of memsw.
+        /// The limit of memsw, in pages, as it would be. `u64::MAX` stands for no limit.
         memsw: u64,
     },
-    /// More pages were to be uncharged, moved or swapped out than the cgroup has in memory.
+    /// The cgroup has fewer pages of its own in memory than were to be uncharged, moved or swapped out.
     NotCharged {
-        /// The cgroup.
+        /// The id of the cgroup.
         id: MemcgId,
-        /// The pages that were asked for.
+        /// The number of pages that were asked for.
         nr: u64,
-        /// Its own pages in memory.
+        /// The number of the cgroup's own pages in memory.
         charged: u64,
     },
     /// The slot has no record.
@@ -138,23 +138,23 @@ pub enum MemcgError {
         /// The first such slot.
         entry: SwapEntry,
     },
-    /// A page was to be swapped out to a slot that has an owner.
+    /// The slot has an owner, so no page can be swapped out to it.
     Occupied {
         /// The first such slot.
         entry: SwapEntry,
-        /// Its owner.
+        /// The owner of the slot.
         owner: MemcgId,
     },
-    /// Slots are to be swapped in together whose pages are not one cgroup's to pay.
+    /// Different cgroups would have to pay for pages that are swapped in together.
     MixedOwners {
-        /// The first slot whose page another cgroup pays for than for those before it.
+        /// The first slot that another cgroup pays for than the slots before it.
         entry: SwapEntry,
-        /// Its owner.
+        /// The owner of that slot.
         owner: MemcgId,
-        /// The cgroup that is to be charged for the slots before it.
+        /// The cgroup that pays for the slots before it.
         charged: MemcgId,
     },
-    /// What the table of records refused.
+    /// The table refused the operation.
     Entry(EntryError),
 }
 
@@ -169,31 +169,30 @@ impl fmt::Display for MemcgError {
         match *self {
             Self::Gone { memcg } => write!(
                 f,
-                "{memcg} was freed: its records and charges are its parent's; use a handle of a cgroup \
-                 that is there"
+                "{memcg} was freed, and its parent has its records and charges: use a cgroup that exists"
             ),
             Self::NoId => f.write_str(
                 "all 65535 ids are in use: free a cgroup with css_free before another is created",
             ),
             Self::OutOfMemory { bytes } => write!(
                 f,
-                "no memory for one more cgroup: {bytes} bytes were refused; free some"
+                "no memory for another cgroup: {bytes} bytes were refused; free some memory"
             ),
             Self::IdInUse { id } => write!(
                 f,
-                "id {id} is in use: free the cgroup that has it with css_free, or use another"
+                "id {id} is in use: free the cgroup that has it with css_free, or use another id"
             ),
             Self::UnknownParent { id, parent } => write!(
                 f,
-                "cgroup {id} cannot be made under cgroup {parent}, which is not there: name parents before \
-                 their children"
+                "cgroup {id} cannot be created, because its parent {parent} does not exist: list parents \
+                 before their children"
             ),
             Self::IsRoot => f.write_str(
-                "the root goes neither offline nor away, and has no limits: use a cgroup below it",
+                "the root cannot go offline, be freed, or have limits or a parent: use a cgroup below it",
             ),
             Self::Offline { id } => write!(
                 f,
-                "cgroup {id} is offline: charge, or create under, an ancestor that is online"
+                "cgroup {id} is offline and gets no charges, records or children: use an online ancestor"
             ),
             Self::Online { id } => write!(
                 f,
@@ -201,16 +200,18 @@ impl fmt::Display for MemcgError {
             ),
             Self::HasChildren { id, children } => write!(
                 f,
-                "cgroup {id} has {children} children in the way: let them go first"
+                "cgroup {id} has {children} children: take them offline before css_offline, and free them \
+                 before css_free"
             ),
             Self::Dying { id } => write!(
                 f,
-                "another thread is in css_offline or css_free of cgroup {id}: wait until it is done"
+                "another thread is in css_offline or css_free of cgroup {id}: wait until that call has \
+                 returned"
             ),
             Self::Busy { id, pages } => write!(
                 f,
-                "{pages} pages in memory are charged to cgroup {id}: uncharge them, or move them to \
-                 its parent with move_account, before it is freed"
+                "cgroup {id} has {pages} pages in memory or in an operation: uncharge them, or move them to \
+                 its parent with move_account, before css_free"
             ),
             Self::OverLimit {
                 id,
@@ -220,8 +221,8 @@ impl fmt::Display for MemcgError {
                 limit,
             } => write!(
                 f,
-                "{nr} pages more would exceed the limit of cgroup {id} for {resource}, {limit} pages, of \
-                 which {usage} are charged: free some, or raise it"
+                "{nr} more pages would exceed the limit of cgroup {id} for {resource}: {usage} of {limit} \
+                 pages are charged; free some, or raise the limit"
             ),
             Self::LimitBelowUsage {
                 id,
@@ -230,8 +231,8 @@ impl fmt::Display for MemcgError {
                 usage,
             } => write!(
                 f,
-                "the limit of cgroup {id} for {resource} cannot be {limit} pages, as {usage} are charged: \
-                 free some, or ask for that many"
+                "the limit of cgroup {id} for {resource} cannot be {limit} pages, because {usage} are \
+                 charged: free some, or set a limit of at least {usage}"
             ),
             Self::LimitOrder { id, memory, memsw } => {
                 let pages = |limit: u64| match limit {
@@ -241,20 +242,21 @@ impl fmt::Display for MemcgError {
                 match (pages(memory), pages(memsw)) {
                     (Some(memory), Some(memsw)) => write!(
                         f,
-                        "cgroup {id} would have a limit of {memory} pages for memory, above that of {memsw} for \
-                         memory and swap: raise that one first, or lower this one first"
+                        "the limit of cgroup {id} for memory, {memory} pages, would be above its limit for \
+                         memory and swap, {memsw} pages: raise memory and swap first, or lower memory first"
                     ),
                     (_, memsw) => write!(
                         f,
-                        "cgroup {id} would have no limit for memory, and one of {} pages for memory and swap: \
-                         set one for memory first, or take that one away first",
+                        "cgroup {id} would have no limit for memory, but one of {} pages for memory and \
+                         swap: limit memory first, or remove the limit for memory and swap first",
                         memsw.unwrap_or(u64::MAX)
                     ),
                 }
             }
             Self::NotCharged { id, nr, charged } => write!(
                 f,
-                "{nr} pages are not charged to cgroup {id} as pages in memory: {charged} are"
+                "cgroup {id} has {charged} pages of its own in memory, not {nr}: name the cgroup that the \
+                 pages are charged to"
             ),
             Self::NoRecord { entry } => write!(
                 f,
@@ -262,7 +264,8 @@ impl fmt::Display for MemcgError {
             ),
             Self::Occupied { entry, owner } => write!(
                 f,
-                "swap entry {entry} has an owner, cgroup {owner}: free it first, or use another"
+                "swap entry {entry} is owned by cgroup {owner}: free it with free_swap first, or use another \
+                 slot"
             ),
             Self::MixedOwners {
                 entry,
@@ -270,8 +273,8 @@ impl fmt::Display for MemcgError {
                 charged,
             } => write!(
                 f,
-                "swap entry {entry} belongs to cgroup {owner}, and for the entries before it cgroup {charged} \
-                 is charged: swap the pages of each in by a call of its own"
+                "swap entry {entry} is owned by cgroup {owner}, but cgroup {charged} pays for the entries \
+                 before it: swap in the pages of each cgroup with a call of their own"
             ),
             Self::Entry(error) => error.fmt(f),
         }
@@ -316,8 +319,8 @@ mod tests {
         for (error, text) in [
             (
                 MemcgError::Gone { memcg },
-                "cgroup 7 (use 2 of the id) was freed: its records and charges are its parent's; use a \
-                 handle of a cgroup that is there",
+                "cgroup 7 (generation 2) was freed, and its parent has its records and charges: use a cgroup \
+                 that exists",
             ),
             (
                 MemcgError::NoId,
@@ -325,27 +328,27 @@ mod tests {
             ),
             (
                 MemcgError::OutOfMemory { bytes: 99 },
-                "no memory for one more cgroup: 99 bytes were refused; free some",
+                "no memory for another cgroup: 99 bytes were refused; free some memory",
             ),
             (
                 MemcgError::IdInUse { id },
-                "id 7 is in use: free the cgroup that has it with css_free, or use another",
+                "id 7 is in use: free the cgroup that has it with css_free, or use another id",
             ),
             (
                 MemcgError::UnknownParent {
                     id,
                     parent: MemcgId::MAX,
                 },
-                "cgroup 7 cannot be made under cgroup 65535, which is not there: name parents before their \
-                 children",
+                "cgroup 7 cannot be created, because its parent 65535 does not exist: list parents before \
+                 their children",
             ),
             (
                 MemcgError::IsRoot,
-                "the root goes neither offline nor away, and has no limits: use a cgroup below it",
+                "the root cannot go offline, be freed, or have limits or a parent: use a cgroup below it",
             ),
             (
                 MemcgError::Offline { id },
-                "cgroup 7 is offline: charge, or create under, an ancestor that is online",
+                "cgroup 7 is offline and gets no charges, records or children: use an online ancestor",
             ),
             (
                 MemcgError::Online { id },
@@ -353,26 +356,28 @@ mod tests {
             ),
             (
                 MemcgError::HasChildren { id, children: 4 },
-                "cgroup 7 has 4 children in the way: let them go first",
+                "cgroup 7 has 4 children: take them offline before css_offline, and free them before \
+                 css_free",
             ),
             (
                 MemcgError::Dying { id },
-                "another thread is in css_offline or css_free of cgroup 7: wait until it is done",
+                "another thread is in css_offline or css_free of cgroup 7: wait until that call has \
+                 returned",
             ),
             (
                 MemcgError::Busy { id, pages: 6 },
-                "6 pages in memory are charged to cgroup 7: uncharge them, or move them to its parent \
-                 with move_account, before it is freed",
+                "cgroup 7 has 6 pages in memory or in an operation: uncharge them, or move them to its \
+                 parent with move_account, before css_free",
             ),
             (
                 over,
-                "5 pages more would exceed the limit of cgroup 7 for memory, 10 pages, of which 9 are \
-                 charged: free some, or raise it",
+                "5 more pages would exceed the limit of cgroup 7 for memory: 9 of 10 pages are charged; free \
+                 some, or raise the limit",
             ),
             (
                 below,
-                "the limit of cgroup 7 for memory and swap cannot be 8 pages, as 9 are charged: free \
-                 some, or ask for that many",
+                "the limit of cgroup 7 for memory and swap cannot be 8 pages, because 9 are charged: free \
+                 some, or set a limit of at least 9",
             ),
             (
                 MemcgError::LimitOrder {
@@ -380,8 +385,8 @@ mod tests {
                     memory: 9,
                     memsw: 8,
                 },
-                "cgroup 7 would have a limit of 9 pages for memory, above that of 8 for memory and swap: raise \
-                 that one first, or lower this one first",
+                "the limit of cgroup 7 for memory, 9 pages, would be above its limit for memory and swap, \
+                 8 pages: raise memory and swap first, or lower memory first",
             ),
             (
                 MemcgError::LimitOrder {
@@ -389,12 +394,13 @@ mod tests {
                     memory: u64::MAX,
                     memsw: 8,
                 },
-                "cgroup 7 would have no limit for memory, and one of 8 pages for memory and swap: set one for \
-                 memory first, or take that one away first",
+                "cgroup 7 would have no limit for memory, but one of 8 pages for memory and swap: limit \
+                 memory first, or remove the limit for memory and swap first",
             ),
             (
                 MemcgError::NotCharged { id, nr, charged: 3 },
-                "5 pages are not charged to cgroup 7 as pages in memory: 3 are",
+                "cgroup 7 has 3 pages of its own in memory, not 5: name the cgroup that the pages are \
+                 charged to",
             ),
             (
                 MemcgError::NoRecord { entry },
@@ -402,7 +408,7 @@ mod tests {
             ),
             (
                 MemcgError::Occupied { entry, owner: id },
-                "swap entry 3:17 has an owner, cgroup 7: free it first, or use another",
+                "swap entry 3:17 is owned by cgroup 7: free it with free_swap first, or use another slot",
             ),
             (
                 MemcgError::MixedOwners {
@@ -410,8 +416,8 @@ mod tests {
                     owner: id,
                     charged: MemcgId::MIN,
                 },
-                "swap entry 3:17 belongs to cgroup 7, and for the entries before it cgroup 1 is charged: swap \
-                 the pages of each in by a call of its own",
+                "swap entry 3:17 is owned by cgroup 7, but cgroup 1 pays for the entries before it: swap in \
+                 the pages of each cgroup with a call of their own",
             ),
         ] {
             assert_eq!(error.to_string(), text);

@@ -1,24 +1,27 @@
-//! [`Grace`]: waiting for whoever may still have an old owner in hand.
+//! [`Grace`]: waits for operations that may still use an owner that they have read.
 //!
-//! An operation that reads an owner from the table and then does something for that owner is a
-//! *section*. [`Grace::synchronize`] returns when every section that was under way has ended. (Sleepable
+//! An operation that reads an owner from the table and then does something for that owner is a *section*.
+//! [`Grace::synchronize`] returns when every section that was under way has ended. (This is sleepable
 //! read-copy-update: McKenney, "Sleepable RCU", 2006.)
 //!
-//! A section adds one to a count of its shard, one of two by the parity of `phase`, and takes it away
-//! from the same count. A *grace period* waits for the other parity, changes `phase`, and waits for the
-//! parity that it was: sections that begin meanwhile are counted with the new one, so they do
-//! not keep it waiting. One that read `phase` before the change and counts itself after it was waited
-//! for is waited for by the next grace period, and need not be by this one: by the fences, it sees
-//! everything that was written before this one began.
+//! Each shard has two counts of sections. A section adds one to one of them, chosen by the parity of `phase`,
+//! and subtracts it from the same count at its end. A *grace period* waits for the other parity, changes
+//! `phase`, and waits for the parity that `phase` had. Sections that begin meanwhile are counted with the new
+//! parity, so the grace period does not wait for them.
 //!
-//! One thread at a time is in a grace period, by compare-exchange of `turn`. Any that has begun after a call of
-//! `synchronize` is as good for it as its own, so threads that wait for their turn need not have one each. They
-//! wait with nothing held: no thread waits here with a lock of the user's type (design, invariant 5).
+//! A section may read `phase` before the change and count itself after the grace period has looked at that
+//! count. The next grace period waits for it. This one need not: by the fences, the section sees everything
+//! that was written before this grace period began.
 //!
-//! | `turn % 2` | state | who goes on |
+//! One thread at a time is in a grace period, by compare-exchange of `turn`. A call of `synchronize` may
+//! return after any grace period that began after the call. So a thread that waits for its turn need not run
+//! one itself. Threads wait with nothing held: no thread waits here with a lock of the user's type (invariant
+//! 5).
+//!
+//! | `turn % 2` | state | next step |
 //! | --- | --- | --- |
-//! | 0 | nobody is in a grace period | one thread, by compare-exchange |
-//! | 1 | a thread is in one | that thread, when it has waited for the sections |
+//! | 0 | no thread is in a grace period | one thread enters, by compare-exchange |
+//! | 1 | a thread is in one | that thread leaves, when it has waited for the sections |
 
 use core::fmt;
 
@@ -31,7 +34,8 @@ use crate::sync::{AtomicU64, Ordering, fence};
 pub(super) struct Grace {
     sections: [CachePadded<[AtomicU64; 2]>; SHARDS],
     phase: AtomicU64,
-    /// Twice the number of grace periods that have ended, and one more while a thread is in one. It alone changes `phase`.
+    /// Twice the number of grace periods that have ended, plus one while a thread is in one. Only that thread
+    /// changes `phase`.
     turn: AtomicU64,
 }
 
@@ -53,24 +57,24 @@ impl Grace {
         let parity = self.phase.load(Ordering::Relaxed) % 2;
         let count = &self.sections[here()][usize::from(parity == 1)];
         count.fetch_add(1, Ordering::Relaxed);
-        // With the one in `synchronize`: either it sees the count, or this section sees what was written
-        // before.
+        // Pairs with the fences of `synchronize`: either the grace period sees the count, or this section sees
+        // what was written before that call.
         fence(Ordering::SeqCst);
         Section(count)
     }
 
-    /// Waits until every section that was under way has ended. No lock may be held.
+    /// Waits until every section that was under way has ended. The caller must hold no lock.
     pub(super) fn synchronize(&self) {
         self.wait_for_turn(self.enough());
     }
 
-    /// What `turn` will be at least when all sections that are under way have been waited for.
+    /// Returns the value that `turn` has at least when all sections that are under way have been waited for.
     fn enough(&self) -> u64 {
-        // What was written before this is seen by the sections that a grace period does not wait for, if that
-        // begins after the load.
+        // If a grace period begins after the load, the sections that it does not wait for see what was
+        // written before this.
         fence(Ordering::SeqCst);
         let turn = self.turn.load(Ordering::Relaxed);
-        // One that has begun already may have missed sections that began before this.
+        // A grace period that has begun already may have missed sections that began before this call.
         turn.next_multiple_of(2) + 2
     }
 
@@ -85,11 +89,11 @@ impl Grace {
                 backoff.snooze();
             }
         }
-        // What the sections did happened before; see `Section::drop`.
+        // What the sections did happens before this; see `Section::drop`.
         fence(Ordering::SeqCst);
     }
 
-    /// A grace period, if nobody else is in one.
+    /// Runs a grace period, unless another thread is in one. Returns whether it did.
     fn try_turn(&self, turn: u64) -> bool {
         let mine = self
             .turn
@@ -156,12 +160,12 @@ mod tests {
             ended.store(true, Ordering::Relaxed);
             drop(section);
         });
-        // No section at all: it returns, in both phases.
+        // Without any section it returns, in both phases.
         grace.synchronize();
         grace.synchronize();
     }
 
-    /// One that has begun before may have missed sections; of those that begin later, any will do.
+    /// A grace period that began before the call may have missed sections. Any that begins later will do.
     #[test]
     fn a_grace_period_of_another_thread_serves_if_it_begins_later() {
         let grace = Grace::new();
@@ -170,11 +174,14 @@ mod tests {
         for (began, ends, then) in [(2, 2, 4), (2, 4, 4), (3, 4, 6), (3, 6, 6), (3, 8, 8)] {
             grace.turn.store(began, Ordering::Relaxed);
             let enough = grace.enough();
-            // By then others have had their turn.
+            // Other threads have had their turn by then.
             grace.turn.store(ends, Ordering::Relaxed);
             grace.wait_for_turn(enough);
             let turn = grace.turn.load(Ordering::Relaxed);
-            assert_eq!(turn, then, "from {began} on, {ends} when it looks");
+            assert_eq!(
+                turn, then,
+                "the call began at turn {began}, and looked again at turn {ends}"
+            );
         }
     }
 
@@ -182,7 +189,7 @@ mod tests {
     fn what_a_section_reads_stays_until_it_ends() {
         const TIMES: u64 = if cfg!(miri) { 20 } else { 20_000 };
         let grace = Grace::new();
-        // An owner, and for each of two owners whether it is there.
+        // An owner, and for each of two owners whether it exists.
         let owner = AtomicU64::new(0);
         let there = [AtomicBool::new(true), AtomicBool::new(false)];
         let done = AtomicBool::new(false);
@@ -210,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn sections_that_overlap_without_a_gap_do_not_keep_who_waits() {
+    fn sections_that_overlap_without_a_gap_do_not_delay_synchronize() {
         let grace = Grace::new();
         for _ in 0..4 {
             let ended = AtomicBool::new(false);
@@ -228,7 +235,7 @@ mod tests {
                 }
                 assert!(
                     ended.load(Ordering::Relaxed),
-                    "sections came one after the other"
+                    "synchronize waited for sections that began later"
                 );
                 drop(section);
             });

@@ -1,40 +1,60 @@
-//! [`Memcg`]: names one cgroup, and no later one with the same id.
+//! [`Memcg`]: a handle that names one cgroup, and no later cgroup with the same id.
 
 use core::fmt;
 use core::num::NonZeroU64;
 
 use crate::id::MemcgId;
 
-/// Names a cgroup of a [`Memcgs`](super::Memcgs): its id, and which of all those that had the id it is.
+/// A handle of a cgroup in a [`Memcgs`](super::Memcgs): its id, and its generation among all cgroups that
+/// have had the id.
 ///
-/// Ids are used again, handles are not: the handle of a freed cgroup is refused with
-/// [`Gone`](super::MemcgError::Gone), whoever has the id by then. (They repeat after an id had 2^46
-/// cgroups.) 8 bytes, also as an `Option`. A handle of another tree is not told apart.
+/// Ids are used again, handles are not. The handle of a freed cgroup is refused with
+/// [`Gone`](super::MemcgError::Gone), even if another cgroup has the id by then. (Handles repeat after 2^46
+/// cgroups with the same id.) A handle of another tree is not detected.
+///
+/// A handle takes 8 bytes, as does an `Option` of one.
+///
+/// ```
+/// # use swap_records::memcg::{MemcgError, Memcgs};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let memcgs = Memcgs::new();
+/// let first = memcgs.create(memcgs.root())?;
+/// memcgs.css_offline(first, 0)?;
+/// memcgs.css_free(first)?;
+///
+/// let second = memcgs.create(memcgs.root())?;
+/// assert_eq!(second.id(), first.id());
+/// assert_ne!(second, first);
+/// assert_eq!(memcgs.charge(first, 1), Err(MemcgError::Gone { memcg: first }));
+/// assert_eq!(second.to_string(), "cgroup 2 (generation 2)");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Memcg(NonZeroU64);
 
 const ID_BITS: u32 = u16::BITS;
 
 impl Memcg {
-    /// Generations fit into the rest of a word beside an id, and beside a state of two bits.
+    /// A generation fits into a word together with an id of 16 bits, or with a state of 2 bits.
     pub(super) const GENERATIONS: u64 = 1 << (u64::BITS - ID_BITS - 2);
 
     pub(super) const fn new(id: MemcgId, generation: u64) -> Self {
         let bits = (generation % Self::GENERATIONS) << ID_BITS | id.get() as u64;
         match NonZeroU64::new(bits) {
             Some(bits) => Self(bits),
-            // An id is not 0.
+            // Cannot happen: an id is not 0.
             None => Self(NonZeroU64::MIN),
         }
     }
 
-    /// The id of the cgroup, which is what a swap record holds.
+    /// Returns the id of the cgroup. This is the number that a record holds.
     #[must_use]
     pub const fn id(self) -> MemcgId {
         #[expect(clippy::cast_possible_truncation, reason = "the id is the low half")]
         match MemcgId::new(self.0.get() as u16) {
             Some(id) => id,
-            // `new` put an id there.
+            // Cannot happen: `new` stored an id.
             None => MemcgId::MIN,
         }
     }
@@ -50,15 +70,10 @@ impl fmt::Debug for Memcg {
     }
 }
 
-/// Writes the id, and the how manieth cgroup with it this is.
+/// Writes the id and the generation, as in "cgroup 7 (generation 2)".
 impl fmt::Display for Memcg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "cgroup {} (use {} of the id)",
-            self.id(),
-            self.generation()
-        )
+        write!(f, "cgroup {} (generation {})", self.id(), self.generation())
     }
 }
 

@@ -2,15 +2,15 @@
 
 use crate::id::MemcgId;
 
-/// For all ids. The stacks of models are small, and their trees too.
+/// The number of words for all ids. Models have small stacks, so their trees are small too.
 const WORDS: usize = if cfg!(swap_records_loom) {
     64
 } else {
     (u16::MAX as usize + 1) / 64
 };
 
-/// A bitmap of the free ids, and one of its words that are not zero: two words are read to find
-/// the lowest, one in sixteen of the second bitmap at most before that.
+/// A bitmap of the free ids, and a second bitmap of its words that are not zero. To find the lowest free id,
+/// it reads at most the 16 words of the second bitmap and one word of the first.
 #[derive(Debug)]
 pub(super) struct Ids {
     words: [u64; WORDS],
@@ -19,7 +19,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// All free. 0 is no id.
+    /// Returns a bitmap in which all ids are free. 0 is not an id.
     pub(super) const fn new() -> Self {
         let mut words = [u64::MAX; WORDS];
         words[0] = u64::MAX - 1;
@@ -30,12 +30,12 @@ impl Ids {
         }
     }
 
-    /// How many are not free.
+    /// Returns how many ids are in use.
     pub(super) fn used(&self) -> u32 {
         self.used
     }
 
-    /// The lowest free one.
+    /// Returns the lowest free id.
     pub(super) fn lowest(&self) -> Option<MemcgId> {
         let group = self.summary.iter().position(|&bits| bits != 0)?;
         let word = group * 64 + self.summary[group].trailing_zeros() as usize;
@@ -43,13 +43,13 @@ impl Ids {
         MemcgId::new(u16::try_from(id).ok()?)
     }
 
-    /// Whether this one is.
+    /// Returns whether this id is free.
     pub(super) fn is_free(&self, id: MemcgId) -> bool {
         let word = self.words.get(usize::from(id.get()) / 64);
         word.is_some_and(|word| word >> (id.get() % 64) & 1 != 0)
     }
 
-    /// No longer free. It was.
+    /// Takes an id that was free.
     pub(super) const fn take(&mut self, id: MemcgId) {
         let (word, bit) = (id.get() as usize / 64, id.get() % 64);
         debug_assert!(self.words[word] >> bit & 1 != 0);
@@ -60,7 +60,7 @@ impl Ids {
         self.used += 1;
     }
 
-    /// Free again. It was not.
+    /// Frees an id that was in use.
     pub(super) fn free(&mut self, id: MemcgId) {
         let (word, bit) = (usize::from(id.get()) / 64, id.get() % 64);
         debug_assert!(self.words[word] >> bit & 1 == 0);
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     #[cfg_attr(
         miri,
-        ignore = "a set of all ids takes Miri minutes, and there is nothing unsafe here"
+        ignore = "a set of all ids takes Miri minutes, and nothing here is unsafe"
     )]
     fn the_lowest_free_id_is_found_whatever_was_taken_and_freed() {
         let mut ids = Box::new(Ids::new());
@@ -89,7 +89,7 @@ mod tests {
         for step in 0..300_000 {
             assert_eq!(ids.lowest().map(MemcgId::get), free.first().copied());
             assert_eq!(ids.used() as usize, usize::from(u16::MAX) - free.len());
-            // Up to the last one, then down, then up and down.
+            // Takes all ids, then frees some, then does both at random.
             if !free.is_empty() && (step < 66_000 || random.bool()) {
                 let id = ids.lowest().unwrap();
                 ids.take(id);

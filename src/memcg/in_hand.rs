@@ -1,12 +1,14 @@
-//! What an operation has in hand between two locks, put right if it ends there: by an error, or because a lock unwinds.
+//! Guards for what an operation has in hand between two locks. If the operation ends there, by an error or
+//! because a lock unwinds, the guard puts things right.
 //!
-//! Who takes pages, charges, or writes records does so under a lock, and has noted it here before the lock is freed.
-//! The next step, under the next lock, takes it out of here again. So whichever lock unwinds, when it is taken or
-//! when it is freed, what was begun and not ended is known, and `drop` ends it or takes it back. It takes no
-//! lock for that: it changes slots, which are atomics, and not stocks.
+//! An operation takes pages, charges, or writes records under a lock, and notes this in a guard before the
+//! lock is unlocked. The next step, under the next lock, takes it out of the guard again. So if any lock
+//! unwinds, when it is taken or when it is unlocked, the guard knows what was begun and not ended. Its `drop`
+//! ends it or takes it back. It takes no lock for that: it changes the [`Slot`]s of cgroups, which are
+//! atomics, and not stocks.
 //!
-//! [`Unsettled`] and [`Moved`] are for a section, and end in it. [`Pages`] and [`Charge`] may outlive the section that
-//! they began in, if they are *kept*: the cgroup has a note of them then, and `css_free` refuses it.
+//! [`Unsettled`] and [`Moved`] end in the section that they began in. [`Pages`] and [`Charge`] may outlive
+//! their section if they are *kept*: the cgroup's slot counts them, and `css_free` refuses the cgroup.
 
 use lock_api::RawMutex;
 
@@ -18,7 +20,7 @@ use crate::id::MemcgId;
 use crate::span::Piece;
 use crate::sync::Ordering;
 
-/// Pages in memory that were taken from a cgroup. What is left of them goes back to it.
+/// Pages in memory that were taken from a cgroup. On drop, what is left of them goes back to it.
 pub(super) struct Pages<'a> {
     pub(super) id: MemcgId,
     slot: &'a Slot,
@@ -32,7 +34,7 @@ impl<'a> Pages<'a> {
         Self { id, slot, nr, kept }
     }
 
-    /// In a section, from whose end on the cgroup stays there for these pages.
+    /// Keeps the cgroup from being freed after the section that the caller is in.
     pub(super) fn keep(&mut self) {
         self.slot.keep(self.nr);
         self.kept += self.nr;
@@ -46,8 +48,8 @@ impl Drop for Pages<'_> {
     }
 }
 
-/// What was charged to a cgroup and its ancestors below `end`, for records or pages that it does not have yet. What
-/// is left of it is uncharged.
+/// What was charged to a cgroup and its ancestors below `end`, for records or pages that it does not have
+/// yet. On drop, what is left of it is uncharged.
 pub(super) struct Charge<'a, L: RawMutex> {
     memcgs: &'a Memcgs<L>,
     pub(super) id: MemcgId,
@@ -77,15 +79,16 @@ impl<'a, L: RawMutex> Charge<'a, L> {
         }
     }
 
-    /// In a section, from whose end on the cgroup stays there for this charge.
+    /// Keeps the cgroup from being freed after the section that the caller is in.
     pub(super) fn keep(&mut self) {
         let nr = self.memory.max(self.memsw);
         self.slot.keep(nr);
         self.kept += nr;
     }
 
-    /// Goes up to the first ancestor that is online, whose path has the charge already; what is below it is uncharged.
-    /// For a charge that goes up to the root. In a section.
+    /// Moves the charge to the first online ancestor, if the cgroup is offline. The ancestor and its path
+    /// include the charge already; below it, it is uncharged. The charge must go up to the root. The caller
+    /// is in a section.
     pub(super) fn rise(&mut self) {
         let memcgs = self.memcgs;
         let mut up = memcgs.slots.up(self.id);
@@ -108,20 +111,20 @@ impl<L: RawMutex> Drop for Charge<'_, L> {
     }
 }
 
-/// What becomes of slots that are written, beside that their old owners lose them.
+/// What happens to slots that are written, besides that their old owners lose them.
 pub(super) enum With<'a, 'p, L: RawMutex> {
-    /// Nothing: they are freed, and their charge with them.
+    /// The slots are freed, and their charges with them.
     Nothing,
     /// Pages in memory become records of the cgroup that is charged for swap.
     Out(&'p mut Pages<'a>, &'p mut Charge<'a, L>),
-    /// They are freed, and their charge for memsw and swap is taken in hand.
+    /// The slots are freed, and their charges for memsw and swap are taken in hand.
     In(&'p mut Charge<'a, L>),
-    /// What is charged for memsw and swap becomes records of that cgroup again.
+    /// The charges for memsw and swap in hand become records of that cgroup again.
     Back(&'p mut Charge<'a, L>),
 }
 
-/// What was done to slots, and is not in the statistics and charges of their owners yet: old owners that have lost
-/// their records, and pages in memory that have become records.
+/// Slots that were written, but that are not in the statistics and charges of their owners yet: old owners
+/// have lost their records, and pages in memory have become records.
 pub(super) struct Unsettled<'a, 'p, L: RawMutex> {
     memcgs: &'a Memcgs<L>,
     ty: SwapType,
@@ -131,7 +134,7 @@ pub(super) struct Unsettled<'a, 'p, L: RawMutex> {
 }
 
 impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
-    /// For what will be in `piece`.
+    /// Returns a guard for what will be in `piece`.
     pub(super) fn new(
         memcgs: &'a Memcgs<L>,
         ty: SwapType,
@@ -148,7 +151,7 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
         }
     }
 
-    /// Gives all owners what is theirs. In the section in which the slots were written.
+    /// Updates all owners. The caller is in the section in which the slots were written.
     pub(super) fn settle(mut self) {
         let memcgs = self.memcgs;
         let mut shard = memcgs.shards.here();
@@ -158,7 +161,7 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
         drop(shard);
     }
 
-    /// Records that are there now, less those that were.
+    /// Returns the number of records that exist now, minus those that existed before.
     fn came(&self) -> i64 {
         let written = match self.with {
             With::Nothing | With::In(_) => 0,
@@ -195,8 +198,8 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
         self.each_old_owner(lost);
     }
 
-    /// How many slots each old owner has lost: in one sum, also where owners take turns, but for those that have to
-    /// make room for others.
+    /// Calls `tell` with how many slots each old owner has lost. An owner is told in one sum, even if owners
+    /// alternate, unless its sum had to make room for another owner.
     fn each_old_owner(&self, mut tell: impl FnMut((MemcgId, u64))) {
         let mut sums = Sums::default();
         for (id, nr) in self.piece.owners() {
@@ -210,7 +213,7 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
     fn end(&mut self) {
         let nr = self.piece.len();
         if let With::In(charge) = &self.with {
-            // The cgroup that is charged is one of theirs, or an ancestor.
+            // For each owner, the cgroup that is charged is that owner or an ancestor of it.
             let (memcgs, end) = (self.memcgs, charge.id);
             self.each_old_owner(|(id, nr)| memcgs.uncharge_path(id, Some(end), 0, nr, nr));
         }
@@ -219,7 +222,8 @@ impl<'a, 'p, L: RawMutex> Unsettled<'a, 'p, L> {
             With::Out(pages, charge) => {
                 pages.nr -= nr;
                 charge.swap -= nr;
-                // The owner has them in its stock, and its ancestors have them anyway.
+                // From the owner upwards, its stock has the memory, and memsw stays. Below it, both are
+                // uncharged.
                 self.memcgs
                     .uncharge_path(pages.id, Some(charge.id), nr, nr, 0);
             }
@@ -248,7 +252,8 @@ impl<L: RawMutex> Drop for Unsettled<'_, '_, L> {
     }
 }
 
-/// Records that were moved from one cgroup to the one that is charged for them, and are not in their statistics yet.
+/// Records that were moved to the cgroup that is charged for them, but that are not in the statistics of both
+/// cgroups yet.
 pub(super) struct Moved<'a, 'c, L: RawMutex> {
     from: MemcgId,
     to: &'c mut Charge<'a, L>,
@@ -260,7 +265,7 @@ impl<'a, 'c, L: RawMutex> Moved<'a, 'c, L> {
         Self { from, to, nr: 0 }
     }
 
-    /// Gives both what is theirs. In the section in which the records were moved.
+    /// Updates both cgroups. The caller is in the section in which the records were moved.
     pub(super) fn settle(mut self) {
         let memcgs = self.to.memcgs;
         let mut shard = memcgs.shards.here();
@@ -296,12 +301,12 @@ impl<L: RawMutex> Drop for Moved<'_, '_, L> {
     }
 }
 
-/// Pages by owner, for a few of them.
+/// Sums of pages per owner, for a few owners at a time.
 #[derive(Default)]
 pub(super) struct Sums([Option<(MemcgId, u64)>; 8]);
 
 impl Sums {
-    /// Gives the sum of an owner that had to make room.
+    /// Adds `nr` to the sum of this owner. Returns the sum of another owner if that had to make room.
     pub(super) fn add(&mut self, id: MemcgId, nr: u64) -> Option<(MemcgId, u64)> {
         let place = usize::from(id.get()) % self.0.len();
         match &mut self.0[place] {
@@ -313,7 +318,7 @@ impl Sums {
         }
     }
 
-    /// Those that are left.
+    /// Returns the sums that are left.
     pub(super) fn into_iter(self) -> impl Iterator<Item = (MemcgId, u64)> {
         self.0.into_iter().flatten()
     }

@@ -6,14 +6,25 @@ use core::ops::Range;
 
 use super::Memcgs;
 use super::handle::Memcg;
-use super::slot::{BLOCK, BLOCKS, Slots};
+use super::slots::{BLOCK, BLOCKS, Slots};
 use crate::id::MemcgId;
 
 const ROOT: usize = MemcgId::MIN.get() as usize;
 
 impl<L> Memcgs<L> {
-    /// The cgroups that are there, in the order of their ids. A cgroup that comes or goes meanwhile may be
-    /// given or not.
+    /// Returns an iterator over the cgroups, online and offline, in the order of their ids.
+    ///
+    /// It takes no lock. A cgroup that is created or freed meanwhile may be yielded or not.
+    ///
+    /// ```
+    /// # use swap_records::memcg::Memcgs;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let memcgs = Memcgs::new();
+    /// # let memcg = memcgs.create(memcgs.root())?;
+    /// assert!(memcgs.iter().eq([memcgs.root(), memcg]));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn iter(&self) -> Iter<'_> {
         self.slots.iter()
     }
@@ -29,12 +40,12 @@ impl<'t, L> IntoIterator for &'t Memcgs<L> {
 }
 
 impl Slots {
-    /// The cgroups that are there.
+    /// Returns an iterator over the cgroups.
     pub(super) fn iter(&self) -> Iter<'_> {
         Iter(self.ids())
     }
 
-    /// The ids of which there may be a cgroup.
+    /// Returns an iterator over the ids that may have a cgroup.
     pub(super) fn ids(&self) -> SlotIds<'_> {
         SlotIds {
             slots: self,
@@ -43,7 +54,7 @@ impl Slots {
     }
 }
 
-/// The ids that have a slot: those of blocks that are there, and the root's.
+/// The ids that have a [`Slot`](super::slot::Slot): the root, and the ids of blocks that were allocated.
 #[derive(Clone)]
 pub(super) struct SlotIds<'t> {
     slots: &'t Slots,
@@ -51,7 +62,7 @@ pub(super) struct SlotIds<'t> {
 }
 
 impl SlotIds<'_> {
-    /// The id, if it has a slot; otherwise the ids beside it that have none.
+    /// Returns the id if it has a slot, and otherwise the ids around it that have none.
     fn at(&self, id: usize) -> Result<Option<MemcgId>, Range<usize>> {
         let block = id / BLOCK;
         if id == ROOT || self.slots.has_block(block) {
@@ -92,9 +103,9 @@ impl DoubleEndedIterator for SlotIds<'_> {
     }
 }
 
-/// The cgroups of a tree: see [`Memcgs::iter`](super::Memcgs::iter).
+/// An iterator over the cgroups of a tree: see [`Memcgs::iter`](super::Memcgs::iter).
 ///
-/// After `None` it gives `None` for good, also where more cgroups are created.
+/// After the first `None` it always returns `None`, even if more cgroups are created.
 #[derive(Clone)]
 #[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct Iter<'t>(SlotIds<'t>);
@@ -122,7 +133,7 @@ impl DoubleEndedIterator for Iter<'_> {
 
 impl FusedIterator for Iter<'_> {}
 
-/// Writes the ids that it has not come to.
+/// Writes the range of ids that are left.
 impl fmt::Debug for Iter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Iter").field(&self.0.ids).finish()

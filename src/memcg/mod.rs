@@ -1,12 +1,19 @@
-//! Memory cgroups on top of the table: a tree of them with charges, and what becomes of a page and of a
-//! cgroup that dies.
+//! Keeps a tree of memory cgroups on top of the table, and charges each page to the cgroup that owns it.
 //!
-//! [`Memcgs`] owns a [`SwapRecords`] and keeps, for each cgroup, what the kernel keeps: a counter of pages
-//! in memory (*memory*), one of pages in memory and in swap (*memsw*), and one of records, all with limits and with
-//! all descendants, and the number of its own records (the *swap* statistic). A cgroup that dies hands
-//! its records to its parent ([`css_offline`](Memcgs::css_offline), [`css_free`](Memcgs::css_free)), so no
-//! record pins it, and its id can be used again at once. Its memsw counter tells the hand-over
-//! when to stop.
+//! This module is for memory managers that swap: a kernel, a daemon over `userfaultfd`, a simulator.
+//! [`Memcgs`] owns a [`SwapRecords`] and does the accounting around it. Each cgroup has three counters, which
+//! include all of its descendants and may have limits:
+//!
+//! - *memory*: pages in memory,
+//! - *memsw*: pages in memory and records,
+//! - *records*: records, which are pages in swap.
+//!
+//! Two more numbers do not include descendants: the cgroup's own pages in memory, and its own records (the
+//! *swap* statistic). All numbers are in pages. [`Usage`] has them.
+//!
+//! When a cgroup is removed, its records migrate to its parent ([`css_offline`](Memcgs::css_offline),
+//! [`css_free`](Memcgs::css_free)). So no record keeps a removed cgroup in memory, and the next cgroup can
+//! use its id at once. The memsw counter of the removed cgroup is the hint that ends the migration early.
 //!
 //! ```
 //! use swap_records::memcg::{MemcgError, Memcgs};
@@ -43,60 +50,99 @@
 //!
 //! # What a page goes through
 //!
-//! | | memory | memsw | swap, and records |
+//! | operation | memory | memsw | swap, and records |
 //! | --- | --- | --- | --- |
 //! | [`charge`](Memcgs::charge) | +1 | +1 | |
 //! | [`swap_out`](Memcgs::swap_out), [`swap_out_batch`](Memcgs::swap_out_batch) | -1 | | +1 |
 //! | [`swap_in`](Memcgs::swap_in) | +1 | | -1 |
 //! | [`swap_in_cached`](Memcgs::swap_in_cached) | +1 | +1 | |
-//! | [`free_swap`](Memcgs::free_swap) | | -1 | -1 |
+//! | [`free_swap`](Memcgs::free_swap), [`free_swap_batch`](Memcgs::free_swap_batch) | | -1 | -1 |
 //! | [`uncharge`](Memcgs::uncharge) | -1 | -1 | |
 //!
-//! `swap_in` is what version 1 of memory cgroups does: the charge of the slot becomes that of the page.
-//! `swap_in_cached` is for callers that keep a copy in the slot: page and slot are charged both, until `free_swap`.
-//! The caller knows which pages there are, and to which cgroup each of those
-//! in memory is charged; this crate knows that of those in swap.
+//! `swap_in` clears the record, as version 1 of memory cgroups does: the charge of the slot becomes the
+//! charge of the page. `swap_in_cached` is for callers that keep a copy of the page in the slot: the page and
+//! the slot are both charged until `free_swap`.
 //!
-//! # What a cgroup goes through
+//! The caller keeps track of the pages in memory, and of the cgroup that each of them is charged to. This
+//! crate keeps track of the pages in swap.
 //!
-//! | state | charges, children | its records | next |
+//! # States of a cgroup
+//!
+//! | state | charges and children | its records | next step |
 //! | --- | --- | --- | --- |
-//! | online | yes | its own | [`css_offline`](Memcgs::css_offline), if no child is online |
-//! | offline | no: the first ancestor that is online is charged in its stead | as many as were not handed over yet | [`css_free`](Memcgs::css_free), if it has no child and no page in memory |
-//! | gone | | its parent's | its id is the next one's |
+//! | online | accepted | its own | [`css_offline`](Memcgs::css_offline), when none of its children is online |
+//! | offline | refused; its pages that are swapped out or in are charged to its first online ancestor | those that have not migrated yet | [`css_free`](Memcgs::css_free), when it has no children and no pages in memory |
+//! | freed | refused | none: its parent has them | [`create`](Memcgs::create) may use the id again |
 //!
-//! The root is online from the start and has the lowest id, 1. It has no parent that could inherit, so
-//! it goes neither offline nor away ([`IsRoot`](MemcgError::IsRoot)).
+//! The root is online from the start and has the lowest id, 1. It has no parent to migrate its records to, so
+//! it can neither go offline nor be freed ([`IsRoot`](MemcgError::IsRoot)).
 //!
-//! Pages *in memory* pin a cgroup, as they do in the kernel: `css_free` refuses one that has any
-//! ([`Busy`](MemcgError::Busy)). Who wants to have them reparented says so for each, with
-//! [`move_account`](Memcgs::move_account), since only the caller can say that a page is another's now.
+//! Pages *in memory* keep a cgroup from being freed, as in the kernel: `css_free` refuses it with
+//! [`Busy`](MemcgError::Busy). To reparent these pages, call [`move_account`](Memcgs::move_account) for them.
+//! The tree cannot do this by itself, because the caller keeps track of pages in memory.
+//!
+//! # Limits
+//!
+//! [`set_limit`](Memcgs::set_limit) limits any of the three counters of a cgroup ([`Resource`]). A charge is
+//! refused with [`OverLimit`](MemcgError::OverLimit) if it exceeds a limit of the cgroup or of one of its
+//! ancestors. Limits are exact: no counter ever exceeds its limit, and no charge that fits is refused. The
+//! root has no limits.
 //!
 //! # Threads
 //!
-//! All operations take `&self`. Charges are taken in batches of up to 256 pages that a few shards keep, each for
-//! some threads, so that threads that charge cgroups of the same parent do not meet at its counters. A limit is
-//! exact all the same: before a charge is refused, every batch of that resource below
-//! that limit is given back. `css_free` waits for
-//! the operations that are under way, so one that found a record of the dying cgroup still finds
-//! its counters; `css_offline` waits for them, so what it has returned from stays so. Neither holds a lock
-//! meanwhile, or waits for what begins later, or for more than a region of a long range.
+//! Operations take `&self`, and any thread may call them. ([`trim_pages`](Memcgs::trim_pages) takes `&mut
+//! self`, and [`into_records`](Memcgs::into_records) takes the tree.)
 //!
-//! An operation on slots works on the swapfile that was on when it began, and is refused
-//! ([`TypeOff`](crate::EntryError::TypeOff)) where that one is gone, whatever is on under the type by then. Operations
-//! on ranges are no transactions, as those of [`SwapRecords`] are not; but what can be refused is refused before
-//! anything is written.
+//! Threads take charges in batches of up to 256 pages, which 16 shards keep. Each shard serves some of the
+//! threads. So threads that charge different cgroups rarely meet at the counters of a common ancestor. Before
+//! a charge is refused, all batches of that resource below the limit in the way are given back.
 //!
-//! # Memory, and locks that unwind
+//! `css_offline` and `css_free` wait for operations that are under way, but never for operations that begin
+//! later. Of an operation on a long range they wait for one region at most, of a batch for 64 slots. They
+//! hold no lock while they wait. After `css_offline` has returned, the cgroup gets no new charge, child or
+//! record, except records of its offline children. While `css_free` runs, an operation that found a record of
+//! the cgroup can still use its counters.
 //!
-//! [`create`](Memcgs::create), [`with_records`](Memcgs::with_records) and [`swapon`](Memcgs::swapon) need memory, and say
-//! so with an error where there is none. Nothing else does with the feature `std`. Without it, [`swap_out`](Memcgs::swap_out)
-//! takes pages for slots that were never written, unless they were [reserved](Memcgs::reserve), and is refused with
-//! [`OutOfMemory`](crate::EntryError::OutOfMemory) before anything has changed.
+//! An operation on slots works on the swapfile that was on when the operation began. If that swapfile is
+//! turned off meanwhile, the operation is refused with [`TypeOff`](crate::EntryError::TypeOff), also if
+//! another swapfile is on under the same type by then. Operations on ranges and batches are not transactions:
+//! other threads may write between two of their slots. What can refuse such an operation is checked before
+//! its first write. The operations document the exceptions.
 //!
-//! A lock of `L` may unwind, when it is taken or when it has been freed. The operation has taken effect then, in part or
-//! not at all, the books balance, and it can be called again. A cgroup that was going away is offline, a
-//! swapfile that was being turned off is on with what it still has.
+//! # Ordering
+//!
+//! Operations on a cgroup and on a slot take effect under locks, one after the other. [`Records::lookup`]
+//! takes no lock and promises what [`SwapRecords::lookup`] promises. [The page about
+//! concurrency](crate::docs::concurrency#memory-cgroups) says when each operation takes effect.
+//!
+//! # Cost
+//!
+//! | operation | cost |
+//! | --- | --- |
+//! | [`charge`](Memcgs::charge) | the lock of one shard; about one call per 256 pages also walks up to the root |
+//! | [`uncharge`](Memcgs::uncharge) | the same, and the locks of the shards that have the pages if other threads charged them |
+//! | `swap_out`, `swap_in`, `free_swap` | per region, at least the lock of the region and the lock of a shard |
+//! | batches | per 64 slots, the lock of a shard, and the locks of the regions |
+//! | a charge that is refused | the locks of all shards |
+//! | [`usage`](Memcgs::usage), [`set_limit`](Memcgs::set_limit) | the lock of the tree, and the locks of all shards |
+//! | [`css_free`](Memcgs::css_free) | two waits for operations that are under way, and one migration |
+//!
+//! # Memory
+//!
+//! A tree takes about 32 KiB, and 8 KiB per 64 cgroups. Operations that create cgroups, make a tree over a
+//! table, or turn a swapfile on allocate memory. They return an error if an allocation fails. With the
+//! feature `std`, no other operation allocates.
+//!
+//! Without `std`, [`swap_out`](Memcgs::swap_out) and [`swap_out_batch`](Memcgs::swap_out_batch) allocate
+//! pages for slots that were never written, unless these pages were [reserved](Memcgs::reserve). If an
+//! allocation fails, they return [`OutOfMemory`](crate::EntryError::OutOfMemory) and have changed nothing.
+//!
+//! # Locks that unwind
+//!
+//! A lock of type `L` may unwind when it is taken, or after it was freed. The operation has then taken effect
+//! in part or not at all. All counters are right in either case, and the operation can be called again. A
+//! cgroup that was being freed is offline. A swapfile that was being turned off is on, with the records that
+//! it still has.
 
 mod account;
 mod batch;
@@ -114,6 +160,7 @@ mod records;
 mod restore;
 mod shard;
 mod slot;
+mod slots;
 mod swap;
 mod swap_in;
 mod swapfiles;
@@ -137,7 +184,7 @@ use crate::entry::MAX_SWAPFILES;
 use crate::id::MemcgId;
 use crate::pages::PageSource;
 use crate::region::REGION_ENTRIES;
-// A model goes on with another thread; who spins in one spins forever.
+// In a model, `snooze` must switch to another thread: a thread that spins there spins forever.
 #[cfg(swap_records_loom)]
 use crate::model::Backoff;
 use crate::sync::{AtomicU64, RawSpinLock};
@@ -145,34 +192,35 @@ use crate::table::SwapRecords;
 use grace::Grace;
 use ids::Ids;
 use shard::Shards;
-use slot::Slots;
+use slots::Slots;
 
 /// A tree of memory cgroups, and the swap records that they own.
 ///
-/// See the [module](self) for an example, and for what pages and cgroups go through. `L` is the lock of
-/// the table's regions, of the tree, and of the shards that keep batches of charges.
+/// See the [module](self) for an example, and for what a page and a cgroup go through. `L` is the type of all
+/// locks: those of the table's regions, of the tree, and of the shards that keep batches of charges.
 pub struct Memcgs<L = RawSpinLock> {
     records: SwapRecords<L>,
-    /// Of the hand-overs.
+    /// The [`max_hold`](crate::Migration::max_hold) of migrations, in entries.
     max_hold: usize,
     slots: Slots,
     shards: Shards<L>,
     grace: Grace,
-    /// The ids that are free. Who holds it changes the state of cgroups. It is taken before the locks
-    /// of shards, and no page's operation takes it.
+    /// The free ids. A thread that changes the state of a cgroup holds this lock. It is taken before the
+    /// locks of shards. No operation on pages takes it.
     tree: Mutex<L, Ids>,
-    /// Of each type, the generation that is being turned off: no record is written to it.
+    /// For each type, the generation of the swapfile that is being turned off. No record is written to that
+    /// swapfile.
     stopping: [AtomicU64; MAX_SWAPFILES],
-    /// Of each type: records that came, less those that went, as far as no shard was told because its lock unwound.
-    /// Two's complement.
+    /// For each type: records written minus records cleared that no shard counts, because the lock of the
+    /// shard unwound. Two's complement.
     adrift: [AtomicU64; MAX_SWAPFILES],
 }
 
 impl Memcgs {
-    /// A root without children, and no swapfile, with the crate's own lock.
+    /// Returns a tree that has a root without children, no swapfile, and the crate's own lock.
     ///
-    /// It is `const`, takes about 32 KiB and allocates nothing before the first
-    /// [`create`](Self::create) or [`swapon`](Self::swapon).
+    /// It is `const`, takes about 32 KiB, and allocates nothing before the first [`create`](Self::create) or
+    /// [`swapon`](Self::swapon).
     #[must_use]
     pub const fn new() -> Self {
         Self::with_raw_mutex()
@@ -180,15 +228,16 @@ impl Memcgs {
 }
 
 impl<L: RawMutex> Memcgs<L> {
-    /// As [`new`](Memcgs::new), with the lock of your choice: see [`SwapRecords::with_raw_mutex`].
+    /// Returns a tree as [`new`](Memcgs::new) does, with a lock of your choice: see
+    /// [`SwapRecords::with_raw_mutex`].
     #[must_use]
     pub const fn with_raw_mutex() -> Self {
         Self::over(SwapRecords::with_raw_mutex())
     }
 
-    /// Makes [`css_offline`](Self::css_offline) and [`css_free`](Self::css_free) look at no more than about this many
-    /// entries under one hold of a lock: the [`max_hold`](crate::Migration::max_hold) of their migrations. Without this, it is
-    /// a region.
+    /// Limits the entries that [`css_offline`](Self::css_offline) and [`css_free`](Self::css_free) look at
+    /// under one hold of a lock: the [`max_hold`](crate::Migration::max_hold) of their migrations, in
+    /// entries. The default is one region, [`REGION_ENTRIES`].
     ///
     /// ```
     /// use swap_records::{CHUNK_ENTRIES, memcg::Memcgs};
@@ -201,8 +250,8 @@ impl<L: RawMutex> Memcgs<L> {
         self
     }
 
-    /// Takes the memory of records from this source of pages: see [`SwapRecords::with_page_source`]. The tree itself, a block
-    /// for each 64 cgroups, is of the global allocator.
+    /// Takes the pages of the table from `source`: see [`SwapRecords::with_page_source`]. The tree itself
+    /// always takes its memory, one block per 64 cgroups, from the global allocator.
     #[must_use]
     pub const fn with_page_source(mut self, source: &'static dyn PageSource) -> Self {
         self.records.set_pages(source);
@@ -231,7 +280,7 @@ impl<L: RawMutex> Default for Memcgs<L> {
     }
 }
 
-/// Writes the cgroups that are there, and the swapfiles.
+/// Writes the cgroups and the swapfiles that are on.
 impl<L> fmt::Debug for Memcgs<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memcgs")

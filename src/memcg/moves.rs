@@ -1,4 +1,4 @@
-//! What moves from one cgroup to another: pages in memory, and records.
+//! Moves charges from one cgroup to another: for pages in memory, and for records.
 
 use lock_api::RawMutex;
 
@@ -11,17 +11,36 @@ use crate::entry::SwapEntry;
 use crate::span::Span;
 
 impl<L: RawMutex> Memcgs<L> {
-    /// Makes `nr` pages in memory that are charged to `from` charges of `to`, which is online: what
-    /// a caller does who hands the pages of a dying cgroup to its parent.
+    /// Moves the charge of `nr` pages in memory from `from` to `to`, which must be online. Callers reparent
+    /// the pages of an offline cgroup this way.
     ///
-    /// Ancestors that both have in common see nothing of it, so that moving to an ancestor exceeds
-    /// no limit.
+    /// The counters of common ancestors do not change. So moving pages to an ancestor never exceeds a limit.
+    ///
+    /// ```
+    /// # use swap_records::memcg::{MemcgError, Memcgs};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let memcgs = Memcgs::new();
+    /// # let parent = memcgs.create(memcgs.root())?;
+    /// # let child = memcgs.create(parent)?;
+    /// # memcgs.charge(child, 16)?;
+    /// memcgs.css_offline(child, 0)?;
+    /// assert!(matches!(memcgs.css_free(child), Err(MemcgError::Busy { pages: 16, .. })));
+    /// memcgs.move_account(child, parent, 16)?;
+    /// memcgs.css_free(child)?;
+    /// assert_eq!(memcgs.usage(parent)?.own, 16);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`NotCharged`](MemcgError::NotCharged) where `from` has fewer pages in memory;
-    /// [`OverLimit`](MemcgError::OverLimit); [`Offline`](MemcgError::Offline) where `to` is;
-    /// [`Gone`](MemcgError::Gone). Then nothing has changed.
+    /// - [`NotCharged`](MemcgError::NotCharged) if `from` has fewer than `nr` pages of its own in memory.
+    /// - [`OverLimit`](MemcgError::OverLimit) if a limit of `to`, or of an ancestor below the nearest common
+    ///   one, would be exceeded.
+    /// - [`Offline`](MemcgError::Offline) if `to` is offline.
+    /// - [`Gone`](MemcgError::Gone) if one of the two was freed.
+    ///
+    /// A call that is refused has changed nothing.
     pub fn move_account(&self, from: Memcg, to: Memcg, nr: u64) -> Result<(), MemcgError> {
         self.section_while_live(from, |slot| {
             let of_to = self.online(to)?;
@@ -32,7 +51,7 @@ impl<L: RawMutex> Memcgs<L> {
             self.charge_path(to.id(), common, nr, nr, 0, || {
                 (charge.memory, charge.memsw) = (nr, nr);
             })?;
-            // Until the lock is held, both are put back; when it is freed, both are done.
+            // If taking the lock unwinds, the guards undo both steps. If freeing it unwinds, both are done.
             let mut shard = self.shards.here();
             let moved = Stock {
                 used: nr,
@@ -46,26 +65,49 @@ impl<L: RawMutex> Memcgs<L> {
         })
     }
 
-    /// Gives those of the `nr` slots from `start` on that `from` owns to `to`, which is online, and their
-    /// charges with them. Gives how many.
+    /// Makes `to` the owner of those of the `nr` slots from `start` on that `from` owns, and moves their
+    /// charges. `to` must be online. Returns the number of records that were moved.
     ///
-    /// Ancestors that both have in common see nothing of it. A slot whose owner changes meanwhile is
-    /// moved or not. Regions in which `from` has no records are not looked at.
+    /// The counters of common ancestors do not change. A slot whose owner changes meanwhile may be moved or
+    /// not. The call does not look at regions in which `from` has no records.
+    ///
+    /// ```
+    /// # use swap_records::memcg::Memcgs;
+    /// # use swap_records::{SwapEntry, SwapType};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let memcgs = Memcgs::new();
+    /// # memcgs.swapon(ty, 1 << 20)?;
+    /// # let parent = memcgs.create(memcgs.root())?;
+    /// # let child = memcgs.create(parent)?;
+    /// # let slot = |offset| SwapEntry::new(ty, offset).unwrap();
+    /// memcgs.charge(child, 4)?;
+    /// memcgs.swap_out(child, slot(0), 4)?;
+    /// assert_eq!(memcgs.move_swap_account(slot(0), 2, child, parent)?, 2);
+    /// assert_eq!((memcgs.usage(child)?.swap, memcgs.usage(parent)?.swap), (2, 2));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # More than one region
     ///
-    /// All slots are counted and charged to `to` before the first is moved. Then one region after the other is moved,
-    /// and `css_free` and `swapoff` wait for one of them only; `css_free` refuses `to` as
-    /// [`Busy`](MemcgError::Busy) until the end. Where `to` goes offline meanwhile, or `from` is freed, it ends there:
-    /// the number says how many were moved, and the rest belongs to `from` or its parent.
+    /// All records are counted and charged to `to` before the first one is moved. Then the regions are done
+    /// one by one. `css_offline`, `css_free` and `swapoff` wait for one of them only. `css_free` refuses `to`
+    /// as [`Busy`](MemcgError::Busy) until the call returns. If `to` goes offline or `from` is freed
+    /// meanwhile, the call ends there. It then returns the number of records moved so far, and the rest
+    /// belongs to `from` or its parent.
     ///
     /// # Errors
     ///
-    /// [`OverLimit`](MemcgError::OverLimit) of `to` or an ancestor of it;
-    /// [`Offline`](MemcgError::Offline) where `to` is; [`Gone`](MemcgError::Gone);
-    /// [`Entry`](MemcgError::Entry) where the range is not in a swapfile that is on. Then nothing has changed, but in
-    /// one case: where another thread turns the swapfile off meanwhile, slots below the offset in the error
-    /// may have been moved before they went with the swapfile.
+    /// - [`OverLimit`](MemcgError::OverLimit) if a limit of `to`, or of an ancestor below the nearest common
+    ///   one, would be exceeded.
+    /// - [`Offline`](MemcgError::Offline) if `to` is offline.
+    /// - [`Gone`](MemcgError::Gone) if one of the two was freed.
+    /// - [`Entry`](MemcgError::Entry) if the range is not in a swapfile that is on.
+    ///
+    /// A call that is refused has changed nothing, with one exception. If another thread turns the swapfile
+    /// off meanwhile, slots below the offset in the error may have been moved before they went with the
+    /// swapfile.
     pub fn move_swap_account(
         &self,
         start: SwapEntry,
@@ -81,7 +123,7 @@ impl<L: RawMutex> Memcgs<L> {
         if old == new {
             return Ok(0);
         }
-        // In no section: it may take long.
+        // In no section, because it may take long.
         let due = span.count(old)?;
         if span.is_in_one_region() {
             return self.section_while_live(from, |_| {
@@ -112,7 +154,7 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// Charges `to` for so many records of `from`. In a section.
+    /// Charges `to` for `due` records of `from`. The caller is in a section.
     fn charge_records(
         &self,
         from: Memcg,
@@ -128,8 +170,8 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(charge)
     }
 
-    /// Moves records of `from` in the span, which is in one region: no more than are charged, as others may come to
-    /// `from` meanwhile. In a section.
+    /// Moves records of `from` in the span, which lies in one region. Moves at most as many as are charged,
+    /// since `from` may have got more records meanwhile. The caller is in a section.
     fn move_records<'a>(
         &'a self,
         mut span: Span<'_, L>,

@@ -1,4 +1,4 @@
-//! Pages that are swapped out together, to slots anywhere.
+//! Swaps pages out to slots that lie anywhere with one call: [`Memcgs::swap_out_batch`].
 
 use lock_api::RawMutex;
 
@@ -14,13 +14,16 @@ use crate::id::MemcgId;
 use crate::sync::Ordering;
 
 impl<L: RawMutex> Memcgs<L> {
-    /// Swaps as many pages of the cgroup out as there are slots, one to each: memory is uncharged, memsw stays, swap is
-    /// charged, the records are written. As [`swap_out`](Self::swap_out) otherwise, for slots that may lie anywhere, in
-    /// several swapfiles and in any order, as those are that an allocator finds once its swapfile has been in use for a
-    /// while.
+    /// Swaps out one page of the cgroup to each of these slots: memory shrinks, memsw stays, swap grows, and
+    /// the slots get records.
     ///
-    /// Gives the cgroup that owns the records: `memcg`, or its first ancestor that is online. Needs no memory. A slot that
-    /// comes twice gets one record for two pages, as if it had been freed in between.
+    /// The slots may lie anywhere, in several swapfiles and in any order, like the slots of an allocator
+    /// whose swapfile has been in use for a while. Otherwise the call does the same as
+    /// [`swap_out`](Self::swap_out).
+    ///
+    /// Returns the cgroup that owns the records: `memcg`, or its first online ancestor if `memcg` is offline.
+    /// With the feature `std` it allocates nothing. If a slot occurs twice, it gets one record for two pages,
+    /// as if it had been freed in between.
     ///
     /// ```
     /// # use swap_records::memcg::Memcgs;
@@ -41,21 +44,25 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// # Cost
     ///
-    /// That of [`record_batch`](crate::SwapRecords::record_batch), a look at each slot before that, and for each 64 slots
-    /// the lock of a shard. `css_free`, `css_offline` and `swapoff` wait for 64 slots at most, each of which may wait for
-    /// the lock of a region.
+    /// The cost of [`record_batch`](crate::SwapRecords::record_batch), a look at each slot before that, and
+    /// per 64 slots the lock of a shard. `css_free`, `css_offline` and `swapoff` wait for 64 slots at most,
+    /// each of which may wait for the lock of a region.
     ///
     /// # More than 64 slots
     ///
-    /// The slots are checked, the pages taken and swap is charged before anything is written. Until the end, `css_free`
-    /// refuses the cgroup as [`Busy`](MemcgError::Busy). Where the cgroup goes offline meanwhile, it owns what was written
-    /// by then, and an ancestor, which is the one that is given, owns the rest.
+    /// The slots are checked, the pages taken and swap is charged before anything is written. Until the call
+    /// returns, `css_free` refuses the cgroup as [`Busy`](MemcgError::Busy). If the cgroup goes offline
+    /// meanwhile, it owns the slots written so far. Its online ancestor owns the rest, and the call returns
+    /// this ancestor.
     ///
     /// # Errors
     ///
-    /// As of [`swap_out`](Self::swap_out); [`Entry`](MemcgError::Entry) and [`Occupied`](MemcgError::Occupied) name the first
-    /// such slot. Then nothing has changed, but in one case: where another thread turns one of the swapfiles off meanwhile,
-    /// the slots that come before the one in the error are swapped out, and the pages of all others are in memory.
+    /// As for [`swap_out`](Self::swap_out). [`Entry`](MemcgError::Entry) and
+    /// [`Occupied`](MemcgError::Occupied) name the first slot that is refused.
+    ///
+    /// A call that is refused has changed nothing, with one exception. If another thread turns one of the
+    /// swapfiles off meanwhile, pages were swapped out to the slots that come before the slot in the error.
+    /// All other pages are in memory.
     pub fn swap_out_batch(&self, memcg: Memcg, slots: &[SwapEntry]) -> Result<Memcg, MemcgError> {
         let slot = self.slot(memcg)?;
         if slot.state_of(memcg) == State::Free {
@@ -70,7 +77,8 @@ impl<L: RawMutex> Memcgs<L> {
         let mut window = Window::new();
         loop {
             let owner = self.section_while_live(memcg, |slot| {
-                // None of those that are left in the window stops before this section ends.
+                // No swapfile of the slots that are left in the window is turned off before this section
+                // ends.
                 batch.stop_before(|ty, on| self.is_stopping_swapfile(ty, on.generation()))?;
                 let (pages, charge) = match &mut in_hand {
                     Some(in_hand) => in_hand,
@@ -98,7 +106,8 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// Takes pages of the cgroup, and charges swap for their records. In a section in which it is there.
+    /// Takes pages of the cgroup, and charges swap for their records. The caller is in a section in which the
+    /// cgroup exists.
     fn take_for<'a>(
         &'a self,
         memcg: Memcg,
@@ -113,8 +122,8 @@ impl<L: RawMutex> Memcgs<L> {
     }
 }
 
-/// Slots of a window that were written, and whose old and new owners do not know yet:
-/// [`Unsettled`](super::in_hand::Unsettled) for slots of several types.
+/// Slots of a window that were written, but that are not in the counters of their old and new owners yet. The
+/// same as [`Unsettled`](super::in_hand::Unsettled), for slots of several types.
 struct Out<'a, 'w, L: RawMutex> {
     memcgs: &'a Memcgs<L>,
     slots: &'w [SwapEntry],
@@ -125,7 +134,7 @@ struct Out<'a, 'w, L: RawMutex> {
 }
 
 impl<'a, 'w, L: RawMutex> Out<'a, 'w, L> {
-    /// For what will be in `window`.
+    /// Returns a guard for the slots that will be in `window`.
     fn new(
         memcgs: &'a Memcgs<L>,
         slots: &'w [SwapEntry],
@@ -145,7 +154,7 @@ impl<'a, 'w, L: RawMutex> Out<'a, 'w, L> {
         }
     }
 
-    /// Makes records of the pages. In the section in which the slots were written.
+    /// Makes records of the pages. The caller is in the section in which the slots were written.
     fn settle(mut self) {
         let memcgs = self.memcgs;
         let mut shard = memcgs.shards.here();
@@ -171,7 +180,8 @@ impl<'a, 'w, L: RawMutex> Out<'a, 'w, L> {
             ..Stock::default()
         };
         tell(self.charge.id, came);
-        // Another thread gave these slots an owner since they were looked at, or they come twice.
+        // Owners of slots that were checked to have none: another thread has written there since, or the slot
+        // occurs twice.
         let mut lost = |(id, nr): (MemcgId, u64)| {
             let lost = Stock {
                 memsw: nr,
@@ -194,7 +204,7 @@ impl<'a, 'w, L: RawMutex> Out<'a, 'w, L> {
         let nr = self.nr();
         self.pages.nr -= nr;
         self.charge.swap -= nr;
-        // The owner has them in its stock, and its ancestors have them anyway.
+        // From the owner upwards, its stock has the memory, and memsw stays. Below it, both are uncharged.
         let (from, to) = (self.pages.id, self.charge.id);
         self.memcgs.uncharge_path(from, Some(to), nr, nr, 0);
         self.settled = true;

@@ -1,4 +1,4 @@
-//! A tree that is made again over a table that was kept.
+//! Makes a tree again over a table that was kept.
 
 use alloc::vec::Vec;
 
@@ -11,16 +11,15 @@ use crate::id::MemcgId;
 use crate::table::SwapRecords;
 
 impl<L: RawMutex> Memcgs<L> {
-    /// A tree over a table with records, as one that was kept while the cgroups were not. `shape` gives the id of each
-    /// cgroup and that of its parent, parents first. All are online, and charged for their records.
+    /// Makes a tree over a table with records, for programs that kept the table but not the cgroups.
     ///
-    /// An id that has records and is not in `shape` becomes a child of the root; so does every one, where `shape` is
-    /// empty. Limits, and charges for pages in memory, are for the caller to make again, with
-    /// [`set_limit`](Self::set_limit) and [`charge`](Self::charge). A cgroup that was offline goes offline again with
-    /// [`css_offline`](Self::css_offline).
+    /// `shape` yields the id of each cgroup and the id of its parent, parents first. All of these cgroups are
+    /// online, and charged for their records. An id that has records but is not in `shape` becomes a child of
+    /// the root. So `shape` may be empty.
     ///
-    /// Costs a look at the [`owners`](SwapRecords::owners_on) of each type, not a walk over all records, and a constant for
-    /// each cgroup, however deep the tree is.
+    /// Limits and pages in memory are not restored. Set and charge them again with
+    /// [`set_limit`](Self::set_limit) and [`charge`](Self::charge). To take a cgroup offline that was offline
+    /// before, call [`css_offline`](Self::css_offline).
     ///
     /// ```
     /// use swap_records::memcg::{MemcgError, Memcgs};
@@ -57,9 +56,18 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// # Errors
     ///
-    /// [`UnknownParent`](MemcgError::UnknownParent) where a parent is not the root and does not come before;
-    /// [`IdInUse`](MemcgError::IdInUse) where an id comes twice; [`IsRoot`](MemcgError::IsRoot) where the root has a
-    /// parent; [`OutOfMemory`](MemcgError::OutOfMemory). The table is dropped.
+    /// - [`UnknownParent`](MemcgError::UnknownParent) if a parent is neither the root nor an earlier cgroup
+    ///   of `shape`.
+    /// - [`IdInUse`](MemcgError::IdInUse) if an id occurs twice.
+    /// - [`IsRoot`](MemcgError::IsRoot) if `shape` has a parent for the root.
+    /// - [`OutOfMemory`](MemcgError::OutOfMemory) if an allocation fails.
+    ///
+    /// The table is dropped in these cases.
+    ///
+    /// # Cost
+    ///
+    /// A look at the [`owners`](SwapRecords::owners_on) of each type, which is not a walk over all records,
+    /// and a constant per cgroup, however deep the tree is.
     pub fn with_records(
         records: SwapRecords<L>,
         shape: impl IntoIterator<Item = (MemcgId, MemcgId)>,
@@ -67,17 +75,18 @@ impl<L: RawMutex> Memcgs<L> {
         Self::with_pages(records, shape, [])
     }
 
-    /// As [`with_records`](Self::with_records), with pages in memory that are charged to cgroups of `shape` or the root.
+    /// Makes a tree as [`with_records`](Self::with_records) does, with pages in memory that are charged to
+    /// cgroups of `shape` or to the root.
     ///
-    /// Each charge goes to its own cgroup first. Then each cgroup gives its sum to its parent, children first: so a path
-    /// to the root is gone once, and not once for each cgroup on it.
+    /// Each charge goes to its own cgroup first. Then each cgroup adds its sums to its parent, children
+    /// first. So the cost does not depend on the depth of the tree.
     pub(crate) fn with_pages(
         records: SwapRecords<L>,
         shape: impl IntoIterator<Item = (MemcgId, MemcgId)>,
         pages: impl IntoIterator<Item = (MemcgId, u64)>,
     ) -> Result<Self, MemcgError> {
         let memcgs = Self::over(records);
-        // All but the root, parents first.
+        // All cgroups but the root, parents first.
         let mut order = Vec::<MemcgId>::new();
         for (id, parent) in shape {
             if id == memcgs.root().id() {
@@ -88,7 +97,7 @@ impl<L: RawMutex> Memcgs<L> {
             memcgs.create_with_id(of_parent, id)?;
             push(&mut order, id)?;
         }
-        // Without limits, all of it is within them, up to 2^64; and nobody else is at work.
+        // No cgroup has a limit, so only a sum above 2^64 can be refused. No other thread uses the tree yet.
         let charge = |id, memory, memsw, swap| match memcgs.slots.get(id) {
             Some(slot) => slot.charge_alone(id, memory, memsw, swap),
             None => Ok(()),
@@ -123,7 +132,7 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(memcgs)
     }
 
-    /// The table, with the records as they are. Cgroups and charges are gone.
+    /// Returns the table with its records. The cgroups and their charges are dropped.
     #[must_use]
     pub fn into_records(self) -> SwapRecords<L> {
         self.records

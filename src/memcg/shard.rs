@@ -1,14 +1,19 @@
-//! [`Shard`]: charges that some threads hold ready, so that most of them touch no counter that others
-//! touch.
+//! [`Shard`]: charges that some threads keep ready, so that most of their charges touch no counter that other
+//! threads touch.
 //!
-//! A thread works on one shard, under its lock: a few [`Stock`]s, each of one cgroup. A stock holds pages
-//! that are charged to the counters of the cgroup and all its ancestors, but to nobody's use yet, and
-//! changes of the statistics that the cgroup's slot does not know yet. (The kernel's per-cpu
-//! stocks of charges, and its page counter.)
+//! A thread works on one shard, under its lock. A shard has a few [`Stock`]s, each for one cgroup. A stock
+//! holds:
 //!
-//! An operation that needs exact numbers takes the locks of all shards, in their order. One that needs pages
-//! which another thread charged goes to the shards that have some, with one lock at a time: [`Slot::holder`]
-//! names them. A cgroup that is not online has no stock: whoever made one before it went offline had the
+//! - pages that are charged to the counters of the cgroup and all its ancestors, but not used yet;
+//! - changes of the statistics that the cgroup's [`Slot`] does not have yet.
+//!
+//! (The kernel has per-cpu stocks of charges, and a page counter.)
+//!
+//! An operation that needs exact numbers takes the locks of all shards, in their order. An operation that
+//! needs pages that another thread charged visits the shards that have some, with one lock at a time.
+//! [`Slot::holder`] names these shards.
+//!
+//! A cgroup that is not online has no stock. A thread that made one before the cgroup went offline held the
 //! lock, and `css_offline` empties each shard after that.
 
 use core::fmt;
@@ -22,41 +27,44 @@ use super::slot::Slot;
 use crate::entry::{MAX_SWAPFILES, SwapType};
 use crate::id::MemcgId;
 
-/// A power of two, as few as serve a large machine: `css_free` looks at each.
+/// A power of two, and as few as serve a large machine, since `css_free` visits all of them.
 pub(super) const SHARDS: usize = if cfg!(any(swap_records_loom, miri)) {
     2
 } else {
     16
 };
-/// Cgroups that a shard has in hand.
+/// The number of cgroups that a shard has stocks for.
 const STOCKS: usize = if cfg!(any(swap_records_loom, miri)) {
     2
 } else {
     4
 };
-/// Pages that are charged ahead, where limits leave room for that. The kernel's `MEMCG_CHARGE_BATCH` is 64;
-/// here they are given back before a charge is refused, so more of them cost no exactness, and threads
-/// under one parent meet less often at its counters: at 64, two of them were no faster than 1.2 times one.
+/// The most pages that are charged ahead; near a limit it is fewer. The kernel's `MEMCG_CHARGE_BATCH` is 64.
+/// Here, these pages are given back before a charge is refused, so limits stay exact with a larger batch.
+/// With a larger batch, threads under one parent meet less often at its counters: with 64, two threads were
+/// 1.2 to 1.5 times as fast as one.
 pub(super) const BATCH: u64 = 256;
 
-/// The counters that a stock holds something of ahead of use: its `memory`, `memsw` and `slots`.
+/// The counters of which a stock holds something ahead of use: its `memory`, `memsw` and `slots`, in this
+/// order.
 pub(super) const RESOURCES: [Resource; 3] = [Resource::Memory, Resource::Memsw, Resource::Swap];
 
-/// What a shard has of one cgroup.
+/// What a shard holds for one cgroup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Stock {
     /// Pages in memory that were charged here and not uncharged yet.
     pub(super) used: u64,
-    /// Pages that are charged to the counter and not used.
+    /// Pages that are charged to the counter, but not used yet. The same for `memsw`.
     pub(super) memory: u64,
     pub(super) memsw: u64,
-    /// Records that are charged to the counter and not written.
+    /// Records that are charged to the counter, but not written yet.
     pub(super) slots: u64,
-    /// Records that came, less those that went.
+    /// Records written minus records cleared, as far as the slot does not have the change yet.
     pub(super) swap: i64,
-    /// Of each of [`RESOURCES`]: how much more than it needs the next refill may take; see there. A batch at most.
+    /// For each of [`RESOURCES`], how much the next refill may charge ahead of use. Never more than
+    /// [`BATCH`].
     pub(super) ahead: [u16; 3],
-    /// Whether the slot knows this shard as a holder, which it must where `used` is not 0.
+    /// Whether the slot lists this shard as a holder. It must if `used` is not 0 (invariant 12).
     pub(super) known: bool,
 }
 
@@ -69,7 +77,7 @@ impl Stock {
         self.swap += more.swap;
     }
 
-    /// After pages came to this stock, which is one of shard `at`.
+    /// Called after pages were added to this stock, which is in shard `at`.
     #[inline]
     pub(super) fn make_known(&mut self, slot: &Slot, at: usize) {
         if !self.known {
@@ -79,13 +87,13 @@ impl Stock {
     }
 }
 
-/// The stocks of some threads.
+/// The stocks that some threads share.
 #[derive(Debug)]
 pub(super) struct Shard {
-    /// Of each type: records that these threads wrote, less those that they cleared.
+    /// For each type, the records that these threads wrote minus the records that they cleared.
     records: [i64; MAX_SWAPFILES],
     stocks: [(Option<MemcgId>, Stock); STOCKS],
-    /// Whose place the next cgroup takes.
+    /// The place that the next cgroup takes.
     next: usize,
 }
 
@@ -110,7 +118,8 @@ impl Shard {
         }
     }
 
-    /// The stock of this cgroup, a new one if need be. What was in its place goes to `evicted`.
+    /// Returns the stock of this cgroup. Makes one if there is none. The stock that was in its place goes to
+    /// `evicted`.
     #[inline]
     pub(super) fn stock(
         &mut self,
@@ -145,26 +154,26 @@ impl Shard {
         self.records[usize::from(ty.get())]
     }
 
-    /// The stock of this cgroup, if there is one.
+    /// Returns the stock of this cgroup, if there is one.
     pub(super) fn find(&mut self, id: MemcgId) -> Option<&mut Stock> {
         let mut stocks = self.stocks.iter_mut();
         stocks.find_map(|(of, stock)| (*of == Some(id)).then_some(stock))
     }
 
-    /// The stocks that are there.
+    /// Returns an iterator over the stocks.
     pub(super) fn stocks(&self) -> impl Iterator<Item = (MemcgId, Stock)> {
         self.stocks
             .iter()
             .filter_map(|&(of, stock)| Some((of?, stock)))
     }
 
-    /// The stocks that are there, to be changed.
+    /// Returns an iterator over the stocks that can change them.
     pub(super) fn stocks_mut(&mut self) -> impl Iterator<Item = (MemcgId, &mut Stock)> {
         let stocks = self.stocks.iter_mut();
         stocks.filter_map(|(of, stock)| Some(((*of)?, stock)))
     }
 
-    /// Takes out the stocks of the cgroups that are `wanted`.
+    /// Removes the stocks of the cgroups that are `wanted`, and returns them.
     pub(super) fn take(
         &mut self,
         wanted: impl Fn(MemcgId) -> bool,
@@ -176,10 +185,10 @@ impl Shard {
     }
 }
 
-/// A shard, and its lock.
+/// A shard whose lock is held.
 pub(super) struct Held<'a, L: RawMutex> {
     shard: MutexGuard<'a, L, Shard>,
-    /// Its number.
+    /// The number of the shard.
     pub(super) at: usize,
 }
 
@@ -210,7 +219,7 @@ impl<L: RawMutex> DerefMut for Held<'_, L> {
     }
 }
 
-/// All of them.
+/// All shards, each with its lock.
 pub(super) struct Shards<L>([CachePadded<Mutex<L, Shard>>; SHARDS]);
 
 impl<L: RawMutex> Shards<L> {
@@ -218,7 +227,7 @@ impl<L: RawMutex> Shards<L> {
         Self([const { CachePadded::new(Mutex::new(Shard::new())) }; SHARDS])
     }
 
-    /// The shard of this number.
+    /// Locks the shard of this number.
     #[inline]
     pub(super) fn at(&self, at: usize) -> Held<'_, L> {
         Held {
@@ -227,27 +236,30 @@ impl<L: RawMutex> Shards<L> {
         }
     }
 
-    /// The shard of the calling thread.
+    /// Locks the shard of the calling thread.
     #[inline]
     pub(super) fn here(&self) -> Held<'_, L> {
         self.at(here())
     }
 
-    /// One after the other.
+    /// Locks all shards, one after the other. Only one lock is held at a time.
     pub(super) fn each(&self) -> impl Iterator<Item = Held<'_, L>> {
         (0..SHARDS).map(|at| self.at(at))
     }
 
-    /// All at once, the last one in front. They are always taken in their order, and no lock is waited for by who holds a later
-    /// one. They are freed from the last to the first, as they are dropped from the front on: a lock that disables
-    /// interrupts gives the flag back as it found it, and so the lock that found it enabled must be freed last.
+    /// Locks all shards, and returns them with the last one in front. They are always locked in the same
+    /// order. No thread waits for a lock while it holds a later one.
+    ///
+    /// They are dropped from the front on, so they are unlocked from the last to the first. A lock that
+    /// disables interrupts restores the flag as it found it. So the lock that found interrupts enabled must
+    /// be unlocked last.
     pub(super) fn all(&self) -> [Held<'_, L>; SHARDS] {
         let mut all = core::array::from_fn(|at| self.at(at));
         all.reverse();
         all
     }
 
-    /// The shard of the calling thread, among all.
+    /// Returns the shard of the calling thread, among all shards.
     pub(super) fn here_in<'h, 'a>(all: &'h mut [Held<'a, L>; SHARDS]) -> &'h mut Held<'a, L> {
         &mut all[SHARDS - 1 - here()]
     }
@@ -259,7 +271,7 @@ impl<L> fmt::Debug for Shards<L> {
     }
 }
 
-/// The number of the shard of the calling thread: threads take turns.
+/// Returns the number of the calling thread's shard. Threads are assigned to the shards round-robin.
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 #[inline]
 pub(super) fn here() -> usize {
@@ -277,7 +289,7 @@ pub(super) fn here() -> usize {
         here.get()
     }
 
-    // A thread that is ending may have no locals any more. Any shard will do.
+    // A thread that is ending may have no thread-local values any more. Any shard will do then.
     HERE.try_with(|here| match here.get() {
         usize::MAX => first(here),
         shard => shard,
@@ -286,13 +298,14 @@ pub(super) fn here() -> usize {
         % SHARDS
 }
 
-/// The number of the shard of the calling thread: threads of a model take turns, the first one first.
+/// Returns the number of the calling thread's shard. The threads of a model are assigned round-robin,
+/// beginning with shard 0.
 #[cfg(swap_records_loom)]
 pub(super) fn here() -> usize {
     use core::cell::Cell;
     use core::sync::atomic::{AtomicUsize, Ordering};
 
-    // Anew in each order that loom runs. What is counted with is no part of the model.
+    // Set up again for each order that loom runs. The atomic that counts threads is not part of the model.
     loom::lazy_static! {
         static ref THREADS: AtomicUsize = AtomicUsize::new(0);
     }
@@ -307,15 +320,16 @@ pub(super) fn here() -> usize {
     })
 }
 
-/// The number of the shard of the calling thread: by where its stack is, as stacks are some pages apart.
+/// Returns the number of the calling thread's shard, from the address of its stack. Stacks are some pages
+/// apart.
 #[cfg(not(any(feature = "std", swap_records_loom)))]
 #[inline]
 pub(super) fn here() -> usize {
-    /// Of a stack at least.
+    /// The smallest stack that is assumed: 16 KiB.
     const STACK_BITS: u32 = 14;
     let on_the_stack = 0_u8;
     let stack = core::ptr::from_ref(&on_the_stack).addr() >> STACK_BITS;
-    // Fibonacci hashing: 2^32 over the golden ratio.
+    // Fibonacci hashing: 2^32 divided by the golden ratio.
     #[expect(clippy::cast_possible_truncation, reason = "a hash")]
     let hash = (stack as u32).wrapping_mul(0x9e37_79b9);
     hash as usize >> (u32::BITS - SHARDS.ilog2())
@@ -336,7 +350,7 @@ mod tests {
             stock.used += n as u64;
         }
         assert_eq!(evicted, [(id(0), 0), (id(1), 1)]);
-        // What is there stays there.
+        // A stock that exists is not evicted.
         let last = STOCKS + 1;
         let stock = shard.stock(id(last), |_, _| unreachable!());
         assert_eq!(stock.used, last as u64);

@@ -1,21 +1,15 @@
-//! [`Slot`]: what is kept for an id, and [`Slots`], those of all ids.
-
-use core::{fmt, ptr};
-
-use alloc::boxed::Box;
-use alloc::vec::Vec;
-use crossbeam_utils::CachePadded;
+//! [`Slot`]: the counters and the state of the cgroup that has an id.
 
 use super::error::MemcgError;
 use super::handle::Memcg;
 use super::shard::{RESOURCES, SHARDS};
 use crate::id::MemcgId;
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// A number of pages, and the most that it may be.
+/// A number of pages, and its limit.
 ///
-/// Relaxed throughout: who needs an exact number holds the locks of all shards, under which the others
-/// change it.
+/// All accesses are relaxed. A thread that needs an exact number holds the locks of all shards; other threads
+/// change it under these locks.
 #[derive(Debug)]
 pub(super) struct Counter {
     usage: AtomicU64,
@@ -42,8 +36,9 @@ impl Counter {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Adds `nr`, unless it exceeds the limit: then it gives what was charged, and otherwise what the limit
-    /// leaves. Under the lock of a shard, so that who has all of them knows that nobody is half way up.
+    /// Adds `nr` if the limit allows it. Returns the room that the limit leaves, or as an error what is
+    /// charged already. The caller holds the lock of a shard, so that a thread that holds all locks finds no
+    /// charge half way up.
     pub(super) fn try_charge(&self, nr: u64) -> Result<u64, u64> {
         if nr == 0 {
             return Ok(u64::MAX);
@@ -55,7 +50,7 @@ impl Counter {
             .map(|before| limit - before - nr)
     }
 
-    /// Takes `nr`, which was charged, away.
+    /// Subtracts `nr`, which was charged before.
     pub(super) fn uncharge(&self, nr: u64) {
         if nr != 0 {
             let before = self.usage.fetch_sub(nr, Ordering::Relaxed);
@@ -64,47 +59,47 @@ impl Counter {
     }
 }
 
-/// Whether a slot has a cgroup, and which.
+/// The state of a cgroup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
-    /// None, or not the one that was asked for.
+    /// There is no cgroup, or another one than the one that was asked for.
     Free,
     Online,
     Offline,
-    /// Offline, and `css_free` is finding out whether it may go. That takes no longer than the
-    /// operations that are under way; new ones on this cgroup wait.
+    /// Offline, while `css_free` finds out whether it can be freed. This takes as long as the operations that
+    /// are under way. New operations on the cgroup wait.
     Freeing,
 }
 
-/// The cgroup of an id, if it has one.
+/// What is kept for an id, and for the cgroup that has it.
 ///
 /// | field | is changed |
 /// | --- | --- |
-/// | `children`, `online_children` | under the tree's mutex |
-/// | `state`, `dying` | under it; back to offline and unmarked also without it, by the thread that marked it as dying |
-/// | `parent`, `depth` | under it, by `create`; they stay until the cgroup is freed |
-/// | the others | by anybody who may not be overtaken by `css_free`: under the lock of a shard, or in a section of [`Grace`](super::grace::Grace) |
+/// | `children`, `online_children` | under the tree's lock |
+/// | `state`, `dying` | under the tree's lock; the thread that set `dying` also goes back to offline and clears `dying` without it |
+/// | `parent`, `depth` | under the tree's lock, by `create`; they stay until the cgroup is freed |
+/// | the others | under the lock of a shard, or in a section of [`Grace`](super::grace::Grace): `css_free` waits for both |
 #[derive(Debug)]
 pub(super) struct Slot {
     /// The generation in the upper bits, and the state in the lowest two.
     state: AtomicU64,
     parent: AtomicU32,
     depth: AtomicU32,
-    /// With what the stocks of the shards hold, and with all descendants.
+    /// With all descendants, and with what the stocks of the shards hold. The same for `memsw`.
     pub(super) memory: Counter,
     pub(super) memsw: Counter,
-    /// Records, of all descendants too.
+    /// Records, with all descendants, and with what the stocks of the shards hold.
     pub(super) swapped: Counter,
-    /// Pages in memory that are charged to this very cgroup, as far as no shard has them.
+    /// Pages in memory that are charged to this cgroup itself, without those that stocks hold.
     used: AtomicU64,
-    /// A bit for each shard: 1 where its stock of this cgroup has pages of `used`, and perhaps where it has
-    /// none any more. It is written under the lock of that shard.
+    /// One bit per shard. It is set if the shard's stock of this cgroup has pages of `used`; it may also be
+    /// set if the stock has none any more. It is written under the lock of that shard (invariant 12).
     holders: AtomicU32,
-    /// The records of this very cgroup, as far as no shard knows better. Two's complement: a record
-    /// that was moved may be freed before the statistic of its new owner has it.
+    /// The records of this cgroup itself, without the changes that stocks hold. Two's complement: a record
+    /// that was migrated may be freed before its new owner's statistic includes it.
     swap: AtomicU64,
-    /// Pages, and charges for records, that operations have in hand between two of their sections: `css_free` refuses
-    /// the cgroup until they are done.
+    /// Pages, and charges for records, that operations have in hand between two of their sections. `css_free`
+    /// refuses the cgroup until these operations have ended.
     kept: AtomicU64,
     children: AtomicU32,
     online_children: AtomicU32,
@@ -135,7 +130,11 @@ impl Slot {
         }
     }
 
-    const fn root() -> Self {
+    pub(super) const fn free() -> Self {
+        Self::new(FREE)
+    }
+
+    pub(super) const fn root() -> Self {
         Self::new(1 << 2 | ONLINE)
     }
 
@@ -149,12 +148,12 @@ impl Slot {
         }
     }
 
-    /// Whichever cgroup it is that is here.
+    /// Returns the state, of any cgroup that has the id.
     pub(super) fn state(&self) -> State {
         Self::decode(self.state.load(Ordering::Acquire))
     }
 
-    /// Of this cgroup: `Free` where it is not the one that is here.
+    /// Returns the state of this cgroup: `Free` if another generation has the id.
     #[inline]
     pub(super) fn state_of(&self, memcg: Memcg) -> State {
         let state = self.state.load(Ordering::Acquire);
@@ -165,19 +164,19 @@ impl Slot {
         }
     }
 
-    /// The handle of the cgroup that is here.
+    /// Returns the handle of the cgroup that has the id.
     pub(super) fn memcg(&self, id: MemcgId) -> Option<Memcg> {
         let state = self.state.load(Ordering::Acquire);
         (Self::decode(state) != State::Free).then(|| Memcg::new(id, state >> 2))
     }
 
-    /// The handle of the cgroup that is here, if it is online.
+    /// Returns the handle of the cgroup that has the id, if it is online.
     pub(super) fn online(&self, id: MemcgId) -> Option<Memcg> {
         let state = self.state.load(Ordering::Acquire);
         (Self::decode(state) == State::Online).then(|| Memcg::new(id, state >> 2))
     }
 
-    /// The next generation comes online. Counters are 0 since the last one was freed.
+    /// Brings the next generation online. The counters have been 0 since the last cgroup was freed.
     pub(super) fn bring_online(&self, id: MemcgId, parent: MemcgId, depth: u32) -> Memcg {
         self.parent.store(parent.get().into(), Ordering::Relaxed);
         self.depth.store(depth, Ordering::Relaxed);
@@ -191,7 +190,8 @@ impl Slot {
         memcg
     }
 
-    /// Of the generation that it has. Under the tree's mutex, or by the thread that marked it as dying.
+    /// Sets the state, and keeps the generation. The caller holds the tree's lock, or has marked the cgroup
+    /// as dying.
     pub(super) fn set_state(&self, state: State) {
         let bits = match state {
             State::Free => FREE,
@@ -203,7 +203,7 @@ impl Slot {
         self.state.store(generation | bits, Ordering::Release);
     }
 
-    /// `None` for the root.
+    /// Returns the parent, or `None` for the root.
     pub(super) fn parent(&self) -> Option<MemcgId> {
         let parent = u16::try_from(self.parent.load(Ordering::Relaxed));
         MemcgId::new(parent.ok()?)
@@ -213,8 +213,8 @@ impl Slot {
         self.depth.load(Ordering::Relaxed)
     }
 
-    /// Charges this cgroup, and not its ancestors: where the caller adds up by itself, and nobody else is at work. After
-    /// an error, a part may be charged.
+    /// Charges this cgroup and not its ancestors, for a caller that adds up the ancestors itself. No other
+    /// thread uses the tree. After an error, a part may be charged.
     pub(super) fn charge_alone(
         &self,
         id: MemcgId,
@@ -241,7 +241,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Memory, memsw and swap.
+    /// Returns what is charged: memory, memsw and swap.
     pub(super) fn charged(&self) -> [u64; 3] {
         [&self.memory, &self.memsw, &self.swapped].map(Counter::usage)
     }
@@ -256,7 +256,8 @@ impl Slot {
         }
     }
 
-    /// Takes `least` to `most` pages from `used`; nothing where it has less.
+    /// Takes `least` to `most` pages from `used`, and returns how many. Takes nothing if `used` is below
+    /// `least`.
     pub(super) fn take_used(&self, least: u64, most: u64) -> Option<u64> {
         let left = |used: u64| (used >= least).then(|| used - used.min(most));
         self.used
@@ -265,10 +266,11 @@ impl Slot {
             .map(|used| used.min(most))
     }
 
-    /// A shard whose stock may have pages of this cgroup: the first one from shard `from` on, and around.
+    /// Returns a shard whose stock may have pages of this cgroup: the first one from shard `from` on,
+    /// wrapping around.
     ///
-    /// Without the lock of that shard, it is a hint: the pages may be gone, and others may have come
-    /// elsewhere.
+    /// Without the lock of that shard, this is a hint. The pages may be gone, and other shards may have got
+    /// some.
     pub(super) fn holder(&self, from: usize) -> Option<usize> {
         const { assert!(SHARDS <= u32::BITS as usize, "a bit for each shard") };
         let bits = self.holders.load(Ordering::Relaxed);
@@ -277,12 +279,12 @@ impl Slot {
         (bits != 0).then(|| bits.trailing_zeros() as usize)
     }
 
-    /// Whether this shard is one. Under its lock.
+    /// Returns whether this shard is a holder. The caller holds the lock of the shard.
     pub(super) fn is_holder(&self, at: usize) -> bool {
         self.holders.load(Ordering::Relaxed) & 1 << at != 0
     }
 
-    /// This shard is one. Under its lock.
+    /// Makes this shard a holder. The caller holds the lock of the shard.
     #[cold]
     pub(super) fn set_holder(&self, at: usize) {
         if !self.is_holder(at) {
@@ -290,7 +292,7 @@ impl Slot {
         }
     }
 
-    /// This shard is none any more. Under its lock.
+    /// Makes this shard not a holder. The caller holds the lock of the shard.
     pub(super) fn clear_holder(&self, at: usize) {
         if self.is_holder(at) {
             self.holders.fetch_and(!(1 << at), Ordering::Relaxed);
@@ -307,25 +309,25 @@ impl Slot {
         }
     }
 
-    /// Also after the sections of the operation that is at work. Acquire: what was given back is seen by who sees that
-    /// nothing is kept.
+    /// Returns what operations keep, also after their sections have ended. Acquire: a caller that reads 0
+    /// sees what was given back.
     pub(super) fn kept(&self) -> u64 {
         self.kept.load(Ordering::Acquire)
     }
 
-    /// In a section.
+    /// Adds to what operations keep. The caller is in a section.
     pub(super) fn keep(&self, nr: u64) {
         self.kept.fetch_add(nr, Ordering::Relaxed);
     }
 
-    /// When all that was kept has been given back.
+    /// Subtracts from what operations keep, after all of it was given back.
     pub(super) fn let_go(&self, nr: u64) {
         if nr != 0 {
             self.kept.fetch_sub(nr, Ordering::Release);
         }
     }
 
-    /// Under the tree's mutex.
+    /// The caller holds the tree's lock.
     pub(super) fn children(&self) -> Children {
         Children {
             any: self.children.load(Ordering::Relaxed),
@@ -333,125 +335,31 @@ impl Slot {
         }
     }
 
-    /// Under the tree's mutex.
+    /// The caller holds the tree's lock.
     pub(super) fn set_children(&self, children: Children) {
         self.children.store(children.any, Ordering::Relaxed);
         self.online_children
             .store(children.online, Ordering::Relaxed);
     }
 
-    /// Whether a thread is in `css_offline` or `css_free` of it. Under the tree's mutex.
+    /// Returns whether a thread is in `css_offline` or `css_free` of the cgroup. The caller holds the tree's
+    /// lock.
     pub(super) fn dying(&self) -> bool {
         self.dying.load(Ordering::Acquire)
     }
 
-    /// Under the tree's mutex; to take the mark away, what that thread did comes before.
+    /// The caller holds the tree's lock, or clears its own mark. Release: what the thread did comes before it
+    /// clears the mark.
     pub(super) fn set_dying(&self, dying: bool) {
         self.dying.store(dying, Ordering::Release);
     }
 }
 
-/// How many children a cgroup has.
+/// The number of children of a cgroup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Children {
     pub(super) any: u32,
     pub(super) online: u32,
-}
-
-/// Ids that get their memory together: some pages of it.
-pub(super) const BLOCK: usize = if cfg!(swap_records_loom) { 4 } else { 64 };
-type Block = [CachePadded<Slot>; BLOCK];
-/// Of all ids. The stacks of models are small, and their trees too.
-pub(super) const BLOCKS: usize = if cfg!(swap_records_loom) {
-    1
-} else {
-    (u16::MAX as usize + 1) / BLOCK
-};
-
-/// The slots of all ids. A block of them that was allocated stays until the tree is dropped: who has
-/// the handle of a freed cgroup finds a slot, and in it that the cgroup is gone.
-pub(super) struct Slots {
-    /// There from the start, so that a tree can be made without an allocation.
-    root: CachePadded<Slot>,
-    /// Owned.
-    blocks: [AtomicPtr<Block>; BLOCKS],
-}
-
-impl Slots {
-    pub(super) const fn new() -> Self {
-        Self {
-            root: CachePadded::new(Slot::root()),
-            blocks: [const { AtomicPtr::new(ptr::null_mut()) }; BLOCKS],
-        }
-    }
-
-    /// The slot of this id; `None` where no cgroup ever had one of its block.
-    #[inline]
-    pub(super) fn get(&self, id: MemcgId) -> Option<&Slot> {
-        if id == MemcgId::MIN {
-            return Some(&self.root);
-        }
-        let index = usize::from(id.get());
-        let block = self.blocks.get(index / BLOCK)?.load(Ordering::Acquire);
-        // SAFETY: what is in `blocks` came from `Box::into_raw`, was published with release, and is
-        // freed by `drop` only, which nobody shares `self` with (design, invariant 8).
-        let block = unsafe { block.as_ref() }?;
-        Some(&block[index % BLOCK])
-    }
-
-    /// Allocates the block of this id, unless another thread did. The bytes that were refused otherwise.
-    pub(super) fn allocate(&self, id: MemcgId) -> Result<(), usize> {
-        let place = &self.blocks[usize::from(id.get()) / BLOCK];
-        let mut block = Vec::new();
-        block
-            .try_reserve_exact(BLOCK)
-            .map_err(|_| size_of::<Block>())?;
-        block.resize_with(BLOCK, || CachePadded::new(Slot::new(FREE)));
-        let block: Box<Block> = block
-            .into_boxed_slice()
-            .try_into()
-            .map_err(|_| size_of::<Block>())?;
-        let block = Box::into_raw(block);
-        let null = ptr::null_mut();
-        if place
-            .compare_exchange(null, block, Ordering::AcqRel, Ordering::Relaxed)
-            .is_err()
-        {
-            // SAFETY: it came from `Box::into_raw` above, and nobody else has seen it.
-            drop(unsafe { Box::from_raw(block) });
-        }
-        Ok(())
-    }
-
-    /// Whether a block of ids is there: [`get`](Self::get) gives its slots.
-    pub(super) fn has_block(&self, index: usize) -> bool {
-        !self.blocks[index].load(Ordering::Relaxed).is_null()
-    }
-
-    /// The cgroup of this id and its ancestors, up to the root.
-    #[inline]
-    pub(super) fn up(&self, id: MemcgId) -> impl Iterator<Item = (MemcgId, &Slot)> {
-        let with_slot = |id| Some((id, self.get(id)?));
-        core::iter::successors(with_slot(id), move |(_, slot)| with_slot(slot.parent()?))
-    }
-}
-
-impl Drop for Slots {
-    fn drop(&mut self) {
-        for block in &mut self.blocks {
-            let block = core::mem::replace(block.get_mut(), ptr::null_mut());
-            if !block.is_null() {
-                // SAFETY: it came from `Box::into_raw`, and nobody else is left.
-                drop(unsafe { Box::from_raw(block) });
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Slots {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
-    }
 }
 
 #[cfg(test)]
@@ -471,29 +379,6 @@ mod tests {
         assert_eq!(counter.try_charge(1), Ok(0));
         assert!(counter.try_charge(0).is_ok());
         assert_eq!(counter.usage(), 7);
-    }
-
-    #[test]
-    fn a_slot_knows_its_cgroup_from_the_one_before() {
-        let slots = Slots::new();
-        let id = MemcgId::new(77).unwrap();
-        assert!(slots.get(id).is_none());
-        slots.allocate(id).unwrap();
-        slots.allocate(id).unwrap();
-        let slot = slots.get(id).unwrap();
-        let first = slot.bring_online(id, MemcgId::MIN, 1);
-        assert_eq!(first, Memcg::new(id, 1));
-        assert_eq!(slot.state_of(first), State::Online);
-        slot.set_state(State::Freeing);
-        assert_eq!(slot.state_of(first), State::Freeing);
-        slot.set_state(State::Offline);
-        assert_eq!(slot.state_of(first), State::Offline);
-        slot.set_state(State::Free);
-        assert_eq!((slot.state_of(first), slot.memcg(id)), (State::Free, None));
-        let second = slot.bring_online(id, MemcgId::MIN, 1);
-        assert_eq!(slot.state_of(first), State::Free);
-        assert_eq!((slot.memcg(id), second), (Some(second), Memcg::new(id, 2)));
-        assert!(slots.up(id).map(|(id, _)| id).eq([id, MemcgId::MIN]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Pages that go to swap, and records that are freed.
+//! Swaps pages out to a range of slots, and frees ranges of slots.
 
 use lock_api::RawMutex;
 
@@ -14,30 +14,64 @@ use crate::runs::Joined;
 use crate::span::{Piece, Span};
 
 impl<L: RawMutex> Memcgs<L> {
-    /// Swaps `nr` pages of the cgroup out to as many slots from `start` on: memory is uncharged, memsw
-    /// stays, swap is charged, the records are written. Only a limit of swap can refuse; then the pages stay in memory.
+    /// Swaps out `nr` pages of the cgroup to the `nr` slots from `start` on: memory shrinks, memsw stays,
+    /// swap grows, and the slots get records.
     ///
-    /// Gives the cgroup that owns the records: `memcg`, or where that is offline, its first ancestor that is
-    /// online, to which the charge moves; so a dying cgroup gets no new records, as in the kernel. A slot
-    /// must be the caller's own to write to, as one from a swap allocator is. If another thread gives it an
-    /// owner at that very moment, that owner is uncharged as if it had been freed.
+    /// Returns the cgroup that owns the records. That is `memcg`, or its first online ancestor if `memcg` is
+    /// offline; then the charges move to the ancestor too. So an offline cgroup gets no new records, as in
+    /// the kernel. Only a limit of swap can refuse the call; the pages then stay in memory.
+    ///
+    /// The slots must belong to the caller, as slots from a swap allocator do. If another thread gives one of
+    /// them an owner at the same moment, that owner is uncharged as if the slot had been freed.
+    ///
+    /// ```
+    /// # use swap_records::memcg::{MemcgError, Memcgs};
+    /// # use swap_records::{SwapEntry, SwapType};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let memcgs = Memcgs::new();
+    /// # memcgs.swapon(ty, 1 << 20)?;
+    /// # let parent = memcgs.create(memcgs.root())?;
+    /// # let child = memcgs.create(parent)?;
+    /// # let slot = |offset| SwapEntry::new(ty, offset).unwrap();
+    /// memcgs.charge(child, 16)?;
+    /// assert_eq!(memcgs.swap_out(child, slot(64), 16)?, child);
+    /// assert_eq!(memcgs.records().lookup(slot(79)), Some(child.id()));
+    /// let usage = memcgs.usage(child)?;
+    /// assert_eq!((usage.memory, usage.memsw, usage.swap), (0, 16, 16));
+    ///
+    /// let refused = memcgs.swap_out(child, slot(200), 1);
+    /// assert!(matches!(refused, Err(MemcgError::NotCharged { charged: 0, .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # More than one region
     ///
-    /// The slots are checked and the pages taken before anything is written. Then one region after the other is
-    /// written, [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots at most, and `css_free` and `swapoff` wait for one of
-    /// them only. Until the end, `css_free` refuses the cgroup as [`Busy`](MemcgError::Busy), as it does for any page
-    /// in memory. Where the cgroup goes offline meanwhile, it owns what was written by then, and an
-    /// ancestor, which is the one that is given, owns the rest.
+    /// The slots are checked and the pages are taken before anything is written. Then the regions are written
+    /// one by one, [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots at most in each. `css_offline`, `css_free`
+    /// and `swapoff` wait for one of them only. Until the call returns, `css_free` refuses the cgroup as
+    /// [`Busy`](MemcgError::Busy), as it does for any page in memory. If the cgroup goes offline meanwhile,
+    /// it owns the slots written so far. Its online ancestor owns the rest, and the call returns this
+    /// ancestor.
     ///
     /// # Errors
     ///
-    /// [`NotCharged`](MemcgError::NotCharged) where the cgroup itself has fewer pages in memory;
-    /// [`OverLimit`](MemcgError::OverLimit) of [`Swap`](super::Resource::Swap), of the owner or an ancestor of it;
-    /// [`Occupied`](MemcgError::Occupied); [`Entry`](MemcgError::Entry) where the range is not in a swapfile
-    /// that is on, or where there is no page for its slots (without the feature `std`); [`Gone`](MemcgError::Gone). Then nothing has changed, but in one case: where another thread turns
-    /// the swapfile off between two regions, the slots below the offset in the error have gone with the swapfile, as if
-    /// they had been swapped out before, and the other pages are in memory.
+    /// - [`NotCharged`](MemcgError::NotCharged) if the cgroup has fewer than `nr` pages of its own in memory.
+    /// - [`OverLimit`](MemcgError::OverLimit) if a [`Swap`](super::Resource::Swap) limit of the owner or of
+    ///   an ancestor would be exceeded.
+    /// - [`Occupied`](MemcgError::Occupied) if a slot has an owner.
+    /// - [`Entry`](MemcgError::Entry) if the range is not in a swapfile that is on, or, without the feature
+    ///   `std`, if a page for its slots cannot be allocated.
+    /// - [`Gone`](MemcgError::Gone) if the cgroup was freed.
+    ///
+    /// A call that is refused has changed nothing, with one exception. If another thread turns the swapfile
+    /// off between two regions, the slots below the offset in the error were swapped out and have gone with
+    /// the swapfile. The other pages are in memory.
+    ///
+    /// # Cost
+    ///
+    /// The lock of a shard twice, and per region at least the lock of the region and the lock of a shard.
     pub fn swap_out(&self, memcg: Memcg, start: SwapEntry, nr: u64) -> Result<Memcg, MemcgError> {
         let slot = self.slot(memcg)?;
         if slot.state_of(memcg) == State::Free {
@@ -50,21 +84,23 @@ impl<L: RawMutex> Memcgs<L> {
         if span.is_in_one_region() {
             span.make(memcg.id().get())?;
             return self.section_while_live(memcg, |slot| {
-                // In this order: what is charged here and given back could be in the way of others. From the charge
-                // on, nothing refuses: a swapoff that begins now waits for this section.
+                // In this order: swap that is charged and given back could make another thread's charge fail.
+                // From this charge on, nothing refuses the call: a swapoff that begins now waits for this
+                // section.
                 let mut pages = self.take_pages(memcg, slot, nr, &span)?;
                 let mut charge = self.charge_slots(memcg, nr)?;
                 self.write(span, memcg, &mut pages, &mut charge)
             });
         }
-        // What is kept of the cgroup keeps its ancestors as well, one of which may be charged for the records.
+        // What the cgroup keeps also keeps its ancestors, one of which may be charged for the records.
         let (mut pages, mut charge) = self.section_while_live(memcg, |slot| {
             let mut pages = self.take_pages(memcg, slot, nr, &span)?;
             let charge = self.charge_slots(memcg, nr)?;
             pages.keep();
             Ok((pages, charge))
         })?;
-        // Where it is refused, what is in hand goes back. (For another owner, it is made as far as it matters.)
+        // If this is refused, the guards give back what is in hand. (An ancestor that becomes the owner may
+        // lack a page of cells here. Its records are then counted in the spill cell: invariant 15.)
         span.make(memcg.id().get())?;
         let mut owner = memcg;
         while let Some(region) = span.take_region() {
@@ -79,11 +115,11 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(owner)
     }
 
-    /// Takes the records of `nr` slots from `start` on away, and uncharges whoever owns them at that
-    /// moment: memsw and the swap statistic. Slots without a record are left alone.
+    /// Frees the `nr` slots from `start` on: clears their records, and uncharges memsw and swap of the cgroup
+    /// that owns each of them at that moment. Slots without a record stay as they are.
     ///
-    /// Gives how many records there were. Needs no memory. [`free_swap_with`](Self::free_swap_with) says whose they
-    /// were.
+    /// Returns the number of records that were cleared. It allocates nothing. To learn the owners, use
+    /// [`free_swap_with`](Self::free_swap_with).
     ///
     /// # Errors
     ///
@@ -92,21 +128,51 @@ impl<L: RawMutex> Memcgs<L> {
         self.free_swap_with(start, nr, |_| ())
     }
 
-    /// As [`free_swap`](Self::free_swap), and calls `each` with every [`Run`] of owners that were uncharged, in the order
-    /// of their offsets, as [`clear_range_with`](crate::SwapRecords::clear_range_with) does.
+    /// Frees slots as [`free_swap`](Self::free_swap) does, and calls `each` with every [`Run`] of owners that
+    /// were uncharged, in the order of their offsets, as
+    /// [`clear_range_with`](crate::SwapRecords::clear_range_with) does.
     ///
-    /// `each` is called with no lock held, and may use the tree. Nobody waits for it: by then, the owner of a run may be
-    /// gone.
+    /// `each` is called with no lock held, and may use the tree. The owner of a run may have been freed by
+    /// then, because `css_free` does not wait for `each`.
+    ///
+    /// ```
+    /// # use swap_records::memcg::Memcgs;
+    /// # use swap_records::{SwapEntry, SwapType};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let memcgs = Memcgs::new();
+    /// # memcgs.swapon(ty, 1 << 20)?;
+    /// # let parent = memcgs.create(memcgs.root())?;
+    /// # let child = memcgs.create(parent)?;
+    /// # let slot = |offset| SwapEntry::new(ty, offset).unwrap();
+    /// memcgs.charge(parent, 4)?;
+    /// memcgs.charge(child, 4)?;
+    /// memcgs.swap_out(parent, slot(0), 4)?;
+    /// memcgs.swap_out(child, slot(4), 4)?;
+    ///
+    /// let mut freed = Vec::new();
+    /// memcgs.free_swap_with(slot(0), 100, |run| freed.push((run.id, run.len)))?;
+    /// assert_eq!(freed, [(parent.id(), 4), (child.id(), 4)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Entry`](MemcgError::Entry) where the range is not in a swapfile that is on; then nothing has changed. Where
-    /// another thread turns it off meanwhile, nothing is lost: `each` was told about all that this one uncharged, the
-    /// slots below the offset in the error, and that thread uncharges the rest.
+    /// [`Entry`](MemcgError::Entry) if the range is not in a swapfile that is on; nothing has changed then.
+    /// If another thread turns the swapfile off meanwhile, this call returns the same error. No charge is
+    /// lost: `each` was called for all records that this call uncharged, which are below the offset in the
+    /// error. The other thread uncharges the rest.
     ///
     /// # Panics
     ///
-    /// If `each` does. What was freed by then is uncharged, told or not.
+    /// If `each` panics. All records that were cleared by then are uncharged, including those that `each` was
+    /// not called with.
+    ///
+    /// # Cost
+    ///
+    /// Per region that may have a record, at least the lock of the region and the lock of a shard. Whole
+    /// regions without a record are skipped.
     pub fn free_swap_with(
         &self,
         start: SwapEntry,
@@ -117,7 +183,7 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(self.free(span, each)?)
     }
 
-    /// Frees what is in the span, a piece of a region in each section.
+    /// Frees the slots of the span, one piece of a region per section.
     pub(super) fn free(
         &self,
         mut span: Span<'_, L>,
@@ -149,7 +215,7 @@ impl<L: RawMutex> Memcgs<L> {
         done
     }
 
-    /// Takes pages of the cgroup in hand, to be written to the span. In a section.
+    /// Takes pages of the cgroup in hand, to be written to the span. The caller is in a section.
     fn take_pages<'a>(
         &'a self,
         memcg: Memcg,
@@ -165,8 +231,8 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(pages)
     }
 
-    /// Writes as many of the pages as there are slots, which are in one region. Gives the cgroup that owns them. In a
-    /// section that began before a swapoff of theirs did.
+    /// Writes one page to each slot of the span, which lies in one region. Returns the cgroup that owns the
+    /// records. The caller is in a section that began before a swapoff of that swapfile did.
     fn write<'a>(
         &'a self,
         mut span: Span<'_, L>,
@@ -187,13 +253,13 @@ impl<L: RawMutex> Memcgs<L> {
         owner.ok_or(MemcgError::Gone { memcg })
     }
 
-    /// Charges swap for so many records to the cgroup itself if it is online, or to its first ancestor that is, and so to
-    /// who will own them. In a section in which it is there.
+    /// Charges swap for `nr` records to the cgroup, or to its first online ancestor: the cgroup that will own
+    /// them. The caller is in a section in which the cgroup exists.
     pub(super) fn charge_slots(&self, memcg: Memcg, nr: u64) -> Result<Charge<'_, L>, MemcgError> {
         loop {
             let owner = self.online_up(memcg.id());
             let owner = owner.ok_or(MemcgError::Gone { memcg })?;
-            // It may go offline in between.
+            // The owner may have gone offline in between.
             if let Some(charge) = self.charge_part(owner, 0, 0, nr)? {
                 return Ok(charge);
             }

@@ -1,4 +1,4 @@
-//! Pages that come back from swap: with their slots given up, or kept.
+//! Swaps pages in: [`Memcgs::swap_in`] clears their slots, [`Memcgs::swap_in_cached`] keeps them.
 
 use lock_api::RawMutex;
 
@@ -12,42 +12,79 @@ use crate::entry::{Run, SwapEntry, SwapType};
 use crate::id::MemcgId;
 use crate::span::{Piece, Span};
 
-/// What becomes of the slots whose pages come in.
+/// What happens to the slots whose pages are swapped in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slots {
-    /// Their records are cleared, and their charges become those of the pages.
+    /// Their records are cleared, and the charges of the records become the charges of the pages.
     GivenUp,
-    /// They keep copies, records and charges.
+    /// They keep a copy of the page, the record, and its charge.
     Kept,
 }
 
 impl<L: RawMutex> Memcgs<L> {
-    /// Swaps `nr` pages in from as many slots from `start` on, and gives the slots' records up: memory grows, memsw
-    /// stays, the swap statistic shrinks, as in version 1 of memory cgroups. Gives the cgroup that is charged for the
-    /// pages.
+    /// Swaps in `nr` pages from the `nr` slots from `start` on, and clears the slots: memory grows, memsw
+    /// stays, and swap shrinks, as in version 1 of memory cgroups.
     ///
-    /// That is the owner of the records; where it is offline, its first ancestor that is online. Then cgroups below that
-    /// ancestor lose memsw, and for it and those above only memory changes. (Linux up to 6.18 charges the reader in this
-    /// case. Changes that were proposed in 2026 charge the parent.) All pages must be one cgroup's to pay, as those of a
-    /// folio are. Only a limit of memory can refuse: memsw has the pages already. The slots are the caller's to
-    /// read from; [`swap_in_cached`](Self::swap_in_cached) is for callers that keep a copy in the slot.
+    /// Returns the cgroup that is charged for the pages: the owner of the records, or its first online
+    /// ancestor if the owner is offline. In the second case, cgroups below that ancestor lose memsw, and only
+    /// memory of the ancestor and of those above it changes. (Linux up to 6.18 charges the reader in this
+    /// case. Changes that were proposed in 2026 charge the parent.)
+    ///
+    /// One cgroup must pay for all pages, as it does for the pages of a folio. Only a limit of memory can
+    /// refuse the call, because memsw includes the pages already. The slots must be the caller's to read
+    /// from. Callers that keep a copy of the page in the slot use [`swap_in_cached`](Self::swap_in_cached).
+    /// If `nr` is 0, nothing is charged or cleared, but the slot `start` must have a record.
+    ///
+    /// ```
+    /// # use swap_records::memcg::Memcgs;
+    /// # use swap_records::{SwapEntry, SwapType};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let memcgs = Memcgs::new();
+    /// # memcgs.swapon(ty, 1 << 20)?;
+    /// # let parent = memcgs.create(memcgs.root())?;
+    /// # let child = memcgs.create(parent)?;
+    /// # let slot = |offset| SwapEntry::new(ty, offset).unwrap();
+    /// memcgs.charge(child, 4)?;
+    /// memcgs.swap_out(child, slot(0), 4)?;
+    /// assert_eq!(memcgs.swap_in(slot(0), 3)?, child);
+    /// let usage = memcgs.usage(child)?;
+    /// assert_eq!((usage.memory, usage.memsw, usage.swap), (3, 4, 1));
+    ///
+    /// // The owner of the last record is offline, so its parent pays.
+    /// memcgs.uncharge(child, 3)?;
+    /// memcgs.css_offline(child, 0)?;
+    /// assert_eq!(memcgs.swap_in(slot(3), 1)?, parent);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Long ranges
     ///
-    /// The slots are checked and memory is charged before the first record is given up. Then `css_free` and `swapoff`
-    /// wait for one piece at most: up to 32 runs of owners in one region. Where there is more than one, until the end `css_free`
-    /// refuses the cgroup as [`Busy`](MemcgError::Busy). Where it goes offline meanwhile, an ancestor is charged
-    /// for all of the pages.
+    /// The slots are checked and memory is charged before the first record is cleared. Records are cleared in
+    /// pieces: a piece has up to 32 runs of owners in one region. `css_offline`, `css_free` and `swapoff`
+    /// wait for one piece at most. If there are several, `css_free` refuses the cgroup as
+    /// [`Busy`](MemcgError::Busy) until the call returns. If the cgroup goes offline meanwhile, its first
+    /// online ancestor is charged for all of the pages, and is returned.
     ///
     /// # Errors
     ///
-    /// [`NoRecord`](MemcgError::NoRecord) where any of the slots has none;
-    /// [`MixedOwners`](MemcgError::MixedOwners) where different cgroups are to be charged;
-    /// [`OverLimit`](MemcgError::OverLimit); [`Entry`](MemcgError::Entry) where the slots are not in a swapfile that is
-    /// on. Then nothing has changed, but in two cases. Where another thread turns the swapfile off meanwhile,
-    /// nobody is charged for memory, and the slots below the offset in the error may have been freed before they
-    /// went with it. Where another thread frees or moves some of the slots meanwhile, the others may belong to
-    /// the cgroup that was to be charged instead of a descendant of it.
+    /// - [`NoRecord`](MemcgError::NoRecord) if a slot has no record.
+    /// - [`MixedOwners`](MemcgError::MixedOwners) if different cgroups would have to pay.
+    /// - [`OverLimit`](MemcgError::OverLimit) if a limit of memory would be exceeded.
+    /// - [`Entry`](MemcgError::Entry) if the slots are not in a swapfile that is on.
+    ///
+    /// A call that is refused has changed nothing, with two exceptions:
+    ///
+    /// - If another thread turns the swapfile off meanwhile, no memory is charged. Slots below the offset in
+    ///   the error may have been freed before they went with the swapfile.
+    /// - If another thread frees or moves some of the slots meanwhile, the other slots may now belong to the
+    ///   cgroup that was to be charged, instead of to a descendant of it.
+    ///
+    /// # Cost
+    ///
+    /// Per piece, the lock of the region twice and the lock of a shard once, and the lock of a shard twice
+    /// more.
     pub fn swap_in(&self, start: SwapEntry, nr: u64) -> Result<Memcg, MemcgError> {
         let looked_at = self.records.span(start, nr.max(1))?;
         let span = self.records.span(start, nr)?;
@@ -59,16 +96,39 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// Charges `nr` pages in memory, memory and memsw, for as many slots from `start` on that keep their records:
-    /// pages of the swap cache, of which the slot has a copy. Gives the cgroup that is charged.
+    /// Swaps in `nr` pages from the `nr` slots from `start` on, and keeps the slots: memory and memsw grow by
+    /// `nr`, and swap stays. The page is in the swap cache, and its slot has a copy.
     ///
-    /// It differs from [`swap_in`](Self::swap_in) in that a page and its slot are both charged to memsw, until
-    /// [`free_swap`](Self::free_swap). So memsw must have room for the pages. The same cgroup is charged.
+    /// Returns the cgroup that is charged for the pages. It is the same as for [`swap_in`](Self::swap_in). A
+    /// page and its slot are both charged to memsw until [`free_swap`](Self::free_swap), so memsw must have
+    /// room for the pages. A long range is swapped in piece by piece, as there.
+    ///
+    /// ```
+    /// # use swap_records::memcg::Memcgs;
+    /// # use swap_records::{SwapEntry, SwapType};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let memcgs = Memcgs::new();
+    /// # memcgs.swapon(ty, 1 << 20)?;
+    /// # let parent = memcgs.create(memcgs.root())?;
+    /// # let child = memcgs.create(parent)?;
+    /// # let slot = |offset| SwapEntry::new(ty, offset).unwrap();
+    /// memcgs.charge(child, 4)?;
+    /// memcgs.swap_out(child, slot(0), 4)?;
+    /// assert_eq!(memcgs.swap_in_cached(slot(0), 4)?, child);
+    /// assert_eq!(memcgs.usage(child)?.memsw, 8);
+    /// // The pages are changed, so their copies are of no use any more.
+    /// memcgs.free_swap(slot(0), 4)?;
+    /// assert_eq!(memcgs.usage(child)?.memsw, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As of [`swap_in`](Self::swap_in), and [`TypeOff`](crate::EntryError::TypeOff) as soon as another thread has begun to
-    /// turn the swapfile off. Then nothing has changed.
+    /// As for [`swap_in`](Self::swap_in), and also [`OverLimit`](MemcgError::OverLimit) if a limit of memsw
+    /// would be exceeded. From the moment another thread begins to turn the swapfile off, the call is refused
+    /// with [`TypeOff`](crate::EntryError::TypeOff). A call that is refused has changed nothing.
     pub fn swap_in_cached(&self, start: SwapEntry, nr: u64) -> Result<Memcg, MemcgError> {
         let span = self.records.span(start, nr.max(1))?;
         loop {
@@ -79,8 +139,9 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// Who pays for the pages of all of these slots: each has a record, and of all owners this is the first one that is
-    /// online on the way up. A piece in each section; owners are asked about with no lock held.
+    /// Returns the cgroup that pays for the pages of all of these slots. Each slot must have a record, and
+    /// the first online ancestor must be the same for all owners. Looks at one piece per section. No region's
+    /// lock is held while it looks for the ancestors.
     fn payer_of_all(&self, span: Span<'_, L>) -> Result<Memcg, MemcgError> {
         let mut piece = Piece::new();
         'anew: loop {
@@ -99,8 +160,8 @@ impl<L: RawMutex> Memcgs<L> {
                 let (Some(Run { id: owner, .. }), Some(charged)) = (other, payer) else {
                     return Err(MemcgError::NoRecord { entry });
                 };
-                // It went offline, or another thread has moved the slots, since the first was looked at: all may be
-                // the same one's now.
+                // A cgroup went offline or another thread moved the slots since the first owner was read, so
+                // one cgroup may pay for all slots now.
                 let first = span.first_owner()?;
                 if first.and_then(|id| self.online_up(id)) != Some(charged) {
                     continue 'anew;
@@ -116,8 +177,9 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// A piece in each section, the first one in that in which the payer is charged, the last one in that in which the
-    /// pages are there. `None` where other cgroups own the slots now, or the payer is offline, and nothing has changed.
+    /// Swaps in one piece per section. The payer is charged in the section of the first piece, and the pages
+    /// arrive in the section of the last one. Returns `None` and changes nothing if the payer is offline, or
+    /// does not pay for all slots any more.
     fn try_come_in(
         &self,
         span: Span<'_, L>,
@@ -164,8 +226,9 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// Refuses slots that are to be kept, in a swapfile that is being turned off: it waits for the sections in which it
-    /// was not, and their records are there until then. In a section.
+    /// Refuses slots that are to be kept if their swapfile is being turned off. `swapoff` waits for the
+    /// sections that began before that, so the records that they see exist until they end. The caller is in a
+    /// section.
     fn must_stay(&self, span: &Span<'_, L>, slots: Slots) -> Result<(), MemcgError> {
         if slots == Slots::Kept && self.is_stopping(span) {
             return Err(span.off().into());
@@ -173,9 +236,12 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(())
     }
 
-    /// Charges memory alone, for pages whose memsw comes from their records, memory and memsw, for pages beside their
-    /// records, or swap alone, for records whose memsw comes from their pages. `None` where the cgroup is not online. In
-    /// a section.
+    /// Charges the payer and its ancestors, and returns the charge. Returns `None` if the payer is not
+    /// online. The caller is in a section. Three kinds of charges occur:
+    ///
+    /// - memory alone, for pages whose memsw comes from their records;
+    /// - memory and memsw, for pages that are charged in addition to their records;
+    /// - swap alone, for records whose memsw comes from their pages.
     pub(super) fn charge_part(
         &self,
         payer: Memcg,
@@ -190,7 +256,7 @@ impl<L: RawMutex> Memcgs<L> {
         let mut charge = Charge::none(self, (id, slot), None);
         {
             let mut shard = self.shards.here();
-            // Under the lock, or a stock would be left of a cgroup that is offline.
+            // Checked under the lock. Otherwise, a stock of an offline cgroup could stay in the shard.
             if slot.state_of(payer) != State::Online {
                 return Ok(None);
             }
@@ -213,8 +279,9 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(Some(charge))
     }
 
-    /// Looks at the next slots. Where they are given up, clears their records and takes what these were charged in hand.
-    /// `false`, and nothing is done, if one of them is no record that the cgroup in hand pays for. In a section.
+    /// Looks at the next slots. If they are given up, clears their records and adds their charges to
+    /// `charge`. Returns `false` and does nothing if a slot has no record that the cgroup of `charge` pays
+    /// for. The caller is in a section.
     fn next_piece<'a>(
         &'a self,
         rest: &mut Span<'_, L>,
@@ -239,18 +306,19 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(true)
     }
 
-    /// Whether this cgroup, which was online in this section, pays for all that the piece has. Walks up once for each
-    /// owner.
+    /// Returns whether this cgroup, which was online in this section, pays for all slots of the piece. Walks
+    /// up once per owner.
     fn pays_for(&self, payer: MemcgId, piece: &Piece, ty: SwapType) -> bool {
         piece.firsts(ty).all(|run| {
-            // It may have gone offline since, but css_offline waits for this section.
+            // The payer may have gone offline since, but css_offline waits for this section.
             let ends = |&(at, slot): &(MemcgId, &Slot)| at == payer || slot.online(at).is_some();
             let mut up = self.slots.up(run.id);
             up.find(ends).is_some_and(|(at, _)| at == payer)
         })
     }
 
-    /// Makes records again of what was given up. Their slots are the caller's, so nobody else has written to them.
+    /// Makes records again of what was cleared. The slots are the caller's, so no other thread has written to
+    /// them.
     fn put_back<'a>(
         &'a self,
         mut span: Span<'_, L>,
@@ -274,10 +342,12 @@ impl<L: RawMutex> Memcgs<L> {
         Ok(())
     }
 
-    /// Makes pages in memory of what is in hand. In a section in which the cgroup was online.
+    /// Makes the charge in hand a charge for pages in memory. The caller is in a section in which the cgroup
+    /// was online.
     fn arrive(&self, charge: &mut Charge<'_, L>) -> Option<Memcg> {
         let memcg = self.slots.get(charge.id)?.memcg(charge.id)?;
-        // Until the lock is held, what is in hand is uncharged; when it is freed, the pages are there.
+        // If taking the lock unwinds, the guard uncharges what is in hand. If freeing it unwinds, the pages
+        // have arrived.
         let mut shard = self.shards.here();
         let pages = Stock {
             used: charge.memory,
@@ -290,7 +360,8 @@ impl<L: RawMutex> Memcgs<L> {
         Some(memcg)
     }
 
-    /// The cgroup of this id if it is online, or its first ancestor that is. In a section in which it was there.
+    /// Returns the cgroup of this id if it is online, or its first online ancestor. The caller is in a
+    /// section in which the cgroup existed.
     pub(super) fn online_up(&self, id: MemcgId) -> Option<Memcg> {
         let mut up = self.slots.up(id);
         up.find_map(|(id, slot)| slot.online(id))

@@ -1,4 +1,4 @@
-//! Swapfiles of a tree, on and off.
+//! Turns the swapfiles of a tree on and off, and manages their memory.
 
 use lock_api::RawMutex;
 
@@ -9,23 +9,24 @@ use crate::span::Span;
 use crate::sync::{AtomicU64, Ordering};
 
 impl<L: RawMutex> Memcgs<L> {
-    /// Turns a type on: [`SwapRecords::swapon`](crate::SwapRecords::swapon).
+    /// Turns a type on, with `max_pages` slots and no records: see
+    /// [`SwapRecords::swapon`](crate::SwapRecords::swapon).
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`SwapRecords::swapon`](crate::SwapRecords::swapon).
     pub fn swapon(&self, ty: SwapType, max_pages: u64) -> Result<(), crate::SwaponError> {
         self.records.swapon(ty, max_pages)
     }
 
-    /// Turns a type on with a file that has no records: records of the tree then lie in the file, and outlive the process, as
-    /// [`file`](crate::file) says. Later ones may be added while the tree is at work, and one that a
-    /// [`swapoff`](Self::swapoff) emptied may be turned on again.
+    /// Turns a type on with a file that has no records. Records of the type then lie in the file and outlive
+    /// the process: see [`file`](crate::file). It may be called while the tree is in use. A file that
+    /// [`swapoff`](Self::swapoff) has emptied may be turned on again.
     ///
-    /// A file that has records, because a process before this one wrote them, is for
-    /// [`SwapRecords::swapon_file`](crate::SwapRecords::swapon_file). Make the tree over that table then, with
-    /// [`with_records`](Self::with_records) or [`image::Reader::tree_over`](crate::image::Reader::tree_over), which charge
-    /// each owner for its records.
+    /// A file with records, which an earlier process wrote, is refused. Turn it on with
+    /// [`SwapRecords::swapon_file`](crate::SwapRecords::swapon_file). Then make the tree over that table with
+    /// [`with_records`](Self::with_records) or [`image::Reader::tree_over`](crate::image::Reader::tree_over),
+    /// which charge each owner for its records.
     ///
     /// ```
     /// use swap_records::file::RecordFile;
@@ -53,8 +54,8 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// # Errors
     ///
-    /// [`HasRecords`](crate::file::SwaponFileError::HasRecords), and as
-    /// [`SwaponFile::run`](crate::file::SwaponFile::run). The type is off then, and the file as it was.
+    /// [`HasRecords`](crate::file::SwaponFileError::HasRecords) if the file has records, and otherwise as for
+    /// [`SwaponFile::run`](crate::file::SwaponFile::run). The type is off then, and the file is unchanged.
     #[cfg(all(feature = "std", target_os = "linux", not(swap_records_loom)))]
     pub fn swapon_file(
         &self,
@@ -66,113 +67,142 @@ impl<L: RawMutex> Memcgs<L> {
         on.empty().run().map(|_| ())
     }
 
-    /// Turns a type off: no page is swapped out to it any more, and who owns a record in it is uncharged,
-    /// as if it had been freed. Gives the number of those records. Needs no memory.
+    /// Turns a type off: refuses new records for it, and frees all of its slots as
+    /// [`free_swap`](Self::free_swap) does. Returns the number of records that this call freed. It allocates
+    /// nothing.
     ///
-    /// To get the pages back, swap them in first. Costs a walk over what has
-    /// records. Waits for the operations that are under way, at least twice, and for one region of long ones. Other
-    /// types, and cgroups, go on meanwhile; so do operations on the type that only free or move, until there is
-    /// nothing left.
+    /// This crate does not read pages back: to keep them, swap them in first. Other types and all cgroups can
+    /// be used meanwhile. Operations on the type that only free or move records go on until no record is
+    /// left.
+    ///
+    /// ```
+    /// # use swap_records::memcg::Memcgs;
+    /// # use swap_records::{SwapEntry, SwapType};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let memcgs = Memcgs::new();
+    /// # memcgs.swapon(ty, 1 << 20)?;
+    /// # let parent = memcgs.create(memcgs.root())?;
+    /// # let child = memcgs.create(parent)?;
+    /// # let slot = |offset| SwapEntry::new(ty, offset).unwrap();
+    /// memcgs.charge(child, 4)?;
+    /// memcgs.swap_out(child, slot(0), 4)?;
+    /// assert_eq!(memcgs.swapoff(ty)?, 4);
+    /// assert_eq!(memcgs.usage(child)?.memsw, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// [`EntryError::TypeOff`] if the type is off, or another thread is turning it on or off.
+    ///
+    /// # Cost
+    ///
+    /// A walk over the regions that have records. It waits for the operations that are under way at least
+    /// twice; of long ones, for one region.
     pub fn swapoff(&self, ty: SwapType) -> Result<u64, EntryError> {
         let off = EntryError::TypeOff { ty, offset: None };
         let on = self.records.file(ty).on().ok_or(off)?;
         let stopping = &self.stopping[usize::from(ty.get())];
         let _stopping = Stopping::begin(stopping, on.generation()).ok_or(off)?;
-        // Of this generation nobody else can turn it off from now on; somebody may have done so before.
+        // No other thread can turn this generation off from here on. One may have done so before.
         let start = SwapEntry::new(ty, 0).filter(|_| on.is_still_on());
         let all = Span::new(on, start.ok_or(off)?, on.max_pages())?;
-        // Whoever did not see that it stops is done after this.
+        // After this, all operations that did not see the flag have ended.
         self.grace.synchronize();
         let mut dropped = 0;
         let backoff = Backoff::new();
         loop {
             dropped += self.free(all, |_| ())?;
-            // Each thread that is still freeing knows by then what it freed.
+            // After this, each thread that was freeing slots has counted what it freed.
             self.grace.synchronize();
             if self.records_on(ty) <= 0 {
                 break;
             }
-            // Another thread is freeing again.
+            // Another thread is still freeing slots.
             backoff.snooze();
         }
         let off = self.records.swapoff(ty);
-        debug_assert!(!matches!(off, Ok(1..)), "{off:?} records without a charge");
+        debug_assert!(
+            !matches!(off, Ok(1..)),
+            "the table still had records without a charge: {off:?}"
+        );
         off.map(|_| dropped)
     }
 
-    /// Makes the memory that these slots take, so that to swap out to them cannot fail for want of it:
-    /// [`SwapRecords::reserve`](crate::SwapRecords::reserve).
+    /// Allocates the memory that these slots need, so that no later swap-out to them fails for lack of
+    /// memory: see [`SwapRecords::reserve`](crate::SwapRecords::reserve).
     ///
     /// # Errors
     ///
-    /// [`EntryError`]: the type is off, the range ends past its last slot, or there is no memory.
+    /// [`EntryError`] if the type is off, the range ends past the last slot, or an allocation fails.
     pub fn reserve(&self, start: SwapEntry, nr: u64) -> Result<(), EntryError> {
         self.records.reserve(start, nr)
     }
 
-    /// Gives the pages back that types which are off keep, and their number: [`SwapRecords::trim_pages`](crate::SwapRecords::trim_pages).
+    /// Frees the pages that types keep while they are off, and returns their number: see
+    /// [`SwapRecords::trim_pages`](crate::SwapRecords::trim_pages).
     pub fn trim_pages(&mut self) -> u64 {
         self.records.trim_pages()
     }
 
-    /// The same for a tree that is shared:
+    /// Frees the pages that types keep while they are off, for a tree that is shared: see
     /// [`SwapRecords::trim_pages_after_grace`](crate::SwapRecords::trim_pages_after_grace).
     ///
     /// # Safety
     ///
-    /// No operation of this tree, or of its [`records`](Self::records), that began before the last
-    /// [`swapoff`](Self::swapoff) of a type returned is still under way when this is called, and its end happens before
-    /// this.
+    /// All operations of this tree, and of its [`records`](Self::records), that began before the last
+    /// [`swapoff`](Self::swapoff) of a type returned must have ended, and their ends must happen before this
+    /// call.
     pub unsafe fn trim_pages_after_grace(&self) -> u64 {
-        // SAFETY: the caller's promise: operations of the table are the tree's.
+        // SAFETY: the caller promises it for the operations of the tree and of `records`. The table has no
+        // others (invariant 13).
         unsafe { self.records.trim_pages_after_grace() }
     }
 
-    /// How many records of a type are charged: those that it has, and those that somebody is freeing.
-    /// Those that are written meanwhile are in it or not.
+    /// Returns how many records of a type are charged: those in the table, and those that a thread is
+    /// freeing. Records that are written meanwhile may be missing.
     pub(super) fn records_on(&self, ty: SwapType) -> i64 {
         let in_shards: i64 = self.shards.all().iter().map(|all| all.records(ty)).sum();
         let adrift = self.adrift[usize::from(ty.get())].load(Ordering::Relaxed);
         in_shards + adrift.cast_signed()
     }
 
-    /// As [`is_stopping`](Self::is_stopping), of the swapfile that a type has in this generation.
+    /// As [`is_stopping`](Self::is_stopping), for the swapfile that a type has in this generation.
     pub(super) fn is_stopping_swapfile(&self, ty: SwapType, generation: u64) -> bool {
         let stopping = &self.stopping[usize::from(ty.get())];
         stopping.load(Ordering::Acquire) == generation
     }
 
-    /// Whether the swapfile of these slots is being turned off: no record is written to it. In a section, for which
-    /// `swapoff` waits if it has not seen it.
+    /// Returns whether the swapfile of these slots is being turned off; then no record may be written to it.
+    /// The caller is in a section. If it gets `false`, `swapoff` waits for that section.
     pub(super) fn is_stopping(&self, span: &Span<'_, L>) -> bool {
         self.is_stopping_swapfile(span.swap_type(), span.on().generation())
     }
 }
 
-/// The generation of a type that a thread is turning off, until this is dropped.
+/// Marks the generation of a type that this thread is turning off, until it is dropped.
 struct Stopping<'a> {
     flag: &'a AtomicU64,
     generation: u64,
 }
 
 impl<'a> Stopping<'a> {
-    /// For one thread. One that is about to end with an earlier generation is in nobody's way, and one that comes
-    /// with an earlier generation leaves the mark of the later one alone.
+    /// Sets the mark. Only one thread per generation succeeds. It replaces the mark of an earlier generation,
+    /// whose thread is about to end. A thread with an earlier generation leaves a later mark alone and gets
+    /// `None`.
     fn begin(flag: &'a AtomicU64, generation: u64) -> Option<Self> {
         Self::begin_beside(flag, generation, || ())
     }
 
-    /// [`begin`](Self::begin), and `others` do what they do between its load and its store.
+    /// [`begin`](Self::begin) for tests: `others` runs between the load and the store.
     fn begin_beside(
         flag: &'a AtomicU64,
         generation: u64,
         mut others: impl FnMut(),
     ) -> Option<Self> {
-        // Generations only grow. One that is not smaller is this one, or of a swapfile that came after it.
+        // Generations only grow. One that is not smaller is this one, or the one of a later swapfile.
         let begin = |before: u64| {
             others();
             (before < generation).then_some(generation)
@@ -185,14 +215,14 @@ impl<'a> Stopping<'a> {
 
 impl Drop for Stopping<'_> {
     fn drop(&mut self) {
-        // Unless the next one has begun.
+        // Fails if the swapoff of a later generation has begun.
         let _ =
             self.flag
                 .compare_exchange(self.generation, NONE, Ordering::Release, Ordering::Relaxed);
     }
 }
 
-/// The generation of no swapfile that is on.
+/// No swapfile that is on has this generation.
 pub(super) const NONE: u64 = 0;
 
 #[cfg(test)]
@@ -200,7 +230,7 @@ mod tests {
     use super::*;
     use crate::memcg::MemcgError;
 
-    /// What a thread finds between the first step of a swapoff and the last.
+    /// Tests the state between the first step of a swapoff and the last.
     #[test]
     fn a_type_that_is_being_turned_off_takes_no_record() {
         let memcgs = Memcgs::new();
@@ -223,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_swapoff_is_in_the_way_of_nothing_that_is_done_with_the_next_swapfile() {
+    fn the_end_of_a_swapoff_does_not_remove_the_mark_of_the_next_one() {
         let flag = AtomicU64::new(NONE);
         let first = Stopping::begin(&flag, 2).unwrap();
         assert!(Stopping::begin(&flag, 2).is_none());
@@ -234,7 +264,7 @@ mod tests {
         assert_eq!(flag.load(Ordering::Relaxed), NONE);
     }
 
-    /// It was refused then, though nobody else was turning its swapfile off.
+    /// The second swapoff was refused, although no other thread was turning its swapfile off.
     #[test]
     fn a_swapoff_begins_while_that_of_the_swapfile_before_ends() {
         let flag = AtomicU64::new(NONE);
@@ -246,7 +276,7 @@ mod tests {
         assert_eq!(flag.load(Ordering::Relaxed), NONE);
     }
 
-    /// It came too late for its own swapfile, and would take the mark of the next one away.
+    /// A thread that came too late for its own swapfile would have removed the mark of the next one.
     #[test]
     fn a_late_swapoff_leaves_the_mark_of_the_next_one() {
         let flag = AtomicU64::new(NONE);

@@ -1,14 +1,15 @@
-//! Pages in memory that are taken from a cgroup: out of the stock of the thread that frees them, or from
-//! wherever they were charged.
+//! Takes pages in memory from a cgroup: from the stock of the thread that frees them, or from the shard where
+//! they were charged.
 //!
-//! Pages are rarely freed by the thread that charged them. A thread whose shard has too few goes to the
-//! shards that have some ([`Slot::holder`]), one after the other, and moves what is there to the cgroup's
-//! slot: there it finds the pages of its next calls. A shard becomes a holder when a thread puts pages there,
-//! and is none any more after a visit. So there are no more visits than calls that put pages somewhere,
-//! however many shards there are.
+//! Pages are rarely freed by the thread that charged them. If a thread's shard and the cgroup's slot together
+//! have too few, the thread visits the shards that have some ([`Slot::holder`]), one after the other. It
+//! moves what is there to the cgroup's slot, where its next calls find the pages. A shard becomes a holder
+//! when a thread puts pages there, and stops being one after a visit. So there are at most as many visits as
+//! calls that put pages into a shard, for any number of shards.
 //!
-//! That a cgroup has too few pages is found out with the locks of all shards held. Pages move from a stock to
-//! the slot and back under the lock of the stock's shard, so each of them is in a stock or in the slot then.
+//! Whether a cgroup has too few pages is decided with the locks of all shards held. Pages move between a
+//! stock and the slot under the lock of the stock's shard. So at that moment, each page is in a stock or in
+//! the slot.
 
 use lock_api::RawMutex;
 
@@ -20,9 +21,11 @@ use super::slot::{Slot, State};
 use crate::id::MemcgId;
 
 impl<L: RawMutex> Memcgs<L> {
-    /// Takes `nr` pages from those that the cgroup has in memory, and adds `then` to what is its own. Says that they
-    /// are `taken` before the lock is freed, since that may unwind. `None`, with nothing done, where the cgroup is
-    /// being freed and the caller can `wait`; a caller in a section that began before that need not.
+    /// Takes `nr` of the cgroup's pages in memory, and adds `then` to what the cgroup has. Calls `taken`
+    /// before the lock is unlocked, since unlocking may unwind.
+    ///
+    /// If the cgroup is being freed and the caller may `wait`, returns `None` and does nothing. A caller in a
+    /// section that began before that need not wait.
     #[inline]
     pub(super) fn take(
         &self,
@@ -51,8 +54,8 @@ impl<L: RawMutex> Memcgs<L> {
         self.take_from_others(memcg, slot, nr, then, wait, taken)
     }
 
-    /// From the calling thread's stock, with what the slot has. Where that is too few, all of it is in the
-    /// slot afterwards.
+    /// Takes from the calling thread's stock, and from the slot what the stock lacks. If both have too few,
+    /// moves all pages of the stock to the slot.
     #[inline]
     fn take_from_stock(
         &self,
@@ -79,8 +82,8 @@ impl<L: RawMutex> Memcgs<L> {
         true
     }
 
-    /// From the slot, with what this shard has, which is in the slot afterwards: so the caller has it for its
-    /// next calls.
+    /// Moves this shard's pages to the slot, then takes from the slot. So the caller finds the rest there in
+    /// its next calls.
     fn take_from_slot(
         &self,
         shard: &mut Held<'_, L>,
@@ -93,7 +96,7 @@ impl<L: RawMutex> Memcgs<L> {
         if slot.take_used(nr, nr).is_none() {
             return false;
         }
-        // A stock that is here is one that css_offline did not come to yet, if it comes. None is made.
+        // A stock is still here if css_offline has not visited this shard yet. No new one is made.
         match shard.find(id) {
             Some(stock) => {
                 stock.add(then);
@@ -104,7 +107,7 @@ impl<L: RawMutex> Memcgs<L> {
         true
     }
 
-    /// From the shards that have pages of the cgroup, one after the other, until that is enough.
+    /// Takes from the shards that have pages of the cgroup, one after the other, until there are enough.
     #[cold]
     fn take_from_others(
         &self,
@@ -115,7 +118,8 @@ impl<L: RawMutex> Memcgs<L> {
         wait: bool,
         taken: impl FnOnce(),
     ) -> Result<Option<()>, MemcgError> {
-        // Each is a holder no more after the visit. Others may become one meanwhile, but not for ever.
+        // A visited shard stops being a holder. Others may become holders meanwhile, so the visits are
+        // limited.
         for _ in 0..SHARDS {
             let Some(at) = slot.holder(here()) else {
                 break;
@@ -134,8 +138,8 @@ impl<L: RawMutex> Memcgs<L> {
         self.take_exactly(memcg, slot, nr, then, wait, taken)
     }
 
-    /// From all shards, with all locks: for a cgroup that has too few, and for a thread that others overtake
-    /// all the time.
+    /// Takes from all shards, with all locks held: for a cgroup that has too few pages, and for a thread that
+    /// other threads keep overtaking.
     #[cold]
     fn take_exactly(
         &self,
@@ -169,7 +173,8 @@ impl<L: RawMutex> Memcgs<L> {
 mod tests {
     use super::*;
 
-    /// What another thread charged. Its batch stays with it; the pages that nobody asked for are in the slot.
+    /// The pages were charged in another shard. What that shard charged ahead stays there. The pages that
+    /// were not asked for are in the slot.
     #[test]
     fn pages_of_another_shard_are_taken_there_and_the_rest_is_at_hand() {
         let memcgs = Memcgs::new();
@@ -189,7 +194,7 @@ mod tests {
         let stock = |at: usize| memcgs.shards.at(at).find(child.id()).copied();
         let there = stock(other).unwrap();
         assert_eq!((there.used, there.memory), (0, 30 + BATCH));
-        // The next ones are here.
+        // The next pages are taken from here.
         assert_eq!(memcgs.uncharge(child, 1), Ok(()));
         assert_eq!((slot.used(), stock(here()).unwrap().used), (0, 69));
         assert_eq!(slot.holder(0), Some(here()));
@@ -204,7 +209,7 @@ mod tests {
         memcgs.validate().unwrap();
     }
 
-    /// A shard is a holder still whose stock was evicted. A visit makes no stock there.
+    /// The stock was evicted, but its shard is still a holder. A visit makes no stock there.
     #[test]
     fn a_holder_whose_stock_is_gone_is_forgotten() {
         let memcgs = Memcgs::new();
@@ -223,7 +228,7 @@ mod tests {
         memcgs.validate().unwrap();
     }
 
-    /// css_offline has not come to the shard of the pages yet: they are found, and no stock is made.
+    /// css_offline has not visited the shard of the pages yet. The pages are found, and no stock is made.
     #[test]
     fn pages_of_a_cgroup_that_is_going_offline_are_found_in_stocks() {
         let memcgs = Memcgs::new();
@@ -245,9 +250,9 @@ mod tests {
         assert_eq!(slot.memory.usage(), 0);
     }
 
-    /// A thread that may wait is told to; one in a section that css_free waits for must not wait.
+    /// A thread that may wait is told to. A thread in a section that css_free waits for must not wait.
     #[test]
-    fn pages_of_a_cgroup_that_is_being_freed_are_for_who_began_before() {
+    fn pages_of_a_cgroup_that_is_being_freed_are_taken_only_in_sections_that_began_before() {
         let memcgs = Memcgs::new();
         let child = memcgs.create(memcgs.root()).unwrap();
         let slot = memcgs.slots.get(child.id()).unwrap();

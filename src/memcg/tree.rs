@@ -1,4 +1,4 @@
-//! The tree: who there is, with which limits, and what is charged.
+//! Creates and finds cgroups, sets their limits, and says what is charged to them.
 
 use lock_api::RawMutex;
 
@@ -9,38 +9,39 @@ use super::ids::Ids;
 use super::slot::{Children, Slot, State};
 use crate::id::MemcgId;
 
-/// What is charged to a cgroup, in pages, at one moment.
+/// What is charged to a cgroup at one moment, and its limits, in pages. [`Memcgs::usage`] returns it.
 ///
-/// Fields may come. With feature `serde`, all of these but `swap_total` and the limits must be there on the way in.
+/// Fields may be added. With the feature `serde`, deserialization requires all of these fields except
+/// `swap_total` and the limits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Usage {
-    /// Pages in memory, with those of all descendants.
+    /// Pages in memory, of the cgroup and all its descendants.
     pub memory: u64,
-    /// Pages in memory and records, with those of all descendants.
+    /// Pages in memory and records, of the cgroup and all its descendants.
     pub memsw: u64,
-    /// The cgroup's own pages in memory.
+    /// The cgroup's own pages in memory, without those of its children.
     pub own: u64,
-    /// The cgroup's own records: the swap statistic.
+    /// The cgroup's own records, without those of its children: the swap statistic.
     pub swap: u64,
-    /// Records, with those of all descendants: what a limit of [`Resource::Swap`] is for.
+    /// Records of the cgroup and all its descendants. [`Resource::Swap`] limits this number.
     #[cfg_attr(feature = "serde", serde(default))]
     pub swap_total: u64,
-    /// The most that `memory` may be; `None` where there is no limit.
+    /// The limit of `memory`, or `None` if it has none.
     pub memory_limit: Option<u64>,
-    /// The most that `memsw` may be; `None` where there is no limit.
+    /// The limit of `memsw`, or `None` if it has none.
     pub memsw_limit: Option<u64>,
-    /// The most that `swap_total` may be; `None` where there is no limit.
+    /// The limit of `swap_total`, or `None` if it has none.
     pub swap_limit: Option<u64>,
     /// Whether the cgroup is online.
     pub online: bool,
-    /// How many children it has that were not freed.
+    /// The number of children, online and offline, that were not freed.
     pub children: u32,
 }
 
 impl<L> Memcgs<L> {
-    /// The root of the tree. It has the id 1 and is online always.
+    /// Returns the root of the tree. It has the id 1 and is always online.
     #[must_use]
     pub const fn root(&self) -> Memcg {
         Memcg::new(MemcgId::MIN, 1)
@@ -48,14 +49,33 @@ impl<L> Memcgs<L> {
 }
 
 impl<L: RawMutex> Memcgs<L> {
-    /// A new cgroup, online, under a parent that is online. It gets the lowest id that is free, and no
-    /// limits.
+    /// Creates a cgroup under a parent that is online. The cgroup is online, has the lowest free id, and has
+    /// no limits.
+    ///
+    /// ```
+    /// # use swap_records::memcg::Memcgs;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let memcgs = Memcgs::new();
+    /// let parent = memcgs.create(memcgs.root())?;
+    /// let child = memcgs.create(parent)?;
+    /// assert_eq!((parent.id().get(), child.id().get()), (2, 3));
+    /// assert_eq!(memcgs.parent(child)?, Some(parent));
+    /// assert_eq!(memcgs.ids_in_use(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`NoId`](MemcgError::NoId) where all 65,535 ids are in use;
-    /// [`OutOfMemory`](MemcgError::OutOfMemory); of the parent, [`Offline`](MemcgError::Offline) and
-    /// [`Gone`](MemcgError::Gone).
+    /// - [`Offline`](MemcgError::Offline) or [`Gone`](MemcgError::Gone) if the parent is offline or was
+    ///   freed.
+    /// - [`NoId`](MemcgError::NoId) if all 65,535 ids are in use.
+    /// - [`OutOfMemory`](MemcgError::OutOfMemory) if an allocation fails.
+    ///
+    /// # Cost
+    ///
+    /// The lock of the tree. The first cgroup of each 64 ids allocates memory for all of these, with no lock
+    /// held.
     pub fn create(&self, parent: Memcg) -> Result<Memcg, MemcgError> {
         loop {
             let id = {
@@ -67,17 +87,32 @@ impl<L: RawMutex> Memcgs<L> {
                 }
                 id
             };
-            // Not under the lock.
+            // Allocates with no lock held (invariant 5).
             self.allocate(id)?;
         }
     }
 
-    /// As [`create`](Self::create), with this id: for a tree that is made again as it was.
+    /// Creates a cgroup with this id, to make a tree again as it was. Otherwise it does the same as
+    /// [`create`](Self::create).
+    ///
+    /// ```
+    /// # use swap_records::memcg::{MemcgError, Memcgs};
+    /// # use swap_records::MemcgId;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let memcgs = Memcgs::new();
+    /// let id = MemcgId::new(4711).unwrap();
+    /// let memcg = memcgs.create_with_id(memcgs.root(), id)?;
+    /// assert_eq!(memcgs.find(id), Some(memcg));
+    /// let refused = memcgs.create_with_id(memcgs.root(), id);
+    /// assert_eq!(refused, Err(MemcgError::IdInUse { id }));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`IdInUse`](MemcgError::IdInUse) where a cgroup has it, which may be offline or about to be freed; otherwise as of
-    /// [`create`](Self::create).
+    /// [`IdInUse`](MemcgError::IdInUse) if a cgroup has the id, also if that cgroup is offline or is being
+    /// freed. Otherwise as for [`create`](Self::create), without `NoId`.
     pub fn create_with_id(&self, parent: Memcg, id: MemcgId) -> Result<Memcg, MemcgError> {
         loop {
             {
@@ -90,7 +125,7 @@ impl<L: RawMutex> Memcgs<L> {
                     return Ok(self.bring_online(&mut ids, id, slot, parent.id()));
                 }
             }
-            // Not under the lock.
+            // Allocates with no lock held (invariant 5).
             self.allocate(id)?;
         }
     }
@@ -115,30 +150,34 @@ impl<L: RawMutex> Memcgs<L> {
         slot.bring_online(id, parent, depth)
     }
 
-    /// The cgroup that has this id, online or offline; `None` where there is none.
+    /// Returns the cgroup that has this id, online or offline, or `None` if no cgroup has it.
+    ///
+    /// Takes no lock. Another thread may free the cgroup at any time; operations then refuse the handle with
+    /// [`Gone`](MemcgError::Gone).
     #[must_use]
     pub fn find(&self, id: MemcgId) -> Option<Memcg> {
         self.slots.get(id)?.memcg(id)
     }
 
-    /// How many ids are in use, with that of the root.
+    /// Returns the number of ids that are in use, including the id of the root.
     #[must_use]
     pub fn ids_in_use(&self) -> u32 {
         self.tree.lock().used()
     }
 
-    /// The parent; `None` for the root.
+    /// Returns the parent, or `None` for the root.
     ///
     /// # Errors
     ///
-    /// [`Gone`](MemcgError::Gone).
+    /// [`Gone`](MemcgError::Gone) if the cgroup was freed.
     pub fn parent(&self, memcg: Memcg) -> Result<Option<Memcg>, MemcgError> {
         let _tree = self.tree.lock();
         let slot = self.live(memcg)?;
         Ok(slot.parent().and_then(|id| self.find(id)))
     }
 
-    /// The slot of a cgroup that is there. Under the tree's mutex it stays so.
+    /// Returns the [`Slot`] of a cgroup that was not freed. It stays so while the caller holds the tree's
+    /// lock.
     pub(super) fn live(&self, memcg: Memcg) -> Result<&Slot, MemcgError> {
         let slot = self.slot(memcg)?;
         match slot.state_of(memcg) {
@@ -147,14 +186,42 @@ impl<L: RawMutex> Memcgs<L> {
         }
     }
 
-    /// What is charged to the cgroup.
+    /// Returns what is charged to the cgroup, and its limits, in pages.
     ///
-    /// Waits for the lock of each shard, and holds all of them while it adds up: exact where nobody is at
-    /// work, and otherwise without what an operation that is under way has in hand.
+    /// The numbers are exact if no operation is under way. Otherwise they leave out what an operation has in
+    /// hand at that moment.
+    ///
+    /// ```
+    /// # use swap_records::memcg::Memcgs;
+    /// # use swap_records::{SwapEntry, SwapType};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let memcgs = Memcgs::new();
+    /// # memcgs.swapon(ty, 1 << 20)?;
+    /// # let parent = memcgs.create(memcgs.root())?;
+    /// # let child = memcgs.create(parent)?;
+    /// # let slot = |offset| SwapEntry::new(ty, offset).unwrap();
+    /// memcgs.charge(child, 5)?;
+    /// memcgs.swap_out(child, slot(0), 2)?;
+    ///
+    /// let usage = memcgs.usage(child)?;
+    /// assert_eq!((usage.memory, usage.memsw, usage.swap), (3, 5, 2));
+    /// // The parent has nothing of its own.
+    /// let usage = memcgs.usage(parent)?;
+    /// assert_eq!((usage.memory, usage.memsw, usage.swap_total), (3, 5, 2));
+    /// assert_eq!((usage.own, usage.swap), (0, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Gone`](MemcgError::Gone).
+    /// [`Gone`](MemcgError::Gone) if the cgroup was freed.
+    ///
+    /// # Cost
+    ///
+    /// Takes the lock of the tree and the locks of all shards. It holds all of them while it adds up. So it
+    /// delays every charge for that time.
     pub fn usage(&self, memcg: Memcg) -> Result<Usage, MemcgError> {
         let _tree = self.tree.lock();
         let slot = self.live(memcg)?;
@@ -168,7 +235,7 @@ impl<L: RawMutex> Memcgs<L> {
                 own += stock.used;
                 swap += stock.swap;
             }
-            // Charged, but to nobody's use.
+            // Charged ahead of use: no page or record uses it yet.
             if self.slots.up(of).any(|(at, _)| at == id) {
                 memory -= stock.memory;
                 memsw -= stock.memsw;
@@ -181,7 +248,7 @@ impl<L: RawMutex> Memcgs<L> {
             memory,
             memsw,
             own,
-            // A record may be freed before its move is counted.
+            // The number is negative for a moment if a record is freed before its migration is counted.
             swap: u64::try_from(swap).unwrap_or(0),
             swap_total,
             memory_limit: limit(slot.memory.limit()),
@@ -192,17 +259,41 @@ impl<L: RawMutex> Memcgs<L> {
         })
     }
 
-    /// Sets the most that may be charged to the cgroup and its descendants, in pages; `None` for no limit.
+    /// Sets the limit of one counter of the cgroup, in pages, or removes it with `None`. The counter includes
+    /// all descendants.
     ///
-    /// Whichever limit is reached first refuses. The limit of memory is never above that of memsw, as in the kernel,
-    /// and no limit is the highest one. So raise memsw first, then memory; lower memory first, then memsw.
-    /// Swap alone ([`Resource::Swap`], `memory.swap.max` of version 2) has a limit that is independent of these. No limit
-    /// can be set below what is charged already: nothing is reclaimed here to make room, as a kernel may do.
+    /// The limits of a cgroup and of all its ancestors apply. The limit of memory is never above the limit of
+    /// memsw, as in the kernel. `None` counts as the highest limit. To raise both, set memsw first. To lower
+    /// both, set memory first. The limit of swap alone ([`Resource::Swap`], `memory.swap.max` of version 2)
+    /// is independent of these two. A limit cannot be set below what is charged: this crate does not reclaim
+    /// pages to make room, as a kernel may do.
+    ///
+    /// ```
+    /// # use swap_records::memcg::{MemcgError, Memcgs, Resource};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let memcgs = Memcgs::new();
+    /// # let memcg = memcgs.create(memcgs.root())?;
+    /// // Without limits, memory is set first.
+    /// memcgs.set_limit(memcg, Resource::Memory, Some(100))?;
+    /// memcgs.set_limit(memcg, Resource::Memsw, Some(150))?;
+    /// memcgs.charge(memcg, 100)?;
+    /// let refused = memcgs.charge(memcg, 1);
+    /// assert!(matches!(refused, Err(MemcgError::OverLimit { limit: 100, .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`IsRoot`](MemcgError::IsRoot): the root has no limits; [`LimitOrder`](MemcgError::LimitOrder) where memsw would be
-    /// below memory; [`LimitBelowUsage`](MemcgError::LimitBelowUsage); [`Gone`](MemcgError::Gone).
+    /// - [`IsRoot`](MemcgError::IsRoot) for the root, which has no limits.
+    /// - [`LimitOrder`](MemcgError::LimitOrder) if the limit of memory would be above the limit of memsw.
+    /// - [`LimitBelowUsage`](MemcgError::LimitBelowUsage) if more is charged than the new limit allows.
+    /// - [`Gone`](MemcgError::Gone) if the cgroup was freed.
+    ///
+    /// # Cost
+    ///
+    /// Takes the lock of the tree and the locks of all shards. The cgroup and its descendants lose the
+    /// batches that were charged ahead for them.
     pub fn set_limit(
         &self,
         memcg: Memcg,

@@ -1,4 +1,4 @@
-//! The invariants of a tree at a quiescent point, checked by adding everything up: for tests.
+//! Checks the invariants of a tree while no operation is under way, by adding everything up. For tests.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -14,13 +14,15 @@ use crate::id::MemcgId;
 use crate::sync::Ordering;
 
 impl<L: RawMutex> Memcgs<L> {
-    /// Checks the table, and for each cgroup that its counters are what it and its children have, and that
-    /// no record is of an id that nobody has (design, invariants 9 to 12). Nobody may be at work
-    /// meanwhile. For tests: it looks at everything, and empties the stocks.
+    /// Checks the table, that the counters of each cgroup are what it and its children have, and that no
+    /// record has an id that is free (invariants 9, 10 and 12).
+    ///
+    /// For tests: no operation may be under way. It looks at everything, allocates memory, and empties the
+    /// stocks.
     ///
     /// # Errors
     ///
-    /// What was found, and where.
+    /// What is wrong, and where.
     #[doc(hidden)]
     pub fn validate(&self) -> Result<(), String> {
         self.records.validate()?;
@@ -34,7 +36,7 @@ impl<L: RawMutex> Memcgs<L> {
             let charged = self.records_on(ty);
             if charged != of_type {
                 return Err(format!(
-                    "swap type {ty} has {of_type} records, and {charged} are charged"
+                    "swap type {ty} has {of_type} records, but {charged} are charged"
                 ));
             }
         }
@@ -51,14 +53,15 @@ impl<L: RawMutex> Memcgs<L> {
                 let slot = self.slots.get(id);
                 if !slot.is_some_and(|slot| stock.used == 0 || slot.is_holder(shard.at)) {
                     return Err(format!(
-                        "cgroup {id} does not know that shard {} holds {stock:?}",
+                        "shard {} has {stock:?} of cgroup {id}, but is not a holder of it",
                         shard.at
                     ));
                 }
             }
             self.settle_all(&mut shard, None);
         }
-        // Of the children: memory, memsw and swap, how many, how many online.
+        // For each parent, of its children: memory, memsw and swap, how many there are, and how many are
+        // online.
         let mut below = BTreeMap::<MemcgId, ([u64; 3], u32, u32)>::new();
         for memcg in self.iter() {
             let slot = self.slots.get(memcg.id());
@@ -80,7 +83,7 @@ impl<L: RawMutex> Memcgs<L> {
             let Some(slot) = slot.filter(|slot| slot.state() != State::Free) else {
                 if (recorded, any) != (0, 0) {
                     return Err(format!(
-                        "id {id} is free, with {recorded} records, {any} children"
+                        "id {id} is free, but has {recorded} records and {any} children"
                     ));
                 }
                 continue;
@@ -99,14 +102,14 @@ impl<L: RawMutex> Memcgs<L> {
             let [memory, memsw, swapped] = counters.map(super::slot::Counter::usage);
             if (swap, memory, memsw, swapped) != expected {
                 return Err(format!(
-                    "cgroup {id}: swap, memory, memsw and all records should be {expected:?} by the table and the \
-                     children: {slot:?}"
+                    "cgroup {id}: swap, memory, memsw and records should be {expected:?}, by the table and \
+                     its children, but it has {slot:?}"
                 ));
             }
             let children = slot.children();
             if (children.any, children.online) != (any, online) {
                 return Err(format!(
-                    "cgroup {id}: {children:?}, but there are {any}, {online} online"
+                    "cgroup {id} counts {children:?}, but has {any}, of which {online} are online"
                 ));
             }
         }
@@ -120,7 +123,7 @@ mod tests {
     use crate::entry::SwapEntry;
     use crate::memcg::Memcg;
 
-    /// A parent, and a child with 3 pages in memory and 2 in swap.
+    /// Returns a tree, a parent, and its child with 3 pages in memory and 2 in swap.
     fn family() -> (Memcgs, Memcg, Memcg) {
         let memcgs = Memcgs::new();
         let ty = SwapType::new(0).unwrap();
@@ -140,13 +143,13 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "a minute each, and there is nothing unsafe here")]
+    #[cfg_attr(miri, ignore = "takes a minute, and nothing here is unsafe")]
     fn a_wrong_counter_or_statistic_is_found() {
         let (memcgs, parent, child) = family();
         for (memcg, above) in [(parent, memcgs.root()), (child, parent)] {
             let slot = memcgs.slots.get(memcg.id()).unwrap();
             let wrong = |memcg: Memcg| format!("cgroup {}: swap, memory", memcg.id());
-            // A counter disagrees with the one above it first.
+            // A wrong counter is first found one level up.
             for counter in [&slot.memory, &slot.memsw, &slot.swapped] {
                 counter.try_charge(1).unwrap();
                 found(&memcgs, &wrong(above));
@@ -163,44 +166,44 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "a minute each, and there is nothing unsafe here")]
-    fn a_stock_that_nobody_would_find_is_found() {
+    #[cfg_attr(miri, ignore = "takes a minute, and nothing here is unsafe")]
+    fn a_stock_whose_shard_is_not_a_holder_is_found() {
         let (memcgs, _, child) = family();
         memcgs.charge(child, 1).unwrap();
         let slot = memcgs.slots.get(child.id()).unwrap();
         let at = memcgs.shards.here().at;
         slot.clear_holder(at);
-        found(&memcgs, "does not know that shard");
+        found(&memcgs, "is not a holder");
         slot.set_holder(at);
         assert_eq!(memcgs.validate(), Ok(()));
-        // One that has none any more is no fault.
+        // A holder whose stock has no pages any more is allowed.
         assert!(slot.is_holder(at));
         assert_eq!(memcgs.validate(), Ok(()));
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "a minute each, and there is nothing unsafe here")]
+    #[cfg_attr(miri, ignore = "takes a minute, and nothing here is unsafe")]
     fn a_wrong_number_of_children_is_found() {
         let (memcgs, parent, _) = family();
         let slot = memcgs.slots.get(parent.id()).unwrap();
         let right = slot.children();
         for (any, online) in [(2, 1), (0, 1), (1, 0), (1, 2)] {
             slot.set_children(crate::memcg::slot::Children { any, online });
-            found(&memcgs, "there are 1, 1 online");
+            found(&memcgs, "has 1, of which 1 are online");
         }
         slot.set_children(right);
         assert_eq!(memcgs.validate(), Ok(()));
     }
 
     #[test]
-    fn records_of_nobody_and_records_without_a_charge_are_found() {
+    fn records_of_a_free_id_and_records_without_a_charge_are_found() {
         let (memcgs, ..) = family();
         let ty = SwapType::new(0).unwrap();
-        let nobody = MemcgId::new(9).unwrap();
+        let free = MemcgId::new(9).unwrap();
         let entry = SwapEntry::new(ty, 9).unwrap();
-        memcgs.records.record(entry, nobody).unwrap();
-        found(&memcgs, "swap type 0 has 3 records, and 2 are charged");
+        memcgs.records.record(entry, free).unwrap();
+        found(&memcgs, "swap type 0 has 3 records, but 2 are charged");
         memcgs.shards.here().add_records(ty, 1);
-        found(&memcgs, "id 9 is free, with 1 records, 0 children");
+        found(&memcgs, "id 9 is free, but has 1 records and 0 children");
     }
 }
