@@ -3,18 +3,18 @@
 //! | page | what it is |
 //! | --- | --- |
 //! | [`design`] | structure, invariants, memory, and why the choices were made |
-//! | [`concurrency`] | the lock, the atomics, what each operation promises beside others, where `unsafe` is |
+//! | [`concurrency`] | the lock, the atomics, what each operation guarantees while others run, where `unsafe` is |
 //! | [`manager`] | how to build a memory manager over userfaultfd on this crate, step by step |
 //! | [`limits`] | limits, and what to know before you rely on them |
 //! | [`glossary`] | the terms that code and documents use |
 //! | [`image_format`] | an image of a table, byte by byte, and how to read one from Python |
 //! | [`porting`] | what to call here in place of the kernel's functions, or of a table of your own |
-//! | [`benchmarks`] | what the table costs, beside what one would use otherwise |
+//! | [`benchmarks`] | what the table costs, compared with the alternatives |
 //! | [`testing`] | what is checked, and by which test |
 //! | [`fuzzing`] | the fuzz targets, and how a crash becomes a test |
 //! | [`changelog`] | what changed from version to version |
 
-// In a document, a link goes to a file beside it. The definitions that stand before the text take precedence over those
+// In a document, a link goes to a file in the same directory. The definitions before the text take precedence over those
 // at its end, so that here the same link goes to a page.
 /// How swap-records works, and why.
 #[doc = ""]
@@ -70,7 +70,7 @@ pub mod manager {}
 #[doc = "[locks]: crate::docs::design#locks"]
 #[doc = ""]
 #[doc = include_str!("../docs/benchmarks.md")]
-// A picture is a file beside the document. Here there are no files: the pictures stand in the page itself.
+// A picture is a file in the same directory as the document. Here there are no files: the pictures stand in the page itself.
 #[doc = "\n<style>img[src$='.svg'] { display: none }</style>\n\n## Plots"]
 #[doc = "\n<div>\n"]
 #[doc = include_str!("../docs/bench-migration.svg")]
@@ -105,6 +105,7 @@ pub mod fuzzing {}
 /// What changed from version to version.
 #[doc = ""]
 #[doc = "[docs/benchmarks.md]: crate::docs::benchmarks"]
+#[doc = "[docs/fuzzing.md]: crate::docs::fuzzing"]
 #[doc = "[docs/image-format.md]: crate::docs::image_format"]
 #[doc = "[docs/testing.md]: crate::docs::testing"]
 #[doc = ""]
