@@ -13,7 +13,7 @@ use swap_records::{MemcgId, REGION_ENTRIES, SwapEntry, SwapType};
 
 const TYPE: SwapType = SwapType::new(0).unwrap();
 const REGION: u64 = REGION_ENTRIES as u64;
-const PAGES: u64 = 2 * REGION;
+const PAGES: u64 = 3 * REGION;
 /// The slots lie in two regions.
 const FIRST: u64 = REGION - 2;
 const NR: u64 = 4;
@@ -138,12 +138,11 @@ fn records_that_are_written_freed_and_moved_are_not_lost() {
     let occupied = |result: &Result<Memcg, MemcgError>| {
         matches!(result, Ok(_) | Err(MemcgError::Occupied { .. }))
     };
-    for (name, offset) in [("swap_out", 500), ("swap_out over regions", FIRST + 3 * NR)] {
-        let out = |memcgs: &Tree, [_, a, ..]: [Memcg; 4]| {
-            // In one case, the range begins in the second region.
-            let start = entry(if offset == 500 { offset } else { REGION - 20 });
-            memcgs.swap_out(a, start, if offset == 500 { 5 } else { 10 })
-        };
+    for (name, offset, nr) in [
+        ("swap_out", 500, 5),
+        ("swap_out over regions", 2 * REGION - 5, 10),
+    ] {
+        let out = |memcgs: &Tree, [_, a, ..]: [Memcg; 4]| memcgs.swap_out(a, entry(offset), nr);
         at_each_lock(name, out, occupied);
     }
     let under_a_limit = |memcgs: &Tree, [parent, a, ..]: [Memcg; 4]| {
