@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The examples run and check their own answers.
+# Runs the examples, which check their own results.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ cargo run --release --example css_free -- --seconds 4 --svg "$svg" | tee >(cat >
     grep -q 'everything balanced: no charge and no record is left, 1 id is in use.$'
 ci/svg.sh "$svg" docs/*.svg
 
-# Without swap it says so and ends with 3, which is as it should be; anything else is a failure.
+# Without swap, `swapmap live` says so and must end with status 3.
 status=0
 cargo run --release -p swapmap -- live || status=$?
 if [ "$status" -ne 0 ] && { [ "$status" -ne 3 ] || [ "$(wc -l </proc/swaps)" -gt 1 ]; }; then
