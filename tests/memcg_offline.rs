@@ -94,7 +94,12 @@ fn beside(
     });
     if was_there {
         match is_offline.recv().unwrap() {
-            Ok(had) => assert_eq!(family.has(), had, "{event:?} {n}: {result:?}"),
+            // Numbers may shrink: a swap-in that goes on charges the parent, and clears the records.
+            Ok(had) => {
+                let has = family.has();
+                let more = has.iter().zip(&had).any(|(has, had)| has > had);
+                assert!(!more, "{event:?} {n}: {result:?}: {has:?} after {had:?}");
+            }
             // A child was created first.
             Err(error) => assert!(matches!(error, MemcgError::HasChildren { .. }), "{error}"),
         }
