@@ -1,16 +1,17 @@
 #!/bin/sh
-# Runs the tests of the AVX-512 scan (the unit tests whose path contains `scan`) on any x86-64
-# machine with Debian's packages and root: natively where the processor has AVX-512BW, else inside
-# an emulator. Without it that code would be compiled in CI and never run.
+# Runs the tests of the AVX-512 scan (the unit tests whose path contains `scan`) on any x86-64 machine with
+# Debian's packages and root: natively where the processor has AVX-512BW, else inside an emulator. Without
+# this script, CI would compile that code and never run it.
 #
-# The emulator is Bochs, because neither qemu's TCG nor valgrind decodes EVEX, and Bochs has no
-# user mode: so it boots Debian's kernel with an initramfs that holds the test program, linked
-# statically, and ci/avx512-init.rs, which runs it and ends the machine. Some 20 s of booting (45 s
-# on a busy machine); then about 50 million instructions a second at best, so keep the tests of `scan` small.
+# The emulator is Bochs, because neither qemu's TCG nor valgrind decodes EVEX. Bochs has no user mode. So it
+# boots Debian's kernel with an initramfs. The initramfs holds the test program, linked statically, and
+# ci/avx512-init.rs, which runs the program and stops the machine. Booting takes about 20 s (45 s on a busy
+# machine). Then Bochs executes at most about 50 million instructions per second, so keep the tests of `scan`
+# small.
 #
-# Passes only if AVX-512BW was seen where the tests ran, if libtest says `test result: ok` with at
-# least one test passed and if at least one test with `avx512` in its name is among them: a filter
-# that matches nothing, or a run without the instructions, must not look like a success.
+# Passes only if the machine that ran the tests has AVX-512BW, if libtest prints `test result: ok` with at
+# least one passed test, and if at least one passed test has `avx512` in its name. A filter that matches
+# nothing, and a run without the instructions, must not look like a success.
 #
 #   SCAN_FILTER      libtest filter                          (scan)
 #   SCAN_MUST_PASS   a test matching this ERE has to pass    (avx512)
@@ -49,15 +50,16 @@ arguments() {
     printf '%s\n' --test-threads=1 --color=never --show-output "$filter"
 }
 
-# What libtest wrote, judged by its text.
+# Checks the output of libtest.
 judge() {
     grep -Eq '^test result: ok\. [1-9][0-9]* passed; 0 failed;' "$1" ||
         fail "no 'test result: ok' with at least one test passed"
     grep -E '^test .* \.\.\. ok$' "$1" | grep -Eq "^test [^ ]*($must_pass)" ||
         fail "no test with '$must_pass' in its name passed"
-    # A test that returns early for want of the instructions says so and is `ok` to libtest.
+    # A test that returns early because the instructions are missing prints that, and libtest counts it as
+    # `ok`.
     if grep -v '^test ' "$1" | grep -Ei 'avx-?512' | grep -Eiq 'skip|not (available|supported)'; then
-        fail "a test was skipped for want of AVX-512"
+        fail "a test was skipped because AVX-512 is missing"
     fi
     echo "avx512: PASS ($2)"
 }
@@ -72,7 +74,7 @@ if [ -z "${SCAN_EMULATE:-}" ] && grep -qw avx512bw /proc/cpuinfo; then
     exit 0
 fi
 
-# bochs-term draws into a pipe; the other displays want a client or an X server.
+# bochs-term draws into a pipe; the other displays need a client or an X server.
 need='bochs bochs-term bochsbios vgabios isolinux syslinux-common xorriso cpio'
 missing=
 for package in $need; do
@@ -95,9 +97,9 @@ kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '$1 == "Depends:" && $2
 [ -n "$kernel" ] || fail "linux-image-cloud-amd64: no such package"
 (cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download "$kernel" && dpkg-deb -x "$kernel"_*.deb kernel)
 
-# With --target the flags reach neither build scripts nor procedural macros. This crate alone is
-# optimized a little: emulated instructions are dear, and an `asm!` block with a wrong clobber list
-# is likelier to be noticed so. Debug assertions stay on.
+# With --target the flags reach neither build scripts nor procedural macros. This crate alone is optimized a
+# little: emulated instructions are slow, and a wrong clobber list of an `asm!` block is noticed more often
+# with optimization. Debug assertions stay on.
 RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo test -p swap-records --lib --no-run \
     --config profile.test.debug=0 --config profile.test.opt-level=1 \
     --config 'profile.test.package."*".opt-level=0' \
@@ -136,9 +138,9 @@ xorriso -as mkisofs -quiet -o "$tmp/cd.iso" -b isolinux/isolinux.bin -c isolinux
     fail "xorriso"
 }
 
-# ips is not a speed limit: it says how many instructions make an emulated second, and so how many
-# are spent in waiting for timers and the serial line. No sound device: Bochs 2.7 aborts on a
-# machine without a sound card.
+# ips is not a speed limit. It is the number of instructions per emulated second, and so determines how many
+# are spent waiting for timers and the serial line. No sound device: Bochs 2.7 aborts on a machine without a
+# sound card.
 cat >"$tmp/bochsrc" <<EOF
 config_interface: textconfig
 display_library: term

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Licences, duplicates and sources of what is depended on: of the library alone (deny.toml), then of the whole
-# workspace and of the fuzz targets (ci/deny-tools.toml). Known vulnerabilities are not looked up: that needs
-# RustSec's database, a repository which CI does not reach. Needs cargo-deny, and gets it where it is missing.
+# Checks the licences, duplicates and sources of all dependencies: first those of the library alone
+# (deny.toml), then those of the whole workspace and of the fuzz targets (ci/deny-tools.toml). Does not look
+# up known vulnerabilities: that needs RustSec's database, a repository that CI cannot reach. Needs
+# cargo-deny, and installs it if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The examples run and check their own answers.
+# Runs the examples, which check their own results.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ diff -q --exclude=now "$plots" "$plots/now" || {
     exit 1
 }
 
-# Without swap it says so and ends with 3, which is as it should be; anything else is a failure.
+# Without swap, `swapmap live` says so and must end with status 3.
 status=0
 cargo run --release -p swapmap -- live || status=$?
 if [ "$status" -ne 0 ] && { [ "$status" -ne 3 ] || [ "$(wc -l </proc/swaps)" -gt 1 ]; }; then

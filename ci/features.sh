@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The library compiles without a warning with every set of its features. Needs cargo-hack, and gets it where it is
-# missing.
+# Compiles the library with every set of its features, and accepts no warning. Needs cargo-hack, and installs
+# it if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,8 +9,8 @@ version=0.6.46
     cargo install --locked --debug --config profile.dev.debug=0 "cargo-hack@$version"
 rustup component add clippy
 
-# In the library's folder alone: at the root of the workspace, other members ask for features of the library, and
-# cargo gives it those as well. So the workspace is left out of a copy.
+# Builds a copy of the library without the workspace. In the workspace, other members enable features of the
+# library, and cargo enables these as well.
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cargo package --quiet --package swap-records --allow-dirty --no-verify --target-dir "$tmp/target" 2>/dev/null
@@ -18,10 +18,10 @@ tar -xzf "$tmp"/target/package/swap-records-*.crate -C "$tmp"
 cd "$tmp"/swap-records-*/
 export CARGO_TARGET_DIR=$tmp/target
 
-# `default` is a set of the others. `loom` is for models, and needs a --cfg as well: ci/loom.sh.
+# `default` is a set of the other features. `loom` is for models, and also needs a --cfg: ci/loom.sh.
 sets() { cargo hack clippy --lib --feature-powerset --exclude-features default,loom "$@" -- -D warnings; }
 sets
-# A fault that only one set has is found.
+# The check finds a fault that only one set has.
 cat >>src/lib.rs <<'RUST'
 #[cfg(all(feature = "std", not(feature = "simd")))]
 const UNUSED: () = ();
@@ -34,7 +34,7 @@ grep -q UNUSED "$tmp/seeded" || { cat "$tmp/seeded"; exit 1; }
 unset CARGO_TARGET_DIR
 cd - >/dev/null
 
-# `cargo test` leaves these sets out.
+# `cargo test` does not test these sets.
 cargo test -p swap-records-oracle --features serde --test serde
 cargo test -p swap-records -p swap-records-oracle --no-default-features --features std,swap-records-oracle/std --lib \
     --test against_oracle --test operations

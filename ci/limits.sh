@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# `.ci/run` ends a step that takes too long, names it, and leaves none of its processes behind: also those that ignore
-# the request to end, and those in a session of their own. Neither does a step that ends in time.
+# Checks that `.ci/run` stops a step that takes too long, names it, and leaves none of its processes behind.
+# This includes processes that ignore the request to end, and processes in a session of their own. A step that
+# ends in time leaves no process behind either.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,13 +14,14 @@ fail() {
     exit 1
 }
 
-# The steps of a run of its own, with three seconds for each: on a busy machine the sleepers need one to begin.
+# Runs steps with three seconds for each. On a busy machine, the sleepers need one second to start.
 run() {
     status=0
     env -u STEP_TIME STEP_SECONDS="${2:-3}" STEP_GRACE=1 bash -euo pipefail -c "source ci/steps.sh; $1" >"$tmp/out" 2>&1 || status=$?
 }
 
-# Sleepers of all kinds. Each writes its process id to a file, and ends by itself if this check finds it alive.
+# Starts sleepers of all kinds. Each writes its process id to a file, and ends by itself if this check does
+# not stop it.
 cat >"$tmp/sleepers" <<'STEP'
 #!/usr/bin/env bash
 cd "$(dirname "$0")"
@@ -40,7 +42,7 @@ none_is_left() {
     local file
     for file in plain deaf session orphan group; do
         [ -s "$tmp/$file.pid" ] || fail "$1: the sleeper $file never ran"
-        # What has ended has no command line, also where nobody has asked yet how it ended.
+        # A process that has ended has no command line, even if its parent has not waited for it yet.
         ! grep -qs . "/proc/$(cat "$tmp/$file.pid")/cmdline" || fail "$1: the sleeper $file outlived its step"
         rm "$tmp/$file.pid"
     done
@@ -67,4 +69,4 @@ grep -q '^CI: FAIL: sh -c exit 3: failed with status 3 after [0-9]* s$' "$tmp/ou
 run 'run_limit=0; step 1 true; table'
 [ "$status" -eq 124 ] || fail "a run that has no time left: status $status"
 
-echo 'limits: a step that takes too long is named and ends with all that it started: 4 runs passed'
+echo 'limits: a step that takes too long is named, and stopped with all its processes: 4 runs passed'

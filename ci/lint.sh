@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatting and lints, for each set of features and for a target with other vectors.
+# Checks formatting and lints, for each set of features and for a target with other vectors.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rustup component add rustfmt clippy

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The table beside the kernel's own figures, on a swapfile and cgroups made for it. The test does that only where it
-# is asked to (SWAP_RECORDS_LIVE). Here a machine that cannot run it fails, instead of being counted as skipped.
-# Needs root and a memory controller.
+# Compares the table with the kernel's own numbers, on a swapfile and cgroups that the test makes. The test
+# does that only if SWAP_RECORDS_LIVE is set. Here, a machine that cannot run the test fails, instead of being
+# counted as skipped. Needs root and a memory controller.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

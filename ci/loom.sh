@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# The models of tests/loom.rs, tests/loom_memcg.rs and, without `std`, tests/loom_pages.rs: every order of the atomic accesses of two or three threads, up
-# to a number of preemptions that each model names, with every value that the memory model allows a load
-# to give.
+# Runs the models of tests/loom.rs, tests/loom_memcg.rs and, without `std`, tests/loom_pages.rs. A model
+# explores every order of the atomic accesses of two or three threads, up to a number of preemptions that it
+# names, and every value that the memory model allows a load to return.
 #
 #   LOOM_MAX_PREEMPTIONS=N   for all models instead; each step takes several times as long
 #   LOOM_LOG=1, LOOM_CHECKPOINT_FILE=FILE, LOOM_LOCATION=1: to find out where a model fails (loom's docs)
 #
-# Arguments go to libtest: `ci/loom.sh record_vs_migrate` runs one model.
+# Passes its arguments to libtest: `ci/loom.sh record_vs_migrate` runs one model.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# A folder of its own: these flags are for everything that is built. Debug assertions stay on.
+# A target directory of its own, since these flags apply to everything that is built. Debug assertions stay
+# on.
 config=()
 for package in loom generator tracing tracing-core scoped-tls; do
     config+=(--config "profile.test.package.$package.opt-level=3")

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The tests on other machines than this one: aarch64, where the portable scan is NEON; x86-64 without AVX2 and
-# AVX-512, where the processor is asked and says no; 32 bits (i686); and big-endian (s390x). Every backend
-# that such a machine has is forced in turn by `against_oracle`.
+# Runs the tests on other machines than this one: aarch64, where the portable scan uses NEON; x86-64 without
+# AVX2 and AVX-512, so that the detection finds neither; 32 bits (i686); and big-endian (s390x).
+# `against_oracle` forces every backend that such a machine has, one after another.
 #
-# The kernel runs 32-bit programs by itself; the other machines are emulated by qemu's user emulation. On some hosts
-# Debian's qemu-i386 7.2 spins for ever at the first thread of any program. So it is asked only where the kernel
-# refuses 32-bit programs, and only after it has run a program with a thread.
+# The kernel runs 32-bit programs by itself; the other machines are emulated by qemu's user emulation. On some
+# hosts, Debian's qemu-i386 7.2 spins forever at the first thread of any program. So this script uses it only
+# if the kernel refuses 32-bit programs, and only after it has run a program with a thread.
 #
 # Needs root and Debian's packages. Passes only if tests ran on each machine.
 #
@@ -15,11 +15,11 @@ shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 
 machines=${MACHINES:-aarch64 no-avx i686 s390x}
-# The rest asks the kernel, which qemu-user does not emulate, or takes long and learns nothing here: the
-# order of memory stays that of this processor.
+# The other tests need parts of the kernel that qemu-user does not emulate, or take long and test nothing new:
+# the memory order stays that of this processor.
 tests=(--package swap-records --package swap-records-oracle --lib --test against_oracle --test cmpxchg --test linearizable --test migration
     --test operations --test values --test image)
-# Emulated instructions are dear.
+# Emulated instructions are slow.
 export SWAP_RECORDS_FEW_CASES=1
 
 packages=()
@@ -39,20 +39,20 @@ trap 'rm -rf "$tmp"' EXIT
 install() {
     if ! dpkg-query -W -f '${db:Status-Status}\n' "$@" 2>&1 | { ! grep -qvx installed; }; then
         apt-get -qq update
-        # Another apt-get may be at work.
+        # Another apt-get may be running.
         DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=120 install --no-install-recommends \
             "$@" >/dev/null
     fi
 }
 
-# A target, its linker (none: this machine's), and what runs it. `cargo test` fails where a runner does; that the
-# runner ran tests is read from what they print.
+# Arguments: a target, its linker (empty: this machine's), and the runner. `cargo test` fails if the runner
+# fails. The output of the tests shows that the runner ran some.
 run() {
     local target=$1 linker=$2 upper settings passed
     shift 2
     upper=$(tr 'a-z-' 'A-Z_' <<<"$target")
     settings=("CARGO_TARGET_${upper}_RUNNER=$*")
-    # This machine's own programs are those that `cargo test` has built already.
+    # `cargo test` has already built the programs of this machine.
     if [ -n "$linker" ]; then
         rustup target add "$target"
         settings+=("CARGO_TARGET_${upper}_LINKER=$linker" "CARGO_BUILD_TARGET=$target" CARGO_PROFILE_TEST_DEBUG=0)
@@ -66,8 +66,8 @@ run() {
     echo "machines: $machine: $passed tests passed, run by ${*:-this machine}"
 }
 
-# Prints what runs 32-bit programs here: the kernel, by way of the cross libc's loader, or else qemu-i386. Each must
-# run a program that starts a thread and says how wide its pointers are.
+# Prints the command that runs 32-bit programs here: the loader of the cross libc, if the kernel runs them, or
+# else qemu-i386. Each must run a program that starts a thread and prints the width of its pointers.
 runner_of_i686() {
     local library=/usr/i686-linux-gnu/lib native
     rustup target add i686-unknown-linux-gnu >&2
@@ -83,7 +83,7 @@ RUST
         echo "${native[*]}"
         return
     fi
-    echo 'machines: this kernel runs no 32-bit programs: qemu-i386 is tried' >&2
+    echo 'machines: this kernel cannot run 32-bit programs: trying qemu-i386' >&2
     install qemu-user
     if [ "$(timeout -k 1 30 qemu-i386 -L /usr/i686-linux-gnu "$tmp/probe")" = '32 bits' ]; then
         echo qemu-i386 -L /usr/i686-linux-gnu

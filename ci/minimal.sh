@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The library builds with the oldest versions of its dependencies that Cargo.toml allows. That is tried on the library
-# as it is packaged, in a folder of its own, so that the Cargo.lock here is left alone; without its dev-dependencies,
-# which no dependent has. Needs the nightly toolchain for the choice of versions, and gets it where it is missing.
+# Builds the library with the oldest versions of its dependencies that Cargo.toml allows. Builds the packaged
+# library in a directory of its own, so that the Cargo.lock here does not change, and without
+# dev-dependencies, which a dependent does not have. Needs the nightly toolchain to choose the versions, and
+# installs it if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +11,7 @@ cd "$(dirname "$0")/.."
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-# Packaging resolves what the workspace shares, and leaves its other members out.
+# The package has the values that the workspace shares, and does not have its other members.
 cargo package --quiet --package swap-records --allow-dirty --no-verify --target-dir "$tmp/target"
 tar -xzf "$tmp"/target/package/swap-records-*.crate -C "$tmp"
 cd "$tmp"/swap-records-*/

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Miri: undefined behaviour, and data races under a weak memory model, by Stacked Borrows and by Tree Borrows. Storage is heap
-# memory there, and regions are small. Three minutes of what is unsafe: storage, areas, the spinlock, blocks of slots, the portable scans,
-# the AVX2 scan with its stores lane by lane, each scan beside lookups; and threads that write beside hand-overs.
+# Runs Miri, which finds undefined behaviour, and data races under a weak memory model, with Stacked Borrows
+# and with Tree Borrows. Under Miri, storage is heap memory, and regions are small. By default, tests the
+# unsafe code for three minutes: storage, areas, the spinlock, blocks of slots, the portable scans, the AVX2
+# scan with stores lane by lane, each scan with concurrent lookups, and threads that write during migrations.
 #
 #   MIRI_ALL=1         all unit tests, the properties of the table, and the stress tests as well: hours
 #   MIRI_SEEDS=N       orders of the tests with threads (1)
@@ -16,7 +17,7 @@ rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly -
 rustup component add miri rust-src --toolchain nightly
 
 export PROPTEST_CASES=${PROPTEST_CASES:-3} SWAP_RECORDS_FEW_CASES=1
-# What is asked of the environment is how much to test.
+# The tests read from the environment how much to test.
 flags=-Zmiri-disable-isolation
 tree="$flags -Zmiri-tree-borrows"
 seeds=-Zmiri-many-seeds=0..${MIRI_SEEDS:-1}
@@ -32,11 +33,11 @@ unsafe=(storage swapfile rebuild::tests::the_index sync validate memcg::slot mem
     scan::tests::words::any_slice scan::tests::words::lookups scan::tests::words::all_of)
 MIRIFLAGS=$flags cargo +nightly miri test -p swap-records --lib -- "${unsafe[@]}"
 MIRIFLAGS=$tree cargo +nightly miri test -p swap-records --lib -- "${unsafe[@]}" scan::tests::wide::all_of
-# Memory that comes in pages.
+# Memory in pages, without `std`.
 MIRIFLAGS=$flags cargo +nightly miri test -p swap-records --no-default-features --lib -- store pages:: area swapfile presence validate
 MIRIFLAGS="$tree $seeds" cargo +nightly miri test -p swap-records --no-default-features --test pages --test threads -- trimmed together reserved disjoint
-# Tree Borrows are an order of magnitude faster where threads share large slices of atomics.
+# Tree Borrows is ten times as fast if threads share large slices of atomics.
 MIRIFLAGS="$tree $seeds" cargo +nightly miri test -p swap-records --test threads -- disjoint
-# Other flags, another folder.
+# Other flags need another target directory.
 RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+avx2" MIRIFLAGS=$tree cargo +nightly miri test -p swap-records --target-dir target/miri-avx2 \
     --lib -- scan::tests::avx2::lookups scan::tests::avx2::any_slice

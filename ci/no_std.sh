@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Without std: `core` and `alloc` only, on a target that has no std to lean on by accident; the tests of the table on
-# heap storage, on this machine; and programs of freestanding/, which have no operating system's library: they run, one of them with
-# memory that is refused and locks that watch, and the text of another and the instructions of a scan stay below a bar. Those programs need Linux on x86-64, and valgrind, which is installed where
-# it is missing.
+# Checks the library without std. Builds it with `core` and `alloc` only, for targets without std. Runs the
+# tests without `std` on this machine. Builds and runs the programs of freestanding/, which use no library of
+# an operating system. In one program, memory is refused and locks check their use. The text of another
+# program, and the instructions of a scan, must stay below a limit. These programs need Linux on x86-64, and
+# valgrind, which is installed if it is missing.
 #
 #   ci/no_std.sh bars   runs the programs, prints the numbers, and does nothing else
 set -euo pipefail
@@ -10,7 +11,8 @@ shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 rustup target add x86_64-unknown-none riscv64gc-unknown-none-elf
 
-# bar NAME NUMBER MOST [LIMIT]: a bar that is missed is said to be; above the limit, which is the bar if none is given, it fails.
+# bar NAME NUMBER MOST [LIMIT]: prints the number, and MISSED if it is above MOST. Fails if it is above LIMIT,
+# which is MOST by default.
 bar() {
     local missed=
     [ "$2" -le "$3" ] || missed=' MISSED'
@@ -32,8 +34,8 @@ instructions_of() {
 bars() {
     local features program function
     command -v valgrind >/dev/null || { apt-get -qq update && apt-get -qq -y install --no-install-recommends valgrind >/dev/null; }
-    # Where the target has no vectors, `simd` adds nothing.
-    # Since memory comes in pages, the text is above its bar. The limit keeps it from growing further.
+    # If the target has no vectors, `simd` adds nothing. Since memory comes in pages, the text is above the
+    # bar. The limit keeps the text from growing further.
     for features in '' simd; do
         (cd freestanding && cargo build --locked --release --features "$features")
         for program in table scan kernel; do
@@ -69,9 +71,9 @@ cargo test -p swap-records -p swap-records-oracle --no-default-features --lib \
     --test memcg_stale --test memcg_unwinds --test memcg_interrupts \
     --test locked --test refused --test unwinds --test pages
 
-# Where atomics of 64 bits are missing, one sentence says so, and no other error does.
+# On a target without 64-bit atomics, the only error is one sentence that says so.
 rustup target add thumbv7em-none-eabihf
-refused=$(cargo check -p swap-records --no-default-features --target thumbv7em-none-eabihf 2>&1) && { echo "it builds without them"; exit 1; }
+refused=$(cargo check -p swap-records --no-default-features --target thumbv7em-none-eabihf 2>&1) && { echo "no_std: FAIL: the library builds for a target without 64-bit atomics"; exit 1; }
 if [ "$(grep '^error' <<<"$refused" | grep -cv 'could not compile')" -ne 1 ] ||
     ! grep -q '^error: swap-records needs atomics of 64 bits' <<<"$refused"; then
     echo "$refused"

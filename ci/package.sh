@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The library as its users get it: packaged, unpacked in an empty folder, and depended on by a crate that is nothing but
-# README's examples, which run. The number of packages that such a crate locks has a limit. Without default features
-# the same crate compiles.
+# Tests the library as its users get it. Packages it, unpacks it in an empty directory, and makes a crate of
+# README's examples that depends on it. The examples run. Without default features, they compile. The number
+# of packages that a crate locks because of the library has a limit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Counts the crate itself, the library, and all that the library may need on any target.
+# This includes the crate itself, the library, and all that the library may need on any target.
 most_packages=20
 
 tmp=$(mktemp -d)
@@ -25,9 +25,9 @@ warnings=$(grep '^warning' <<<"$said" |
 # The synthetic maps are published as well, with their licences.
 cargo package --quiet --package swap-records-sim --allow-dirty --target-dir "$tmp/target"
 [[ $(tar -tzf "$tmp"/target/package/swap-records-sim-*.crate) == *LICENSE-MIT* ]] ||
-    { echo 'package: FAIL: swap-records-sim has no licence' >&2; exit 1; }
+    { echo 'package: FAIL: the package swap-records-sim lacks a licence file' >&2; exit 1; }
 
-# A program for each ```rust block with a `main`.
+# Makes a program of each ```rust block with a `main`.
 mkdir -p "$tmp/user/src/bin"
 awk -v folder="$tmp/user/src/bin" '
     /^```/ && inside {
@@ -39,9 +39,9 @@ awk -v folder="$tmp/user/src/bin" '
     inside && rust { text = text $0 "\n" }
 ' "$tmp/library/README.md"
 examples=("$tmp"/user/src/bin/*.rs)
-[ -e "${examples[0]}" ] || { echo 'package: FAIL: README has no ```rust block with a main' >&2; exit 1; }
+[ -e "${examples[0]}" ] || { echo 'package: FAIL: README does not have a ```rust block with a main' >&2; exit 1; }
 
-# The dependency on the library, with what else is said of it.
+# The dependency on the library, with further keys.
 manifest() {
     cat >"$tmp/user/Cargo.toml" <<TOML
 [package]

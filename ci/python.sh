@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What docs/image-format.md shows in Python, line by line as it stands there, reads an image that the example `image` wrote,
-# and finds in it what the example does. Needs python3 with numpy, and gets Debian's python3-numpy where it is missing;
-# where that cannot be had, it says so and checks nothing.
+# Runs the Python code of docs/image-format.md, line by line, on an image that the example `image` wrote. It
+# must find the records that the example finds. Needs python3 with numpy, and installs Debian's python3-numpy
+# if it is missing. If that fails, prints a message and checks nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,8 +22,8 @@ fi
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 awk '/^```/ { inside = /^```python$/; next } inside' docs/image-format.md >"$tmp/page.py"
-[ "$(grep -c numpy.memmap "$tmp/page.py")" -eq 2 ] || { echo 'python: FAIL: the page has not two uses of numpy.memmap'; exit 1; }
-# What the first line of the page maps is the first type.
+[ "$(grep -c numpy.memmap "$tmp/page.py")" -eq 2 ] || { echo 'python: FAIL: the page does not have two uses of numpy.memmap'; exit 1; }
+# The first line of the page maps the first type.
 cat >>"$tmp/page.py" <<'PYTHON'
 import sys
 first = numpy.memmap("records.image", dtype="<u2", mode="r", offset=4096, shape=1 << 20)

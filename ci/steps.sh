@@ -4,21 +4,22 @@
 #   STEP_SECONDS=N   N seconds for every step, instead of its own limit
 #   STEP_GRACE=N     seconds between the request to end and the kill (10)
 
-# CI is cut off after 90 minutes, without a word about the step that it was in. This limit comes before that.
+# CI is stopped after 90 minutes, and its output does not name the step that was running. This limit is lower.
 run_limit=$((85 * 60 * ${STEP_TIME:-1}))
 
-# In the environment of each process that a step starts, however far it strays: a process group of its own, a session
-# of its own, a parent that has ended.
+# This variable is in the environment of each process that a step starts, even if the process has a process
+# group or a session of its own, or its parent has ended.
 mark=STEP_OF_RUN_$$
 steps=()
 
-# Kills what the step has left running. A process that forks while the list is made is found in the next round.
+# Kills the processes that the step has left running. If a process forks while the list is made, the next
+# round finds its child.
 sweep() {
     local found pid round
     [ -z "${group:-}" ] || kill -KILL -- "-$group" 2>/dev/null || true
     group=
     for round in {1..100}; do
-        # grep fails where a process ends under it.
+        # grep fails if a process ends meanwhile.
         found=$(grep -lsz "^$mark=" /proc/[0-9]*/environ) || true
         [ -n "$found" ] || return 0
         for pid in $found; do
@@ -28,10 +29,10 @@ sweep() {
         # A killed process is listed until it has ended.
         sleep 0.1
     done
-    echo "CI: killed, and still there after $round rounds: $found" >&2
+    echo "CI: processes that still exist after $round rounds of kills: $found" >&2
 }
 
-# Each step that was begun, with its seconds.
+# Each step that was started, with its seconds.
 table() {
     local row total=0
     printf '\n%8s  %8s  %8s  %s\n' seconds usual limit step
@@ -43,8 +44,8 @@ table() {
     printf '%8s  %8s  %8s  %s\n' "$total" '' "$run_limit" 'all of them'
 }
 
-# step SECONDS COMMAND...: SECONDS is what it takes on two cores; the limit is three times that, and a minute at least.
-# A step that fails or exceeds its limit ends the run.
+# step SECONDS COMMAND...: SECONDS is the time of the step on two cores. The limit is three times that, and at
+# least a minute. A step that fails or exceeds its limit ends the run.
 step() {
     local usual=$1 limit left start=$SECONDS status=0 took
     shift
@@ -83,7 +84,7 @@ finish() {
     exit "$status"
 }
 
-# A run that is interrupted asks its step to end first, so that the step can clean up.
+# An interrupted run first asks its step to end, so that the step can clean up.
 interrupted() {
     local tenth
     [ -z "${group:-}" ] || kill -TERM -- "-$group" 2>/dev/null || true

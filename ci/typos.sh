@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# No word is misspelt, in code, comments, documents or scripts. A word that is right goes into _typos.toml.
-# Needs typos, and gets it where it is missing: as its authors' package on PyPI, since building it takes minutes, or else
-# by cargo.
+# Finds misspelt words in code, comments, documents and scripts. To accept a word, add it to _typos.toml.
+# Needs typos, and installs it if it is missing: from its authors' package on PyPI, since building it takes
+# minutes, or else with cargo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

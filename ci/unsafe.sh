@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The inventory in docs/concurrency.md names every file of src that has `unsafe` in it, with as many blocks, impls and
-# functions as there are.
+# Checks the inventory in docs/concurrency.md. It must name every file of src that contains `unsafe`, with the
+# right numbers of blocks, impls and functions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,12 +12,12 @@ while read -r file; do
     [ $((blocks + impls + functions)) -gt 0 ] || continue
     row="| \`$file\` | $blocks | $impls | $functions | "
     if ! grep -qF "$row" docs/concurrency.md; then
-        echo "docs/concurrency.md lacks a row that begins with: $row"
+        echo "unsafe: FAIL: docs/concurrency.md lacks a row that begins with: $row"
         failed=1
     fi
 done < <(git ls-files 'src/*.rs')
-# And nothing that is gone.
+# The inventory names no other file.
 while read -r file; do
-    [ -e "$file" ] && grep -q unsafe "$file" || { echo "docs/concurrency.md names $file"; failed=1; }
+    [ -e "$file" ] && grep -q unsafe "$file" || { echo "unsafe: FAIL: docs/concurrency.md names $file, which has no unsafe code"; failed=1; }
 done < <(sed -n 's/^| `\(src\/[^`]*\)` | [0-9].*/\1/p' docs/concurrency.md)
 exit "$failed"

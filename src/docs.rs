@@ -2,11 +2,15 @@
 //!
 //! | page | what it is |
 //! | --- | --- |
-//! | [`design`] | structure, invariants, memory, and why the choices were made |
+//! | [`glossary`] | the terms that the code and all pages use |
+//! | [`design`] | how the table works: structure, operations, invariants, memory |
+//! | [`memcg`] | how the tree of cgroups works |
+//! | [`files`] | how images and files of records work |
+//! | [`memory`] | how memory is given back, and how a table works without an operating system |
+//! | [`decisions`] | the alternatives that were measured or considered |
 //! | [`concurrency`] | the lock, the atomics, what each operation guarantees while others run, where `unsafe` is |
 //! | [`manager`] | how to build a memory manager over userfaultfd on this crate, step by step |
 //! | [`limits`] | limits, and what to know before you rely on them |
-//! | [`glossary`] | the terms that code and documents use |
 //! | [`image_format`] | an image of a table, byte by byte, and how to read one from Python |
 //! | [`porting`] | what to call here in place of the kernel's functions, or of a table of your own |
 //! | [`benchmarks`] | what the table costs, compared with the alternatives |
@@ -16,15 +20,67 @@
 
 // In a document, a link goes to a file in the same directory. The definitions before the text take precedence over those
 // at its end, so that here the same link goes to a page.
-/// How swap-records works, and why.
+/// The terms that the code and all pages use.
+#[doc = ""]
+#[doc = include_str!("../docs/glossary.md")]
+pub mod glossary {}
+
+/// How the table works.
 #[doc = ""]
 #[doc = "[benchmarks.md]: crate::docs::benchmarks"]
 #[doc = "[concurrency.md]: crate::docs::concurrency"]
+#[doc = "[decisions.md]: crate::docs::decisions"]
+#[doc = "[files.md]: crate::docs::files"]
+#[doc = "[glossary.md]: crate::docs::glossary"]
 #[doc = "[image-format.md]: crate::docs::image_format"]
 #[doc = "[manager.md]: crate::docs::manager"]
+#[doc = "[memcg.md]: crate::docs::memcg"]
+#[doc = "[memory.md]: crate::docs::memory"]
 #[doc = ""]
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
+
+/// How the tree of cgroups works.
+#[doc = ""]
+#[doc = "[concurrency.md]: crate::docs::concurrency"]
+#[doc = "[decisions.md]: crate::docs::decisions"]
+#[doc = "[design.md]: crate::docs::design"]
+#[doc = "[glossary.md]: crate::docs::glossary"]
+#[doc = ""]
+#[doc = include_str!("../docs/memcg.md")]
+pub mod memcg {}
+
+/// How images and files of records work.
+#[doc = ""]
+#[doc = "[decisions.md]: crate::docs::decisions"]
+#[doc = "[design.md]: crate::docs::design"]
+#[doc = "[glossary.md]: crate::docs::glossary"]
+#[doc = "[image-format.md]: crate::docs::image_format"]
+#[doc = ""]
+#[doc = include_str!("../docs/files.md")]
+pub mod files {}
+
+/// How memory is allocated and given back.
+#[doc = ""]
+#[doc = "[concurrency.md]: crate::docs::concurrency"]
+#[doc = "[decisions.md]: crate::docs::decisions"]
+#[doc = "[design.md]: crate::docs::design"]
+#[doc = "[glossary.md]: crate::docs::glossary"]
+#[doc = "[memory]: crate::docs::design#memory"]
+#[doc = ""]
+#[doc = include_str!("../docs/memory.md")]
+pub mod memory {}
+
+/// The alternatives that were measured or considered.
+#[doc = ""]
+#[doc = "[benchmarks.md]: crate::docs::benchmarks"]
+#[doc = "[concurrency.md]: crate::docs::concurrency"]
+#[doc = "[design.md]: crate::docs::design"]
+#[doc = "[glossary.md]: crate::docs::glossary"]
+#[doc = "[memcg.md]: crate::docs::memcg"]
+#[doc = ""]
+#[doc = include_str!("../docs/decisions.md")]
+pub mod decisions {}
 
 /// Threads, memory ordering, and what proves it.
 #[doc = ""]
@@ -41,11 +97,6 @@ pub mod concurrency {}
 #[doc = ""]
 #[doc = include_str!("../docs/limits.md")]
 pub mod limits {}
-
-/// The terms that code and documents use.
-#[doc = ""]
-#[doc = include_str!("../docs/glossary.md")]
-pub mod glossary {}
 
 /// An image of a table, byte by byte.
 #[doc = ""]

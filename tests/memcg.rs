@@ -1,4 +1,4 @@
-//! A tree of cgroups, one operation after the other: what each changes, and what each refuses.
+//! Tests the operations of a tree of cgroups on one thread: what each changes, and what each refuses.
 
 use lock_api::RawMutex;
 use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource, Usage};
@@ -23,13 +23,13 @@ fn with_swap() -> Memcgs {
     memcgs
 }
 
-/// Memory, memsw, its own pages in memory, and its own records.
+/// Returns memory, memsw, own pages in memory, and own records of the cgroup.
 fn numbers(memcgs: &Memcgs, memcg: Memcg) -> [u64; 4] {
     let usage = memcgs.usage(memcg).unwrap();
     [usage.memory, usage.memsw, usage.own, usage.swap]
 }
 
-/// A parent, and a child of it with 3 pages in memory and 5 in swap from slot 10 on.
+/// Makes a parent, and a child of it that has 3 pages in memory and 5 in swap, from slot 10 on.
 fn family(memcgs: &Memcgs) -> (Memcg, Memcg) {
     let parent = memcgs.create(memcgs.root()).unwrap();
     let child = memcgs.create(parent).unwrap();
@@ -38,7 +38,7 @@ fn family(memcgs: &Memcgs) -> (Memcg, Memcg) {
     (parent, child)
 }
 
-/// Frees slots; gives whose they were.
+/// Frees slots, and returns the runs of their owners.
 fn freed(memcgs: &Memcgs, start: SwapEntry, nr: u64) -> Vec<Run> {
     let mut runs = Vec::new();
     let freed = memcgs.free_swap_with(start, nr, |run| runs.push(run));
@@ -46,7 +46,7 @@ fn freed(memcgs: &Memcgs, start: SwapEntry, nr: u64) -> Vec<Run> {
     runs
 }
 
-/// All is as it was: the usage of everybody.
+/// Returns the usage of each cgroup, to be compared after an operation.
 fn all(memcgs: &Memcgs) -> Vec<(Memcg, Usage)> {
     memcgs
         .iter()
@@ -54,7 +54,7 @@ fn all(memcgs: &Memcgs) -> Vec<(Memcg, Usage)> {
         .collect()
 }
 
-/// It fails with this error, and nothing has changed.
+/// Asserts that the operation fails with this error and changes nothing.
 #[track_caller]
 fn refused<T: std::fmt::Debug + PartialEq>(
     memcgs: &Memcgs,
@@ -79,7 +79,7 @@ fn a_page_goes_out_and_in_and_leaves_nothing() {
     assert_eq!(numbers(&memcgs, memcgs.root()), [3, 8, 0, 0]);
     memcgs.validate().unwrap();
 
-    // Of the swap cache: the page and its slot are charged both, until the slot is freed.
+    // A page of the swap cache: the page and its slot are both charged, until the slot is freed.
     assert_eq!(memcgs.swap_in_cached(entry(10), 2), Ok(child));
     assert_eq!(numbers(&memcgs, child), [5, 10, 5, 5]);
     let freed = freed(&memcgs, entry(10), 2);
@@ -93,7 +93,7 @@ fn a_page_goes_out_and_in_and_leaves_nothing() {
     assert_eq!(numbers(&memcgs, parent), [5, 8, 0, 0]);
     memcgs.validate().unwrap();
 
-    // Slots without a record are no error; the others are freed.
+    // Slots without a record are not an error. The other slots are freed.
     assert_eq!(
         self::freed(&memcgs, entry(0), 100),
         [run(12, 3, child.id())]
@@ -135,7 +135,7 @@ fn ids_are_handed_out_lowest_first_and_again_after_css_free() {
         .collect();
     for dying in [few[150], few[7]] {
         memcgs.css_offline(dying, 0).unwrap();
-        // Offline, it still has its id.
+        // An offline cgroup still has its id.
         assert_eq!(memcgs.find(dying.id()), Some(dying));
         memcgs.css_free(dying).unwrap();
         assert_eq!(memcgs.find(dying.id()), None);
@@ -191,7 +191,7 @@ fn a_charge_is_for_all_ancestors_or_none() {
             usage: used,
             limit: used + 4,
         };
-        // More than that would be too much memory as well.
+        // More pages would exceed the limit of memory as well.
         let too_much = match resource {
             Resource::Memory => [5, 100, 1 << 60],
             _ => [5, 6, 9],
@@ -201,7 +201,7 @@ fn a_charge_is_for_all_ancestors_or_none() {
             refused(&memcgs, over(nr), || memcgs.charge(sibling, nr));
         }
         refused(&memcgs, over(5), || memcgs.swap_in_cached(entry(10), 5));
-        // The whole limit can be used, by either, however the batches lie.
+        // Either cgroup can use the whole limit, wherever the batches are.
         for memcg in [child, sibling, child] {
             memcgs.charge(memcg, 4).unwrap();
             assert!(memcgs.charge(sibling, 1).is_err());
@@ -240,7 +240,7 @@ fn records_follow_the_charge_when_they_move() {
     memcgs.swap_out(other, entry(12), 1).unwrap_err();
     memcgs.swap_out(other, entry(15), 1).unwrap();
 
-    // Only what `child` owns, and only in the range.
+    // Only the slots that `child` owns are moved, and only those in the range.
     assert_eq!(memcgs.move_swap_account(entry(12), 50, child, other), Ok(3));
     assert_eq!(numbers(&memcgs, child), [3, 5, 3, 2]);
     assert_eq!(numbers(&memcgs, parent), [3, 5, 0, 0]);
@@ -259,14 +259,14 @@ fn records_follow_the_charge_when_they_move() {
     refused(&memcgs, over, || {
         memcgs.move_swap_account(entry(0), PAGES, child, other)
     });
-    // To an ancestor no limit is in the way, and ancestors see nothing.
+    // A move to an ancestor exceeds no limit, and changes nothing for the ancestors of both.
     memcgs.set_limit(parent, Resource::Memory, Some(5)).unwrap();
     memcgs.set_limit(parent, Resource::Memsw, Some(5)).unwrap();
     assert_eq!(memcgs.move_swap_account(entry(0), 11, child, parent), Ok(1));
     assert_eq!(numbers(&memcgs, child), [3, 4, 3, 1]);
     assert_eq!(numbers(&memcgs, parent), [3, 5, 0, 1]);
     assert_eq!(memcgs.move_swap_account(entry(0), 99, child, child), Ok(0));
-    // And back down.
+    // Back to the child.
     assert_eq!(memcgs.move_swap_account(entry(0), 99, parent, child), Ok(1));
     assert_eq!(numbers(&memcgs, child), [3, 5, 3, 2]);
     memcgs.validate().unwrap();
@@ -301,7 +301,7 @@ fn pages_in_memory_move_when_their_owner_says_so() {
 }
 
 #[test]
-fn what_is_left_of_a_cgroup_is_its_parents() {
+fn remaining_records_of_a_cgroup_become_its_parents() {
     let memcgs = with_swap();
     let (parent, child) = family(&memcgs);
     let grandparent = memcgs.root();
@@ -313,12 +313,12 @@ fn what_is_left_of_a_cgroup_is_its_parents() {
     assert!(!memcgs.usage(child).unwrap().online);
     assert_eq!(numbers(&memcgs, child), [3, 8, 3, 5]);
     refused(&memcgs, busy, || memcgs.css_free(child));
-    // Who dies swaps to the account of its parent.
+    // An offline cgroup swaps out to its parent.
     assert_eq!(memcgs.swap_out(child, entry(100), 1), Ok(parent));
     assert_eq!(numbers(&memcgs, child), [2, 7, 2, 5]);
     assert_eq!(numbers(&memcgs, parent), [2, 8, 0, 1]);
     memcgs.validate().unwrap();
-    // And who wants its pages back charges the parent.
+    // A swap-in of its slots charges the parent.
     assert_eq!(memcgs.swap_in_cached(entry(10), 1), Ok(parent));
     memcgs.uncharge(parent, 1).unwrap();
     memcgs.move_account(child, parent, 1).unwrap();
@@ -332,7 +332,7 @@ fn what_is_left_of_a_cgroup_is_its_parents() {
     assert_eq!(memcgs.records().count(parent.id()), 6);
     memcgs.validate().unwrap();
 
-    // Two generations go, and the root has it all.
+    // When the parent is freed as well, the root has all records.
     memcgs.uncharge(parent, 1).unwrap();
     memcgs.css_offline(parent, u64::MAX).unwrap();
     assert_eq!(memcgs.css_free(parent).unwrap().moved, 0);
@@ -343,7 +343,7 @@ fn what_is_left_of_a_cgroup_is_its_parents() {
 }
 
 #[test]
-fn css_offline_hands_over_within_its_budget() {
+fn css_offline_migrates_within_its_budget() {
     let memcgs = with_swap();
     let parent = memcgs.create(memcgs.root()).unwrap();
     let child = memcgs.create(parent).unwrap();
@@ -353,7 +353,7 @@ fn css_offline_hands_over_within_its_budget() {
     }
     let early = memcgs.css_offline(child, 0).unwrap();
     assert_eq!((early.moved, early.left_at_most), (0, 20));
-    // The least there is, is a region.
+    // A budget of 1 still migrates one region.
     let early = memcgs.css_offline(child, 1).unwrap();
     assert_eq!((early.moved, early.left_at_most), (10, 10));
     assert_eq!(numbers(&memcgs, child), [0, 10, 0, 10]);
@@ -365,16 +365,16 @@ fn css_offline_hands_over_within_its_budget() {
     memcgs.validate().unwrap();
 }
 
-/// The memsw counter says that nothing is left, so nothing is looked at, not even where an id that
-/// shares the counter of the index has records.
+/// The memsw counter says that no record is left. So the migration looks at no entry, even though another id
+/// with records shares the counter of the index.
 #[test]
 #[cfg_attr(miri, ignore = "4,100 cgroups take too long")]
-fn the_counter_ends_the_hand_over_where_the_index_cannot() {
+fn the_hint_ends_a_migration_where_the_index_cannot() {
     let memcgs = with_swap();
     let root = memcgs.root();
     let all: Vec<_> = (2..=4_100).map(|_| memcgs.create(root).unwrap()).collect();
     let of = |id: u16| all[usize::from(id) - 2];
-    // 4 and 4100 are equal modulo 4096.
+    // 4 and 4100 are congruent modulo 4096.
     memcgs.charge(of(4), 100).unwrap();
     for slot in 0..100 {
         memcgs.swap_out(of(4), entry(2 * slot), 1).unwrap();
@@ -396,7 +396,7 @@ fn bad_input_is_refused_and_changes_nothing() {
         refused(&memcgs, with, operation);
     };
 
-    // More than the cgroup itself has, though its parent has it, and the other way round.
+    // More pages than the cgroup itself has, although its parent has them; and the same for the parent.
     let not = |id, nr, charged| MemcgError::NotCharged { id, nr, charged };
     refused(not(id, 4, 3), &|| memcgs.uncharge(child, 4));
     refused(not(id, u64::MAX, 3), &|| memcgs.uncharge(child, u64::MAX));
@@ -408,7 +408,7 @@ fn bad_input_is_refused_and_changes_nothing() {
     memcgs.charge(child, 0).unwrap();
     memcgs.uncharge(child, 0).unwrap();
 
-    // Slots that are not there, are taken, or are empty.
+    // Slots that do not exist, that have an owner, or that have none.
     let range = |start, nr| {
         MemcgError::Entry(EntryError::OutOfRange {
             start: entry(start),
@@ -480,7 +480,7 @@ fn bad_input_is_refused_and_changes_nothing() {
         let moved = memcgs.move_swap_account(entry(0), 1, root, child);
         moved.map(|_| ())
     });
-    // Both are offline, so the root is charged.
+    // Both cgroups are offline, so the root is charged.
     assert_eq!(memcgs.swap_in_cached(entry(10), 1), Ok(root));
     memcgs.uncharge(root, 1).unwrap();
 
@@ -501,7 +501,7 @@ fn bad_input_is_refused_and_changes_nothing() {
     refused(gone, &|| memcgs.create(child).map(|_| ()));
     refused(gone, &|| offline(child));
     refused(gone, &|| free(child));
-    // A handle of a tree that has more cgroups.
+    // A handle of another tree, which has more cgroups.
     let larger = Memcgs::new();
     for _ in 0..if cfg!(miri) { 100 } else { 1_000 } {
         larger.create(larger.root()).unwrap();
@@ -541,7 +541,7 @@ fn errors_say_what_where_and_what_to_do() {
 }
 
 #[test]
-fn swapoff_uncharges_who_has_records_there() {
+fn swapoff_uncharges_the_owners_of_the_records_that_it_drops() {
     let memcgs = with_swap();
     let other = SwapType::new(4).unwrap();
     memcgs.swapon(other, 100).unwrap();
@@ -565,7 +565,7 @@ fn swapoff_uncharges_who_has_records_there() {
     memcgs.validate().unwrap();
 }
 
-/// As after a restart: the table was kept, the cgroups were not.
+/// Makes a tree as after a restart: the table still exists, and the cgroups do not.
 fn a_tree_is_made_over_a_table<L: RawMutex>() {
     let records = SwapRecords::<L>::with_raw_mutex();
     records.swapon(ty(), PAGES).unwrap();
@@ -628,7 +628,7 @@ fn a_tree_takes_a_few_pages_before_it_has_cgroups() {
     assert!(size_of::<Memcgs>() < 64 << 10);
 }
 
-/// Owners whose ids are equal modulo 8 share a place where the freed slots are added up.
+/// Freed slots are added up in 8 places. Owners whose ids are congruent modulo 8 share a place.
 #[test]
 fn each_owner_of_freed_slots_is_uncharged_whichever_others_there_are() {
     let memcgs = Memcgs::default();
@@ -662,8 +662,8 @@ fn swapoff_drops_the_first_slot_and_the_last_and_what_is_over_the_border_of_a_re
     memcgs.validate().unwrap();
 }
 
-/// Ten million in release, with `--ignored`; here as many as pass in a moment. Each leaves a page in swap,
-/// and by then the ids would have run out long ago.
+/// Creates and frees this many cgroups, each of which leaves a page in swap. Ids that were not freed would
+/// run out after 65,535 of them. Ten million are run in release, with `--ignored`.
 fn short_lives(cgroups: u64) {
     const KEPT: u64 = if cfg!(miri) { 20 } else { 100_000 };
     let memcgs = Memcgs::new();

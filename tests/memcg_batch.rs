@@ -1,4 +1,5 @@
-//! Records that are freed in batches: the same as one by one, whatever comes in between.
+//! Tests that freeing a batch does what freeing its slots one by one does, whatever other threads do
+//! meanwhile.
 
 mod hooked;
 
@@ -13,9 +14,9 @@ const FIRST: SwapType = SwapType::new(0).unwrap();
 const SECOND: SwapType = SwapType::new(7).unwrap();
 const REGION: u64 = REGION_ENTRIES as u64;
 const PAGES: u64 = 3 * REGION;
-/// Slots of a batch that are written in one section, at most.
+/// The most slots of a batch that are written in one section.
 const WINDOW: usize = if cfg!(miri) { 8 } else { 64 };
-/// Each has a record in one slot of two.
+/// The number of slots of a batch. Every second one has a record.
 const SLOTS: u64 = if cfg!(miri) { 40 } else { 400 };
 
 type Tree = Memcgs<Hooked>;
@@ -24,8 +25,8 @@ fn entry(ty: SwapType, offset: u64) -> SwapEntry {
     SwapEntry::new(ty, offset).unwrap()
 }
 
-/// A parent and six children, of which the last is offline. They own, by turns and some slots in a row, half of the
-/// slots that are given: of both types, in three regions.
+/// Makes a parent and six children, the last of which is offline. They own half of the slots that are
+/// returned, alternately and in short runs. The slots are of both types and in three regions.
 fn family() -> (Tree, Vec<Memcg>, Vec<SwapEntry>) {
     let memcgs = Tree::with_raw_mutex();
     for ty in [FIRST, SECOND] {
@@ -53,7 +54,7 @@ fn usages(memcgs: &Tree, family: &[Memcg]) -> Vec<Usage> {
     usages.collect::<Result<_, _>>().unwrap()
 }
 
-/// What a batch gave, and what it told of.
+/// The result of a batch, and what its callback was told.
 type Freed = (Result<u64, MemcgError>, Vec<(SwapEntry, MemcgId)>);
 
 fn free_batch(memcgs: &Tree, slots: &[SwapEntry]) -> Freed {
@@ -125,7 +126,7 @@ fn a_batch_that_is_refused_has_freed_nothing() {
     }
 }
 
-/// The lock of a shard is taken once for the slots of a window, and that of a region for each slot at most.
+/// A window takes the lock of a shard once, and the lock of a region at most once per slot.
 #[test]
 fn owners_are_uncharged_once_a_window() {
     let (memcgs, family, _) = family();
@@ -140,15 +141,15 @@ fn owners_are_uncharged_once_a_window() {
         assert_eq!(freed, Ok(4 * WINDOW as u64));
     });
     assert_eq!(locks, 4 * 2, "of a region and of a shard");
-    // Nobody is uncharged for slots that are free.
+    // Free slots take no lock of a shard: no cgroup is uncharged for them.
     let locks = count(Event::First, || {
         assert_eq!(memcgs.free_swap_batch(&slots, |_, _| ()), Ok(0));
     });
     assert_eq!(locks, 4);
 }
 
-/// Runs the batch, whose callback waits the `n`-th time until another thread has done `other`. `None` where it is not called
-/// so often.
+/// Runs the batch. At its `n`-th call, the callback waits until another thread has done `other`. Returns
+/// `None` if the callback is called less often.
 fn beside<O: Send>(
     memcgs: &Tree,
     slots: &[SwapEntry],
@@ -188,7 +189,7 @@ fn a_swapoff_in_the_middle_of_a_batch_leaves_the_books_balanced() {
             Err(MemcgError::Entry(EntryError::TypeOff { ty, offset })) => {
                 ended += 1;
                 assert_eq!(ty, SECOND);
-                // Of that type, no slot from the one that is named on was freed by the batch.
+                // The error names a slot. From that slot on, the batch freed no slot of its type.
                 let at = |slot| slots.iter().position(|&other| other == slot).unwrap();
                 let passed = at(entry(ty, offset.unwrap()));
                 let mut of_type = told.iter().filter(|(slot, _)| slot.swap_type() == ty);
@@ -197,7 +198,8 @@ fn a_swapoff_in_the_middle_of_a_batch_leaves_the_books_balanced() {
             Err(error) => panic!("{error}"),
         }
         memcgs.validate().unwrap();
-        // All of the other type are freed, wherever in the batch they are: nothing is left to be done again.
+        // All slots of the other type are freed, also those after the slot in the error. So no part of the
+        // batch has to be repeated.
         assert_eq!(memcgs.swapoff(FIRST), Ok(0), "{n}");
         for usage in usages(&memcgs, &family) {
             assert_eq!((usage.memsw, usage.swap), (0, 0), "{n}");
@@ -206,8 +208,8 @@ fn a_swapoff_in_the_middle_of_a_batch_leaves_the_books_balanced() {
     assert!(ended > 1, "{ended} batches were beside a swapoff");
 }
 
-/// The owner of a record that a batch has cleared is uncharged before `css_free` takes it away, wherever in the batch that
-/// comes; what is not cleared yet goes to the parent, which is uncharged then.
+/// If a batch has cleared a record, its owner is uncharged before `css_free` frees the owner. Records that
+/// are not cleared yet migrate to the parent, and the parent is uncharged for them.
 #[test]
 fn a_cgroup_that_is_freed_in_the_middle_of_a_batch_is_uncharged_for_what_was_its_own() {
     let mut handed_over = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! A tree whose locks disable interrupts, and give the flag back as each of them found it.
+//! Tests a tree whose locks disable interrupts. Each lock restores the flag that it found.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -8,12 +8,12 @@ use swap_records::memcg::{MemcgError, Memcgs, Resource};
 use swap_records::{RawSpinLock, SwapEntry, SwapType};
 
 thread_local! {
-    /// Of this processor.
+    /// The interrupt flag of this processor.
     static ENABLED: Cell<bool> = const { Cell::new(true) };
     static HELD: Cell<u32> = const { Cell::new(0) };
-    /// The most that were held at once.
+    /// The most locks that were held at once.
     static MOST: Cell<u32> = const { Cell::new(0) };
-    /// The most that were held when interrupts were enabled.
+    /// The most locks that were held while interrupts were enabled.
     static MOST_ENABLED: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -65,8 +65,8 @@ unsafe impl RawMutex for IrqLock {
     }
 }
 
-/// Those of shards were freed in the order in which they were taken. The first gave back that interrupts had been enabled, under
-/// fifteen others.
+/// A regression: the locks of shards were freed in the order in which they were taken. The first of them
+/// enabled interrupts while fifteen others were held.
 #[test]
 fn interrupts_stay_disabled_until_the_last_lock_of_a_tree_is_freed() {
     let memcgs = Memcgs::<IrqLock>::with_raw_mutex();

@@ -1,4 +1,4 @@
-//! Limits: which there are, who can have them, and in which order.
+//! Tests limits: which there are, which cgroups can have them, and in which order they can be set.
 
 mod hooked;
 
@@ -12,7 +12,7 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// A parent with two children, which have 100 pages in memory each.
+/// Makes a parent with two children, each with 100 pages in memory.
 fn family() -> (Memcgs, [Memcg; 3]) {
     let memcgs = Memcgs::new();
     memcgs.swapon(TYPE, 2 * REGION).unwrap();
@@ -63,7 +63,7 @@ fn memory_swap_max_refuses_a_swap_out_and_the_page_stays_charged_in_memory() {
             memcgs.swap_out(a, entry(start), 11)
         });
     }
-    // Both have a part of it, and every last slot can be used.
+    // Both children use a part of the limit, and all of it can be used.
     memcgs.swap_out(a, entry(0), 6).unwrap();
     memcgs.swap_out(b, entry(6), 3).unwrap();
     refused(&memcgs, over(2, 9), || memcgs.swap_out(a, entry(50), 2));
@@ -77,13 +77,13 @@ fn memory_swap_max_refuses_a_swap_out_and_the_page_stays_charged_in_memory() {
     assert_eq!(memcgs.usage(a).unwrap().own, 94);
     let totals = [memcgs.root(), parent, a, b].map(|memcg| swap_total(&memcgs, memcg));
     assert_eq!(totals, [10, 10, 6, 4]);
-    // Pages that come in, slots that are freed, and a swapfile that is turned off make room.
+    // A swap-in, a `free_swap` and a `swapoff` make room.
     memcgs.swap_in(entry(0), 2).unwrap();
     memcgs.swap_out(b, entry(50), 2).unwrap();
     memcgs.free_swap(entry(2), 1).unwrap();
     memcgs.swap_out(b, entry(52), 1).unwrap();
     refused(&memcgs, over(1, 10), || memcgs.swap_out(b, entry(53), 1));
-    // A page of the swap cache makes none: its slot is in use.
+    // `swap_in_cached` makes no room: the slot is still in use.
     memcgs.swap_in_cached(entry(50), 2).unwrap();
     refused(&memcgs, over(1, 10), || memcgs.swap_out(b, entry(53), 1));
     assert_eq!(memcgs.swapoff(TYPE), Ok(10));
@@ -92,7 +92,7 @@ fn memory_swap_max_refuses_a_swap_out_and_the_page_stays_charged_in_memory() {
 }
 
 #[test]
-fn records_that_are_handed_over_are_in_the_parents_counter_already() {
+fn migrated_records_are_in_the_parents_counter_already() {
     let (memcgs, [parent, a, _]) = family();
     memcgs.swap_out(a, entry(0), 100).unwrap();
     memcgs.set_limit(parent, Resource::Swap, Some(100)).unwrap();
@@ -102,7 +102,7 @@ fn records_that_are_handed_over_are_in_the_parents_counter_already() {
     let usage = memcgs.usage(parent).unwrap();
     assert_eq!((usage.swap, usage.swap_total), (100, 100));
     assert_eq!(usage.swap_limit, Some(100));
-    // The next one of the id has no limit.
+    // The next cgroup with the id has no limit.
     let next = memcgs.create(memcgs.root()).unwrap();
     assert_eq!(next.id(), a.id());
     assert_eq!(memcgs.usage(next).unwrap().swap_limit, None);
@@ -131,9 +131,9 @@ fn a_move_of_records_stays_within_the_limits_below_the_common_ancestor() {
     memcgs.validate().unwrap();
 }
 
-/// Its records are the parent's, and so is their charge for swap.
+/// The parent owns the records, and is charged for them.
 #[test]
-fn who_dies_swaps_out_within_the_limits_of_its_parent() {
+fn an_offline_cgroup_swaps_out_within_the_limits_of_its_parent() {
     let (memcgs, [parent, a, _]) = family();
     memcgs.set_limit(a, Resource::Swap, Some(0)).unwrap();
     memcgs.set_limit(parent, Resource::Swap, Some(5)).unwrap();
@@ -184,7 +184,7 @@ fn memsw_is_never_limited_below_memory() {
         memory,
         memsw,
     };
-    // No limit is the highest.
+    // A cgroup without a limit has the highest one.
     refused(&memcgs, order(u64::MAX, 500), || {
         set(Resource::Memsw, Some(500))
     });
@@ -197,21 +197,22 @@ fn memsw_is_never_limited_below_memory() {
     refused(&memcgs, order(u64::MAX, 500), || {
         set(Resource::Memory, None)
     });
-    // Both are raised, memsw first, and lowered, memory first.
+    // Memsw is raised first, and memory is lowered first.
     set(Resource::Memsw, Some(600)).unwrap();
     set(Resource::Memory, Some(600)).unwrap();
     set(Resource::Memory, Some(400)).unwrap();
     set(Resource::Memsw, Some(400)).unwrap();
     set(Resource::Memsw, None).unwrap();
     set(Resource::Memory, None).unwrap();
-    // Swap alone is compared with neither.
+    // The limit of swap is independent of both.
     set(Resource::Swap, Some(1)).unwrap();
 }
 
-/// It was charged, found that its swapfile was being turned off, and was refused: so was the other one, by the limit.
+/// A regression: a swap-out was charged, found that its swapfile was being turned off, and was refused.
+/// Meanwhile, the limit refused another swap-out because of that charge.
 #[test]
 #[cfg(not(miri))] // It waits for real time.
-fn a_limit_of_swap_refuses_nobody_for_the_sake_of_a_swap_out_that_a_swapoff_refuses() {
+fn a_swap_out_that_a_swapoff_refuses_leaves_the_limit_of_swap_to_others() {
     use hooked::{Event, Hooked, LONG, SHORT, at, stop};
     use std::thread;
     let other = SwapType::new(TYPE.get() + 1).unwrap();
@@ -236,7 +237,7 @@ fn a_limit_of_swap_refuses_nobody_for_the_sake_of_a_swap_out_that_a_swapoff_refu
             });
             pause.is_there(LONG);
             s.spawn(move || memcgs.swapoff(TYPE).unwrap());
-            // Until it has begun, and waits for the section of the swap-out if that is in one.
+            // Gives the swapoff time to begin. If the swap-out is in a section, the swapoff waits for it.
             thread::sleep(SHORT);
             let of_b = memcgs.swap_out(b, SwapEntry::new(other, 0).unwrap(), 5);
             pause.go_on();

@@ -1,7 +1,7 @@
-//! How many locks an operation on pages takes, beside others: with a lock that counts.
+//! Counts the locks that an operation on pages takes while other threads are at work.
 //!
 //! Pages are rarely freed by the thread that charged them. `cargo test --test memcg_locks -- --nocapture`
-//! prints what that costs.
+//! prints the number of locks per call.
 
 use std::cell::Cell;
 use std::sync::{Mutex, mpsc};
@@ -12,11 +12,11 @@ use swap_records::memcg::{Memcg, MemcgError, Memcgs};
 use swap_records::{RawSpinLock, SwapEntry, SwapType};
 
 thread_local! {
-    /// How often this thread took a lock.
+    /// The number of locks that this thread took.
     static TAKEN: Cell<u64> = const { Cell::new(0) };
-    /// How many it holds.
+    /// The number of locks that it holds.
     static HELD: Cell<u64> = const { Cell::new(0) };
-    /// The most that it held at once.
+    /// The most locks that it held at once.
     static MOST: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -74,12 +74,12 @@ fn tree() -> (Tree, Memcg) {
     (memcgs, child)
 }
 
-/// What operations of one thread took.
+/// The locks that the operations of one thread took.
 #[derive(Default)]
 struct Locks {
     calls: u64,
     taken: u64,
-    /// At once.
+    /// The most locks that a call held at once.
     most: u64,
 }
 
@@ -99,7 +99,7 @@ impl Locks {
     }
 }
 
-/// What is not of interest.
+/// Runs `call` without counting its locks.
 fn uncounted<R>(call: impl FnOnce() -> R) -> R {
     let before = TAKEN.get();
     let result = call();
@@ -107,8 +107,8 @@ fn uncounted<R>(call: impl FnOnce() -> R) -> R {
     result
 }
 
-/// One round after the other: each of the producers charges `charges` times `nr` pages; when all have done
-/// so, this thread consumes as many, `at_once` pages per call. Gives what these calls took.
+/// Runs rounds. In each round, each producer charges `nr` pages `charges` times. Then this thread consumes as
+/// many pages, `at_once` per call. Returns the locks that these calls took.
 fn in_turn(
     (memcgs, child): (&Tree, Memcg),
     producers: u64,
@@ -143,7 +143,7 @@ fn in_turn(
     locks
 }
 
-/// How often and how many pages a producer charges in each round, and how many are freed per call.
+/// How many charges of how many pages a producer makes per round, and how many pages are freed per call.
 const SCENES: [((u64, u64), u64); 6] = [
     ((1, 1), 1),
     ((1, 16), 16),
@@ -153,7 +153,7 @@ const SCENES: [((u64, u64), u64); 6] = [
     ((1000, 1), 1),
 ];
 
-/// The most that a call takes on average, in these scenes.
+/// Returns the highest average of locks per call of all scenes.
 fn the_most(name: &str, free: impl Fn(&Tree, Memcg, u64)) -> f64 {
     let mut most = 0.0_f64;
     for producers in [1, 2, 4, 15] {
@@ -176,7 +176,8 @@ fn the_most(name: &str, free: impl Fn(&Tree, Memcg, u64)) -> f64 {
     most
 }
 
-/// The call that did not find the pages with its thread took the locks of all 16 shards.
+/// A regression: a call that did not find the pages in the shard of its thread took the locks of all 16
+/// shards.
 #[test]
 fn a_page_that_another_thread_charged_is_uncharged_with_two_locks() {
     let most = the_most("uncharge", |memcgs, child, nr| {
@@ -185,8 +186,8 @@ fn a_page_that_another_thread_charged_is_uncharged_with_two_locks() {
     assert!(most <= 2.0, "{most} locks per call");
 }
 
-/// Two for the page, one for the charge of swap, one of the region, and one for the statistics. (Two of the region, when its first record
-/// comes.)
+/// Two locks for the page, one for the charge of swap, one of the region, and one for the statistics. (The
+/// first record of a region takes the region's lock twice.)
 #[test]
 fn a_page_that_another_thread_charged_is_swapped_out_with_five_locks() {
     let start = SwapEntry::new(ty(), 9).unwrap();
@@ -197,7 +198,7 @@ fn a_page_that_another_thread_charged_is_swapped_out_with_five_locks() {
     assert!(most <= 5.5, "{most} locks per call");
 }
 
-/// Two for the page, one for the charge and one for whose it is.
+/// Two locks for the page, one for the charge, and one to give the page to the new owner.
 #[test]
 fn a_page_that_another_thread_charged_is_moved_with_four_locks() {
     let most = the_most("move_account", |memcgs, child, nr| {
@@ -208,8 +209,8 @@ fn a_page_that_another_thread_charged_is_moved_with_four_locks() {
     assert!(most <= 4.0, "{most} locks per call");
 }
 
-/// A call that wants more than any one thread has charged goes to several shards; never to more than there
-/// were charges.
+/// A call that frees more pages than any one thread has charged visits several shards, and never more shards
+/// than there were charges.
 #[test]
 fn pages_of_many_threads_are_collected_with_a_lock_for_each_charge() {
     for producers in [1, 2, 4, 15] {
@@ -226,8 +227,8 @@ fn pages_of_many_threads_are_collected_with_a_lock_for_each_charge() {
     }
 }
 
-/// Threads that free pages take them from each other, too, and may find that they were overtaken. Locks of
-/// all shards are for those that were overtaken everywhere.
+/// Threads that free pages also take them from each other. So a call may find that another thread was faster.
+/// It takes the locks of all shards only if other threads were faster at every shard.
 #[test]
 fn threads_that_race_for_pages_of_others_take_three_locks_at_most() {
     const PAGES: u64 = if cfg!(miri) { 20 } else { 20_000 };
@@ -274,7 +275,7 @@ fn threads_that_race_for_pages_of_others_take_three_locks_at_most() {
     }
 }
 
-/// One that is not charged is found out with all locks, and nothing is taken from anywhere.
+/// A refusal of pages that are not charged is decided with all locks held, and takes no page from any shard.
 #[test]
 fn more_pages_than_all_threads_have_charged_are_not_there() {
     let (memcgs, child) = tree();

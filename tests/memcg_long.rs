@@ -1,5 +1,5 @@
-//! Operations on ranges over several regions: how long others wait for them, and what they leave where somebody comes
-//! in between.
+//! Tests operations on ranges over several regions: how long other threads wait for them, and what remains if
+//! another operation comes in between.
 
 #![cfg(not(miri))] // Whole regions.
 
@@ -26,8 +26,8 @@ fn entry(offset: u64) -> SwapEntry {
 
 type Tree = Memcgs<Hooked>;
 
-/// A parent; two children, each with `PAGES` pages, of which the first has `swapped` in swap; and one that is offline and
-/// has nothing to do with them.
+/// Makes a parent, two children and an unrelated cgroup. Each child has `PAGES` pages, and the first has
+/// `swapped` of them in swap. The unrelated cgroup is offline.
 fn family(swapped: u64) -> (Tree, [Memcg; 4]) {
     let memcgs = Tree::with_raw_mutex();
     memcgs.swapon(TYPE, PAGES).unwrap();
@@ -42,14 +42,14 @@ fn family(swapped: u64) -> (Tree, [Memcg; 4]) {
     (memcgs, [parent, a, b, dead])
 }
 
-/// Memory, memsw, own pages, own records.
+/// Returns memory, memsw, own pages and own records.
 fn numbers(memcgs: &Tree, memcg: Memcg) -> [u64; 4] {
     let usage = memcgs.usage(memcg).unwrap();
     [usage.memory, usage.memsw, usage.own, usage.swap]
 }
 
-/// A `css_free` of another cgroup begins when the operation has begun, which is slow from then on. It ends before the
-/// operation does.
+/// Asserts that a `css_free` of another cgroup, which begins after the operation, ends before the operation.
+/// The operation is slow from the start of the `css_free` on.
 fn does_not_wait_for_the_whole<T>(
     swapped: u64,
     operation: impl Fn(&Tree, [Memcg; 4]) -> Result<T, MemcgError>,
@@ -93,12 +93,12 @@ fn css_free_waits_for_a_part_of_a_long_operation_only() {
     does_not_wait_for_the_whole(PAGES, |memcgs, _| memcgs.free_swap_batch(&slots, |_, _| ()));
 }
 
-/// It looks at its slots without a lock: cgroups come and go in great numbers meanwhile.
+/// A swap-in looks at its slots without a lock, and many cgroups are created and freed meanwhile.
 #[test]
 fn css_free_does_not_wait_for_the_slots_of_a_long_swap_in() {
     for swap_in in [Memcgs::swap_in_cached as SwapIn, Memcgs::swap_in] {
-        // On a busy machine, a thread may get a processor only a few times while a swap-in runs, so a longer one follows.
-        // A thread that waits for all of a swap-in frees two cgroups at most, however long that takes.
+        // On a busy machine, a thread may run only a few times during a swap-in, so a longer swap-in follows.
+        // A thread that waits for a whole swap-in frees at most two cgroups, however long the swap-in is.
         let mut freed = Vec::new();
         for slots in (25..29).flat_map(|bits| [1 << bits; 3]) {
             freed.push(freed_beside_a_swap_in(swap_in, slots));
@@ -115,7 +115,8 @@ fn css_free_does_not_wait_for_the_slots_of_a_long_swap_in() {
 
 type SwapIn = fn(&Memcgs, SwapEntry, u64) -> Result<Memcg, MemcgError>;
 
-/// How many cgroups another thread frees beside a swap-in of many slots: one or two, where each waits for all of it.
+/// Returns the number of cgroups that another thread frees during a swap-in of many slots. It is one or two
+/// if each `css_free` waits for the whole swap-in.
 fn freed_beside_a_swap_in(swap_in: SwapIn, slots: u64) -> u64 {
     let memcgs = Memcgs::new();
     memcgs.swapon(TYPE, slots).unwrap();
@@ -143,7 +144,7 @@ fn freed_beside_a_swap_in(swap_in: SwapIn, slots: u64) -> u64 {
     freed.into_inner()
 }
 
-/// A terabyte of swap in which there is nothing.
+/// Uses a terabyte of swap without records.
 #[test]
 fn empty_regions_are_skipped_and_not_looked_at() {
     const SLOTS: u64 = 1 << 28;
@@ -151,7 +152,7 @@ fn empty_regions_are_skipped_and_not_looked_at() {
     memcgs.swapon(TYPE, SLOTS).unwrap();
     let [a, b] = [(); 2].map(|()| memcgs.create(memcgs.root()).unwrap());
     memcgs.charge(a, 9).unwrap();
-    // Something in the first region and in the last.
+    // Records in the first region and in the last.
     memcgs.swap_out(a, entry(4), 2).unwrap();
     memcgs.swap_out(a, entry(SLOTS - 3), 3).unwrap();
     let begun = Instant::now();
@@ -240,7 +241,7 @@ fn what_is_refused_over_several_regions_has_changed_nothing() {
             .map(drop),
     );
     assert!(matches!(charged, MemcgError::NoRecord { .. }), "{charged}");
-    // More pages than it has, to slots that are free.
+    // More pages than the cgroup has, to free slots.
     memcgs.free_swap(self::entry(0), PAGES).unwrap();
     let before = numbers(&memcgs, a);
     let not = memcgs.swap_out(a, self::entry(0), REGION + 1);
@@ -249,8 +250,9 @@ fn what_is_refused_over_several_regions_has_changed_nothing() {
     assert_eq!(memcgs.records().count(a.id()), 0);
 }
 
-/// Runs the operation, and `other` on another thread from the `n`-th time that the operation has freed a lock: until it
-/// is done, or it waits for the operation. Gives what both gave; `None` where no lock is freed so often.
+/// Runs the operation. When it has freed a lock for the `n`-th time, runs `other` on another thread until
+/// `other` is done or waits for the operation. Returns both results, or `None` if the operation frees fewer
+/// locks.
 fn beside<T, O: Send>(
     memcgs: &Tree,
     n: usize,
@@ -292,7 +294,7 @@ fn a_cgroup_whose_pages_go_out_over_several_regions_is_busy() {
                 assert!(pages > 0 && pages <= PAGES);
                 memcgs.css_free(a).unwrap();
             }
-            // It was the last lock.
+            // This was the last lock.
             freed => assert_eq!(freed.unwrap().moved, 0),
         }
         assert_eq!(numbers(&memcgs, parent), [PAGES, 2 * PAGES, 0, PAGES]);
@@ -305,7 +307,7 @@ fn a_cgroup_whose_pages_go_out_over_several_regions_is_busy() {
 fn a_move_over_several_regions_ends_where_the_cgroups_do() {
     let mut seen = BTreeSet::new();
     for n in 0.. {
-        // The one that gets the records.
+        // The cgroup that gets the records goes offline.
         let (memcgs, [parent, a, b, _]) = family(PAGES);
         memcgs.uncharge(b, PAGES).unwrap();
         let ends = || {
@@ -334,7 +336,7 @@ fn a_move_over_several_regions_ends_where_the_cgroups_do() {
         assert_eq!(left, [moved, PAGES - moved]);
         memcgs.validate().unwrap();
 
-        // The one that has them.
+        // The cgroup that has the records is freed.
         let (memcgs, [parent, a, b, _]) = family(PAGES);
         let ends = || {
             memcgs.css_offline(a, 0).unwrap();
@@ -368,7 +370,7 @@ fn a_swapoff_in_the_middle_leaves_the_books_balanced() {
             Err(MemcgError::Entry(EntryError::TypeOff { offset, .. })) => offset.unwrap() - 1,
             Err(error) => panic!("{error}"),
         };
-        // What was written has gone with the swapfile; the rest is in memory.
+        // Records that were written went with the swapfile. The other pages are in memory.
         assert_eq!(dropped, written);
         let left = PAGES - written;
         assert_eq!(numbers(&memcgs, a), [left, left, left, 0]);

@@ -1,6 +1,6 @@
-//! What `css_offline` has returned from stays so: no charge, record or child of the cgroup comes to be, though an
-//! operation found it online before that. The operation is paused at each of its locks in turn, and another thread
-//! takes the cgroup offline meanwhile.
+//! Tests that a cgroup gets no charge, record or child after `css_offline` has returned, even from an
+//! operation that found it online before. The operation is paused at each of its locks, one after another,
+//! and another thread takes the cgroup offline meanwhile.
 
 #![cfg(not(miri))] // Every lock of every operation takes too long.
 
@@ -15,7 +15,7 @@ use swap_records::{REGION_ENTRIES, SwapEntry, SwapType};
 
 const TYPE: SwapType = SwapType::new(0).unwrap();
 const REGION: u64 = REGION_ENTRIES as u64;
-/// Over the border of two regions.
+/// These slots lie in two regions.
 const FIRST: u64 = REGION - 2;
 const NR: u64 = 4;
 
@@ -25,14 +25,15 @@ fn entry(offset: u64) -> SwapEntry {
 
 struct Family {
     memcgs: Memcgs<Hooked>,
-    /// Their parent.
+    /// The parent of both.
     parent: Memcg,
     other: Memcg,
     dying: Memcg,
 }
 
 impl Family {
-    /// Each of the two has ten pages in memory, and four in swap: the other one from `FIRST` on, the dying one from 0 on.
+    /// Each of the two has ten pages in memory and four in swap. The slots of `other` begin at `FIRST`, and
+    /// those of `dying` at 0.
     fn new() -> Self {
         let memcgs = Memcgs::with_raw_mutex();
         memcgs.swapon(TYPE, 2 * REGION).unwrap();
@@ -50,7 +51,7 @@ impl Family {
         }
     }
 
-    /// What the dying one has: memory, memsw, own pages, own records, records by the table, children.
+    /// Returns what `dying` has: memory, memsw, own pages, own records, records in the table, children.
     fn has(&self) -> [u64; 6] {
         let usage = self.memcgs.usage(self.dying).unwrap();
         let records = self.memcgs.records().count(self.dying.id());
@@ -66,7 +67,8 @@ impl Family {
     }
 }
 
-/// The operation, paused at its `n`-th lock while the cgroup is taken offline. `false` where it has no such lock.
+/// Runs the operation, paused at its `n`-th lock while another thread takes the cgroup offline. Returns
+/// `false` if the operation takes fewer locks.
 fn beside(
     operation: &dyn Fn(&Family) -> Result<(), MemcgError>,
     event: Event,
@@ -83,7 +85,7 @@ fn beside(
                 let _ = offline.send(result.map(|_| family.has()));
             }
         });
-        // It returns, or waits for this thread.
+        // The `css_offline` returns, or waits for this thread.
         let pause = move || {
             start.send(()).unwrap();
             thread::sleep(SHORT);
@@ -92,8 +94,13 @@ fn beside(
     });
     if was_there {
         match is_offline.recv().unwrap() {
-            Ok(had) => assert_eq!(family.has(), had, "{event:?} {n}: {result:?}"),
-            // A child came first.
+            // Numbers may shrink: a swap-in that goes on charges the parent, and clears the records.
+            Ok(had) => {
+                let has = family.has();
+                let more = has.iter().zip(&had).any(|(has, had)| has > had);
+                assert!(!more, "{event:?} {n}: {result:?}: {has:?} after {had:?}");
+            }
+            // A child was created first.
             Err(error) => assert!(matches!(error, MemcgError::HasChildren { .. }), "{error}"),
         }
     }
@@ -115,7 +122,7 @@ fn at_each_lock(operation: &dyn Fn(&Family) -> Result<(), MemcgError>) {
 #[test]
 fn no_page_is_moved_to_a_cgroup_that_is_offline() {
     at_each_lock(&|family| family.memcgs.move_account(family.other, family.dying, 3));
-    // With a limit that makes it look into every shard.
+    // With a limit, so that the operation looks into every shard.
     at_each_lock(&|family| {
         let parent = family.parent;
         family
@@ -163,8 +170,8 @@ fn no_child_is_created_under_a_cgroup_that_is_offline() {
     at_each_lock(&|family| family.memcgs.create(family.dying).map(drop));
 }
 
-/// Pages that go to several regions: those of the regions that were written before are the dying one's, the others
-/// its parent's, and the parent is the cgroup that is given.
+/// Swaps pages out to several regions. The cgroup owns the records in the regions that were written before it
+/// went offline. Its parent owns the others, and is the cgroup that is returned.
 #[test]
 fn a_swap_out_over_several_regions_goes_on_for_the_parent() {
     let mut both = 0;
@@ -198,7 +205,7 @@ fn a_swap_out_over_several_regions_goes_on_for_the_parent() {
         assert!(owners.iter().all(|id| [dying, parent].contains(id)));
         both += u32::from(owners[0] != owners[3]);
         family.memcgs.validate().unwrap();
-        // Nothing is in the way of its end.
+        // The cgroup can be freed.
         family.memcgs.uncharge(family.dying, 10 - NR).unwrap();
         let freed = family.memcgs.css_free(family.dying);
         assert!(freed.is_ok() || !was_there, "{freed:?}");

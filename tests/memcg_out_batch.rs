@@ -1,4 +1,5 @@
-//! Pages that are swapped out in batches: the same as one by one, whatever comes in between.
+//! Tests that swapping out a batch does what swapping out page by page does, whatever other threads do
+//! meanwhile.
 
 mod hooked;
 
@@ -13,7 +14,7 @@ const FIRST: SwapType = SwapType::new(0).unwrap();
 const SECOND: SwapType = SwapType::new(7).unwrap();
 const REGION: u64 = REGION_ENTRIES as u64;
 const PAGES: u64 = 3 * REGION;
-/// Slots of a batch that are written in one section, at most.
+/// The most slots of a batch that are written in one section.
 const WINDOW: usize = if cfg!(miri) { 8 } else { 64 };
 const SLOTS: u64 = 3 * WINDOW as u64 + 5;
 
@@ -23,8 +24,8 @@ fn entry(ty: SwapType, offset: u64) -> SwapEntry {
     SwapEntry::new(ty, offset).unwrap()
 }
 
-/// A parent and a child that has as many pages in memory as there are slots, which lie in two swapfiles and three regions
-/// of each.
+/// Makes a parent and a child. The child has as many pages in memory as there are slots. The slots are in two
+/// swapfiles, and in three regions of each.
 fn family() -> (Tree, [Memcg; 2], Vec<SwapEntry>) {
     let memcgs = Tree::with_raw_mutex();
     for ty in [FIRST, SECOND] {
@@ -70,7 +71,7 @@ fn a_batch_swaps_out_what_single_calls_do_online_and_offline() {
             assert_eq!(owned(&memcgs, slots, owner), nr as u64);
             assert_eq!(usages(&memcgs, family), usages(&others, others_family));
             memcgs.validate().unwrap();
-            // All of it can be given back.
+            // All pages can be given back.
             memcgs.uncharge(family[1], SLOTS - nr as u64).unwrap();
             assert_eq!(memcgs.free_swap_batch(slots, |_, _| ()), Ok(nr as u64));
             assert_eq!(memcgs.usage(memcgs.root()).unwrap().memsw, 0);
@@ -145,7 +146,8 @@ fn a_slot_that_comes_twice_has_one_record_and_one_charge() {
     memcgs.validate().unwrap();
 }
 
-/// One lock of a shard to take the pages and one to charge swap; then for each window one, and those of its regions.
+/// One lock of a shard to take the pages, and one to charge swap. Then one lock of a shard per window, and
+/// the locks of its regions.
 #[test]
 fn a_window_takes_the_lock_of_a_shard_once() {
     let (memcgs, family, _) = family();
@@ -158,8 +160,8 @@ fn a_window_takes_the_lock_of_a_shard_once() {
     assert_eq!(locks, 2 + 2 * 2, "of a region and of a shard");
 }
 
-/// Runs the batch, and `other` before the `n`-th time that it takes a lock and has none. `None` where it does not take as
-/// many.
+/// Runs the batch. Runs `other` before the batch takes a lock, while it holds none, for the `n`-th time.
+/// Returns `None` if the batch takes fewer locks.
 fn beside<O: Send + 'static>(
     memcgs: &Arc<Tree>,
     child: Memcg,
@@ -171,8 +173,9 @@ fn beside<O: Send + 'static>(
     let (of_hook, tree) = (done.clone(), memcgs.clone());
     let mut other = Some(other);
     let mut left = n;
-    // At the n-th lock, the other thread starts. It must not wait for a section of the batch, so it is given time and
-    // then left; and at the next locks again, until it is done or has had its time: the batch would be over by then.
+    // At the n-th lock, the other thread starts. It may wait for a section of the batch. So the batch waits
+    // for a limited time at this lock and at the next ones, until the other thread is done or has had its
+    // time. By then, the batch would have ended.
     let mut patience = 3;
     let hook = move |event| {
         if event != Event::First {
@@ -198,7 +201,7 @@ fn beside<O: Send + 'static>(
             let result = other(&tree);
             *of_hook.lock().unwrap() = Some(result);
         });
-        // Where the machine is busy, it does not run at once.
+        // On a busy machine, the thread does not run at once.
         started.recv().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(2));
         LATER.set(Some(thread));
@@ -237,7 +240,8 @@ fn a_swapoff_in_the_middle_of_a_batch_leaves_the_books_balanced() {
             Err(MemcgError::Entry(EntryError::TypeOff { ty, offset })) => {
                 ended += 1;
                 assert_eq!(ty, SECOND);
-                // Those before it were swapped out, and are so still, but for those of that swapfile.
+                // The slots before it were swapped out. They still have their records, except those of that
+                // swapfile.
                 let named = slots
                     .iter()
                     .position(|&slot| slot == entry(ty, offset.unwrap()))
@@ -272,7 +276,7 @@ fn a_cgroup_that_goes_offline_in_the_middle_of_a_batch_gets_no_more_records() {
         let memcgs = Arc::new(memcgs);
         let other = move |tree: &Tree| {
             tree.css_offline(child, 0).unwrap();
-            // Pages of the batch are in its hands, or there.
+            // The batch keeps pages of the cgroup, or the cgroup has them in memory.
             let busy = tree.css_free(child);
             (tree.usage(child), busy)
         };
@@ -327,7 +331,7 @@ fn a_batch_that_a_lock_ends_has_pages_and_records_balanced() {
             );
             assert_eq!(usage.memsw, SLOTS);
             memcgs.validate().unwrap();
-            // The rest can be called for again.
+            // The other slots can be swapped out by another call.
             let left: Vec<_> = slots
                 .iter()
                 .filter(|&&slot| memcgs.records().lookup(slot).is_none())

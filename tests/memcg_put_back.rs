@@ -1,5 +1,6 @@
-//! A swap-in over several regions beside others that free or move some of its slots between two of its locks: it has all
-//! pages, or is refused and has none, and what it had given up by then are records again.
+//! Tests a swap-in over several regions while another thread frees or moves some of its slots between two of
+//! its locks. The swap-in succeeds for all pages, or it is refused. If it is refused, the slots that it had
+//! cleared have their records again.
 
 #![cfg(not(miri))] // Every place takes too long.
 
@@ -23,8 +24,8 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// At each place where no lock is held. `is_right` says of an error whether it is one to expect. Gives how often there was
-/// one, after the first region had been given up.
+/// Runs a swap-in, and `others` at each place where the swap-in holds no lock. `is_right` tells whether an
+/// error is expected. Returns the number of errors after the first region had been cleared.
 fn beside(
     others: fn(&Tree, [Memcg; 2]) -> Result<u64, MemcgError>,
     is_right: fn(MemcgError) -> bool,
@@ -57,7 +58,7 @@ fn beside(
             Err(error) => {
                 assert!(is_right(error), "{n}: {error}");
                 assert_eq!((of_a.memory, of_b.memory), (0, 0), "{n}");
-                // It is refused for what was done after the first region was given up, and that is as it was.
+                // The swap-in had cleared the first region, which has its records again.
                 assert_eq!(memcgs.records().lookup(entry(FIRST)), Some(a.id()));
                 assert!(of_a.swap + of_b.swap >= NR - 1, "{n}");
                 refused += u32::from(was_given_up.load(Ordering::Relaxed));
@@ -71,7 +72,7 @@ fn beside(
 }
 
 #[test]
-fn what_was_given_up_are_records_again_where_another_thread_frees_a_slot() {
+fn cleared_slots_have_their_records_again_if_another_thread_frees_a_slot() {
     let refused = beside(
         |memcgs, _| memcgs.free_swap(entry(FIRST + 3), 1),
         |error| {
@@ -83,7 +84,7 @@ fn what_was_given_up_are_records_again_where_another_thread_frees_a_slot() {
 }
 
 #[test]
-fn what_was_given_up_are_records_again_where_another_thread_moves_a_slot() {
+fn cleared_slots_have_their_records_again_if_another_thread_moves_a_slot() {
     let refused = beside(
         |memcgs, [a, b]| memcgs.move_swap_account(entry(FIRST + 3), 1, a, b),
         |error| matches!(error, MemcgError::MixedOwners { .. }),
@@ -91,7 +92,7 @@ fn what_was_given_up_are_records_again_where_another_thread_moves_a_slot() {
     assert!(refused > 0, "it was never between the two regions");
 }
 
-/// All slots at once. Where none was given up by then, the owner that they have then pays.
+/// Moves all slots at once. If none was cleared by then, the new owner is charged.
 #[test]
 fn the_owner_at_the_last_moment_pays() {
     let refused = beside(

@@ -1,5 +1,5 @@
-//! The race that the proposal of 2014 was about: a swap-in finds the id of a dying cgroup in a record,
-//! and charges it while it goes offline, is reparented and is freed.
+//! Tests the race of the proposal of 2014. A swap-in finds the id of a cgroup in a record, and charges the
+//! cgroup while it goes offline, its records are reparented, and it is freed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -14,11 +14,11 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(SwapType::new(0).unwrap(), offset).unwrap()
 }
 
-/// Where two threads wait for each other. They fail together, too: who waits for one that panicked waits
-/// for ever otherwise.
+/// A point at which two threads wait for each other. If one of them panics, the other one fails too, and does
+/// not wait forever.
 #[derive(Default)]
 struct Meeting {
-    /// How often anybody arrived, and whether one failed.
+    /// The number of arrivals, and whether one of the threads failed.
     so_far: Mutex<(u64, bool)>,
     changed: Condvar,
 }
@@ -36,7 +36,7 @@ impl Meeting {
         assert!(!failed, "the other thread did");
     }
 
-    /// To be kept by each of the two.
+    /// Each of the two threads keeps this until its end.
     fn attend(&self) -> Attendance<'_> {
         Attendance(self)
     }
@@ -53,7 +53,7 @@ impl Drop for Attendance<'_> {
     }
 }
 
-/// Frees it as soon as no page of it is in memory.
+/// Takes the cgroup offline, and frees it as soon as it has no page in memory.
 fn die(memcgs: &Memcgs, dying: Memcg) {
     memcgs.css_offline(dying, 0).unwrap();
     loop {
@@ -66,17 +66,18 @@ fn die(memcgs: &Memcgs, dying: Memcg) {
     }
 }
 
-/// The page of slot 0 comes back while its cgroup dies. It is charged to the cgroup, which then waits for
-/// it, or to its parent; to nobody who is gone, and no charge is left.
+/// The page of slot 0 is swapped in while its cgroup goes offline and is freed. The cgroup is charged, and
+/// then cannot be freed before the page; or its parent is charged. A freed cgroup is never charged, and no
+/// charge is left.
 #[test]
-fn a_swap_in_charges_the_dying_cgroup_or_its_parent_and_nobody_who_is_gone() {
+fn a_swap_in_charges_the_offline_cgroup_or_its_parent_and_never_a_freed_one() {
     race_of_a_swap_in(Memcgs::swap_in, 1);
     race_of_a_swap_in(Memcgs::swap_in_cached, 2);
 }
 
 type SwapIn = fn(&Memcgs, SwapEntry, u64) -> Result<Memcg, MemcgError>;
 
-/// Of two records, so many are left.
+/// `left` of two records are left after the swap-in.
 fn race_of_a_swap_in(swap_in: SwapIn, left: u64) {
     let memcgs = Memcgs::new();
     memcgs.swapon(entry(0).swap_type(), 100).unwrap();
@@ -94,7 +95,7 @@ fn race_of_a_swap_in(swap_in: SwapIn, left: u64) {
                 *dying.lock().unwrap() = child;
                 meeting.wait();
                 die(&memcgs, child);
-                // The id is another's at once.
+                // The id belongs to another cgroup at once.
                 let next = memcgs.create(memcgs.root()).unwrap();
                 assert_eq!(next.id(), child.id());
                 assert_eq!(memcgs.usage(next).unwrap().memsw, 0);
@@ -112,11 +113,11 @@ fn race_of_a_swap_in(swap_in: SwapIn, left: u64) {
             }
             let charged = swap_in(&memcgs, entry(0), 1).unwrap();
             let by_parent = charged == parent;
-            // Not the next one with its id, either.
+            // The next cgroup with the same id is not charged.
             assert!(by_parent || charged == *dying.lock().unwrap());
             let count = if by_parent { &to_parent } else { &to_dying };
             count.fetch_add(1, Ordering::Relaxed);
-            // Whoever pays now, it is there.
+            // The cgroup that is charged has the page.
             assert!(memcgs.usage(charged).unwrap().own >= 1);
             assert_eq!(memcgs.free_swap(entry(0), 2), Ok(left));
             memcgs.uncharge(charged, 1).unwrap();
@@ -132,8 +133,9 @@ fn race_of_a_swap_in(swap_in: SwapIn, left: u64) {
     );
 }
 
-/// Slots are freed while their owner dies: who owned one when it was cleared is uncharged, not who owned it
-/// a little before. The hand-over has their region's lock for a while, and then one of them waits for it.
+/// Slots are freed while their owner is freed. The cgroup that owned a slot when it was cleared is uncharged,
+/// and not one that owned it before. The migration holds the lock of the region for a while, so a thread that
+/// frees slots may wait for it.
 #[test]
 fn slots_that_are_freed_while_their_owner_dies_are_uncharged_once() {
     race_of_freed_slots(|memcgs, slots, each| {
@@ -144,7 +146,7 @@ fn slots_that_are_freed_while_their_owner_dies_are_uncharged_once() {
     });
 }
 
-/// The same in a batch.
+/// The same for a batch.
 #[test]
 fn a_batch_that_is_freed_while_its_owner_dies_is_uncharged_once() {
     race_of_freed_slots(|memcgs, slots, each| {
@@ -200,7 +202,8 @@ fn race_of_freed_slots(free: fn(&Memcgs, &[SwapEntry], &mut dyn FnMut(MemcgId)))
     println!("freed of the parent: {}", to_parent.into_inner());
 }
 
-/// A page goes to swap while its cgroup dies: no record of an id that is free, whoever gets it next.
+/// A page is swapped out while its cgroup is freed. No record holds a free id, which the next cgroup would
+/// get.
 #[test]
 fn a_swap_out_of_a_dying_cgroup_leaves_no_record_of_it() {
     let memcgs = Memcgs::new();
@@ -239,8 +242,8 @@ fn a_swap_out_of_a_dying_cgroup_leaves_no_record_of_it() {
     memcgs.validate().unwrap();
 }
 
-/// Charges and uncharges with a limit that is always near: it is never exceeded, and a refusal names what
-/// was in the way. At the end the whole limit can be used, wherever batches were left.
+/// Charges and uncharges near a limit. The limit is never exceeded, and a refusal names the limit and the
+/// charge. At the end the whole limit can be used, wherever batches are.
 #[test]
 fn a_limit_that_is_near_is_kept_exactly() {
     const THREADS: u64 = 4;
@@ -251,7 +254,8 @@ fn a_limit_that_is_near_is_kept_exactly() {
     memcgs
         .set_limit(parent, Resource::Memory, Some(limit))
         .unwrap();
-    // Never more than what is charged: counted after the charge, and before the uncharge.
+    // This is never more than what is charged: it is added to after a charge, and subtracted from before an
+    // uncharge.
     let held = AtomicU64::new(0);
     thread::scope(|s| {
         for thread in 0..THREADS {
@@ -296,15 +300,17 @@ fn a_limit_that_is_near_is_kept_exactly() {
     memcgs.validate().unwrap();
 }
 
-/// A swapfile goes off while the owner of its only record dies. The record moves from one row of the index
-/// to another while the swapoff reads them, and was once seen in neither: then nobody was uncharged.
+/// A swapfile is turned off while the owner of its only record is freed. The record moves from one row of the
+/// index to another while the swapoff reads the rows. A regression: the swapoff saw the record in neither
+/// row, and uncharged no cgroup.
 #[test]
-fn a_swapoff_uncharges_what_a_hand_over_moves_under_it() {
+fn a_swapoff_uncharges_records_that_a_migration_moves_meanwhile() {
     let memcgs = Memcgs::new();
     let ty = entry(0).swap_type();
     memcgs.swapon(ty, 100).unwrap();
     let parent = memcgs.create(memcgs.root()).unwrap();
-    // So that the id of the dying one is far from its parent's, and there is time between the two.
+    // The id of the cgroup is far from that of its parent, so that time passes between the reads of their
+    // rows.
     let others = if cfg!(miri) { 5 } else { 1_000 };
     for _ in 0..others {
         memcgs.create(memcgs.root()).unwrap();
@@ -338,10 +344,11 @@ fn a_swapoff_uncharges_what_a_hand_over_moves_under_it() {
     memcgs.validate().unwrap();
 }
 
-/// Pages of one cgroup move to another and back, where there is room for them always. Others try to come
-/// from outside and are refused by a limit above; half way up they have been in the way once.
+/// Pages of one cgroup move to another and back. There is always room for them. Pages from outside are
+/// refused by a limit further up. A regression: charges that were half way up to that limit made the moves
+/// fail.
 #[test]
-fn a_charge_that_is_refused_further_up_is_in_nobodys_way() {
+fn a_charge_that_is_refused_further_up_refuses_no_other_charge() {
     let memcgs = Memcgs::new();
     let above = memcgs.create(memcgs.root()).unwrap();
     let [child, sibling] = [(); 2].map(|()| memcgs.create(above).unwrap());
@@ -372,9 +379,9 @@ fn a_charge_that_is_refused_further_up_is_in_nobodys_way() {
     memcgs.validate().unwrap();
 }
 
-/// Pages go from thread to thread, a few at a time, and are freed or swapped out by whichever thread has
-/// them: there are always as many as are freed, so nobody is told that there are not, wherever they were
-/// charged. Now and then a cgroup of them dies.
+/// Pages go from thread to thread, a few at a time, and the thread that has them frees them or swaps them
+/// out. There are always enough pages, so no call may be refused, whichever thread charged the pages. Now and
+/// then one of the cgroups is freed.
 #[test]
 fn pages_are_freed_by_threads_that_did_not_charge_them() {
     const THREADS: usize = 4;
@@ -383,7 +390,7 @@ fn pages_are_freed_by_threads_that_did_not_charge_them() {
     memcgs.swapon(entry(0).swap_type(), 1_000).unwrap();
     let parent = memcgs.create(memcgs.root()).unwrap();
     let cgroups: [_; CGROUPS] = std::array::from_fn(|_| memcgs.create(parent).unwrap());
-    // What is charged, of each cgroup, and by which thread does not matter.
+    // The pages that are charged to each cgroup, by any thread.
     let pages: [Mutex<u64>; CGROUPS] = std::array::from_fn(|_| Mutex::new(0));
     let take = |cgroup: usize, most: u64| {
         let mut pages = pages[cgroup].lock().unwrap();
@@ -402,7 +409,7 @@ fn pages_are_freed_by_threads_that_did_not_charge_them() {
                     let cgroup = rng.usize(..CGROUPS);
                     let (memcg, nr) = (cgroups[cgroup], rng.u64(1..=20));
                     match rng.u8(..8) {
-                        // Where it is offline: it gets no more.
+                        // The cgroup is offline, and gets no more pages.
                         0..3 => match memcgs.charge(memcg, nr) {
                             Ok(()) => *pages[cgroup].lock().unwrap() += nr,
                             Err(error) => {
@@ -417,7 +424,7 @@ fn pages_are_freed_by_threads_that_did_not_charge_them() {
                             memcgs.free_swap(slots, nr).unwrap();
                         }
                         _ => {
-                            // To one that stays online.
+                            // Moves the pages to a cgroup that stays online.
                             let nr = take(cgroup, nr);
                             memcgs.move_account(memcg, cgroups[0], nr).unwrap();
                             *pages[0].lock().unwrap() += nr;
@@ -426,7 +433,7 @@ fn pages_are_freed_by_threads_that_did_not_charge_them() {
                 }
             });
         }
-        // Half way, which comes also where one of the threads fails.
+        // Half way. This point is reached also if one of the threads fails.
         while rounds.load(Ordering::Relaxed) < THREADS as u64 * ROUNDS / 2 {
             thread::yield_now();
         }

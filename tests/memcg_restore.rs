@@ -1,4 +1,4 @@
-//! A tree that is made again as it was: from its table, its shape, and what the caller knows.
+//! Tests that a tree is restored from its table, its shape, and what the caller knows.
 
 use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource, Usage};
 use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -18,7 +18,7 @@ fn usages(memcgs: &Memcgs) -> Vec<(MemcgId, Usage)> {
     memcgs.iter().map(usage).collect()
 }
 
-/// The pairs of id and parent, parents first.
+/// Returns the pairs of an id and its parent, parents first.
 fn shape(memcgs: &Memcgs) -> Vec<(MemcgId, MemcgId)> {
     let up = |memcg: &Memcg| memcgs.parent(*memcg).unwrap();
     let mut pairs: Vec<_> = memcgs
@@ -95,7 +95,8 @@ fn a_shape_that_is_wrong_is_refused() {
         Err(MemcgError::UnknownParent { id, parent })
     };
     let root = id(1);
-    // Its parent comes later, never comes, and is itself; an id that has records alone is no parent either.
+    // The parent comes later, is missing, or is the cgroup itself. An id that only has records is not a
+    // parent either.
     assert_eq!(restored(&[(id(4), id(3)), (id(3), root)]), unknown(4, 3));
     assert_eq!(restored(&[(id(4), id(3))]), unknown(4, 3));
     assert_eq!(restored(&[(id(4), id(4))]), unknown(4, 4));
@@ -104,7 +105,7 @@ fn a_shape_that_is_wrong_is_refused() {
     assert_eq!(restored(&twice), Err(MemcgError::IdInUse { id: id(4) }));
     let of_root = [(id(4), root), (root, id(4))];
     assert_eq!(restored(&of_root), Err(MemcgError::IsRoot));
-    // What is not named is the root's child.
+    // An id that is not named becomes a child of the root.
     assert_eq!(
         restored(&[(id(12), root), (id(4), id(12))]),
         Ok(vec![(id(4), id(12)), (id(9), root), (id(12), root)])
@@ -124,9 +125,9 @@ fn an_id_that_is_asked_for_is_given_once() {
     );
     assert_eq!(memcgs.create_with_id(last, id(1)), in_use(id(1)));
     let second = memcgs.create_with_id(last, id(2)).unwrap();
-    // The lowest that is free goes on around them.
+    // `create` still takes the lowest free id.
     assert_eq!(memcgs.create(root).unwrap().id(), id(3));
-    // Offline, it has its id still; freed, it has not.
+    // An offline cgroup still has its id, and a freed one does not.
     let _ = memcgs.css_offline(second, 0).unwrap();
     assert_eq!(memcgs.create_with_id(root, id(2)), in_use(id(2)));
     let offline = MemcgError::Offline { id: id(2) };

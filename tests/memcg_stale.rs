@@ -1,5 +1,6 @@
-//! Operations of a tree that began with a swapfile that is gone when they get to a lock, though another one is on under
-//! the same type: they are refused, and leave that one, its owners and their charges, as they are.
+//! Tests operations of a tree whose swapfile is turned off before they get to a lock, and replaced by another
+//! one of the same type. The operations are refused. They change neither the new swapfile nor its owners and
+//! their charges.
 
 #![cfg(not(miri))] // Every pair of places takes too long.
 
@@ -14,7 +15,7 @@ use swap_records::{EntryError, REGION_ENTRIES, Run, SwapEntry, SwapType};
 
 const TYPE: SwapType = SwapType::new(0).unwrap();
 const PAGES: u64 = 2 * REGION_ENTRIES as u64;
-/// Over the border of two regions.
+/// The slots lie in two regions.
 const FIRST: u64 = REGION_ENTRIES as u64 - 2;
 const NR: u64 = 4;
 
@@ -22,7 +23,7 @@ fn entry() -> SwapEntry {
     SwapEntry::new(TYPE, FIRST).unwrap()
 }
 
-/// Three siblings, `a` with records in the slots or not.
+/// Makes three siblings. If `recorded`, `a` has records in the slots.
 fn family(recorded: bool) -> (Memcgs<Hooked>, [Memcg; 3]) {
     let memcgs = Memcgs::with_raw_mutex();
     memcgs.swapon(TYPE, PAGES).unwrap();
@@ -36,10 +37,10 @@ fn family(recorded: bool) -> (Memcgs<Hooked>, [Memcg; 3]) {
     (memcgs, family)
 }
 
-/// The swapfile is turned off by another thread, which is paused before it takes a lock, for the `place`-th time
-/// with none held. Then the operation
-/// begins, and comes to the `n`-th time that it takes, or has freed, a lock. Meanwhile the other one goes on as far as it can: it turns the next
-/// swapfile on, in which `b` gets the slots. Gives what the operation gave, and whether it has so many locks.
+/// Another thread turns the swapfile off. It is paused before it takes a lock, while it holds none, for the
+/// `place`-th time. Then the operation begins, and runs until it takes or has freed a lock for the `n`-th
+/// time. Meanwhile the other thread goes on as far as it can. It turns the next swapfile on, in which `b`
+/// gets the slots. Returns the result of the operation, and whether it takes so many locks.
 fn beside<T: 'static>(
     recorded: bool,
     place: usize,
@@ -65,7 +66,7 @@ fn beside<T: 'static>(
             memcgs.swap_out(b, entry(), NR).expect("the slots are free");
             let _ = done.send(());
         });
-        // Where it has no such lock, it is done before the operation begins.
+        // If the swapoff takes fewer locks, it ends before the operation begins.
         pause.is_there(LONG);
         let others = move || {
             pause.go_on();
@@ -85,7 +86,7 @@ fn beside<T: 'static>(
     );
     let [of_a, of_b, _] = family.map(|memcg| memcgs.usage(memcg).unwrap());
     assert_eq!((of_b.own, of_b.swap, of_b.memsw), (10 - NR, NR, 10));
-    // Of what `a` had in the swapfile that is gone, nothing is left; its pages are where they were.
+    // No record of `a` in the old swapfile is left. Its pages are where they were.
     let of_a = (of_a.swap, of_a.own);
     let swapped_in = before + if recorded { NR } else { 0 };
     assert!(of_a == (0, before) || of_a == (0, swapped_in), "{of_a:?}");
@@ -93,8 +94,8 @@ fn beside<T: 'static>(
     result
 }
 
-/// All places in a swapoff, and all places in the operation. It is refused with `TypeOff`, or `is_right` holds for what
-/// it gives. Gives how often it was refused.
+/// Tests all places in a swapoff with all places in the operation. The operation returns `TypeOff`, or
+/// `is_right` accepts its result. Returns how often it was refused.
 fn everywhere<T: std::fmt::Debug + 'static>(
     recorded: bool,
     operation: fn(&Memcgs<Hooked>, [Memcg; 3]) -> Result<T, MemcgError>,
@@ -125,7 +126,7 @@ fn everywhere<T: std::fmt::Debug + 'static>(
 
 #[test]
 fn a_swap_out_does_nothing_to_the_next_swapfile() {
-    // The swapfile is being turned off already when it begins.
+    // The swapoff begins before the operation does, so the operation is always refused.
     let always = |_: &Result<Memcg, MemcgError>| false;
     let over_regions =
         |memcgs: &Memcgs<Hooked>, [a, ..]: [Memcg; 3]| memcgs.swap_out(a, entry(), NR);
@@ -136,7 +137,7 @@ fn a_swap_out_does_nothing_to_the_next_swapfile() {
 
 #[test]
 fn a_free_swap_does_nothing_to_the_next_swapfile() {
-    // All slots there were are freed by one or the other.
+    // All slots of the old swapfile are freed, by the operation or by the swapoff.
     let operation =
         |memcgs: &Memcgs<Hooked>, _: [Memcg; 3]| memcgs.free_swap(entry(), NR).map(drop);
     assert!(everywhere(true, operation, Result::is_ok) > 0);
@@ -160,7 +161,7 @@ fn a_move_of_records_does_nothing_to_the_next_swapfile() {
         |memcgs, [a, _, c]| memcgs.move_swap_account(entry(), NR, a, c),
         |moved| matches!(moved, Ok(0..=NR)),
     );
-    // Of the one whose slots they are in the next swapfile.
+    // From the cgroup that owns the slots in the next swapfile.
     everywhere(
         true,
         |memcgs, [_, b, c]| memcgs.move_swap_account(entry(), NR, b, c),
@@ -169,7 +170,7 @@ fn a_move_of_records_does_nothing_to_the_next_swapfile() {
 }
 
 #[test]
-fn a_swap_in_charges_nobody_for_the_next_swapfile() {
+fn a_swap_in_charges_no_cgroup_for_the_next_swapfile() {
     everywhere(
         true,
         |memcgs, _| memcgs.swap_in_cached(entry(), NR),
@@ -182,9 +183,10 @@ fn a_swap_in_charges_nobody_for_the_next_swapfile() {
     );
 }
 
-/// It looked at the records in sections, and charged in none: for pages of a swapfile that was gone, or not there yet.
+/// A regression: `swap_in_cached` looked at the records in sections, and charged outside of them. So it
+/// charged for pages of a swapfile that was turned off, or of the next one.
 #[test]
-fn nobody_is_charged_for_a_copy_after_its_swapfile_was_turned_off() {
+fn no_cgroup_is_charged_for_a_copy_after_its_swapfile_was_turned_off() {
     for n in 0.. {
         let (memcgs, [a, ..]) = family(true);
         let own = || memcgs.usage(a).unwrap().own;
@@ -206,7 +208,7 @@ fn nobody_is_charged_for_a_copy_after_its_swapfile_was_turned_off() {
                 memcgs.swapon(TYPE, PAGES).unwrap();
                 let _ = done.send(());
             });
-            // Where it waits for the other one's section, it is not done by then.
+            // A swapoff that waits for the section of the swap-in is not done by then.
             let off = is_done.recv_timeout(SHORT).is_ok();
             let off_before = off && own() == 10 - NR;
             pause.go_on();

@@ -1,4 +1,4 @@
-//! Pages that come back from swap, one operation after the other: which cgroup is charged, and for what.
+//! Tests swap-ins on one thread: which cgroup is charged, and for what.
 
 use std::fmt::Debug;
 
@@ -13,7 +13,8 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// A parent and two children, one after the other with `nr` records from slot `offset` on.
+/// Makes a parent and two children. Each child has `nr` records. Those of the first begin at slot `offset`,
+/// and those of the second follow.
 fn family(offset: u64, nr: u64) -> (Memcgs, [Memcg; 3]) {
     let memcgs = Memcgs::new();
     memcgs.swapon(TYPE, PAGES).unwrap();
@@ -26,7 +27,7 @@ fn family(offset: u64, nr: u64) -> (Memcgs, [Memcg; 3]) {
     (memcgs, [parent, a, b])
 }
 
-/// Memory, memsw, its own pages in memory, and its own records.
+/// Returns memory, memsw, own pages in memory, and own records of the cgroup.
 fn numbers(memcgs: &Memcgs, memcg: Memcg) -> [u64; 4] {
     let usage = memcgs.usage(memcg).unwrap();
     [usage.memory, usage.memsw, usage.own, usage.swap]
@@ -51,7 +52,7 @@ fn refused<T: Debug + PartialEq>(
     memcgs.validate().unwrap();
 }
 
-/// The charge for the slot is the page's now, so that no room is needed in memsw.
+/// The charge of the slot becomes the charge of the page, so no room is needed in memsw.
 #[test]
 fn pages_that_are_out_come_in_one_by_one_whatever_the_limit_of_memsw_leaves() {
     let memcgs = Memcgs::new();
@@ -74,7 +75,7 @@ fn pages_that_are_out_come_in_one_by_one_whatever_the_limit_of_memsw_leaves() {
 }
 
 #[test]
-fn a_copy_that_is_kept_in_the_slot_is_charged_beside_the_page() {
+fn a_copy_that_is_kept_in_the_slot_is_charged_in_addition_to_the_page() {
     let (memcgs, [parent, a, _]) = family(10, 100);
     for resource in [Resource::Memory, Resource::Memsw] {
         memcgs.set_limit(a, resource, Some(108)).unwrap();
@@ -135,7 +136,7 @@ fn the_first_ancestor_that_is_online_pays_and_those_below_it_lose_memsw() {
         assert_eq!(numbers(&memcgs, parent), [nr, 2 * nr, nr, 0]);
         assert_eq!(numbers(&memcgs, memcgs.root()), [nr, 2 * nr, 0, 0]);
         memcgs.validate().unwrap();
-        // Two of them are offline.
+        // Two of the cgroups are offline.
         let _ = memcgs.css_offline(b, 0).unwrap();
         let _ = memcgs.css_offline(parent, 0).unwrap();
         let root = memcgs.root();
@@ -160,7 +161,7 @@ fn a_range_whose_pages_are_not_one_cgroups_to_pay_is_refused() {
         };
         refused(&memcgs, mixed, || memcgs.swap_in(start, nr + 1));
         refused(&memcgs, mixed, || memcgs.swap_in_cached(start, nr + 1));
-        // Both are the parent's to pay.
+        // The parent is charged for both.
         for child in [a, b] {
             let _ = memcgs.css_offline(child, 0).unwrap();
         }
@@ -173,7 +174,7 @@ fn a_range_whose_pages_are_not_one_cgroups_to_pay_is_refused() {
     }
 }
 
-/// Of a folio whose hand-over has got to one of its two regions.
+/// A folio lies in two regions, and a migration has reached one of them.
 #[test]
 fn slots_of_a_dying_cgroup_and_of_its_parent_come_in_together() {
     let (memcgs, [parent, a, _]) = family(REGION - 4, 8);
@@ -185,7 +186,8 @@ fn slots_of_a_dying_cgroup_and_of_its_parent_come_in_together() {
     memcgs.validate().unwrap();
 }
 
-/// Each piece of a region asked again for the payers of all that was left, and each change of owner walked up the tree.
+/// A regression: each piece of a region looked again for the payers of all remaining slots, and each change
+/// of owner walked up the tree.
 #[test]
 #[cfg(not(miri))] // It is about time.
 fn owners_that_take_turns_below_a_chain_that_is_offline_take_time_by_their_slots() {

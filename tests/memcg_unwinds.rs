@@ -1,5 +1,5 @@
-//! A lock that unwinds, as `lock_api` allows: whichever of an operation's locks it is, and whether it unwinds before it is
-//! taken or after it was freed, no page, charge or record is lost, and the operation can be called again.
+//! Tests locks that unwind, as `lock_api` allows. Each lock of each operation unwinds, before it is taken or
+//! after it was freed. No page, charge or record is lost, and the operation can be called again.
 
 #![cfg(not(miri))] // Every lock of every operation takes too long.
 
@@ -13,8 +13,8 @@ use swap_records::{MemcgId, REGION_ENTRIES, SwapEntry, SwapType};
 
 const TYPE: SwapType = SwapType::new(0).unwrap();
 const REGION: u64 = REGION_ENTRIES as u64;
-const PAGES: u64 = 2 * REGION;
-/// Over the border of two regions.
+const PAGES: u64 = 3 * REGION;
+/// The slots lie in two regions.
 const FIRST: u64 = REGION - 2;
 const NR: u64 = 4;
 
@@ -24,8 +24,8 @@ fn entry(offset: u64) -> SwapEntry {
 
 type Tree = Memcgs<Hooked>;
 
-/// A parent, two children with ten pages in memory and records in both regions, and one that is offline and has records
-/// only.
+/// Makes a parent, two children with ten pages in memory and records in both regions, and an offline child
+/// with records only.
 fn family() -> (Tree, [Memcg; 4]) {
     let memcgs = Tree::with_raw_mutex();
     memcgs.swapon(TYPE, PAGES).unwrap();
@@ -41,7 +41,7 @@ fn family() -> (Tree, [Memcg; 4]) {
     (memcgs, [parent, a, b, dying])
 }
 
-/// Nothing is lost: the counters are what there is; and when all that there is has been given back, nothing is left.
+/// Checks that nothing is lost: the counters are right, and they are 0 after everything has been given back.
 fn is_balanced(memcgs: &Tree, what: &str) {
     memcgs
         .validate()
@@ -79,8 +79,8 @@ fn is_balanced(memcgs: &Tree, what: &str) {
 
 struct Unwound;
 
-/// The operation, unwound at each of its locks. `again` says what it gives when it is called again, of what it gives the
-/// first time when nothing unwinds.
+/// Unwinds the operation at each of its locks. `again` checks the result of the second call, given the result
+/// of a call that does not unwind.
 fn at_each_lock<T: std::fmt::Debug>(
     name: &str,
     operation: impl Fn(&Tree, [Memcg; 4]) -> Result<T, MemcgError>,
@@ -138,12 +138,11 @@ fn records_that_are_written_freed_and_moved_are_not_lost() {
     let occupied = |result: &Result<Memcg, MemcgError>| {
         matches!(result, Ok(_) | Err(MemcgError::Occupied { .. }))
     };
-    for (name, offset) in [("swap_out", 500), ("swap_out over regions", FIRST + 3 * NR)] {
-        let out = |memcgs: &Tree, [_, a, ..]: [Memcg; 4]| {
-            // So that it begins over the border in one case.
-            let start = entry(if offset == 500 { offset } else { REGION - 20 });
-            memcgs.swap_out(a, start, if offset == 500 { 5 } else { 10 })
-        };
+    for (name, offset, nr) in [
+        ("swap_out", 500, 5),
+        ("swap_out over regions", 2 * REGION - 5, 10),
+    ] {
+        let out = |memcgs: &Tree, [_, a, ..]: [Memcg; 4]| memcgs.swap_out(a, entry(offset), nr);
         at_each_lock(name, out, occupied);
     }
     let under_a_limit = |memcgs: &Tree, [parent, a, ..]: [Memcg; 4]| {
@@ -164,7 +163,7 @@ fn records_that_are_written_freed_and_moved_are_not_lost() {
         |memcgs, _| memcgs.swap_in_cached(entry(FIRST), NR),
         Result::is_ok,
     );
-    // What was given up by then is freed, or in memory.
+    // Slots that were cleared by then are freed, or their pages are in memory.
     let given_up = |result: &Result<Memcg, MemcgError>| {
         matches!(result, Ok(_) | Err(MemcgError::NoRecord { .. }))
     };
@@ -182,7 +181,7 @@ fn records_that_are_written_freed_and_moved_are_not_lost() {
         any,
     );
     let batch = |memcgs: &Tree, _: [Memcg; 4]| {
-        // In the order of no region and no owner.
+        // The slots are ordered neither by region nor by owner.
         let slots: Vec<_> = (0..3 * NR)
             .flat_map(|n| [FIRST + n * 5 % (3 * NR), FIRST + n - 100])
             .map(entry)
@@ -217,7 +216,7 @@ fn a_swapfile_can_be_turned_off_after_a_swapoff_that_unwound() {
             memcgs
                 .validate()
                 .unwrap_or_else(|error| panic!("{what}: {error}"));
-            // Only an unlock after which all was done leaves it off.
+            // Only an unlock that comes last leaves the type off.
             match memcgs.records().max_pages(TYPE) {
                 Some(_) => assert!(memcgs.swapoff(TYPE).is_ok(), "{what}"),
                 None => assert_eq!(event, Event::Unlocked, "{what}"),
@@ -239,7 +238,7 @@ fn a_cgroup_can_be_freed_after_a_css_offline_or_css_free_that_unwound() {
         );
     }
     let free = |memcgs: &Tree, [.., dying]: [Memcg; 4]| Ok(memcgs.css_free(dying)?.moved);
-    // The last lock is freed when the cgroup is gone.
+    // When the last lock is freed, the cgroup is freed already.
     let gone =
         |result: &Result<u64, MemcgError>| matches!(result, Ok(_) | Err(MemcgError::Gone { .. }));
     at_each_lock("css_free", free, gone);

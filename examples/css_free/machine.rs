@@ -11,7 +11,7 @@ pub(crate) const SWAP_TYPE: SwapType = SwapType::new(0).expect("below 32");
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Numbers {
     pub(crate) live: u64,
-    /// Dead cgroups that still have their id.
+    /// Offline cgroups, which still have their id.
     pub(crate) dying: u64,
     pub(crate) freed: u64,
     /// Records that a parent has inherited.

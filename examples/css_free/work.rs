@@ -13,7 +13,7 @@ pub(crate) const SLOTS: u64 = 1 << 26;
 pub(crate) const ALIVE: usize = 150;
 /// Parents, which stay alive.
 pub(crate) const SLICES: usize = 10;
-/// Slots per thread that dead cgroups leave in use.
+/// Slots per thread that offline cgroups leave in use.
 const REMAINS: usize = 500_000;
 /// Slots that are taken from the swapfile at once, and the size of the largest folio.
 const BLOCK: u64 = 8;
@@ -35,7 +35,7 @@ pub(crate) struct Work<M: Machine> {
     alive: VecDeque<Alive<M::Cgroup>>,
     /// Free blocks of slots. The block that has been free longest is used next.
     free: VecDeque<u64>,
-    /// Slots of dead cgroups, such as those of tmpfs and shared memory. They stay in use for long.
+    /// Slots of offline cgroups, such as those of tmpfs and shared memory. They stay in use for long.
     remains: VecDeque<u64>,
 }
 
@@ -109,7 +109,7 @@ impl<M: Machine> Work<M> {
         Ok(())
     }
 
-    /// Lets all cgroups die, and frees everything.
+    /// Takes all cgroups offline, and frees everything.
     pub(crate) fn end(&mut self, machine: &M) -> Result<(), String> {
         while let Some(oldest) = self.alive.pop_front() {
             self.die(machine, oldest)?;

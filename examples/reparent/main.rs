@@ -1,4 +1,5 @@
-//! Reparents dying cgroups on a large synthetic map, with this crate and with the loop of 2014.
+//! Reparents the records of offline cgroups on a large synthetic map, with this crate and with the loop of
+//! 2014.
 //!
 //! Run `cargo run --release --example reparent`, or add `-- --gib 0.0625` for a small map.
 
@@ -34,10 +35,10 @@ const SEED: u64 = 2014;
 const SWAP_TYPE: SwapType = SwapType::new(0).expect("below 32");
 /// The bytes of swap per slot.
 const PAGE: u64 = 4096;
-/// The time limit of the repetitions for one dying cgroup. A few are always done.
+/// The time limit of the repetitions for one offline cgroup. A few are always done.
 const TIME_EACH: Duration = Duration::from_secs(1);
 
-/// A dying cgroup, the parent that gets its records, and their number if it is known.
+/// An offline cgroup, the parent that gets its records, and their number if it is known.
 struct Dying {
     what: String,
     id: u16,
@@ -122,7 +123,7 @@ fn run(slots: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the four dying cgroups. Three have new ids, and the last one is a live cgroup of the map.
+/// Returns the four offline cgroups. Three have new ids, and the last one is a live cgroup of the map.
 fn dying(slots: u64) -> Vec<Dying> {
     let scattered = |wanted: u64| {
         // With more, the map would be mostly theirs.

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
-/// The result of one table for one dying cgroup.
+/// The result of one table for one offline cgroup.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) dying: String,

@@ -1,8 +1,8 @@
-//! What a program needs that has no standard library, no libc, and no operating system but for two calls: to exit, and to
+//! What a program needs that uses no standard library, no libc, and only two system calls: to exit, and to
 //! write a line.
 //!
-//! A program has a function `run`, which gives its exit code, and a global allocator: [`Bump`], or its own. Linux on x86-64 loads
-//! and starts it.
+//! A program has a function `run`, which returns its exit code, and a global allocator: [`Bump`], or its own.
+//! Linux on x86-64 loads and starts the program.
 
 #![no_std]
 
@@ -14,14 +14,15 @@ use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 unsafe extern "Rust" {
-    /// The program.
+    /// The function of the program.
     safe fn run() -> u8;
 }
 
 /// The exit code after a panic.
 pub const PANICKED: u8 = 101;
 
-/// Where the program begins: the stack pointer is at a multiple of 16, as no called function finds it.
+/// Where the program begins. The stack pointer is a multiple of 16 here. In a function that was called, it is
+/// not.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 extern "C" fn _start() -> ! {
@@ -36,7 +37,7 @@ extern "C" fn begin() -> ! {
 #[cold]
 #[inline(never)]
 pub fn exit(code: u8) -> ! {
-    // SAFETY: the call `exit_group` does not come back.
+    // SAFETY: the call `exit_group` does not return.
     unsafe { asm!("syscall", in("rax") 231, in("rdi") u64::from(code), options(noreturn)) }
 }
 
@@ -58,7 +59,8 @@ pub fn write(text: &str) {
     }
 }
 
-/// Ends the program with this code unless `holds`: without a message, which would be most of its text.
+/// Ends the program with this code unless `holds`. There is no message, which would be most of the program's
+/// text.
 #[inline]
 pub fn check(holds: bool, code: u8) {
     if !holds {
@@ -71,7 +73,7 @@ fn panicked(_: &PanicInfo<'_>) -> ! {
     exit(PANICKED)
 }
 
-/// Memory from an array, one piece behind the other. What is given back is lost.
+/// Allocates pieces of an array, one after another. Memory that is freed is not used again.
 pub struct Bump {
     memory: UnsafeCell<[u8; Self::BYTES]>,
     used: AtomicUsize,
@@ -80,7 +82,7 @@ pub struct Bump {
 impl Bump {
     const BYTES: usize = 16 << 20;
 
-    /// All of it unused: for a `static`.
+    /// An allocator whose memory is all unused, for a `static`.
     #[expect(
         clippy::new_without_default,
         clippy::large_stack_arrays,
@@ -94,13 +96,13 @@ impl Bump {
     }
 }
 
-// SAFETY: `memory` is used through pieces alone, each of which is one caller's.
+// SAFETY: `memory` is only used through pieces, each of which belongs to one caller.
 unsafe impl Sync for Bump {}
 
-// SAFETY: each piece is its caller's alone: `used` only grows, by compare-exchange, and a piece lies between two of
-// its values, within `memory`.
+// SAFETY: each piece belongs to one caller. `used` only grows, by compare-exchange, and a piece lies between
+// two of its values, within `memory`.
 unsafe impl GlobalAlloc for Bump {
-    /// Out of line, as a kernel's is: what asks for memory is not made larger.
+    /// Not inlined, as in a kernel, so that the callers are not larger.
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let base = self.memory.get().addr();
@@ -116,7 +118,7 @@ unsafe impl GlobalAlloc for Bump {
 
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
 
-    /// No piece is given out twice, so that it is zero already.
+    /// No piece is given out twice, so it is zero already.
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as the caller promises.
         unsafe { self.alloc(layout) }

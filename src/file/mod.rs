@@ -127,7 +127,7 @@ use crate::storage::file::{read_header, sys};
 ///
 /// The file begins with a header of 4096 bytes. The ids of all slots follow, 2 bytes each in the byte order
 /// of the machine, up to the next multiple of [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots.
-/// `docs/design.md` lists the fields of the header.
+/// `docs/files.md` lists the fields of the header.
 #[derive(Debug)]
 pub struct RecordFile {
     file: File,

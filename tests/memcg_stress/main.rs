@@ -1,6 +1,6 @@
-//! Threads that charge, swap, move, create, take offline, free and turn off, all at once on a tree of
-//! hundreds of cgroups. Each writes down what it did; at each quiescent point an oracle that knows
-//! nothing but these logs says what every cgroup must have.
+//! Runs threads that charge, swap, move, create, take offline, free and turn off, all at once on a tree of
+//! hundreds of cgroups. Each thread logs what it did. When all of them pause, an oracle computes from these
+//! logs alone what every cgroup must have.
 
 mod oracle;
 mod worker;
@@ -18,10 +18,11 @@ const THREADS: usize = if cfg!(miri) { 2 } else { 4 };
 const ROUNDS: usize = if cfg!(miri) { 1 } else { 4 };
 const STEPS: u64 = if cfg!(miri) { 60 } else { 25_000 };
 const CGROUPS: usize = if cfg!(miri) { 6 } else { 300 };
-/// Slots of a swapfile: more than one region.
+/// The slots of a swapfile, in more than one region.
 const SLOTS: u64 = if cfg!(miri) { 1_100 } else { 80_000 };
 
-/// Cgroups that are online, and those that wait to be freed. A hint: either may be otherwise by now.
+/// Cgroups that are online, and offline ones that are to be freed. Both lists are hints: the states may have
+/// changed.
 #[derive(Default)]
 pub(crate) struct Directory {
     pub(crate) online: Mutex<Vec<Memcg>>,
@@ -32,7 +33,7 @@ pub(crate) fn swap_type(ty: usize) -> SwapType {
     SwapType::new(u8::try_from(ty).unwrap()).unwrap()
 }
 
-/// Rounds of random lives, each checked at its end, and then the end of all.
+/// Runs rounds of random operations, checks the tree after each round, and then frees all cgroups.
 fn live(seed: u64, swapoffs: bool) {
     let memcgs = Memcgs::new();
     for ty in 0..2 {
@@ -46,7 +47,7 @@ fn live(seed: u64, swapoffs: bool) {
         let parent = first[rng.usize(..first.len())];
         let child = memcgs.create(parent).unwrap();
         if rng.u8(..10) == 0 {
-            // Memory is limited first, as memsw is never below it.
+            // Memory is limited first, since its limit is never above that of memsw.
             for resource in [Resource::Memory, Resource::Memsw, Resource::Swap] {
                 if resource == Resource::Memory || rng.bool() {
                     memcgs.set_limit(child, resource, Some(100)).unwrap();
@@ -72,10 +73,10 @@ fn live(seed: u64, swapoffs: bool) {
                 });
             }
         });
-        // A quiescent point.
+        // No operation is under way here.
         memcgs.validate().unwrap();
         for worker in &mut workers {
-            // First who there is, then what they did.
+            // The oracle needs the cgroups first, and then what was done with them.
             let created = |event: &&Event| matches!(event, Event::Created { .. });
             worker
                 .log
@@ -97,7 +98,7 @@ fn live(seed: u64, swapoffs: bool) {
         }
     }
 
-    // Everybody goes.
+    // Gives everything back.
     for worker in &mut workers {
         worker.give_all_back(&memcgs);
         let log = std::mem::take(&mut worker.log);
@@ -110,7 +111,7 @@ fn live(seed: u64, swapoffs: bool) {
         .filter(|&memcg| memcg != memcgs.root())
         .collect();
     while !left.is_empty() {
-        // Leaves first.
+        // Cgroups without children go first.
         left.retain(|&memcg| {
             memcgs.css_offline(memcg, 0).is_err() || memcgs.css_free(memcg).is_err()
         });

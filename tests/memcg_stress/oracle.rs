@@ -1,4 +1,4 @@
-//! What every cgroup must have, by what was done: sums over the logs, in whatever order.
+//! Computes what every cgroup must have: sums over the logs, in any order.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use swap_records::memcg::{Memcg, Memcgs};
 
 use super::swap_type;
 
-/// Something that was done, with what came of it.
+/// An operation and its result.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Created {
@@ -31,12 +31,12 @@ pub(crate) enum Event {
         owner: Memcg,
         nr: u64,
     },
-    /// A slot that was `owner`'s once, and `id`'s at last.
+    /// A slot that `owner` owned earlier, and `id` when it was freed.
     Freed {
         owner: Memcg,
         id: u16,
     },
-    /// A slot that was `owner`'s once, and whose page is `to`'s now.
+    /// A slot that `owner` owned earlier, and whose page was charged to `to`.
     SwappedIn {
         owner: Memcg,
         to: Memcg,
@@ -46,7 +46,7 @@ pub(crate) enum Event {
         to: Memcg,
         nr: u64,
     },
-    /// By a css_offline or a css_free.
+    /// Records that a `css_offline` or a `css_free` migrated.
     HandedOver {
         from: Memcg,
         nr: u64,
@@ -54,11 +54,11 @@ pub(crate) enum Event {
     Gone {
         memcg: Memcg,
     },
-    /// By a swapoff, in sum.
+    /// All records that a `swapoff` dropped.
     Dropped {
         nr: u64,
     },
-    /// Slots that a thread had lost to a swapoff.
+    /// Slots of a thread whose records a `swapoff` dropped.
     Lost {
         nr: u64,
     },
@@ -67,7 +67,7 @@ pub(crate) enum Event {
 #[derive(Default, Debug)]
 struct Cgroup {
     parent: Option<Memcg>,
-    /// Own pages in memory, and own records.
+    /// Own pages in memory.
     own: i64,
     swap: i64,
     gone: bool,
@@ -79,7 +79,7 @@ pub(crate) struct Oracle {
     dropped: i64,
     missing: i64,
     lost: i64,
-    /// Records that were swapped in. Which heir had them then, the logs do not say.
+    /// Records that were swapped in. The logs do not tell which heir had them then.
     came_in: i64,
 }
 
@@ -88,7 +88,7 @@ impl Oracle {
         let signed = |nr: u64| i64::try_from(nr).unwrap();
         match *event {
             Event::Created { child, parent } => {
-                // Another thread made the parent, maybe, and its log comes later.
+                // The parent may have been created by another thread, whose log comes later.
                 self.of(parent);
                 let before = self.of(child).parent.replace(parent);
                 assert_eq!(before, None, "{child} was made twice");
@@ -142,7 +142,7 @@ impl Oracle {
         self.up(from).any(|memcg| memcg == heir)
     }
 
-    /// The cgroup with this id that inherits from `owner`, or is it.
+    /// Returns the cgroup with this id that is `owner` or inherits from it.
     pub(crate) fn heir(&self, owner: Memcg, id: u16) -> Memcg {
         let heir = self.up(owner).find(|memcg| memcg.id().get() == id);
         heir.unwrap_or_else(|| {
@@ -150,19 +150,20 @@ impl Oracle {
         })
     }
 
-    /// Nobody has a slot any more, so nobody is missing one that it did not lose.
+    /// Checks that the threads have lost as many slots as the swapoffs have dropped. No thread has a slot any
+    /// more.
     pub(crate) fn check_lost(&self) {
         assert_eq!(self.lost, self.dropped, "lost, and dropped by swapoffs");
     }
 
-    /// Compares with what each cgroup and the table say.
+    /// Compares the sums with the numbers of each cgroup and of the table.
     pub(crate) fn check(&mut self, memcgs: &Memcgs) {
         let mut records = BTreeMap::<u16, i64>::new();
         for run in (0..2).flat_map(|ty| memcgs.records().runs(swap_type(ty))) {
             *records.entry(run.id.get()).or_default() += i64::try_from(run.len).unwrap();
         }
-        // What a swapoff dropped, or came in, is missing in the table. How much each lost is not in the logs, but it
-        // must add up.
+        // Records that a swapoff dropped or that were swapped in are missing in the table. The logs do not
+        // tell how many each cgroup lost, but the sum must be right.
         let mut missing = 0;
         for (memcg, cgroup) in &mut self.cgroups {
             let in_table = if cgroup.gone {

@@ -1,4 +1,4 @@
-//! One of the threads: its pages in memory, and its slots.
+//! One of the threads, with its pages in memory and its slots.
 
 use fastrand::Rng;
 use swap_records::memcg::{Memcg, MemcgError, Memcgs};
@@ -7,14 +7,14 @@ use swap_records::{EntryError, SwapEntry};
 use super::oracle::{Event, Oracle};
 use super::{Directory, SLOTS, THREADS, swap_type};
 
-/// Slots that are used together: the largest folio.
+/// The number of slots that are used together: the largest folio.
 const BLOCK: u64 = 8;
-/// Pages in memory that a thread has at most, in folios.
+/// The most folios that a thread has in memory.
 const RESIDENT: usize = 60;
 const SWAPPED: usize = if cfg!(miri) { 20 } else { 800 };
 
-/// Slots that have records, as far as this thread knows, and of each who owned it when this thread
-/// last looked. By now it may be an ancestor.
+/// Slots that have records, as far as this thread knows. `owners` are the owners when this thread last
+/// looked. By now, an ancestor may own a slot.
 #[derive(Clone, Debug)]
 struct Swapped {
     start: SwapEntry,
@@ -34,9 +34,9 @@ impl Swapped {
 
 pub(crate) struct Worker {
     rng: Rng,
-    /// Turns swapfiles off.
+    /// Whether this thread turns swapfiles off.
     first: bool,
-    /// Whether anybody does.
+    /// Whether any thread turns swapfiles off.
     swapoffs: bool,
     resident: Vec<(Memcg, u64)>,
     swapped: Vec<Swapped>,
@@ -115,7 +115,7 @@ impl Worker {
 
     fn uncharge(&mut self, memcgs: &Memcgs) {
         if let Some((memcg, nr)) = self.take_resident() {
-            // Its pages are charged, so it is there, whatever state it is in.
+            // Its pages are charged, so the cgroup exists, in some state.
             memcgs.uncharge(memcg, nr).unwrap();
             self.log.push(Event::Uncharged { memcg, nr });
         }
@@ -170,7 +170,7 @@ impl Worker {
                     self.free_swap_at(memcgs, at);
                 }
             }
-            // The pages of a folio may have been moved to another cgroup, as far as they had one owner.
+            // Pages of a folio with one owner may have been moved to another cgroup.
             Err(MemcgError::OverLimit { .. } | MemcgError::MixedOwners { .. }) => {}
             Err(MemcgError::NoRecord { .. } | MemcgError::Entry(EntryError::TypeOff { .. }))
                 if self.swapoffs => {}
@@ -233,7 +233,7 @@ impl Worker {
                 if nr == swapped.nr() {
                     swapped.owners.fill(to);
                 } else {
-                    // Some had other owners.
+                    // Some slots had other owners.
                     for (at, entry) in swapped.entries().enumerate() {
                         swapped.owners[at] = owner(memcgs, entry).unwrap_or(swapped.owners[at]);
                     }
@@ -286,7 +286,7 @@ impl Worker {
                 let nr = migrated.moved;
                 self.log.push(Event::HandedOver { from: memcg, nr });
                 let mut online = directory.online.lock().unwrap();
-                // Another thread may have done it as well.
+                // Another thread may have freed the cgroup.
                 let before = online.len();
                 online.retain(|&other| other != memcg);
                 if online.len() < before {
@@ -332,12 +332,12 @@ impl Worker {
         memcgs.swapon(ty, SLOTS).unwrap();
     }
 
-    /// Its pages and slots are where the oracle says.
+    /// Checks that its pages and slots belong to the cgroups that the oracle computes.
     pub(crate) fn check(&self, memcgs: &Memcgs, oracle: &Oracle) {
         for swapped in &self.swapped {
             for (entry, &owner) in swapped.entries().zip(&swapped.owners) {
                 match memcgs.records().lookup(entry) {
-                    // The owner is alive, and the right one.
+                    // The owner exists, and is the right one.
                     Some(id) => {
                         let heir = oracle.heir(owner, id.get());
                         assert_eq!(memcgs.find(id), Some(heir));
@@ -361,12 +361,12 @@ impl Worker {
     }
 }
 
-/// Who owns the slot at some moment of this call.
+/// Returns the cgroup that owns the slot at some moment of this call.
 fn owner(memcgs: &Memcgs, entry: SwapEntry) -> Option<Memcg> {
     loop {
         let id = memcgs.records().lookup(entry)?;
         let before = memcgs.find(id);
-        // It was there before and after, so it was there when it had the slot.
+        // The cgroup existed before and after the lookup, so it existed when it owned the slot.
         if before.is_some()
             && memcgs.records().lookup(entry) == Some(id)
             && memcgs.find(id) == before

@@ -1,5 +1,5 @@
-//! Scans a region without a match, in functions that callgrind finds by their names: how many instructions that takes
-//! is what `ci/no_std.sh` prints, and holds against its bar.
+//! Scans a region without a match, in functions that callgrind finds by their names. `ci/no_std.sh` prints
+//! the number of instructions, and compares it with a limit.
 
 #![no_std]
 #![no_main]
@@ -15,11 +15,11 @@ static MEMORY: Bump = Bump::new();
 
 type Entries = [AtomicU16; REGION_ENTRIES];
 
-/// A region in memory of its own, so that it begins at a cache line.
+/// A region with memory of its own, which begins at a cache line.
 #[repr(align(4096))]
 struct Region(Entries);
 
-/// What is looked for, and what it would become. No entry has it, but 6 and 8 are near.
+/// The id that is looked for, and its replacement. No entry has the id, but 6 and 8 are similar to it.
 const IDS: (u16, u16) = (7, 9);
 
 #[unsafe(no_mangle)]
@@ -34,7 +34,7 @@ fn scan_to_replace(backend: Backend, entries: &mut Entries) -> u32 {
     backend.scan(entries, true, black_box(IDS), u32::MAX).0
 }
 
-/// The first entries are looked for, all of which the region has, and then one more.
+/// Compares the whole region with the id that all entries but the last one have.
 #[unsafe(no_mangle)]
 #[inline(never)]
 fn scan_a_range(backend: Backend, entries: &mut Entries) -> bool {

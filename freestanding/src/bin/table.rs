@@ -1,5 +1,5 @@
-//! Calls every operation of a table, so that the program's text is all of the table: `ci/no_std.sh` prints its size, and
-//! holds it against its bar.
+//! Calls every operation of a table, so that the program's text contains the whole table. `ci/no_std.sh`
+//! prints the size of the text, and compares it with a limit.
 
 #![no_std]
 #![no_main]
@@ -16,7 +16,7 @@ static MEMORY: Bump = Bump::new();
 
 static RECORDS: SwapRecords = SwapRecords::new();
 
-/// Pages of the swapfile: two regions and a part of a third one.
+/// Pages of the swapfile: two regions, and a part of a third one.
 const PAGES: u64 = 70_000;
 
 #[inline(never)]
@@ -132,7 +132,7 @@ fn run() -> u8 {
     check(records.swapoff(ty) == Ok(all), 70);
     check(records.record(entry(1), a).is_err(), 71);
 
-    // A backend of the caller's choice, so that all that there are stay in the program.
+    // The backend is chosen at run time, so that the program contains all backends.
     for &backend in black_box(Backend::ALL) {
         let table: SwapRecords = SwapRecords::new().with_backend(black_box(backend));
         ok(table.swapon(ty, 1));

@@ -1,12 +1,13 @@
-//! A machine with one processor: its flag of interrupts, and the locks that are held.
+//! A machine with one processor: its interrupt flag, and the locks that are held.
 //!
-//! [`IrqLock`] disables interrupts while it is held. It ends the program where a rule is broken that such a lock rests on:
+//! [`IrqLock`] disables interrupts while it is held. It ends the program if one of these rules is broken:
 //!
-//! - A lock that is held is never taken again: with one processor, nobody else would free it.
-//! - The locks of a table's regions are held one at a time, and nothing is locked under one.
-//! - Those of a tree nest in their order: the tree's own, then those of shards by their numbers, then one of a region.
-//! - Locks are freed last to first. Each gives the flag back as it found it, so in another order interrupts would be enabled under a
-//!   lock.
+//! - A lock that is held is never taken again. With one processor, no other code would free it.
+//! - A table holds the lock of one region at a time, and takes no lock while it holds one.
+//! - The locks of a tree nest in their order: the tree's own, then those of shards by number, then one of a
+//!   region.
+//! - Locks are freed from the last to the first. Each lock restores the flag that it found. In another order,
+//!   interrupts would be enabled while a lock is held.
 
 use core::fmt::{self, Write};
 use core::marker::PhantomData;
@@ -18,22 +19,22 @@ use swap_records_freestanding::exit;
 
 use crate::memory::HEAP;
 
-/// The exit code where a check fails.
+/// The exit code after a check has failed.
 const FAILED: u8 = 1;
 
 static INTERRUPTS: AtomicBool = AtomicBool::new(true);
 
-/// The addresses of the locks that are held, and how many there are: a tree has 18 in one call at most.
+/// The addresses of the locks that are held, and their number. A call of a tree holds 18 at most.
 static HELD: [AtomicUsize; 32] = [const { AtomicUsize::new(0) }; 32];
 static DEPTH: AtomicUsize = AtomicUsize::new(0);
 
-/// How many locks have been taken.
+/// The number of locks that were taken.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
-/// The address of the tree's own lock; 0 where it is not known, 1 where the next lock is it.
+/// The address of the tree's own lock. 0: unknown. 1: the next lock is the tree's own.
 static OF_TREE: AtomicUsize = AtomicUsize::new(0);
 
-/// Text as a stream.
+/// Writes text to the standard output.
 struct Out;
 
 impl Write for Out {
@@ -45,11 +46,11 @@ impl Write for Out {
 
 /// Writes a line.
 pub(crate) fn say(line: fmt::Arguments<'_>) {
-    // It does not fail.
+    // Writing does not fail.
     let _ = writeln!(Out, "kernel: {line}");
 }
 
-/// Ends the program, and says what is wrong, and where that was found.
+/// Ends the program with a message that says what is wrong, and where that was found.
 #[cold]
 #[track_caller]
 pub(crate) fn fail(what: &str) -> ! {
@@ -66,7 +67,7 @@ pub(crate) fn check(holds: bool, what: &str) {
     }
 }
 
-/// What must be so wherever code of the caller runs, or memory is asked for or given back.
+/// Checks what must hold when code of the caller runs, and when memory is allocated or freed.
 #[track_caller]
 pub(crate) fn check_unlocked(what: &str) {
     if DEPTH.load(Relaxed) > 0 {
@@ -75,12 +76,13 @@ pub(crate) fn check_unlocked(what: &str) {
     check(INTERRUPTS.load(Relaxed), "interrupts stay disabled");
 }
 
-/// How many locks were taken since the last call.
+/// Returns the number of locks that were taken since the last call.
 pub(crate) fn taken() -> u64 {
     TAKEN.swap(0, Relaxed)
 }
 
-/// `first` takes the tree's own lock, before any other. It must lie where it does until it is forgotten.
+/// `first` takes the tree's own lock before any other lock. The tree must not move until its lock is
+/// forgotten.
 pub(crate) fn find_the_trees_lock(first: impl FnOnce()) {
     OF_TREE.store(1, Relaxed);
     first();
@@ -96,7 +98,7 @@ pub(crate) struct IrqLock {
     held: AtomicBool,
 }
 
-/// Whether interrupts were enabled when the lock was taken. It stays on its processor.
+/// Whether interrupts were enabled when the lock was taken. The value stays on its processor.
 pub(crate) struct Flag {
     enabled: bool,
     processor: PhantomData<*mut ()>,
@@ -107,10 +109,10 @@ impl IrqLock {
         (&raw const *self).addr()
     }
 
-    /// Whether it may be taken under the lock at this address.
+    /// Returns whether this lock may be taken while the lock at this address is held.
     fn comes_after(&self, before: usize) -> bool {
         let of_tree = OF_TREE.load(Relaxed);
-        // Those of regions are on the heap; the others are in the tree.
+        // Locks of regions are on the heap. The other locks are in the tree.
         match (HEAP.has(before), HEAP.has(self.address())) {
             (true, _) => false,
             (false, true) => true,

@@ -1,11 +1,12 @@
-//! Runs a table and a tree as a kernel would: on one processor, with locks that disable interrupts, a page allocator and a heap of
-//! its own, and nothing below but two system calls. The modules say which rules it ends at.
+//! Runs a table and a tree as a kernel would: on one processor, with locks that disable interrupts, with a
+//! page allocator and a heap of its own, and with only two system calls. The modules list the rules that it
+//! checks.
 //!
-//! Every operation is compared to an oracle, in sequences that are the same each time. Then each demand for memory of a sequence is
-//! refused in turn.
+//! Every operation is compared with an oracle, in sequences that are the same each time. Then each allocation
+//! of a sequence is refused, one after another.
 //!
-//! It writes a line for each part. The exit code is 0 where all holds, 1 where a check failed, which a line says, and
-//! [`PANICKED`](swap_records_freestanding::PANICKED) after a panic.
+//! It writes a line for each part. The exit code is 0 if all checks hold, 1 if a check failed, with a
+//! message, and [`PANICKED`](swap_records_freestanding::PANICKED) after a panic.
 
 #![no_std]
 #![no_main]
@@ -23,10 +24,10 @@ use machine::{check, say, taken};
 use memory::Refuse;
 use sequence::Done;
 
-/// Operations on a table or a tree: with a seed, how many, and what is refused.
+/// Operations on a table or a tree: a seed, their number, and which allocations are refused.
 type Sequence = fn(u64, u64, Refuse) -> Done;
 
-/// A long sequence, with memory.
+/// Runs a long sequence without refusals.
 fn agrees_with_the_oracle(what: &str, sequence: Sequence, operations: u64) {
     let done = sequence(1, operations, Refuse::None);
     check(done.refused == 0, "memory was refused to nobody");
@@ -38,7 +39,8 @@ fn agrees_with_the_oracle(what: &str, sequence: Sequence, operations: u64) {
     ));
 }
 
-/// A short sequence, with each demand for memory refused in turn, alone or with those that follow in its operation.
+/// Runs a short sequence once for each allocation, which is refused alone or with those that follow in the
+/// same operation.
 fn is_refused_each_demand(
     what: &str,
     sequence: Sequence,

@@ -1,7 +1,7 @@
-//! Pages and a heap, each from a static array. Both say no when they are told to, and end the program where they are asked for
-//! memory, or given some back, under a lock.
+//! Pages and a heap, each in a static array. Both refuse allocations on request. They end the program if
+//! memory is allocated or freed while a lock is held.
 //!
-//! What is free is filled with [`POISON`], so that a reader of it meets ids that nobody recorded.
+//! Free memory is filled with [`POISON`], so that a read of free memory finds ids that were never recorded.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
@@ -14,24 +14,24 @@ use crate::machine::{check, check_unlocked};
 
 const POISON: u8 = 0xA5;
 
-/// What is demanded of both, while they count, and which demand is refused.
+/// The number of allocations from both, while they are counted, and which of them is refused.
 static COUNTS: AtomicBool = AtomicBool::new(false);
 static DEMANDS: AtomicU64 = AtomicU64::new(0);
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 static FIRST: AtomicU64 = AtomicU64::new(u64::MAX);
 static LAST: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// The demands that are refused, counted from 0.
+/// The allocations that are refused, counted from 0.
 #[derive(Clone, Copy)]
 pub(crate) enum Refuse {
     None,
-    /// The one of this number.
+    /// The allocation with this number.
     One(u64),
-    /// The one of this number, and those after it until the operation ends.
+    /// The allocation with this number, and those after it until the operation ends.
     From(u64),
 }
 
-/// Starts to count demands anew.
+/// Starts to count allocations from 0.
 pub(crate) fn refuse(which: Refuse) {
     DEMANDS.store(0, Relaxed);
     let (first, last) = match which {
@@ -43,7 +43,7 @@ pub(crate) fn refuse(which: Refuse) {
     LAST.store(last, Relaxed);
 }
 
-/// What `operation` gives, how often it demanded memory, and how often it was refused some.
+/// Returns the result of `operation`, the number of its allocations, and how many of them were refused.
 pub(crate) fn counted<R>(operation: impl FnOnce() -> R) -> (R, u64, u64) {
     let before = DEMANDS.load(Relaxed);
     REFUSED.store(0, Relaxed);
@@ -57,10 +57,10 @@ pub(crate) fn counted<R>(operation: impl FnOnce() -> R) -> (R, u64, u64) {
     (result, DEMANDS.load(Relaxed) - before, refused)
 }
 
-/// Whether all is refused, and not counted.
+/// Whether all allocations are refused, and not counted.
 static NONE: AtomicBool = AtomicBool::new(false);
 
-/// What `operation` gives where there is no memory.
+/// Returns the result of `operation` while all allocations are refused.
 pub(crate) fn without<R>(operation: impl FnOnce() -> R) -> R {
     NONE.store(true, Relaxed);
     let result = operation();
@@ -68,15 +68,15 @@ pub(crate) fn without<R>(operation: impl FnOnce() -> R) -> R {
     result
 }
 
-/// How many demands there were since [`refuse`].
+/// Returns the number of allocations since [`refuse`].
 pub(crate) fn demands() -> u64 {
     DEMANDS.load(Relaxed)
 }
 
-/// Whether a table, or a tree, is being validated: that alone may allocate under the tree's lock.
+/// Whether a table or a tree is being validated. Only this may allocate while the tree's lock is held.
 static VALIDATES: AtomicBool = AtomicBool::new(false);
 
-/// Ends the program unless it is valid.
+/// Validates the table or tree, and ends the program if it is not valid.
 #[track_caller]
 pub(crate) fn validate<E>(validate: impl FnOnce() -> Result<(), E>) {
     VALIDATES.store(true, Relaxed);
@@ -105,7 +105,7 @@ fn is_refused() -> bool {
     refused
 }
 
-/// Bytes that begin at a page.
+/// Bytes, aligned to a page.
 #[repr(C, align(4096))]
 struct Aligned<const N: usize>(UnsafeCell<[u8; N]>);
 
@@ -119,16 +119,16 @@ impl<const N: usize> Aligned<N> {
     }
 }
 
-/// How many pages the source has.
+/// The number of pages of the source.
 const NR_PAGES: usize = 1024;
 
 /// The page allocator of this kernel.
 pub(crate) struct Pages {
     memory: Aligned<{ NR_PAGES * PAGE_SIZE }>,
-    /// Which of them are given out.
+    /// Which pages are given out.
     out: [AtomicBool; NR_PAGES],
     nr_out: AtomicU64,
-    /// Where the next search begins: a page that is free stays so for a while, and poisoned.
+    /// Where the next search begins. So a page that was freed stays free, and poisoned, for a while.
     next: AtomicUsize,
 }
 
@@ -139,17 +139,18 @@ pub(crate) static PAGES: Pages = Pages {
     next: AtomicUsize::new(0),
 };
 
-// SAFETY: `memory` is used through pages alone, each of which is one caller's.
+// SAFETY: `memory` is only used through pages, each of which belongs to one caller.
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// How many pages are given out.
+    /// Returns the number of pages that are given out.
     pub(crate) fn nr_out(&self) -> u64 {
         self.nr_out.load(Relaxed)
     }
 }
 
-// SAFETY: a page is given to one caller, since `out` goes from false to true once, and zeroed. Neither method unwinds.
+// SAFETY: a page is zeroed, and given to one caller, since `out` goes from false to true once. Neither method
+// unwinds.
 unsafe impl PageSource for Pages {
     fn alloc_page(&self) -> Option<NonNull<Page>> {
         if is_refused() {
@@ -161,7 +162,7 @@ unsafe impl PageSource for Pages {
         self.next.store((nr + 1) % NR_PAGES, Relaxed);
         self.nr_out.fetch_add(1, Relaxed);
         let page = self.memory.base().wrapping_add(nr * PAGE_SIZE);
-        // SAFETY: it is a page of `memory`, and nobody has it.
+        // SAFETY: it is a page of `memory` that no caller has.
         unsafe { page.write_bytes(0, PAGE_SIZE) };
         NonNull::new(page.cast())
     }
@@ -186,11 +187,11 @@ unsafe impl PageSource for Pages {
 /// The heap: pieces whose sizes are powers of two, and a list of free ones for each size.
 pub(crate) struct Heap {
     memory: Aligned<{ Self::BYTES }>,
-    /// Up to here, memory was cut into pieces.
+    /// The memory up to here has been cut into pieces.
     cut: AtomicUsize,
     /// The first free piece of each size. It holds the address of the next.
     free: [AtomicPtr<u8>; Self::SIZES],
-    /// Bytes that are given out.
+    /// The number of bytes that are given out.
     out: AtomicUsize,
 }
 
@@ -202,26 +203,26 @@ pub(crate) static HEAP: Heap = Heap {
     out: AtomicUsize::new(0),
 };
 
-// SAFETY: `memory` is used through pieces alone, each of which is one caller's, or free.
+// SAFETY: `memory` is only used through pieces, each of which is free or belongs to one caller.
 unsafe impl Sync for Heap {}
 
 impl Heap {
     const BYTES: usize = 4 << 20;
 
-    /// From 1 byte to a MiB; the least that is given out is 16.
+    /// Sizes from 1 byte to a MiB. The smallest piece that is given out has 16 bytes.
     const SIZES: usize = 21;
 
-    /// Whether this is an address in it.
+    /// Returns whether this address is in the heap.
     pub(crate) fn has(&self, address: usize) -> bool {
         address.wrapping_sub(self.memory.base().addr()) < Self::BYTES
     }
 
-    /// How many bytes are given out.
+    /// Returns the number of bytes that are given out.
     pub(crate) fn bytes_out(&self) -> usize {
         self.out.load(Relaxed)
     }
 
-    /// The size of a piece for this layout, which is aligned to as much, up to a page.
+    /// Returns the size of a piece for this layout. A piece is aligned to its size, up to a page.
     fn size(layout: Layout) -> usize {
         let least = layout.size().max(layout.align()).max(16);
         least.next_power_of_two()
@@ -246,8 +247,8 @@ impl Heap {
     }
 }
 
-// SAFETY: a piece is cut, or taken from its list, for one caller. It is as large as its layout asks and aligned to its size, up to a
-// page.
+// SAFETY: a piece is cut, or taken from its list, for one caller. It is at least as large as its layout, and
+// aligned to its size, up to a page.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_refused() || layout.align() > PAGE_SIZE {
@@ -265,7 +266,7 @@ unsafe impl GlobalAlloc for Heap {
         let Some(list) = self.list(size).filter(|_| self.has(piece.addr())) else {
             crate::machine::fail("memory is given back that is not of the heap");
         };
-        // SAFETY: the piece is as large, and the caller gives it up.
+        // SAFETY: the piece has this size, and the caller gives it up.
         unsafe { piece.write_bytes(POISON, size) };
         // SAFETY: there is room for an address, and the piece is aligned to at least 16.
         unsafe { piece.cast::<*mut u8>().write(list.load(Relaxed)) };

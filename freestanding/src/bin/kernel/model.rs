@@ -17,7 +17,7 @@ pub(crate) const TYPES: [SwapType; 2] = [SwapType::new(0).unwrap(), SwapType::ne
 /// The most pages of a swapfile: three regions, the last of which is not whole.
 pub(crate) const MOST_PAGES: u64 = 3 * REGION - 7;
 
-/// Lowest first. Some share a counter, as they are equal modulo 4096.
+/// The ids, lowest first. Some share a counter, since they are congruent modulo 4096.
 pub(crate) const IDS: [MemcgId; 8] = {
     let raw = [1, 2, 3, 64, 4097, 4098, 8193, 65535];
     let mut ids = [MemcgId::MIN; 8];
@@ -41,7 +41,7 @@ impl Numbers {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    /// Below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -53,7 +53,7 @@ impl Numbers {
         of[usize::try_from(self.below(N as u64)).unwrap_or(0)]
     }
 
-    /// A slot at a border, or anywhere; now and then just past the end.
+    /// Returns a slot at a border or anywhere, and now and then just past the end.
     pub(crate) fn offset(&mut self) -> u64 {
         let borders = [CHUNK, REGION - CHUNK, REGION, 2 * REGION, MOST_PAGES];
         match self.below(3) {
@@ -63,7 +63,7 @@ impl Numbers {
         }
     }
 
-    /// A number of slots: mostly few.
+    /// Returns a number of slots, usually a small one.
     pub(crate) fn len(&mut self) -> u64 {
         match self.below(8) {
             0 => self.below(REGION),
@@ -73,7 +73,7 @@ impl Numbers {
     }
 }
 
-/// The owner of each slot of a swapfile, 0 for none; no slots while it is off.
+/// The owner of each slot of a swapfile, 0 for none. There are no slots while the type is off.
 pub(crate) struct File(Vec<u16>);
 
 pub(crate) struct Model([File; TYPES.len()]);
@@ -83,9 +83,9 @@ fn index(offset: u64) -> usize {
 }
 
 impl Model {
-    /// Off.
+    /// A model of a type that is off.
     pub(crate) fn new() -> Self {
-        // It allocates nothing later.
+        // Allocates now, so that it allocates nothing later.
         Self(TYPES.map(|_| File(Vec::with_capacity(index(MOST_PAGES)))))
     }
 
@@ -97,7 +97,7 @@ impl Model {
         &mut self.0[usize::from(ty != TYPES[0])]
     }
 
-    /// The pages of a type that is on.
+    /// Returns the number of pages of a type that is on.
     pub(crate) fn pages(&self, ty: SwapType) -> Option<u64> {
         let pages = self.file(ty).0.len() as u64;
         (pages > 0).then_some(pages)
@@ -116,7 +116,7 @@ impl Model {
         MemcgId::new(*owner?)
     }
 
-    /// Gives the owner before.
+    /// Returns the previous owner.
     pub(crate) fn set(&mut self, ent: SwapEntry, id: Option<MemcgId>) -> Option<MemcgId> {
         let before = self.get(ent);
         self.fill(ent, 1, id);
@@ -129,7 +129,7 @@ impl Model {
         file.0[slots].fill(id.map_or(0, MemcgId::get));
     }
 
-    /// Gives every record of `old` to `new`, and their number.
+    /// Gives every record of `old` to `new`, and returns their number.
     pub(crate) fn migrate(&mut self, old: MemcgId, new: MemcgId) -> u64 {
         let mut moved = 0;
         if old == new {
@@ -153,13 +153,13 @@ impl Model {
         TYPES.map(|ty| self.count_on(ty, id)).iter().sum()
     }
 
-    /// All records of a type.
+    /// Returns all records of a type.
     pub(crate) fn records(&self, ty: SwapType) -> u64 {
         let owners = self.file(ty).0.iter();
         owners.filter(|&&owner| owner != 0).count() as u64
     }
 
-    /// The runs of one owner among these slots of a type.
+    /// Returns the runs of equal owners of these slots of a type.
     pub(crate) fn runs(&self, ty: SwapType, slots: Range<u64>) -> impl Iterator<Item = Run> {
         let owners = &self.file(ty).0;
         let mut next = index(slots.start);

@@ -1,41 +1,41 @@
-//! A sequence of operations on a subject, a table or a tree, beside its oracle.
+//! A sequence of operations on a subject (a table or a tree), each of which is also done on its oracle.
 
 use crate::machine::{check, check_unlocked};
 use crate::memory::{HEAP, PAGES, Refuse, counted, demands, refuse, validate};
 
-/// There was no memory, and nothing was written: the oracle is as it was.
+/// There was no memory, and nothing was written. The oracle is unchanged.
 pub(crate) struct OutOfMemory;
 
-/// What operations are done on, and its oracle.
+/// A subject of operations, and its oracle.
 pub(crate) trait Subject: Sized {
-    /// It does the same when it is done again.
+    /// An operation. It does the same each time that it is called.
     type Op: Copy;
 
     fn new(seed: u64) -> Self;
-    /// The operation of this number, of so many. The last ones turn the types off, and trim.
+    /// Returns the operation with this number, of so many. The last ones turn the types off, and trim.
     fn op(&mut self, nr: u64, operations: u64) -> Self::Op;
-    /// Whether it may demand memory. What frees, migrates or reads must not.
+    /// Returns whether the operation may allocate. Operations that free, migrate or read must not.
     fn may_demand(op: Self::Op) -> bool;
-    /// Does it to both, and compares.
+    /// Does the operation on both, and compares the results.
     fn apply(&mut self, op: Self::Op) -> Result<(), OutOfMemory>;
-    /// Compares all that can be seen.
+    /// Compares all that the interface shows.
     fn check_all(&self);
     fn validate(&self) -> Result<(), alloc::string::String>;
 }
 
-/// What a sequence of operations did.
+/// The numbers of a sequence of operations.
 #[derive(Default)]
 pub(crate) struct Done {
     pub(crate) operations: u64,
-    /// How often memory was demanded.
+    /// The number of allocations.
     pub(crate) demands: u64,
-    /// Operations that were refused for want of memory, and those that did without.
+    /// Operations that were refused because there was no memory, and operations that succeeded without it.
     pub(crate) refused: u64,
     pub(crate) did_without: u64,
 }
 
-/// Does so many operations on a subject of its own. One that is refused for want of memory is done again with memory. At the
-/// end, all memory is back.
+/// Does this many operations on a new subject. If an operation is refused because there is no memory, it is
+/// done again with memory. At the end, all memory has been freed.
 pub(crate) fn run<S: Subject>(seed: u64, operations: u64, which: Refuse) -> Done {
     let mut done = Done::default();
     let bytes = HEAP.bytes_out();

@@ -1,4 +1,5 @@
-//! The operations of a table beside the oracle, and the same with each demand for memory refused in turn.
+//! Does the operations of a table on the table and on the oracle, also with each allocation refused, one
+//! after another.
 
 mod op;
 
@@ -17,7 +18,7 @@ use op::{BATCH, Op, Slots};
 
 type Table = SwapRecords<IrqLock>;
 
-/// What the table must say of these slots: that they are there, or what is wrong with them.
+/// Returns what the table must say about these slots: that they exist, or what is wrong with them.
 fn expected(model: &Model, (start, nr): Slots) -> Result<(), EntryError> {
     let (ty, offset) = (start.swap_type(), start.offset());
     match model.pages(ty) {
@@ -36,7 +37,7 @@ fn expected(model: &Model, (start, nr): Slots) -> Result<(), EntryError> {
     }
 }
 
-/// What was done; `None` where the slots are not there, as they should not be.
+/// Returns the result of an operation. `None`: the slots do not exist, and the operation was refused.
 #[track_caller]
 fn settle<T>(
     model: &Model,
@@ -68,7 +69,7 @@ fn settle<T>(
     }
 }
 
-/// The slots of a batch, some of which repeat. Of few, one is not there.
+/// Returns the slots of a batch. Some of them repeat. In a few batches, one slot does not exist.
 fn batch(model: &Model, seed: u64) -> ([SwapEntry; BATCH], Result<(), EntryError>) {
     let mut numbers = Numbers::new(seed);
     let strays = numbers.below(8) == 0;
@@ -92,7 +93,7 @@ fn batch(model: &Model, seed: u64) -> ([SwapEntry; BATCH], Result<(), EntryError
     (slots, all)
 }
 
-/// As [`settle`], of a batch.
+/// [`settle`] for a batch.
 #[track_caller]
 fn settle_batch(
     done: Result<(), EntryError>,
@@ -110,9 +111,9 @@ fn settle_batch(
     }
 }
 
-/// What a batch must tell: each slot that had an owner, in the order of the batch.
+/// What the callback of a batch must be told: each slot that had an owner, in the order of the batch.
 struct Told {
-    /// The owner, before that, of each slot.
+    /// The previous owner of each slot.
     before: [Option<MemcgId>; BATCH],
     slots: [SwapEntry; BATCH],
     next: usize,
@@ -147,7 +148,7 @@ impl Told {
         self.next = at + 1;
     }
 
-    /// All of them have been told.
+    /// Checks that the callback was told about all of them.
     fn end(self) {
         let rest = &self.before[self.next..];
         check(
@@ -157,7 +158,7 @@ impl Told {
     }
 }
 
-/// Does it to both, and compares.
+/// Does the operation on both, and compares the results.
 fn apply(op: Op, table: &mut Table, model: &mut Model) -> Result<(), OutOfMemory> {
     match op {
         Op::Swapon(ty, pages) => match table.swapon(ty, pages) {
@@ -223,7 +224,7 @@ fn apply(op: Op, table: &mut Table, model: &mut Model) -> Result<(), OutOfMemory
         Op::Reserve(slots) => {
             let done = table.reserve(slots.0, slots.1);
             if let Some(()) = settle(model, slots, done)? {
-                // Whatever the ids are.
+                // For any ids.
                 for (skip, id) in (0..slots.1).step_by(CHUNK_ENTRIES / 2).zip(IDS) {
                     let slot = entry(slots.0.swap_type(), slots.0.offset() + skip);
                     let before = without(|| table.record(slot, id));
@@ -426,7 +427,7 @@ fn apply(op: Op, table: &mut Table, model: &mut Model) -> Result<(), OutOfMemory
     Ok(())
 }
 
-/// All slots, and where the runs are.
+/// Compares all slots, and the runs.
 fn check_all(table: &Table, model: &Model) {
     for ty in TYPES {
         let runs = model.runs(ty, 0..MOST_PAGES);
@@ -487,7 +488,7 @@ impl Subject for Both {
     }
 }
 
-/// A static is never dropped: it gives its pages back after a grace period.
+/// A static is never dropped. So it gives its pages back after a grace period.
 pub(crate) fn gives_back_pages_of_a_static() {
     static RECORDS: Table = Table::with_raw_mutex().with_page_source(&PAGES);
     let ty = TYPES[0];
@@ -503,7 +504,7 @@ pub(crate) fn gives_back_pages_of_a_static() {
     );
     let out = PAGES.nr_out();
     check(out > REGION / CHUNK, "a swapfile in use has no pages");
-    // SAFETY: nothing else is under way on the only processor.
+    // SAFETY: no other operation is under way on the only processor.
     let given = unsafe { RECORDS.trim_pages_after_grace() };
     check(
         given == out && PAGES.nr_out() == 0,

@@ -1,4 +1,5 @@
-//! The operations of a tree of cgroups beside an oracle, and the same with each demand for memory refused in turn.
+//! Does the operations of a tree of cgroups on the tree and on an oracle, also with each allocation refused,
+//! one after another.
 
 mod model;
 mod op;
@@ -19,10 +20,10 @@ use op::Op;
 
 type Tree = Memcgs<IrqLock>;
 
-/// Slots in a batch.
+/// The number of slots of a batch.
 const BATCH: usize = 80;
 
-/// What the tree must say of slots that are not there.
+/// Returns what the tree must say about slots that do not exist.
 fn slots_of(model: &Model, (start, nr): Slots) -> Result<(), EntryError> {
     let (max_pages, offset) = (model.owners.len() as u64, start.offset());
     if max_pages == 0 {
@@ -39,7 +40,7 @@ fn slots_of(model: &Model, (start, nr): Slots) -> Result<(), EntryError> {
     Ok(())
 }
 
-/// What was done; `None` where it was refused, as it had to be.
+/// Returns the result of an operation. `None`: it was refused, as it had to be.
 #[track_caller]
 fn settle<T>(
     done: Result<T, MemcgError>,
@@ -67,7 +68,7 @@ fn settle<T>(
     }
 }
 
-/// Slots that lie apart.
+/// Returns slots that are far apart.
 fn batch(start: SwapEntry, apart: u64) -> [SwapEntry; BATCH] {
     let mut next = start.offset();
     [(); BATCH].map(|()| {
@@ -77,7 +78,7 @@ fn batch(start: SwapEntry, apart: u64) -> [SwapEntry; BATCH] {
     })
 }
 
-/// Does it to both, and compares.
+/// Does the operation on both, and compares the results.
 fn apply(op: Op, tree: &mut Tree, model: &mut Model) -> Result<(), OutOfMemory> {
     match op {
         Op::Swapon => match tree.swapon(TYPE, PAGES_ON) {
@@ -363,7 +364,7 @@ fn swap_out(op: Op, tree: &Tree, model: &mut Model) -> Result<(), OutOfMemory> {
     Ok(())
 }
 
-/// What is charged to each cgroup, and who owns each slot.
+/// Compares the charges of each cgroup, and the owner of each slot.
 fn check_all(tree: &Tree, model: &Model) {
     for (at, cgroup) in model.all() {
         let Ok(usage) = tree.usage(cgroup.memcg) else {
@@ -439,7 +440,7 @@ impl Subject for Both {
 
     fn op(&mut self, nr: u64, operations: u64) -> Op {
         if nr == 0 {
-            // It stays where it is from now on.
+            // The tree must not move from now on.
             find_the_trees_lock(|| _ = self.tree.ids_in_use());
         }
         match (nr, operations - nr) {

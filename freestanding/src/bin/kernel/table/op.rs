@@ -4,13 +4,13 @@ use swap_records::{CHUNK_ENTRIES, MemcgId, REGION_ENTRIES, SwapEntry, SwapType};
 
 use crate::model::{CHUNK, IDS, MOST_PAGES, Numbers, REGION, TYPES, entry};
 
-/// Slots in a batch: more than are written under one hold of a lock.
+/// The number of slots of a batch: more than one hold of a lock covers.
 pub(super) const BATCH: usize = 80;
 
 /// A slot and a number of slots.
 pub(super) type Slots = (SwapEntry, u64);
 
-/// An operation. It does the same when it is called again.
+/// An operation. It does the same each time that it is called.
 #[derive(Clone, Copy)]
 pub(crate) enum Op {
     Swapon(SwapType, u64),
@@ -24,7 +24,7 @@ pub(crate) enum Op {
     RecordRangeWith(Slots, MemcgId),
     ClearRange(Slots),
     ClearRangeWith(Slots),
-    /// With the seed of their slots.
+    /// With the seed of the slots.
     RecordBatch(u64, MemcgId),
     RecordBatchIds(u64),
     ClearBatch(u64),
@@ -83,7 +83,7 @@ impl Op {
         }
     }
 
-    /// Whether it may demand memory. What frees, migrates or reads must not.
+    /// Returns whether the operation may allocate. Operations that free, migrate or read must not.
     pub(super) fn may_demand(self) -> bool {
         match self {
             Self::Swapon(..)
@@ -91,7 +91,7 @@ impl Op {
             | Self::Record(..)
             | Self::RecordRange(..)
             | Self::RecordRangeWith(..)
-            // Of many owners.
+            // With many owners.
             | Self::ClearRange(..)
             | Self::RecordBatch(..)
             | Self::RecordBatchIds(..) => true,

@@ -11,7 +11,7 @@ use crate::model::{REGION, entry};
 pub(super) const TYPE: SwapType = SwapType::new(3).unwrap();
 pub(super) const PAGES_ON: u64 = 2 * REGION - 9;
 
-/// Cgroups at once, with the root, which is the first.
+/// The most cgroups at once, including the root, which is the first.
 pub(super) const CGROUPS: usize = 8;
 
 /// A cgroup, by its place in the oracle.
@@ -26,7 +26,7 @@ pub(super) struct Cgroup {
     pub(super) own: u64,
 }
 
-/// The cgroups, and the place of the owner of each slot. No slots while the type is off.
+/// The cgroups, and for each slot the place of its owner. There are no slots while the type is off.
 pub(super) struct Model {
     pub(super) cgroups: [Option<Cgroup>; CGROUPS],
     pub(super) owners: Vec<Option<u8>>,
@@ -68,7 +68,7 @@ impl Model {
         all.map(|(_, cgroup)| cgroup)
     }
 
-    /// The first that is online, from this one up.
+    /// Returns the first online cgroup, from this one up.
     pub(super) fn payer(&self, mut at: At) -> At {
         while !self.get(at).online {
             at = self.get(at).parent;
@@ -98,7 +98,7 @@ impl Model {
         all.filter(|&&owner| usize::from(owner) == of).count() as u64
     }
 
-    /// Gives records in these slots to another.
+    /// Gives records in these slots to another cgroup.
     pub(super) fn give(&mut self, (start, nr): Slots, from: At, to: Option<At>) -> u64 {
         let mut given = 0;
         for slot in each(start, nr) {

@@ -5,7 +5,7 @@ use swap_records::{MemcgId, SwapEntry};
 use super::model::{At, CGROUPS, Model, PAGES_ON, Slots, TYPE, index};
 use crate::model::{CHUNK, Numbers, REGION, entry};
 
-/// An operation. It does the same when it is called again.
+/// An operation. It does the same each time that it is called.
 #[derive(Clone, Copy)]
 pub(crate) enum Op {
     Swapon,
@@ -17,7 +17,7 @@ pub(crate) enum Op {
     Charge(At, u64),
     Uncharge(At, u64),
     MoveAccount(At, At, u64),
-    /// A limit of so many pages more than there are, which refuses one more than that.
+    /// Sets a limit that leaves room for this many pages, and charges one page more, which is refused.
     Limit(At, u64),
     SwapOut(At, Slots),
     SwapOutBatch(At, SwapEntry, u64),
@@ -79,7 +79,7 @@ impl Op {
         }
     }
 
-    /// Whether it may demand memory.
+    /// Returns whether the operation may allocate.
     pub(super) fn may_demand(self) -> bool {
         matches!(
             self,
