@@ -1,18 +1,18 @@
-//! The documents of the repository as pages.
+//! The documents of the repository, as pages of rustdoc.
 //!
-//! | page | what it is |
+//! | page | contents |
 //! | --- | --- |
 //! | [`design`] | structure, invariants, memory, and why the choices were made |
-//! | [`concurrency`] | the lock, the atomics, what each operation promises beside others, where `unsafe` is |
+//! | [`concurrency`] | the lock, the atomics, the guarantees of each operation, where `unsafe` is |
 //! | [`manager`] | how to build a memory manager over userfaultfd on this crate, step by step |
 //! | [`image_format`] | an image of a table, byte by byte, and how to read one from Python |
 //! | [`porting`] | what to call here in place of the kernel's functions, or of a table of your own |
-//! | [`benchmarks`] | what the table costs, beside what one would use otherwise |
-//! | [`testing`] | what is checked by what, and how to fuzz |
+//! | [`benchmarks`] | what the table costs, compared with the alternatives |
+//! | [`testing`] | which test or tool checks what, and how to fuzz |
 //! | [`changelog`] | what changed from version to version |
 
-// In a document, a link goes to a file beside it. The definitions that stand before the text take precedence over those
-// at its end, so that here the same link goes to a page.
+// In a document, a link goes to a file in the same directory. Definitions before the text take precedence
+// over those at its end, so here the same link goes to a page.
 /// How swap-records works, and why.
 #[doc = ""]
 #[doc = "[benchmarks.md]: crate::docs::benchmarks"]
@@ -54,7 +54,7 @@ pub mod manager {}
 #[doc = "[locks]: crate::docs::design#locks"]
 #[doc = ""]
 #[doc = include_str!("../docs/benchmarks.md")]
-// A picture is a file beside the document. Here there are no files: the pictures stand in the page itself.
+// In the repository, a picture is a file in the same directory. Here it is part of the page.
 #[doc = "\n<style>img[src$='.svg'] { display: none }</style>\n\n## Plots"]
 #[doc = "\n<div>\n"]
 #[doc = include_str!("../docs/bench-hand-over.svg")]
@@ -71,7 +71,7 @@ pub mod manager {}
 #[doc = "\n</div>\n"]
 pub mod benchmarks {}
 
-/// What is checked by what.
+/// Which test or tool checks what.
 #[doc = ""]
 #[doc = "[concurrency.md]: crate::docs::concurrency"]
 #[doc = ""]
