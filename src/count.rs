@@ -19,6 +19,19 @@ impl<L: RawMutex> SwapRecords<L> {
     /// record counts as soon as the call that wrote it has returned; a lookup may see it a little earlier. A
     /// type that is turned off during the call counts as one without records.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let id = MemcgId::new(7).unwrap();
+    /// let records = SwapRecords::new();
+    /// for ty in [0, 1].map(|ty| SwapType::new(ty).unwrap()) {
+    ///     records.swapon(ty, 100).unwrap();
+    ///     records.record_range(SwapEntry::new(ty, 10).unwrap(), 5, id).unwrap();
+    /// }
+    /// assert_eq!(records.count(id), 10);
+    /// ```
+    ///
     /// # Cost
     ///
     /// Reads a cell per region that holds the id. Takes no lock and reads no entries.

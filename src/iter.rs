@@ -47,6 +47,21 @@ impl<L: RawMutex> SwapRecords<L> {
     /// of their offsets.
     ///
     /// Works as [`runs`](Self::runs), but reads only regions that may hold the id.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let [a, b] = [7, 8].map(|id| MemcgId::new(id).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 10_000).unwrap();
+    /// for (offset, id) in [(5, a), (6, b), (7, a), (8, a)] {
+    ///     records.record(SwapEntry::new(ty, offset).unwrap(), id).unwrap();
+    /// }
+    /// let runs: Vec<_> = records.runs_of(a).map(|run| run.to_string()).collect();
+    /// assert_eq!(runs, ["0:5+1 of 7", "0:7+2 of 7"]);
+    /// ```
     pub fn runs_of(&self, id: MemcgId) -> TableRuns<'_, L> {
         #[expect(clippy::cast_possible_truncation, reason = "MAX_SWAPFILES is 32")]
         let types = 0..MAX_SWAPFILES as u8;

@@ -43,8 +43,8 @@
 //!
 //! [`SwapRecords`] pays a little for each [`record`](SwapRecords::record), so that
 //! [`migrate`](SwapRecords::migrate) does not have to search the table. In addition to the 2 bytes per slot,
-//! it keeps 4 bytes per region of [`REGION_ENTRIES`] slots and id in use: the number of slots that the id
-//! owns in the region, and the exclusive-or of their positions.
+//! it keeps 4 bytes per region of [`REGION_ENTRIES`] slots and id in use. They hold the number of slots that
+//! the id owns in the region, and the exclusive-or of their positions.
 //!
 //! - A migration reads a bitmap with one bit per region. If a region has one record of the id, the index
 //!   holds its position. If it has more, the region is scanned at the speed of the memory.

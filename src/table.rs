@@ -29,6 +29,9 @@ pub(crate) const MAX_PAGES: u64 = if usize::BITS >= 64 {
 /// All operations take `&self` and may be called from any number of threads. `L` is the lock of a region of
 /// [`REGION_ENTRIES`] slots: the crate's own [`RawSpinLock`], or any `lock_api::RawMutex`.
 ///
+/// A lock of your own may panic. The operation that called the lock then panics, too: before or after the
+/// work on a region, never within. The table stays valid. What was written before the panic stays written.
+///
 /// # Examples
 ///
 /// ```
@@ -169,9 +172,22 @@ impl<L> SwapRecords<L> {
     ///
     /// # Ordering
     ///
-    /// A relaxed load of the entry: it takes no lock and never waits. It sees the last write that happened
+    /// A relaxed load of the entry. It takes no lock and never waits. It sees the last write that happened
     /// before it, or a later one. To know which, a caller needs an order of its own; the kernel has the lock
     /// of the page.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let (ty, id) = (SwapType::new(0).unwrap(), MemcgId::new(1).unwrap());
+    /// let records = SwapRecords::new();
+    /// let entry = SwapEntry::new(ty, 99).unwrap();
+    /// assert_eq!(records.lookup(entry), None); // the type is off
+    /// records.swapon(ty, 100).unwrap();
+    /// records.record(entry, id).unwrap();
+    /// assert_eq!(records.lookup(entry), Some(id));
+    /// ```
     #[must_use]
     #[inline]
     pub fn lookup(&self, ent: SwapEntry) -> Option<MemcgId> {
@@ -182,15 +198,29 @@ impl<L> SwapRecords<L> {
 impl<L: RawMutex> SwapRecords<L> {
     /// Turns a type on, with `max_pages` slots and no records.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use swap_records::{SwapRecords, SwapType, SwaponError};
+    ///
+    /// let ty = SwapType::new(0).unwrap();
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 1 << 20)?; // 4 GiB of swap
+    /// assert_eq!(records.max_pages(ty), Some(1 << 20));
+    /// assert_eq!(records.swapon(ty, 100), Err(SwaponError::TypeOn { ty }));
+    /// # Ok::<(), SwaponError>(())
+    /// ```
+    ///
     /// # Cost
     ///
     /// With the feature `std`, it reserves 2.5 bytes of address space per page, for the next power of two of
-    /// pages. It takes one byte of memory for the lock of each [`REGION_ENTRIES`] pages: 64 KiB, and
-    /// microseconds, for 8 TiB of swap. Further memory becomes resident as slots are recorded.
+    /// pages. It takes one byte of memory per lock, which is for [`REGION_ENTRIES`] pages: 64 KiB, and
+    /// microseconds, for 8 TiB of swap. (In a table of fewer than 64 regions, a lock takes 64 bytes.) Further
+    /// memory becomes resident as slots are recorded.
     ///
     /// Without `std`, it reserves no address space. It takes one byte per lock, the notes of ids that share a
-    /// counter (8.5 KiB), and 8 bytes per 2 GiB of swap: 9.6 KB for 1 GiB of swap, 21 KB for 1 TiB, 108 KB
-    /// for 8 TiB. Records take pages when their slots are first written: see [`PageSource`].
+    /// counter (8.5 KiB), and 8 bytes per 2 GiB of swap. That is 9.6 KB for 1 GiB of swap, 21 KB for 1 TiB,
+    /// and 108 KB for 8 TiB. Records take pages when their slots are first written: see [`PageSource`].
     ///
     /// # Locked memory
     ///
@@ -225,6 +255,19 @@ impl<L: RawMutex> SwapRecords<L> {
     /// [`EntryError::TypeOff`]. None of them writes after this call has returned, even if the type is turned
     /// on again.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use swap_records::{EntryError, MemcgId, SwapEntry, SwapRecords, SwapType};
+    ///
+    /// let (ty, id) = (SwapType::new(0).unwrap(), MemcgId::new(1).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 100).unwrap();
+    /// records.record_range(SwapEntry::new(ty, 10).unwrap(), 5, id).unwrap();
+    /// assert_eq!(records.swapoff(ty), Ok(5));
+    /// assert_eq!(records.swapoff(ty), Err(EntryError::TypeOff { ty, offset: None }));
+    /// ```
+    ///
     /// # Cost
     ///
     /// - With `std` on Linux, the memory goes back to the system, in microseconds to milliseconds. Memory
@@ -251,7 +294,30 @@ impl<L: RawMutex> SwapRecords<L> {
             .ok_or(EntryError::TypeOff { ty, offset: None })
     }
 
-    /// Makes `id` the owner of this slot, and returns its previous owner.
+    /// Makes `id` the owner of this slot. Returns its previous owner, or `None` if it had no record.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let (a, b) = (MemcgId::new(1).unwrap(), MemcgId::new(2).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 100).unwrap();
+    /// let entry = SwapEntry::new(ty, 99).unwrap();
+    /// assert_eq!(records.record(entry, a), Ok(None));
+    /// assert_eq!(records.record(entry, b), Ok(Some(a)));
+    /// ```
+    ///
+    /// # Ordering
+    ///
+    /// The entry is written under its region's lock, with acquire and release. A later operation on the
+    /// region that takes the lock sees the write; a [`lookup`](Self::lookup) that happens after this call
+    /// sees it, too.
+    ///
+    /// # Cost
+    ///
+    /// One lock, and writes of the entry and of two cells of the index.
     ///
     /// # Errors
     ///
@@ -262,7 +328,22 @@ impl<L: RawMutex> SwapRecords<L> {
         self.set(ent, id.get())
     }
 
-    /// Removes the record of this slot, and returns the owner that it had.
+    /// Removes the record of this slot. Returns the owner that it had, or `None` if it had no record.
+    ///
+    /// Ordering and cost are those of [`record`](Self::record). Allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let (ty, id) = (SwapType::new(0).unwrap(), MemcgId::new(1).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 100).unwrap();
+    /// let entry = SwapEntry::new(ty, 99).unwrap();
+    /// records.record(entry, id).unwrap();
+    /// assert_eq!(records.clear(entry), Ok(Some(id)));
+    /// assert_eq!(records.clear(entry), Ok(None));
+    /// ```
     ///
     /// # Errors
     ///
@@ -274,6 +355,10 @@ impl<L: RawMutex> SwapRecords<L> {
     }
 
     /// Makes `new` the owner of this slot if `old` owns it. `None` stands for "no record" on both sides.
+    ///
+    /// Ordering and cost are those of [`record`](Self::record).
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use swap_records::{Exchange, MemcgId, SwapEntry, SwapRecords, SwapType};

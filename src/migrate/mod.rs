@@ -30,6 +30,19 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// [`migration`](Self::migration) does the same in steps, with a hint when to stop, and with a report.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let (old, new) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 1 << 20).unwrap();
+    /// records.record_range(SwapEntry::new(ty, 500).unwrap(), 4000, old).unwrap();
+    /// assert_eq!(records.migrate(old, new), 4000);
+    /// assert_eq!((records.count(old), records.count(new)), (0, 4000));
+    /// ```
+    ///
     /// # Cost
     ///
     /// The cost follows the records:
@@ -328,6 +341,20 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     /// Stops the migration when it has moved at least as many records as the hint says are charged.
     ///
     /// The hint is called before each hold of a lock. The first call comes before anything is looked at.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let (old, new) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
+    /// # let records = SwapRecords::new();
+    /// # records.swapon(ty, 1 << 20).unwrap();
+    /// records.record_range(SwapEntry::new(ty, 500).unwrap(), 3, old).unwrap();
+    /// // The counter says 3: the migration stops after the third record.
+    /// let migrated = records.migration(old, new).memsw_hint(&3).run();
+    /// assert!(migrated.stopped_by_hint && migrated.moved == 3);
+    /// ```
     pub fn memsw_hint(mut self, hint: &'t impl MemswHint) -> Self {
         self.job.hint = Some(hint);
         self
