@@ -337,7 +337,12 @@ impl<'a, L: RawMutex> Pinned<'a, L> {
     /// first ones.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
-    fn ask<'s, W: Work>(&self, work: W, slots: &'s [W::Item], spread: Spread) -> &'s [W::Item] {
+    fn prefetch<'s, W: Work>(
+        &self,
+        work: W,
+        slots: &'s [W::Item],
+        spread: Spread,
+    ) -> &'s [W::Item] {
         let each_on = |slots: &'s [W::Item]| {
             slots.iter().filter_map(|item| {
                 let entry = W::entry(item);
@@ -373,7 +378,7 @@ impl<'a, L: RawMutex> Pinned<'a, L> {
         stop: bool,
     ) {
         let spread = Spread::of::<W>(ahead);
-        ahead = self.ask(work, ahead, spread);
+        ahead = self.prefetch(work, ahead, spread);
         while let Some(first) = ahead.first() {
             let first = W::entry(first);
             let nr = if spread.is_in_one_region() {

@@ -227,13 +227,13 @@ mod tests {
                 )
             })
             .collect();
-        let told = |slots: &[(SwapEntry, MemcgId)]| {
-            let mut told = Vec::new();
-            let done = table.record_batch_ids(slots, |entry, id| told.push((entry, id)));
-            done.map(|()| told)
+        let reported = |slots: &[(SwapEntry, MemcgId)]| {
+            let mut reported = Vec::new();
+            let done = table.record_batch_ids(slots, |entry, id| reported.push((entry, id)));
+            done.map(|()| reported)
         };
-        assert_eq!(told(&slots), Ok(Vec::new()));
-        assert_eq!(told(&slots), Ok(slots.clone()));
+        assert_eq!(reported(&slots), Ok(Vec::new()));
+        assert_eq!(reported(&slots), Ok(slots.clone()));
         table.validate().unwrap();
         let entries: Vec<_> = slots.iter().map(|&(entry, _)| entry).collect();
         let mut cleared = Vec::new();
@@ -250,17 +250,19 @@ mod tests {
         table.swapon(TYPE, 100).unwrap();
         let at = entry(TYPE, 9);
         let counter_of_2 = id(2 + u16::try_from(crate::cell::COUNTERS).unwrap());
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let ids = [id(1), id(2), id(2), counter_of_2, id(1)];
         let slots = ids.map(|id| (at, id));
         table
-            .record_batch_ids(&slots, |_, id| told.push(id))
+            .record_batch_ids(&slots, |_, id| reported.push(id))
             .unwrap();
-        assert_eq!(told, ids[..4]);
+        assert_eq!(reported, ids[..4]);
         table.validate().unwrap();
-        told.clear();
-        table.clear_batch(&[at, at], |_, id| told.push(id)).unwrap();
-        assert_eq!(told, [id(1)]);
+        reported.clear();
+        table
+            .clear_batch(&[at, at], |_, id| reported.push(id))
+            .unwrap();
+        assert_eq!(reported, [id(1)]);
         table.validate().unwrap();
     }
 

@@ -103,14 +103,14 @@ impl<L: RawMutex> SwapRecords<L> {
                 return if on.is_still_on() { counted } else { 0 };
             }
         }
-        count_by_look(on, self.backend(), id).unwrap_or(0)
+        count_by_scan(on, self.backend(), id).unwrap_or(0)
     }
 }
 
 /// Counts the records of the id in each region that may hold one, under its lock. Returns `None` if the
 /// swapfile was turned off.
 #[cold]
-fn count_by_look<L: RawMutex>(on: &On<'_, L>, backend: Backend, id: MemcgId) -> Option<u64> {
+fn count_by_scan<L: RawMutex>(on: &On<'_, L>, backend: Backend, id: MemcgId) -> Option<u64> {
     let mut sum = 0;
     let mut from = 0;
     while let Some(index) = on.next_region(Some(id), from) {

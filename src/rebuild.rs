@@ -39,8 +39,7 @@ const TOGETHER: usize = 16;
 /// wait for the store of the entry before.
 const LANES: usize = 2;
 
-/// How much of the index of a swapfile has been made from its entries, in regions of
-/// [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots.
+/// How much of the index of a swapfile has been made from its entries, in regions of [`REGION_ENTRIES`] slots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct Progress {

@@ -210,7 +210,7 @@ impl<L: RawMutex> SwapFile<L> {
     /// No operation that began before the type was last turned off may be under way.
     pub(crate) unsafe fn trim(&self) -> u64 {
         let off = self.generation.load(Ordering::Relaxed);
-        // In state 1, no thread turns the type on, and only a swapon or a trim goes to its areas.
+        // In state 1, no other thread turns the type on, and operations find no area: `current` is null.
         if off % 4 != OFF || !self.advance(off) {
             return 0;
         }

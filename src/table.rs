@@ -272,8 +272,8 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// - With `std` on Linux, the memory goes back to the system, in microseconds to milliseconds. Memory
     ///   that is locked (`mlock`, `mlockall`) goes back from Linux 5.18 on.
-    /// - With `std` elsewhere, each region that has records is cleared. Its memory stays with the table.
-    ///   Memory that had no records is not written to.
+    /// - With `std` elsewhere, and for locked memory before Linux 5.18, each region that has records is
+    ///   cleared. Its memory stays with the table. Memory that had no records is not written to.
     /// - Without `std`, all pages of the type are cleared. They stay for the next swapon of this type and
     ///   size, until [`trim_pages`](Self::trim_pages).
     ///

@@ -124,8 +124,7 @@ impl<F: Fn() -> u64 + Sync> MemswHint for F {
 pub struct Migrated {
     /// The number of records that were moved from the old owner to the new one.
     pub moved: u64,
-    /// The number of chunks of [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) in which at least one entry was looked
-    /// at.
+    /// The number of chunks of [`CHUNK_ENTRIES`] in which at least one entry was looked at.
     pub chunks_scanned: u64,
     /// The number of chunks in which no entry was looked at, because the index or the hint made that
     /// unnecessary.
@@ -366,9 +365,9 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     /// A region that must be scanned is then migrated in parts, front to back, and its lock is free between
     /// two parts.
     ///
-    /// The number is rounded down to a power of two. The minimum is [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES).
-    /// So [`longest_hold`](Migrated::longest_hold) is never above `entries`, or above one chunk if `entries`
-    /// is less.
+    /// The number is rounded down to a power of two. The minimum is [`CHUNK_ENTRIES`]. So
+    /// [`longest_hold`](Migrated::longest_hold) is never above `entries`, or above one chunk if `entries` is
+    /// less.
     ///
     /// The guarantees of a migration do not change. A record of the old id that is written during the
     /// migration may stay behind, now also in the region that is being migrated. The index is correct between

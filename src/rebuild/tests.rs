@@ -178,15 +178,18 @@ fn progress_ends_with_all_regions_and_never_goes_back() {
     let regions = if cfg!(miri) { 2 } else { 4 * CLAIM + 1 };
     for threads in [1, 2] {
         let area: Box<Subject> = Area::new(regions.next_power_of_two(), Pages::GLOBAL).unwrap();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let mut tell = |progress: Progress| {
             assert_eq!(progress.total, regions as u64);
-            told.push(progress.done);
+            reported.push(progress.done);
         };
         area.rebuild(regions * REGION_ENTRIES, threads, Some(&mut tell))
             .unwrap();
-        assert!(told.is_sorted() && told.len() > 2 - threads, "{told:?}");
-        assert_eq!(told.last(), Some(&(regions as u64)));
+        assert!(
+            reported.is_sorted() && reported.len() > 2 - threads,
+            "{reported:?}"
+        );
+        assert_eq!(reported.last(), Some(&(regions as u64)));
     }
 }
 
@@ -195,10 +198,10 @@ fn a_callback_that_panics_ends_the_rebuild_on_all_threads() {
     let regions = if cfg!(miri) { 2 } else { 8 * CLAIM };
     for threads in [1, 2] {
         let area: Box<Subject> = Area::new(regions, Pages::GLOBAL).unwrap();
-        let mut tell = |_| panic!("told");
+        let mut tell = |_| panic!("reported");
         let rebuild = || area.rebuild(regions * REGION_ENTRIES, threads, Some(&mut tell));
         let rebuild = std::panic::AssertUnwindSafe(rebuild);
         let why = std::panic::catch_unwind(rebuild).unwrap_err();
-        assert_eq!(why.downcast_ref(), Some(&"told"));
+        assert_eq!(why.downcast_ref(), Some(&"reported"));
     }
 }

@@ -98,8 +98,8 @@ pub enum Backend {
     /// 4 entries per word of 64 bits, with plain integers, for targets without vectors. It takes about 1.7
     /// instructions per entry where it finds nothing; [`Scalar`](Self::Scalar) takes 8.
     Words,
-    /// 8 entries per vector, with vectors that the target always has: SSE2, NEON or `simd128`. Needs the
-    /// feature `simd`.
+    /// 8 entries per vector, with vectors that the target always has: SSE2, NEON of AArch64, or `simd128`.
+    /// Needs the feature `simd`.
     Wide,
     /// 16 entries per vector: x86-64 with AVX2.
     Avx2,
