@@ -1,18 +1,19 @@
-//! [`Batch`]: slots anywhere, worked through window by window, and [`Window`], what was done to some of them.
+//! [`Batch`]: slots anywhere, worked through window by window; and [`Window`]: the previous owners of the
+//! slots of a window.
 //!
-//! What a scattered slot costs is its cache misses. A batch asks for all that a *window* of its slots needs before it takes
-//! the first lock, so that these misses overlap:
+//! A scattered slot costs its cache misses. A batch prefetches all that a *window* of its slots needs before
+//! it takes the first lock, so that these misses overlap:
 //!
-//! 1. It asks for each entry, and for the cell of the new owner.
-//! 2. It reads each entry, as a hint, and asks for the cell of the owner that it names.
-//! 3. It writes the entries in the order of the slice, and takes each region's lock once for all neighbours in the
-//!    window that lie in the same region.
+//! 1. It prefetches each entry, and the cell of the new owner.
+//! 2. It reads each entry, as a hint, and prefetches the cell of the owner that it names.
+//! 3. It writes the entries in the order of the slice. Neighbours in the window that lie in the same region
+//!    share one hold of its lock.
 //!
-//! Where a window lies close together, the first two steps cost more than they save: then it asks for the lines of the
-//! entries, and for nothing else.
+//! If a window lies close together, the first two steps cost more than they save. The batch then prefetches
+//! the lines of the entries, and nothing else.
 //!
-//! A batch belongs to the swapfiles that were on when it was made: what it writes, it writes under their generations
-//! (design, invariant 6). Nothing here allocates.
+//! A batch belongs to the swapfiles that were on when it was made. It writes under their generations
+//! (invariant 6). Nothing here allocates, except the pages that are made without `std`.
 
 use lock_api::RawMutex;
 
@@ -24,10 +25,10 @@ use crate::span::locate;
 use crate::swapfile::On;
 use crate::table::{SwapRecords, no_memory, off};
 
-/// The most slots of a window, and so of one hold of a lock: those that lie close together.
+/// The most slots of a window, and so of one hold of a lock. A window of this size lies close together.
 pub(crate) const WINDOW: usize = 2 * SCATTERED;
 
-/// The slots of a window that lie anywhere: as many as the processor can ask for at once.
+/// The most slots of a window that is scattered: as many as the processor can prefetch at once.
 const SCATTERED: usize = if cfg!(swap_records_loom) {
     2
 } else if cfg!(miri) {
@@ -36,14 +37,14 @@ const SCATTERED: usize = if cfg!(swap_records_loom) {
     32
 };
 
-/// A slot of a batch, and what it is to hold: the number of its new owner, or 0.
+/// An item of a batch: a slot, and the number of its new owner, or 0.
 pub(crate) trait Work: Copy {
     type Item;
     fn entry(item: &Self::Item) -> SwapEntry;
     fn owner(self, item: &Self::Item) -> u16;
 }
 
-/// The same for all slots.
+/// The same owner for all slots.
 #[derive(Clone, Copy)]
 pub(crate) struct Same(pub(crate) u16);
 
@@ -61,7 +62,7 @@ impl Work for Same {
     }
 }
 
-/// No owner. Known when it is compiled, it saves a fifth of the instructions of a slot.
+/// No owner. A constant 0 saves a fifth of the instructions per slot.
 #[derive(Clone, Copy)]
 pub(crate) struct Nobody;
 
@@ -97,15 +98,15 @@ impl Work for Each {
     }
 }
 
-/// Its owner beside each slot, or 0: what all other work is turned into without std, window by window. So there is one copy
-/// of the text that writes.
+/// An owner, or 0, for each slot. Without std, all other work is copied to this form, window by window, so
+/// that there is one copy of the code that writes.
 #[cfg(not(feature = "std"))]
 #[derive(Clone, Copy)]
 struct Copied;
 
 #[cfg(not(feature = "std"))]
 impl Work for Copied {
-    /// Without padding, so that an array of them is cleared by one call.
+    /// The item has no padding, so that an array of them is cleared by one call.
     type Item = (SwapEntry, u64);
 
     #[inline(always)]
@@ -120,7 +121,7 @@ impl Work for Copied {
     }
 }
 
-/// Calls `then` with the work for these slots, at most a window.
+/// Calls `then` with the work for these slots, which are at most a window.
 #[cfg(feature = "std")]
 #[inline(always)]
 fn with_work<W: Work, R>(work: W, slots: &[W::Item], then: impl FnOnce(W, &[W::Item]) -> R) -> R {
@@ -147,19 +148,19 @@ fn copy<W: Work>(work: W, slots: &[W::Item], window: &mut [(SwapEntry, u64); WIN
         .count()
 }
 
-/// Slots that are in the swapfiles that were on when it was made, from the front on.
+/// The slots of a batch, and the swapfiles that were on when the batch was made.
 pub(crate) struct Batch<'a, 'i, L, W: Work> {
     pinned: Pinned<'a, L>,
     items: &'i [W::Item],
     work: W,
-    /// The first slot that has not had its turn.
+    /// The index of the first slot that has not been written or skipped.
     at: usize,
-    /// Where the next window ends at the latest.
+    /// The index at which the next window ends at the latest.
     end: usize,
 }
 
 impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
-    /// These slots, if each is in a swapfile that is on.
+    /// Makes a batch of these slots. Fails unless each slot is in a swapfile that is on.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn new(
         table: &'a SwapRecords<L>,
@@ -186,7 +187,7 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
         Ok(batch)
     }
 
-    /// Makes what the slots take to be written.
+    /// Makes the memory that is needed to write the slots.
     #[inline(always)]
     fn make(&self) -> Result<(), EntryError> {
         for item in self.items {
@@ -199,7 +200,7 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
         Ok(())
     }
 
-    /// Whether all slots were written; otherwise, that a swapfile was turned off, and its first slot that was passed over.
+    /// Returns an error if a swapfile was turned off. The error names its first slot that was skipped.
     pub(crate) fn end(self) -> Result<(), EntryError> {
         self.pinned.passed.map_or(Ok(()), Err)
     }
@@ -208,27 +209,28 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
         self.at >= self.items.len()
     }
 
-    /// The slots of the next window.
+    /// Returns the slots of the next window.
     fn ahead(&self) -> &'i [W::Item] {
         let rest = self.items.get(self.at..self.end).unwrap_or_default();
         &rest[..rest.len().min(WINDOW)]
     }
 
-    /// Writes the next window, and notes in `window` whom its slots had. What was written under a lock is noted before that
-    /// lock is freed, so that it is there also if to free it unwinds. Slots of a swapfile that turns out to be gone are passed
-    /// over, as slots without an owner.
+    /// Writes the next window, and stores the previous owners in `window`. Slots of a swapfile that was
+    /// turned off are skipped, as slots without an owner. The owners are stored before the lock is freed, so
+    /// that they are there even if the unlock unwinds.
     pub(crate) fn set(&mut self, window: &mut Window) {
         self.set_window(window, false);
     }
 
-    /// As [`set`](Self::set), but ends before the first slot of a swapfile that turns out to be gone, and says so: for
-    /// slots that are lost unless they are written.
+    /// Works as [`set`](Self::set), but stops before the first slot of a swapfile that was turned off, and
+    /// returns the error. This is for slots that are lost unless they are written.
     pub(crate) fn set_or_stop(&mut self, window: &mut Window) -> Result<(), EntryError> {
         self.set_window(window, true);
         self.pinned.passed.map_or(Ok(()), Err)
     }
 
-    /// Has the next window end before the first slot whose swapfile is gone, or stops. If that comes first, says so.
+    /// Ends the next window before the first slot whose swapfile is gone or for which `stops` returns true.
+    /// Returns an error if that is the next slot.
     pub(crate) fn stop_before(
         &mut self,
         stops: impl Fn(SwapType, &On<'a, L>) -> bool,
@@ -237,7 +239,7 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
         let mut seen = None;
         let stopping = self.ahead().iter().position(|item| {
             let ty = W::entry(item).swap_type();
-            // Most slots are in the swapfile of the one before.
+            // Most slots are in the swapfile of the slot before.
             let on = self.pinned.on(W::entry(item));
             seen.replace(ty) != Some(ty) && on.is_none_or(|on| stops(ty, on))
         });
@@ -251,7 +253,7 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
         }
     }
 
-    /// What the slots that have not had their turn are to hold.
+    /// Changes the work for the slots that have not been written or skipped.
     pub(crate) fn set_work(&mut self, work: W) {
         self.work = work;
     }
@@ -271,14 +273,14 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
 
 /// The swapfiles of a batch.
 struct Pinned<'a, L> {
-    /// Of each type that a slot is in.
+    /// The swapfile of each type that has slots in the batch.
     on: [Option<On<'a, L>>; MAX_SWAPFILES],
-    /// Why slots were passed over, and the first of them.
+    /// The error that names the first slot that was skipped.
     passed: Option<EntryError>,
 }
 
 impl<'a, L: RawMutex> Pinned<'a, L> {
-    /// Takes the swapfiles of these slots, at most a window, and finds out whether they have them.
+    /// Pins the swapfiles of these slots, at most a window, and checks that the slots lie in them.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn check<W: Work>(
@@ -303,7 +305,7 @@ impl<'a, L: RawMutex> Pinned<'a, L> {
         Ok(())
     }
 
-    /// The swapfile of a slot, which is from now on the one of its type.
+    /// Returns the swapfile of a slot. The batch uses this one for the type from now on.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn pin(
@@ -318,23 +320,29 @@ impl<'a, L: RawMutex> Pinned<'a, L> {
         })
     }
 
-    /// The swapfile of this slot has been turned off. Its slots have no records any more.
+    /// Skips the slots of this slot's swapfile, which has been turned off: they have no records any more.
     #[cold]
     fn pass_over(&mut self, first: SwapEntry) {
         self.on[usize::from(first.swap_type().get())] = None;
         self.passed.get_or_insert(off(first));
     }
 
-    /// The swapfile of this slot of the batch.
+    /// Returns the swapfile of this slot of the batch, or `None` if it was turned off.
     #[inline(always)]
     fn on(&self, entry: SwapEntry) -> Option<&On<'a, L>> {
         self.on[usize::from(entry.swap_type().get())].as_ref()
     }
 
-    /// Asks for what these slots will need. Gives those of them that it has asked for, from the front on.
+    /// Prefetches what these slots need. Returns the slots that it has prefetched for: all of them, or the
+    /// first ones.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
-    fn ask<'s, W: Work>(&self, work: W, slots: &'s [W::Item], spread: Spread) -> &'s [W::Item] {
+    fn prefetch<'s, W: Work>(
+        &self,
+        work: W,
+        slots: &'s [W::Item],
+        spread: Spread,
+    ) -> &'s [W::Item] {
         let each_on = |slots: &'s [W::Item]| {
             slots.iter().filter_map(|item| {
                 let entry = W::entry(item);
@@ -357,7 +365,8 @@ impl<'a, L: RawMutex> Pinned<'a, L> {
         slots
     }
 
-    /// [`Batch::set`], or [`Batch::set_or_stop`], for slots that are a window at most; `at` goes on with what is written.
+    /// Works as [`Batch::set`] or [`Batch::set_or_stop`], for slots that are at most a window. Advances `at`
+    /// by the slots that it has written or skipped.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn set<W: Work>(
@@ -369,7 +378,7 @@ impl<'a, L: RawMutex> Pinned<'a, L> {
         stop: bool,
     ) {
         let spread = Spread::of::<W>(ahead);
-        ahead = self.ask(work, ahead, spread);
+        ahead = self.prefetch(work, ahead, spread);
         while let Some(first) = ahead.first() {
             let first = W::entry(first);
             let nr = if spread.is_in_one_region() {
@@ -429,20 +438,20 @@ impl Spread {
         self.0.is_multiple_of(ENTRY)
     }
 
-    /// An offset that none of them is above.
+    /// Returns an offset that is at or above those of all slots.
     #[inline(always)]
     fn last(self, first: SwapEntry) -> u64 {
         (first.to_bits() | self.0) / ENTRY
     }
 
-    /// Whether one lock is for all of them.
+    /// Returns whether all slots share one lock.
     #[inline(always)]
     fn is_in_one_region(self) -> bool {
         self.0 & !(ENTRY * (REGION_ENTRIES as u64 - 1)) == 0
     }
 
-    /// The size of the aligned block of slots, a power of two, that has all `nr` of them, if that is at most half as many
-    /// cache lines.
+    /// Returns the size, a power of two, of the aligned block of slots that contains all `nr` of them.
+    /// Returns `None` if that block has more than half as many cache lines as there are slots.
     fn block(self, nr: usize) -> Option<usize> {
         const LINE: usize = 64 / size_of::<u16>();
         if !self.is_in_one_region() {
@@ -454,10 +463,10 @@ impl Spread {
     }
 }
 
-/// From the bits of a slot to those of the next one.
+/// The difference between the bits of a slot and those of the next one.
 const ENTRY: u64 = 1 << TYPE_BITS;
 
-/// The place in its swapfile, which has it.
+/// Returns the offset of a slot in its swapfile. The slot must have been checked.
 #[inline(always)]
 fn offset(entry: SwapEntry) -> usize {
     #[expect(clippy::cast_possible_truncation, reason = "max_pages is from a usize")]
@@ -466,12 +475,12 @@ fn offset(entry: SwapEntry) -> usize {
     }
 }
 
-/// What was done to some slots of a batch.
+/// The previous owners of the slots of a window.
 pub(crate) struct Window {
-    /// The first of them, and how many were written.
+    /// The index of the first slot, and the number of slots that were written or skipped.
     start: usize,
     len: usize,
-    /// Whom they had, 0 for none.
+    /// The previous owners. 0 stands for none.
     had: [u16; WINDOW],
 }
 
@@ -488,14 +497,14 @@ impl Window {
         self.len = 0;
     }
 
-    /// The slots that were written.
+    /// Returns the slots that were written or skipped.
     pub(crate) fn written<'i, T>(&self, items: &'i [T]) -> &'i [T] {
         items
             .get(self.start..self.start + self.len)
             .unwrap_or_default()
     }
 
-    /// The slots that had an owner, and that one.
+    /// Returns the slots that had an owner, with that owner.
     pub(crate) fn owners<'w, W: Work>(
         &'w self,
         items: &'w [W::Item],
@@ -520,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_as_far_apart_as_the_block_that_has_all_of_them() {
+    fn the_spread_of_slots_is_the_aligned_block_that_contains_them() {
         let spread = |offsets: &[usize]| {
             let entries: Vec<_> = offsets.iter().map(|&at| entry(TYPE, at)).collect();
             Spread::of::<Nobody>(&entries)

@@ -1,5 +1,5 @@
-//! Slots anywhere, many at once: [`SwapRecords::record_batch`], [`SwapRecords::record_batch_ids`] and
-//! [`SwapRecords::clear_batch`].
+//! Operations on batches of slots, which may lie anywhere: [`SwapRecords::record_batch`],
+//! [`SwapRecords::record_batch_ids`] and [`SwapRecords::clear_batch`].
 
 use lock_api::RawMutex;
 
@@ -12,15 +12,22 @@ use crate::id::MemcgId;
 use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// Makes `id` the owner of each of these slots, and calls `each` with every slot that had an owner, and that owner.
-    /// The slots may lie anywhere, in several swapfiles and in any order. Allocates nothing with feature `std`; without it,
-    /// pages for slots that were never written, before the first of them is.
+    /// Makes `id` the owner of each of these slots, and calls `each` with every slot that had an owner, and
+    /// that owner.
     ///
-    /// Slots change one by one, in the order of the slice. One that comes twice has `id` the second time. `each` is
-    /// called in that order too, with no lock held, when the slot has been written; it may use the table.
+    /// The slots may lie anywhere, in several swapfiles and in any order. They change one by one, in the
+    /// order of the slice. If a slot comes twice, its previous owner is `id` the second time. `each` is
+    /// called in the same order, with no lock held, after the slot has been written. It may use the table.
     ///
-    /// A batch is no transaction: other writers come between its slots, a lookup may see it in part, and a swapoff may
-    /// end it.
+    /// A batch is not a transaction: other threads may write between its slots, a lookup may see it in part,
+    /// and a swapoff may end it.
+    ///
+    /// # Memory
+    ///
+    /// With the feature `std`, allocates nothing. Without it, takes pages for slots that were never written,
+    /// before the first slot is written.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -41,26 +48,30 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Cost
     ///
-    /// A slot on its own costs its cache misses, one after the other. A batch goes through its slots 64 at a time, and
-    /// asks for all that these need before it takes the first lock, so that their misses overlap. Slots that follow
-    /// each other in the slice and lie in the same [`REGION_ENTRIES`](crate::REGION_ENTRIES) share one hold of a lock,
-    /// up to 64 of them. So slots in the order of their offsets, or cluster by cluster, cost least; to sort a batch for
-    /// that is not worth it. Longer slices cost less per slot.
+    /// A single slot costs its cache misses, one after the other. A batch works on 64 slots at a time, and
+    /// prefetches all that they need before it takes the first lock, so that their misses overlap. Longer
+    /// slices cost less per slot.
+    ///
+    /// Slots that follow each other in the slice and lie in the same region of
+    /// [`REGION_ENTRIES`](crate::REGION_ENTRIES) share one hold of a lock, up to 64 of them. So slots in the
+    /// order of their offsets, or cluster by cluster, cost least. Sorting a batch for that costs more than it
+    /// gains.
     ///
     /// # Errors
     ///
-    /// [`EntryError`], which names the slot: its type is off, or it lies past the end of its swapfile. The whole slice is
-    /// looked at first; then nothing is written.
+    /// Returns an [`EntryError`], which names the slot, if the type of a slot is off, a slot lies past the
+    /// end of its swapfile, or, without `std`, there is no page for a slot. The whole slice is checked first:
+    /// nothing is then written.
     ///
-    /// Where another thread turns a type off meanwhile, its slots that have not been written by then are passed over: their
-    /// records go with the swapfile. All slots of other types are written, so there is nothing to do again. The
-    /// error is [`TypeOff`](EntryError::TypeOff) then, with the first slot that was passed over, and `each` has been told
-    /// about every slot that was written.
+    /// If another thread turns a type off during the call, the slots of that type that were not yet written
+    /// are skipped. All slots of other types are written, so no call has to be repeated. The error is then
+    /// [`TypeOff`](EntryError::TypeOff), with the first slot that was skipped. `each` has been called for
+    /// every slot that was written and had an owner.
     ///
     /// # Panics
     ///
-    /// If `each` does, or a lock. What was written by then stays. Of up to 64 slots that were written last, `each` may
-    /// not have been told.
+    /// Panics if `each` or a lock panics. Slots that were written by then stay written. `each` may not have
+    /// been called for up to 64 slots that were written last.
     pub fn record_batch(
         &self,
         slots: &[SwapEntry],
@@ -70,8 +81,13 @@ impl<L: RawMutex> SwapRecords<L> {
         self.set_batch(slots, Same(id.get()), each)
     }
 
-    /// Makes the id beside each of these slots its owner. As [`record_batch`](Self::record_batch) otherwise. Of a slot that
-    /// comes twice, `each` gets the first id as the second one's old owner, and the second one stays.
+    /// Makes each of these ids the owner of its slot, and calls `each` with every slot that had an owner, and
+    /// that owner.
+    ///
+    /// Works as [`record_batch`](Self::record_batch) otherwise. If a slot comes twice, `each` gets the first
+    /// id as the previous owner of the second, and the second one stays.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -89,11 +105,11 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Errors
     ///
-    /// As for [`record_batch`](Self::record_batch).
+    /// Returns an [`EntryError`] as [`record_batch`](Self::record_batch) does.
     ///
     /// # Panics
     ///
-    /// As [`record_batch`](Self::record_batch).
+    /// Panics as [`record_batch`](Self::record_batch) does.
     pub fn record_batch_ids(
         &self,
         slots: &[(SwapEntry, MemcgId)],
@@ -102,9 +118,13 @@ impl<L: RawMutex> SwapRecords<L> {
         self.set_batch(slots, Each, each)
     }
 
-    /// Takes the records of these slots away, and calls `each` with every slot that had an owner, and that owner: what a
-    /// caller uncharges. As [`record_batch`](Self::record_batch) otherwise: it allocates nothing, so that a process that
-    /// exits can free its swap when memory is short.
+    /// Removes the records of these slots, and calls `each` with every slot that had an owner, and that
+    /// owner, so that a caller can uncharge them.
+    ///
+    /// Allocates nothing, so a process that exits can free its swap when memory is short. Works as
+    /// [`record_batch`](Self::record_batch) otherwise.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -121,17 +141,18 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Errors
     ///
-    /// As for [`record_batch`](Self::record_batch).
+    /// Returns an [`EntryError`] as [`record_batch`](Self::record_batch) does.
     ///
     /// # Panics
     ///
-    /// As [`record_batch`](Self::record_batch).
+    /// Panics as [`record_batch`](Self::record_batch) does.
     pub fn clear_batch(
         &self,
         slots: &[SwapEntry],
         each: impl FnMut(SwapEntry, MemcgId),
     ) -> Result<(), EntryError> {
-        // Without std, for small text: as `record_batch`, and one copy for all callbacks.
+        // Without std, this shares the code of `record_batch`, and all callbacks share one copy, which keeps
+        // the text small.
         #[cfg(feature = "std")]
         let nobody = Nobody;
         #[cfg(not(feature = "std"))]
@@ -190,9 +211,9 @@ mod tests {
         SwapEntry::new(ty, offset as u64).unwrap()
     }
 
-    /// A slot in each region in turn, so that no two neighbours share a lock, and two types.
+    /// Consecutive slots lie in different regions, so that no two of them share a lock, and in two types.
     #[test]
-    fn a_batch_of_many_windows_is_told_slot_by_slot_in_its_order() {
+    fn a_batch_of_many_windows_reports_owners_slot_by_slot_in_order() {
         let table = SwapRecords::new();
         for ty in [TYPE, OTHER] {
             table.swapon(ty, 3 * REGION_ENTRIES as u64).unwrap();
@@ -206,13 +227,13 @@ mod tests {
                 )
             })
             .collect();
-        let told = |slots: &[(SwapEntry, MemcgId)]| {
-            let mut told = Vec::new();
-            let done = table.record_batch_ids(slots, |entry, id| told.push((entry, id)));
-            done.map(|()| told)
+        let reported = |slots: &[(SwapEntry, MemcgId)]| {
+            let mut reported = Vec::new();
+            let done = table.record_batch_ids(slots, |entry, id| reported.push((entry, id)));
+            done.map(|()| reported)
         };
-        assert_eq!(told(&slots), Ok(Vec::new()));
-        assert_eq!(told(&slots), Ok(slots.clone()));
+        assert_eq!(reported(&slots), Ok(Vec::new()));
+        assert_eq!(reported(&slots), Ok(slots.clone()));
         table.validate().unwrap();
         let entries: Vec<_> = slots.iter().map(|&(entry, _)| entry).collect();
         let mut cleared = Vec::new();
@@ -224,28 +245,30 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_comes_twice_has_what_it_got_the_first_time() {
+    fn a_slot_that_comes_twice_reports_the_first_id_as_previous_owner() {
         let table = SwapRecords::new();
         table.swapon(TYPE, 100).unwrap();
         let at = entry(TYPE, 9);
         let counter_of_2 = id(2 + u16::try_from(crate::cell::COUNTERS).unwrap());
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let ids = [id(1), id(2), id(2), counter_of_2, id(1)];
         let slots = ids.map(|id| (at, id));
         table
-            .record_batch_ids(&slots, |_, id| told.push(id))
+            .record_batch_ids(&slots, |_, id| reported.push(id))
             .unwrap();
-        assert_eq!(told, ids[..4]);
+        assert_eq!(reported, ids[..4]);
         table.validate().unwrap();
-        told.clear();
-        table.clear_batch(&[at, at], |_, id| told.push(id)).unwrap();
-        assert_eq!(told, [id(1)]);
+        reported.clear();
+        table
+            .clear_batch(&[at, at], |_, id| reported.push(id))
+            .unwrap();
+        assert_eq!(reported, [id(1)]);
         table.validate().unwrap();
     }
 
-    /// The last slot of the last window is the one that is refused.
+    /// The bad slot is the last one of the last window.
     #[test]
-    fn a_batch_is_refused_whole_for_its_last_slot() {
+    fn a_batch_with_a_bad_last_slot_writes_nothing() {
         let table = SwapRecords::new();
         let pages = WINDOW as u64 + 10;
         table.swapon(TYPE, pages).unwrap();

@@ -1,26 +1,26 @@
-//! Numbers to types, and back: `TryFrom` and `From`, and [`RangeError`], what does not fit.
+//! Conversions of numbers to types, `TryFrom`, and back, `From`; and [`RangeError`].
 
 use core::fmt;
 
 use crate::entry::{MAX_SWAPFILES, SwapEntry, SwapType};
 use crate::id::MemcgId;
 
-/// Which number a [`RangeError`] or a [`ParseError`](crate::ParseError) is about.
+/// The kind of number that a [`RangeError`] or a [`ParseError`](crate::ParseError) is about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Number {
-    /// That of a [`SwapType`]: 0 to 31.
+    /// The number of a [`SwapType`]: 0 to 31.
     SwapType,
     /// The offset of a [`SwapEntry`], in pages: 0 to 2^50 - 1.
     Offset,
-    /// That of a [`MemcgId`]: 1 to 65535.
+    /// The number of a [`MemcgId`]: 1 to 65535.
     MemcgId,
-    /// The bits of a [`SwapEntry`], of which 0 to 54 may be set.
+    /// The bits of a [`SwapEntry`]: bits 0 to 54 may be set.
     EntryBits,
 }
 
 impl Number {
-    /// The lowest and the highest that is valid.
+    /// Returns the lowest and the highest valid number.
     const fn range(self) -> (u64, u64) {
         match self {
             Self::SwapType => (0, MAX_SWAPFILES as u64 - 1),
@@ -30,7 +30,7 @@ impl Number {
         }
     }
 
-    /// The end of each text that refuses one.
+    /// Writes the end of each message that refuses a number.
     pub(crate) fn write_range(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (least, most) = self.range();
         write!(f, "out of range: use {least} to {most}")
@@ -48,7 +48,9 @@ impl fmt::Display for Number {
     }
 }
 
-/// A number is no [`SwapType`], no [`MemcgId`], or no [`SwapEntry`]'s bits, because it is out of range.
+/// The error of converting a number that is out of range to a [`SwapType`], a [`MemcgId`] or a [`SwapEntry`].
+///
+/// # Examples
 ///
 /// ```
 /// use swap_records::{MemcgId, RangeError, SwapEntry, SwapType};
@@ -63,9 +65,9 @@ impl fmt::Display for Number {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct RangeError {
-    /// What the number was to be.
+    /// The kind of number that was expected.
     pub number: Number,
-    /// The number.
+    /// The number that is out of range.
     pub value: u64,
 }
 
@@ -75,7 +77,7 @@ impl fmt::Display for RangeError {
         match number {
             Number::EntryBits => write!(
                 f,
-                "{value:#x} has bits above bit 54, so it is no swap entry: use {:#x} at most",
+                "{value:#x} is not a swap entry, because it has bits above bit 54: use at most {:#x}",
                 SwapEntry::MAX_BITS
             ),
             _ => {
@@ -91,7 +93,7 @@ impl core::error::Error for RangeError {}
 impl TryFrom<u8> for SwapType {
     type Error = RangeError;
 
-    /// [`SwapType::new`] with an error.
+    /// Converts as [`SwapType::new`] does, with an error in place of `None`.
     fn try_from(ty: u8) -> Result<Self, RangeError> {
         Self::new(ty).ok_or(RangeError {
             number: Number::SwapType,
@@ -106,7 +108,7 @@ impl From<SwapType> for u8 {
     }
 }
 
-/// As an index into what there is of each type.
+/// Returns the number as an index into an array with one element per type.
 impl From<SwapType> for usize {
     fn from(ty: SwapType) -> Self {
         ty.get().into()
@@ -116,7 +118,7 @@ impl From<SwapType> for usize {
 impl TryFrom<u16> for MemcgId {
     type Error = RangeError;
 
-    /// [`MemcgId::new`] with an error.
+    /// Converts as [`MemcgId::new`] does, with an error in place of `None`.
     fn try_from(id: u16) -> Result<Self, RangeError> {
         Self::new(id).ok_or(RangeError {
             number: Number::MemcgId,
@@ -128,7 +130,7 @@ impl TryFrom<u16> for MemcgId {
 impl TryFrom<u64> for SwapEntry {
     type Error = RangeError;
 
-    /// [`SwapEntry::from_bits`] with an error.
+    /// Converts as [`SwapEntry::from_bits`] does, with an error in place of `None`.
     fn try_from(bits: u64) -> Result<Self, RangeError> {
         Self::from_bits(bits).ok_or(RangeError {
             number: Number::EntryBits,
@@ -137,7 +139,7 @@ impl TryFrom<u64> for SwapEntry {
     }
 }
 
-/// [`SwapEntry::to_bits`].
+/// Converts as [`SwapEntry::to_bits`] does.
 impl From<SwapEntry> for u64 {
     fn from(entry: SwapEntry) -> Self {
         entry.to_bits()

@@ -1,4 +1,5 @@
-//! How many records an id has: [`SwapRecords::count`] is exact, [`SwapRecords::count_upper_bound`] takes no lock.
+//! [`SwapRecords::count`], the exact number of records of an id, and [`SwapRecords::count_upper_bound`],
+//! which takes no lock.
 
 use lock_api::RawMutex;
 
@@ -11,25 +12,41 @@ use crate::sync::{Ordering, fence};
 use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// How many records the id has, on all types.
+    /// Returns the number of records that the id has, on all types.
     ///
-    /// Exact where nobody writes meanwhile. Beside writers each region is counted as it was at one moment, so the number
-    /// of an id whose records nobody changes is right. A record counts from when the call that wrote it has
-    /// returned; a lookup may see it a little before. A type that is turned off meanwhile counts as one without records.
+    /// The number is exact if no thread writes during the call. While other threads write, each region is
+    /// counted as it was at one moment, so the number of an id whose records no thread changes is right. A
+    /// record counts as soon as the call that wrote it has returned; a lookup may see it a little earlier. A
+    /// type that is turned off during the call counts as one without records.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let id = MemcgId::new(7).unwrap();
+    /// let records = SwapRecords::new();
+    /// for ty in [0, 1].map(|ty| SwapType::new(ty).unwrap()) {
+    ///     records.swapon(ty, 100).unwrap();
+    ///     records.record_range(SwapEntry::new(ty, 10).unwrap(), 5, id).unwrap();
+    /// }
+    /// assert_eq!(records.count(id), 10);
+    /// ```
     ///
     /// # Cost
     ///
-    /// The index has the number, at a cell for each region that holds the id: no lock is taken, no entry is looked at.
-    /// Only where an id from 4096 on was recorded since the type was turned on, and it is this id or one that is equal to
-    /// it modulo 4096, the regions that may hold the id are scanned, each under its lock. An id from 4096 on that was
-    /// not recorded since then has no records there, which costs nothing to say.
+    /// Reads a cell per region that holds the id. Takes no lock and reads no entries.
+    ///
+    /// Ids from 4096 on share counters with the ids that are congruent to them modulo 4096. If this id or
+    /// another id of its counter is such an id and was recorded since the type was turned on, the regions
+    /// that may hold the id are scanned, each under its lock. An id from 4096 on that was not recorded since
+    /// then costs no scan: it has no records there.
     #[must_use]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn count(&self, id: MemcgId) -> u64 {
         self.all_on().map(|(_, on)| self.count_in(&on, id)).sum()
     }
 
-    /// [`count`](Self::count) on one type; 0 while it is off.
+    /// Returns [`count`](Self::count) of one type, or 0 while it is off.
     ///
     /// ```
     /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -46,24 +63,30 @@ impl<L: RawMutex> SwapRecords<L> {
         on.map_or(0, |on| self.count_in(&on, id))
     }
 
-    /// A number that the records of the id do not exceed, from the index alone: no lock, no scan.
+    /// Returns an upper bound of the number of records that the id has, from the index alone.
     ///
-    /// That holds while nobody records the id or migrates to it, as for one whose cgroup is dead: a record
-    /// that comes while the regions are added up may be missed. It is the exact number unless another id
-    /// shares the counter: one that has records and is equal modulo 4096. [`count`](Self::count) is always exact.
+    /// The bound holds while no thread records the id or migrates to it, as for the id of an offline cgroup.
+    /// A record that is written while the regions are added up may be missed.
+    ///
+    /// The bound is the exact number unless another id shares the counter: an id that has records and is
+    /// congruent modulo 4096. [`count`](Self::count) is always exact.
+    ///
+    /// # Cost
+    ///
+    /// Reads a cell per region that holds the counter. Takes no lock and scans nothing.
     #[must_use]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn count_upper_bound(&self, id: MemcgId) -> u64 {
         self.all_on().map(|(_, on)| bound_in(&on, id)).sum()
     }
 
-    /// [`count_upper_bound`](Self::count_upper_bound) on one type; 0 while it is off.
+    /// Returns [`count_upper_bound`](Self::count_upper_bound) of one type, or 0 while it is off.
     #[must_use]
     pub fn count_upper_bound_on(&self, ty: SwapType, id: MemcgId) -> u64 {
         self.file(ty).on().map_or(0, |on| bound_in(&on, id))
     }
 
-    /// How many records the id has in this swapfile; 0 where it is turned off meanwhile.
+    /// Returns the number of records that the id has in this swapfile, or 0 if it was turned off.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn count_in(&self, on: &On<'_, L>, id: MemcgId) -> u64 {
         let shared = on.index().shared();
@@ -74,19 +97,20 @@ impl<L: RawMutex> SwapRecords<L> {
             }
         } else if !shared.has(counter) {
             let counted = on.index().counted(counter);
-            // Cells that tell of another id are stored after its note: see `Shared`.
+            // A cell that counts another id is stored after that id's note: see `Shared`.
             fence(Ordering::Acquire);
             if !shared.has(counter) {
                 return if on.is_still_on() { counted } else { 0 };
             }
         }
-        count_by_look(on, self.backend(), id).unwrap_or(0)
+        count_by_scan(on, self.backend(), id).unwrap_or(0)
     }
 }
 
-/// How many records the id has, by a look at each region that may hold one; `None` where the swapfile is turned off.
+/// Counts the records of the id in each region that may hold one, under its lock. Returns `None` if the
+/// swapfile was turned off.
 #[cold]
-fn count_by_look<L: RawMutex>(on: &On<'_, L>, backend: Backend, id: MemcgId) -> Option<u64> {
+fn count_by_scan<L: RawMutex>(on: &On<'_, L>, backend: Backend, id: MemcgId) -> Option<u64> {
     let mut sum = 0;
     let mut from = 0;
     while let Some(index) = on.next_region(Some(id), from) {
@@ -99,6 +123,6 @@ fn count_by_look<L: RawMutex>(on: &On<'_, L>, backend: Backend, id: MemcgId) -> 
 #[cfg_attr(not(feature = "std"), inline(never))]
 fn bound_in<L: RawMutex>(on: &On<'_, L>, id: MemcgId) -> u64 {
     let counted = on.index().bound(counter(id.get()));
-    // Of one that was turned off meanwhile, nothing is left.
+    // A swapfile that was turned off has no records.
     if on.is_still_on() { counted } else { 0 }
 }

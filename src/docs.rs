@@ -1,6 +1,6 @@
-//! The documents of the repository as pages.
+//! The documents of the repository, as pages of rustdoc.
 //!
-//! | page | what it is |
+//! | page | contents |
 //! | --- | --- |
 //! | [`glossary`] | the terms that the code and all pages use |
 //! | [`design`] | how the table works: structure, operations, invariants, memory |
@@ -18,8 +18,8 @@
 //! | [`fuzzing`] | the fuzz targets, and how a crash becomes a test |
 //! | [`changelog`] | what changed from version to version |
 
-// In a document, a link goes to a file in the same directory. The definitions before the text take precedence over those
-// at its end, so that here the same link goes to a page.
+// In a document, a link goes to a file in the same directory. Definitions before the text take precedence
+// over those at its end, so here the same link goes to a page.
 /// The terms that the code and all pages use.
 #[doc = ""]
 #[doc = include_str!("../docs/glossary.md")]
@@ -121,7 +121,7 @@ pub mod manager {}
 #[doc = "[locks]: crate::docs::design#locks"]
 #[doc = ""]
 #[doc = include_str!("../docs/benchmarks.md")]
-// A picture is a file in the same directory as the document. Here there are no files: the pictures stand in the page itself.
+// In the repository, a picture is a file in the same directory. Here it is part of the page.
 #[doc = "\n<style>img[src$='.svg'] { display: none }</style>\n\n## Plots"]
 #[doc = "\n<div>\n"]
 #[doc = include_str!("../docs/bench-migration.svg")]

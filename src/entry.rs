@@ -1,4 +1,4 @@
-//! Where a record is: [`SwapType`], [`SwapEntry`], and a [`Run`] of entries with one owner.
+//! [`SwapType`], [`SwapEntry`], and [`Run`]: which slot a record is for.
 
 use core::cmp::Ordering;
 use core::fmt;
@@ -8,8 +8,8 @@ use core::ops::Range;
 use crate::id::MemcgId;
 use crate::parse::pad;
 
-/// How many swap types there are: 32, the kernel's `MAX_SWAPFILES` (`include/linux/swap.h` keeps
-/// five bits for the type, and so does `/proc/PID/pagemap`).
+/// The number of swap types, 32: the kernel's `MAX_SWAPFILES`. `include/linux/swap.h` keeps five bits for the
+/// type, as `/proc/PID/pagemap` does.
 pub const MAX_SWAPFILES: usize = if cfg!(swap_records_loom) {
     1
 } else {
@@ -22,12 +22,14 @@ const OFFSET_BITS: u32 = 50;
 
 /// The number of a swapfile, 0 to 31.
 ///
-/// Linux gives a swapfile the lowest number that is free when it is turned on. So types are in the order of turning on
-/// only while nothing is turned off: after a swapoff of type 0, the next swapon is type 0 again. `/proc/swaps` lists
-/// swapfiles in the order of their types, without their numbers.
+/// Linux gives a swapfile the lowest number that is free when it is turned on. So the order of numbers is the
+/// order of turning on only while no swapfile is turned off: after a swapoff of type 0, the next swapon is
+/// type 0 again. `/proc/swaps` lists swapfiles in the order of their types, without their numbers.
 ///
-/// Linux keeps some of the highest numbers for entries of page tables that are no slots; see
+/// Linux reserves some of the highest numbers for page table entries that do not name a slot: see
 /// [`SwapEntry::from_pagemap`].
+///
+/// # Examples
 ///
 /// ```
 /// use swap_records::SwapType;
@@ -41,7 +43,7 @@ const OFFSET_BITS: u32 = 50;
 pub struct SwapType(u8);
 
 impl SwapType {
-    /// The type with this number; `None` for [`MAX_SWAPFILES`] and above.
+    /// Returns the type with this number, or `None` for [`MAX_SWAPFILES`] and above.
     #[must_use]
     pub const fn new(ty: u8) -> Option<Self> {
         if (ty as usize) < MAX_SWAPFILES {
@@ -51,20 +53,20 @@ impl SwapType {
         }
     }
 
-    /// The number of this type, 0 to 31.
+    /// Returns the number of this type, 0 to 31.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0
     }
 
-    /// Every type, from 0 to 31.
+    /// Returns an iterator over all types, from 0 to 31.
     pub const fn all() -> SwapTypes {
         #[expect(clippy::cast_possible_truncation, reason = "MAX_SWAPFILES is 32")]
         SwapTypes(0..MAX_SWAPFILES as u8)
     }
 }
 
-/// Every [`SwapType`] in order: see [`SwapType::all`].
+/// An iterator over every [`SwapType`] in order. [`SwapType::all`] creates it.
 #[derive(Clone, Debug)]
 #[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct SwapTypes(Range<u8>);
@@ -102,9 +104,11 @@ impl fmt::Display for SwapType {
 
 /// A page slot of a swapfile: its [`SwapType`], and its offset in pages.
 ///
-/// The bits are those that `/proc/PID/pagemap` shows for a swapped page: the type in bits 0 to 4,
-/// the offset in bits 5 to 54 (the kernel's `Documentation/admin-guide/mm/pagemap.rst`). Entries are ordered
-/// as a table gives them: by their type, then by their offset, which is not the order of the bits.
+/// The bits are those that `/proc/PID/pagemap` shows for a swapped page: the type in bits 0 to 4, the offset
+/// in bits 5 to 54 (the kernel's `Documentation/admin-guide/mm/pagemap.rst`). Entries are ordered by their
+/// type, then by their offset, as in a table. That order differs from the order of the bits.
+///
+/// # Examples
 ///
 /// ```
 /// use swap_records::{SwapEntry, SwapType};
@@ -125,7 +129,8 @@ impl SwapEntry {
     /// Bits 0 to 54.
     pub(crate) const MAX_BITS: u64 = (1 << (TYPE_BITS + OFFSET_BITS)) - 1;
 
-    /// The slot at `offset` pages in the swapfile `ty`; `None` above [`MAX_OFFSET`](Self::MAX_OFFSET).
+    /// Returns the slot at `offset` pages in the swapfile `ty`, or `None` above
+    /// [`MAX_OFFSET`](Self::MAX_OFFSET).
     #[must_use]
     pub const fn new(ty: SwapType, offset: u64) -> Option<Self> {
         if offset <= Self::MAX_OFFSET {
@@ -135,8 +140,8 @@ impl SwapEntry {
         }
     }
 
-    /// The entry with these bits, as [`to_bits`](Self::to_bits) gives them; `None` where a bit above
-    /// bit 54 is set.
+    /// Returns the entry with these bits, or `None` if a bit above bit 54 is set. [`to_bits`](Self::to_bits)
+    /// returns such bits.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Option<Self> {
         if bits <= Self::MAX_BITS {
@@ -146,29 +151,43 @@ impl SwapEntry {
         }
     }
 
-    /// The bits of this entry: the type in bits 0 to 4, the offset in bits 5 to 54.
+    /// Returns the bits of this entry: the type in bits 0 to 4, the offset in bits 5 to 54.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// The slot that a page was swapped out to, from its 64 bits in `/proc/PID/pagemap`; `None` where they say that
-    /// there is none.
+    /// Returns the slot that a page was swapped out to, from its 64 bits in `/proc/PID/pagemap`. Returns
+    /// `None` if the bits say that the page has no slot.
     ///
-    /// | bit | what it says (the kernel's `pagemap.rst`) | a slot? |
+    /// | bit | meaning (the kernel's `pagemap.rst`) | has the page a slot? |
     /// | --- | --- | --- |
     /// | 63 | present | no |
     /// | 62 | swapped | only if it is set |
     /// | 58 | a guard region (Linux 6.15) | no |
-    /// | 61, 57, 56, 55 | of a file or shared, write-protected by userfaultfd, mapped once, soft-dirty | says nothing about it |
+    /// | 61 | of a file, or shared | the bit does not say |
+    /// | 57 | write-protected by userfaultfd | the bit does not say |
+    /// | 56 | mapped once | the bit does not say |
+    /// | 55 | soft-dirty | the bit does not say |
     ///
-    /// A word can look like a slot and be none. Bit 62 is set for every entry of a page table that is not empty and not
-    /// present. Linux keeps some of the highest of the 32 types for those that are not slots: markers (of
-    /// userfaultfd, of poison, and of guard regions before 6.15, which have no bit 58), pages that are being migrated,
-    /// pages of devices, and poisoned pages. How many types that takes depends on the kernel's version and
-    /// configuration: on one 6.18, type 31 is markers, 29 is migration, and 28 swapfiles (0 to 27) could be on at once.
-    /// The word does not say so. Callers that know which types are on leave the others out; a table refuses them with
-    /// [`EntryError::TypeOff`](crate::EntryError::TypeOff), if no swapfile was turned on under such a number.
+    /// The result may be an entry that does not name a slot. Bit 62 is set for every page table entry that is
+    /// not empty and not present. Linux reserves some of the highest of the 32 types for entries that are not
+    /// slots:
+    ///
+    /// - markers of userfaultfd, of poison, and of guard regions before 6.15, which have no bit 58,
+    /// - pages that are being migrated,
+    /// - pages of devices, and
+    /// - poisoned pages.
+    ///
+    /// The number of reserved types depends on the version and the configuration of the kernel. On one 6.18,
+    /// type 31 is markers, type 29 is migration, and 28 swapfiles (0 to 27) can be on at once. The word
+    /// itself does not say so.
+    ///
+    /// Callers that know which types are on must skip entries of other types. A table refuses such an entry
+    /// with [`EntryError::TypeOff`](crate::EntryError::TypeOff), unless a swapfile was turned on under that
+    /// number.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use swap_records::SwapEntry;
@@ -191,20 +210,20 @@ impl SwapEntry {
         }
     }
 
-    /// The swapfile of this slot.
+    /// Returns the swap type of this slot.
     #[must_use]
     pub const fn swap_type(self) -> SwapType {
         #[expect(clippy::cast_possible_truncation, reason = "five bits")]
         SwapType((self.0 & (MAX_SWAPFILES as u64 - 1)) as u8)
     }
 
-    /// The offset of this slot in its swapfile, in pages.
+    /// Returns the offset of this slot in its swapfile, in pages.
     #[must_use]
     pub const fn offset(self) -> u64 {
         self.0 >> TYPE_BITS
     }
 
-    /// The slot `nr` pages further in the same swapfile; `None` above
+    /// Returns the slot that is `nr` pages further in the same swapfile, or `None` above
     /// [`MAX_OFFSET`](Self::MAX_OFFSET).
     #[must_use]
     pub const fn checked_add(self, nr: u64) -> Option<Self> {
@@ -217,7 +236,7 @@ impl SwapEntry {
 
 impl Ord for SwapEntry {
     fn cmp(&self, other: &Self) -> Ordering {
-        // The type above the offset.
+        // The type becomes the most significant part of the key.
         let key = |entry: &Self| entry.0.rotate_right(TYPE_BITS);
         key(self).cmp(&key(other))
     }
@@ -244,8 +263,10 @@ impl fmt::Display for SwapEntry {
 
 /// Consecutive slots of one swapfile with one owner.
 ///
-/// Runs are ordered by their first slot, then by their length, then by their owner. As a text, a run is its
+/// Runs are ordered by their first slot, then by their length, then by their owner. As text, a run is its
 /// first slot, its length and its owner: `3:4711+16 of 7`.
+///
+/// # Examples
 ///
 /// ```
 /// use swap_records::{MemcgId, Run, SwapEntry, SwapType};
@@ -261,9 +282,9 @@ impl fmt::Display for SwapEntry {
 pub struct Run {
     /// The first slot.
     pub start: SwapEntry,
-    /// How many slots, at least 1.
+    /// The number of slots, at least 1.
     pub len: u64,
-    /// The owner of each of them.
+    /// The owner of each slot.
     pub id: MemcgId,
 }
 
@@ -298,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn numbers_that_do_not_fit_are_refused() {
         let ty = SwapType::new(0).unwrap();
         assert_eq!(SwapEntry::new(ty, SwapEntry::MAX_OFFSET + 1), None);
         assert_eq!(SwapEntry::new(ty, u64::MAX), None);
@@ -310,23 +331,23 @@ mod tests {
     }
 
     #[test]
-    fn pagemap_flags_are_no_part_of_the_entry() {
+    fn pagemap_flags_are_not_part_of_the_entry() {
         // Soft-dirty (55), exclusively mapped (56) and file-page (61) may be set on a swapped page.
         let bits = 1 << 62 | 1 << 61 | 1 << 56 | 1 << 55 | 77 << 5 | 3;
         let entry = SwapEntry::from_pagemap(bits).unwrap();
         assert_eq!((entry.swap_type().get(), entry.offset()), (3, 77));
         assert_eq!(SwapEntry::from_pagemap(bits | 1 << 63), None);
-        // A guard page, whatever else is said of it.
+        // A guard page, with any other bits.
         assert_eq!(SwapEntry::from_pagemap(0x4400_0000_0000_009f), None);
         assert_eq!(SwapEntry::from_pagemap(bits | 1 << 58), None);
-        // Write-protected by userfaultfd: a slot may be.
+        // A page that is write-protected by userfaultfd may have a slot.
         assert_eq!(SwapEntry::from_pagemap(bits | 1 << 57), Some(entry));
         // A page that is neither in memory nor in swap.
         assert_eq!(SwapEntry::from_pagemap(9 << 5 | 2), None);
     }
 
     #[test]
-    fn types_are_thirty_two() {
+    fn there_are_thirty_two_types() {
         assert_eq!(SwapType::all().len(), MAX_SWAPFILES);
         assert_eq!(SwapType::all().next_back(), SwapType::new(31));
     }

@@ -1,40 +1,42 @@
-//! What an operation refuses: [`EntryError`] and [`SwaponError`].
+//! The errors of the table: [`EntryError`] and [`SwaponError`].
 
 use core::fmt;
 
 use crate::entry::{SwapEntry, SwapType};
 
-/// Why an operation on entries was refused. Nothing was written; or, where another thread turned the type off while a
-/// range or a batch was being written, what was written to that swapfile went with it. Of a batch, what was written to
-/// other swapfiles stays.
+/// The error of an operation on entries.
+///
+/// An operation that returns an error has written nothing, with one exception. If another thread turns a type
+/// off while a range or a batch is written, the records that were already written to that swapfile are
+/// dropped with it. A batch keeps what it wrote to other swapfiles.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum EntryError {
-    /// The swapfile is off, or was turned off while the operation ran.
+    /// The type is off, or was turned off during the operation.
     TypeOff {
-        /// The swapfile.
+        /// The type.
         ty: SwapType,
-        /// In pages: the first slot that was asked for, or the first one that was not reached any more; of a batch, the
-        /// first one that is in this swapfile and was not written. `None` where the whole swapfile was meant.
+        /// The first slot that was not written, in pages. For a batch, the first slot in this swapfile that
+        /// was not written. `None` if the operation is for the whole swapfile.
         offset: Option<u64>,
     },
-    /// A slot lies at or past the swapfile's end.
+    /// A slot lies at or past the end of the swapfile.
     OutOfRange {
-        /// The first slot that was asked for.
+        /// The first slot of the operation.
         start: SwapEntry,
-        /// How many slots were asked for.
+        /// The number of slots of the operation.
         nr: u64,
-        /// How many slots the swapfile has.
+        /// The number of slots that the swapfile has.
         max_pages: u64,
     },
-    /// No memory: for the owners that a range had, which were to be given as [`Runs`](crate::Runs), or, without the feature
-    /// `std`, for a page of the table. Nothing was written.
+    /// There is no memory: for the previous owners of a range, which are returned as [`Runs`](crate::Runs);
+    /// or, without the feature `std`, for a page of the table. Nothing was written.
     OutOfMemory {
-        /// The first slot that was asked for.
+        /// The first slot of the operation.
         start: SwapEntry,
-        /// How many slots were asked for.
+        /// The number of slots of the operation.
         nr: u64,
-        /// The bytes that were refused.
+        /// The number of bytes that were refused.
         bytes: usize,
     },
 }
@@ -45,7 +47,7 @@ impl fmt::Display for EntryError {
             Self::TypeOff { ty, offset } => {
                 write!(f, "swap type {ty} is off")?;
                 if let Some(offset) = offset {
-                    write!(f, ", so it has no entry {ty}:{offset}")?;
+                    write!(f, ", so it has no slot at offset {offset}")?;
                 }
                 f.write_str(": turn it on with swapon first")
             }
@@ -65,14 +67,14 @@ impl fmt::Display for EntryError {
                 max_pages,
             } => write!(
                 f,
-                "{nr} swap entries from {start} are out of range: start and end at or before offset \
+                "{nr} swap entries from {start} are out of range: they must end at or before offset \
                  {max_pages}, the number of pages that type {} was turned on with",
                 start.swap_type()
             ),
             Self::OutOfMemory { start, nr, bytes } => write!(
                 f,
-                "no memory for {nr} swap entries from {start}: {bytes} bytes were refused; use \
-                 clear_range_with or record_range_with, which need none for owners, or reserve pages ahead"
+                "no memory for {nr} swap entries from {start}: {bytes} bytes were refused; call clear_range_with \
+                 or record_range_with, which need no memory for owners, or reserve pages ahead of time"
             ),
         }
     }
@@ -80,36 +82,37 @@ impl fmt::Display for EntryError {
 
 impl core::error::Error for EntryError {}
 
-/// Why a swapfile was not turned on. The table is as it was.
+/// The error of a swapon. The table is unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum SwaponError {
-    /// The type is on, or another thread is turning it on or off.
+    /// The type is already on, or another thread is turning it on or off.
     TypeOn {
-        /// The swapfile.
+        /// The type.
         ty: SwapType,
     },
-    /// A swapfile of zero pages was asked for.
+    /// The swapfile would have 0 pages.
     NoPages {
-        /// The swapfile.
+        /// The type.
         ty: SwapType,
     },
-    /// More pages were asked for than an entry, or an index of this target, can address.
+    /// The swapfile would have more pages than an entry, or an index of this target's address space, can
+    /// address.
     TooLarge {
-        /// The swapfile.
+        /// The type.
         ty: SwapType,
-        /// How many pages were asked for.
+        /// The number of pages that were asked for.
         max_pages: u64,
-        /// The most pages that a swapfile can have here.
+        /// The highest number of pages that a swapfile can have on this target.
         limit: u64,
     },
-    /// The system would not give the address space or the memory.
+    /// The system refused the address space or the memory.
     OutOfMemory {
-        /// The swapfile.
+        /// The type.
         ty: SwapType,
-        /// How many pages were asked for.
+        /// The number of pages that were asked for.
         max_pages: u64,
-        /// The bytes that were refused.
+        /// The number of bytes that were refused.
         bytes: usize,
     },
 }
@@ -119,12 +122,12 @@ impl fmt::Display for SwaponError {
         match *self {
             Self::TypeOn { ty } => write!(
                 f,
-                "swap type {ty} is on already, or going on or off: turn it off with swapoff first, or use \
-                 another type"
+                "swap type {ty} is on already, or another thread is turning it on or off: turn it off with \
+                 swapoff first, or use another type"
             ),
             Self::NoPages { ty } => write!(
                 f,
-                "swap type {ty} was to be turned on with 0 pages: give it at least 1"
+                "swap type {ty} cannot be turned on with 0 pages: use at least 1"
             ),
             Self::TooLarge {
                 ty,
@@ -132,8 +135,7 @@ impl fmt::Display for SwaponError {
                 limit,
             } => write!(
                 f,
-                "swap type {ty} was to be turned on with {max_pages} pages: \
-                 at most {limit} can be addressed"
+                "swap type {ty} cannot be turned on with {max_pages} pages: use at most {limit}"
             ),
             Self::OutOfMemory {
                 ty,
@@ -141,8 +143,8 @@ impl fmt::Display for SwaponError {
                 bytes,
             } => write!(
                 f,
-                "no memory to turn on swap type {ty} with {max_pages} pages: the system refused \
-                 {bytes} bytes; free some, raise the limit on address space, or ask for fewer pages"
+                "no memory to turn on swap type {ty} with {max_pages} pages: the system refused {bytes} bytes; \
+                 free memory, raise the limit on address space, or use fewer pages"
             ),
         }
     }
@@ -165,7 +167,7 @@ mod tests {
         };
         assert_eq!(
             off.to_string(),
-            "swap type 3 is off, so it has no entry 3:17: turn it on with swapon first"
+            "swap type 3 is off, so it has no slot at offset 17: turn it on with swapon first"
         );
         let all_off = EntryError::TypeOff { ty, offset: None };
         assert_eq!(
@@ -189,7 +191,7 @@ mod tests {
         };
         assert_eq!(
             range.to_string(),
-            "8 swap entries from 3:17 are out of range: start and end at or before offset 20, \
+            "8 swap entries from 3:17 are out of range: they must end at or before offset 20, \
              the number of pages that type 3 was turned on with"
         );
         let refused = EntryError::OutOfMemory {
@@ -199,8 +201,8 @@ mod tests {
         };
         assert_eq!(
             refused.to_string(),
-            "no memory for 8 swap entries from 3:17: 192 bytes were refused; use clear_range_with or \
-             record_range_with, which need none for owners, or reserve pages ahead"
+            "no memory for 8 swap entries from 3:17: 192 bytes were refused; call clear_range_with or \
+             record_range_with, which need no memory for owners, or reserve pages ahead of time"
         );
         for (error, says) in [
             (SwaponError::TypeOn { ty }, "swapoff first"),

@@ -1,4 +1,4 @@
-//! [`Footprint`]: how much memory a table has, and how much of it is resident.
+//! [`Footprint`]: how much memory a table takes, and how much of it is resident.
 
 use core::fmt;
 
@@ -9,21 +9,21 @@ use crate::entry::SwapType;
 use crate::storage::{Slot, Zeroed};
 use crate::table::SwapRecords;
 
-/// How much memory something has, in bytes.
+/// An amount of memory, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
 #[non_exhaustive]
 pub struct Extent {
-    /// Bytes in memory, in whole pages: with `std` on Linux what the system says, elsewhere all that is reserved. Without `std`
-    /// that is the pages that were made.
+    /// Bytes in memory, in whole pages. With `std` on Linux, the number is what the system says. With `std`
+    /// elsewhere, it equals `reserved`. Without `std`, it is the pages that were made.
     pub resident: u64,
     /// Bytes of address space.
     pub reserved: u64,
 }
 
 impl Extent {
-    /// Of memory that is resident in any case.
+    /// An extent of memory that is always resident.
     pub(crate) fn resident(bytes: usize) -> Self {
         let bytes = bytes as u64;
         Self {
@@ -48,10 +48,12 @@ impl Extent {
     }
 }
 
-/// How much memory a table has, by what it is for: [`SwapRecords::footprint`].
+/// The memory that a table takes, by its purpose: see [`SwapRecords::footprint`].
 ///
-/// The [`SwapRecords`] itself, of about 4 KiB, is not among it. Fields may come. With feature `serde`, those that are
-/// missing on the way in are 0, and those that are not known are passed over.
+/// The sum does not include the [`SwapRecords`] itself, which takes about 4 KiB.
+///
+/// More fields may be added. With the feature `serde`, missing fields are read as 0, and unknown fields are
+/// ignored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
@@ -59,16 +61,17 @@ impl Extent {
 pub struct Footprint {
     /// The records: 2 bytes per slot.
     pub table: Extent,
-    /// The cells of the index: for each region and each id, how many records, and where.
+    /// The cells of the index: for each region and id, the number of records and the exclusive-or of their
+    /// positions.
     pub cells: Extent,
-    /// Which regions hold which ids and how many, and which ids share a counter.
+    /// The presence bits and their count per region, and the notes of ids that share a counter.
     pub bitmaps: Extent,
     /// The locks of the regions.
     pub locks: Extent,
 }
 
 impl Footprint {
-    /// All of it.
+    /// Returns the sum of all fields.
     #[must_use]
     pub fn total(&self) -> Extent {
         self.table.and(self.cells).and(self.bitmaps).and(self.locks)
@@ -85,11 +88,15 @@ impl Footprint {
 }
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// How much memory the table has, over all types: what is resident, and the address space that is reserved.
+    /// Returns the memory that the table takes on all types: how much is resident, and how much address space
+    /// is reserved.
     ///
-    /// A type keeps the address space of each size of swapfile that it ever had, also while it is off; so it counts as
-    /// reserved here until the table is dropped. Pages that the system has swapped out are not resident. Pages that were
-    /// only read count as resident, though the system may have one page of zeroes for all of them.
+    /// A type keeps the address space of each size of swapfile that it ever had, even while it is off. So
+    /// that space counts as reserved until the table is dropped. Pages that the system has swapped out are
+    /// not resident. Pages that were only read count as resident, although the system may use one page of
+    /// zeroes for all of them.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use swap_records::{SwapRecords, SwapType};
@@ -105,9 +112,11 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Cost
     ///
-    /// With `std` on Linux it asks the system about each page that is reserved, 1024 at a time (`mincore`): about half a
-    /// millisecond per GiB of table where pages are huge, and one where they are small. That is too much for a hot path.
-    /// It takes no lock of the table and allocates nothing. Elsewhere it costs nothing.
+    /// With `std` on Linux, the call asks the system about each reserved page (`mincore`), 1024 pages at a
+    /// time. It takes about half a millisecond per GiB of table where pages are huge, and one millisecond
+    /// where they are small. That is too much for a hot path. The call takes no lock and allocates nothing.
+    ///
+    /// Elsewhere it costs next to nothing: it adds up numbers that the table keeps.
     #[must_use]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn footprint(&self) -> Footprint {
@@ -115,7 +124,7 @@ impl<L: RawMutex> SwapRecords<L> {
         types.fold(Footprint::default(), Footprint::and)
     }
 
-    /// [`footprint`](Self::footprint) of one type, whether it is on or off.
+    /// Returns [`footprint`](Self::footprint) of one type, whether it is on or off.
     #[must_use]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn footprint_on(&self, ty: SwapType) -> Footprint {
@@ -127,7 +136,7 @@ impl<L: RawMutex> SwapRecords<L> {
     }
 }
 
-/// Writes what is resident of what is reserved: `1.5 MiB of 64.0 MiB`.
+/// Writes the resident size and the reserved size, as in `1.5 MiB of 64.0 MiB`.
 impl fmt::Display for Extent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         size(f, self.resident)?;
@@ -136,7 +145,7 @@ impl fmt::Display for Extent {
     }
 }
 
-/// Writes one line: all that is resident of all that is reserved, and what it is for.
+/// Writes one line: the total, and each part.
 ///
 /// ```
 /// let records = swap_records::SwapRecords::new();
@@ -162,7 +171,7 @@ impl fmt::Display for Footprint {
     }
 }
 
-/// In the largest unit of which there is one, with a digit behind the point.
+/// Writes a size in the largest unit that it has at least one of, with one decimal digit.
 fn size(f: &mut fmt::Formatter<'_>, bytes: u64) -> fmt::Result {
     let mut units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"].into_iter();
     let Some(power) = bytes
@@ -183,7 +192,7 @@ mod tests {
     use alloc::string::ToString;
 
     #[test]
-    fn sizes_are_written_in_the_largest_unit_of_which_there_is_one() {
+    fn sizes_are_written_in_the_largest_unit_that_fits() {
         for (bytes, text) in [
             (0, "0 bytes"),
             (1023, "1023 bytes"),

@@ -5,8 +5,9 @@ use core::num::NonZeroU16;
 
 /// The 16-bit id of a memory cgroup: 1 to 65535.
 ///
-/// The table's 0 means "no record" and is no id, so `Option<MemcgId>` takes 2 bytes and is what an
-/// entry of the table holds.
+/// An entry of the table holds an `Option<MemcgId>` in 2 bytes: 0 is not an id, and stands for "no record".
+///
+/// # Examples
 ///
 /// ```
 /// use swap_records::MemcgId;
@@ -30,7 +31,7 @@ impl MemcgId {
     /// The highest id, 65535.
     pub const MAX: Self = Self(NonZeroU16::MAX);
 
-    /// The id with this number; `None` for 0.
+    /// Returns the id with this number, or `None` for 0.
     #[must_use]
     pub const fn new(id: u16) -> Option<Self> {
         match NonZeroU16::new(id) {
@@ -39,14 +40,14 @@ impl MemcgId {
         }
     }
 
-    /// The number of this id, 1 to 65535.
+    /// Returns the number of this id, 1 to 65535.
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0.get()
     }
 }
 
-/// What an entry of the table holds for this owner: its number, or 0 for none.
+/// Returns the number that an entry of the table holds for this owner: its id, or 0 for none.
 pub(crate) const fn to_raw(owner: Option<MemcgId>) -> u16 {
     match owner {
         Some(id) => id.get(),

@@ -1,4 +1,4 @@
-//! [`TableRuns`]: the runs of a table, a piece at a time.
+//! [`TableRuns`]: an iterator over the runs of a table.
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -16,12 +16,18 @@ use crate::sync::RawSpinLock;
 use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// The records of a type as runs of one owner, in the order of their offsets; none while it is off.
+    /// Returns an iterator over the records of a type, as runs of slots with one owner, in the order of their
+    /// offsets. Returns no runs while the type is off.
     ///
-    /// Slots are looked at in pieces of up to 512, and each piece is as it was at one moment. A record whose
-    /// call had returned when the iteration began, and that nobody changed since, is given. The iteration
-    /// ends early where the type is turned off. Regions without records are not touched. Nothing is
-    /// allocated.
+    /// Slots are read in pieces of up to 512. Each piece is as it was at one moment. A record is returned if
+    /// its call had returned when the iteration began and no thread changed it since. If the type is turned
+    /// off, the iteration ends early.
+    ///
+    /// # Cost
+    ///
+    /// Regions without records are not touched. Nothing is allocated.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use swap_records::{MemcgId, Run, SwapEntry, SwapRecords, SwapType};
@@ -37,9 +43,25 @@ impl<L: RawMutex> SwapRecords<L> {
         TableRuns::new(self, ty.get()..ty.get() + 1, None)
     }
 
-    /// The records of an id on all types as runs, lowest type first, in the order of their offsets.
+    /// Returns an iterator over the records of an id on all types, as runs, lowest type first, in the order
+    /// of their offsets.
     ///
-    /// As [`runs`](Self::runs), but it looks only into regions that may hold the id.
+    /// Works as [`runs`](Self::runs), but reads only regions that may hold the id.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let [a, b] = [7, 8].map(|id| MemcgId::new(id).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 10_000).unwrap();
+    /// for (offset, id) in [(5, a), (6, b), (7, a), (8, a)] {
+    ///     records.record(SwapEntry::new(ty, offset).unwrap(), id).unwrap();
+    /// }
+    /// let runs: Vec<_> = records.runs_of(a).map(|run| run.to_string()).collect();
+    /// assert_eq!(runs, ["0:5+1 of 7", "0:7+2 of 7"]);
+    /// ```
     pub fn runs_of(&self, id: MemcgId) -> TableRuns<'_, L> {
         #[expect(clippy::cast_possible_truncation, reason = "MAX_SWAPFILES is 32")]
         let types = 0..MAX_SWAPFILES as u8;
@@ -47,25 +69,26 @@ impl<L: RawMutex> SwapRecords<L> {
     }
 }
 
-/// The runs of a table: of [one type](SwapRecords::runs), or of [one id](SwapRecords::runs_of).
+/// An iterator over the runs of a table.
 ///
-/// It holds no lock between two calls of `next`, so the table may change meanwhile, through the same thread
-/// too. After `None` it gives `None` for good. It takes about 1.2 KiB, a piece of the table with it; a clone
-/// goes on from where the original is.
+/// [`runs`](SwapRecords::runs) and [`runs_of`](SwapRecords::runs_of) create it. It holds no lock between two
+/// calls of `next`, so any thread may change the table in between. After `None` it always returns `None`. It
+/// takes about 1.2 KiB, which includes a copy of a piece of the table. A clone continues from where the
+/// original is.
 #[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct TableRuns<'t, L = RawSpinLock> {
     table: &'t SwapRecords<L>,
-    /// The types that are still to be begun.
+    /// The types that come next.
     types: Range<u8>,
     only: Option<MemcgId>,
     backend: Backend,
-    /// The type that is being walked, while it is on. `None` at the end.
+    /// The current type, if it is on. `None` at the end.
     on: Option<(SwapType, On<'t, L>)>,
-    /// Ids that were copied under the lock of their region, how many they are, and the offset of the first.
+    /// Ids that were copied under the lock of their region, their number, and the offset of the first.
     piece: [u16; PIECE],
     len: usize,
     start: usize,
-    /// How many of them were looked at.
+    /// The number of ids in `piece` that have been looked at.
     seen: usize,
     /// A run that the next one may continue.
     ready: Option<Run>,
@@ -88,7 +111,7 @@ impl<'t, L: RawMutex> TableRuns<'t, L> {
         }
     }
 
-    /// The next run within a piece.
+    /// Returns the next run within a piece.
     fn next_part(&mut self) -> Option<Run> {
         loop {
             let rest = &self.piece[self.seen..self.len];
@@ -110,7 +133,7 @@ impl<'t, L: RawMutex> TableRuns<'t, L> {
         }
     }
 
-    /// Copies the next piece that may have a wanted record; `None` at the end of the last type.
+    /// Copies the next piece that may have a wanted record. Returns `None` at the end of the last type.
     fn next_piece(&mut self) -> Option<()> {
         loop {
             let offset = self.start + self.len;
@@ -119,7 +142,7 @@ impl<'t, L: RawMutex> TableRuns<'t, L> {
             {
                 return Some(());
             }
-            // At the end it must not be found on again: there may be records by then where there were none.
+            // At the end, `on` must be `None`, so that records that are written later are not found.
             self.on = None;
             (self.start, self.len, self.seen) = (0, 0, 0);
             let ty = SwapType::new(self.types.next()?)?;
@@ -127,11 +150,11 @@ impl<'t, L: RawMutex> TableRuns<'t, L> {
         }
     }
 
-    /// Copies as much as a piece of the entries from `offset` on, from where a wanted record may be;
-    /// `None` at the end of the type.
+    /// Copies up to a piece of entries, from the first place at or after `offset` that may hold a wanted
+    /// record. Returns `None` at the end of the type.
     fn copy_from(&mut self, on: On<'t, L>, mut offset: usize) -> Option<()> {
         loop {
-            // Within a region, the index has been asked already.
+            // Within a region, the index has been read already.
             if offset.is_multiple_of(REGION_ENTRIES) {
                 let region = on.next_region(self.only, offset / REGION_ENTRIES)?;
                 offset = region * REGION_ENTRIES;
@@ -147,7 +170,7 @@ impl<'t, L: RawMutex> TableRuns<'t, L> {
                 self.len = region.copy(first, &mut self.piece);
                 self.start = index * REGION_ENTRIES + first;
                 self.seen = 0;
-                // Last: an unlock may unwind, and the piece and its place belong together.
+                // The region is dropped last: an unlock may unwind, and the piece and its place must agree.
                 drop(region);
                 return Some(());
             }
@@ -189,7 +212,7 @@ impl<L> Clone for TableRuns<'_, L> {
     }
 }
 
-/// Writes what it gives, and which type it is in.
+/// Writes the id, the types that come next and the current type.
 impl<L> fmt::Debug for TableRuns<'_, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TableRuns")

@@ -1,5 +1,10 @@
-//! Tracks which memory cgroup owns each swap slot, in 2 bytes per slot, and hands all records of one cgroup to another
-//! without a scan of what does not hold any.
+//! Tracks which memory cgroup owns each swap slot, in 2 bytes per slot. Migrates all records of one cgroup to
+//! another with an index of the regions that hold them.
+//!
+//! The crate is for hypervisors, user-space swap and tiering daemons, kernels in Rust (`no_std`), and
+//! research. All of them meet the same problem: a cgroup that was removed may still own pages in swap, and
+//! its id cannot be used again until its last record is gone. [`migrate`](SwapRecords::migrate) gives these
+//! records to another cgroup, and reads only the regions that hold some.
 //!
 //! ```
 //! use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -17,28 +22,44 @@
 //! # }
 //! ```
 //!
-//! [`memcg`] has the cgroups: charges, a hierarchy, and what becomes of a page and of a cgroup that dies. `image`, with the
-//! feature `std`, keeps a table as a file.
+//! # Where to start
+//!
+//! | to | use |
+//! | --- | --- |
+//! | record, look up and clear the owners of slots | [`SwapRecords`] |
+//! | work on many slots in one call | [`SwapRecords::record_range`], [`SwapRecords::record_batch`] |
+//! | migrate in steps, on threads, or with a hint when to stop | [`Migration`] |
+//! | count records, list owners | [`SwapRecords::count`], [`SwapRecords::owners`] |
+//! | walk over runs of slots with one owner | [`SwapRecords::runs`] |
+//! | keep a tree of cgroups with charges and limits | [`memcg`] |
+//! | save a table to a file and read it back | `image`, with the feature `std` |
+//! | keep the records in a file that outlives the process | `file`, with the feature `std`, on Linux |
+//! | choose the lock of a region | [`lock`] |
+//! | provide the memory of a table without `std` | [`PageSource`] |
+//! | read why the crate is built as it is | [`docs::design`], [`docs::concurrency`] |
+//! | replace the kernel's functions, or a table of your own | [`docs::porting`] |
 //!
 //! # Trade-offs
 //!
-//! [`SwapRecords`] pays a little at each [`record`](SwapRecords::record) so that
-//! [`migrate`](SwapRecords::migrate) need not look for what is not there. Beside the 2 bytes of a
-//! slot it keeps, for each region of [`REGION_ENTRIES`] slots and each id in use, 4 bytes: how many slots,
-//! and the exclusive-or of their positions.
+//! [`SwapRecords`] pays a little for each [`record`](SwapRecords::record), so that
+//! [`migrate`](SwapRecords::migrate) does not have to search the table. In addition to the 2 bytes per slot,
+//! it keeps 4 bytes per region of [`REGION_ENTRIES`] slots and id in use. They hold the number of slots that
+//! the id owns in the region, and the exclusive-or of their positions.
 //!
-//! - A migration reads a bitmap with one bit per region. Where a region has one record of the id, it goes
-//!   straight to it; where it has more, it scans the region at the speed of the memory.
-//! - A record takes one uncontended lock of a byte and writes the entry and two cells. A table that is
-//!   never migrated is cheaper without this crate: an array of `AtomicU16`.
-//! - [`lookup`](SwapRecords::lookup) costs little more than an array: no lock, no count of readers.
-//! - [`owners`](SwapRecords::owners) says which ids have records, and how many, from the index: a thousandth of a walk.
-//! - Memory is resident once it is touched; a [`swapon`](SwapRecords::swapon) of terabytes takes little more than
-//!   address space.
+//! - A migration reads a bitmap with one bit per region. If a region has one record of the id, the index
+//!   holds its position. If it has more, the region is scanned at the speed of the memory.
+//! - A record takes one uncontended lock of a byte and writes the entry and two cells. A table that is never
+//!   migrated is cheaper without this crate: use an array of `AtomicU16`.
+//! - [`lookup`](SwapRecords::lookup) costs little more than a load from an array. It takes no lock and counts
+//!   no readers.
+//! - [`owners`](SwapRecords::owners) reads from the index which ids have records, and how many. It takes
+//!   about a thousandth of the time of a walk over the table.
+//! - Memory becomes resident when it is first touched. A [`swapon`](SwapRecords::swapon) of terabytes takes
+//!   little more than address space.
 //!
 //! # Memory
 //!
-//! This is what [`swapon`](SwapRecords::swapon) takes before anything is recorded:
+//! [`swapon`](SwapRecords::swapon) takes this much memory before anything is recorded:
 //!
 //! | swapfile | with `std`: resident | with `std`: reserved | without `std` |
 //! | --- | ---: | ---: | ---: |
@@ -46,14 +67,18 @@
 //! | 1 TiB | 8 KiB | 644 MiB | 21,344 bytes |
 //! | 8 TiB | 64 KiB | 5.0 GiB | 107,696 bytes |
 //!
-//! With the feature `std`, address space is reserved for all slots, and the operating system provides memory when a slot is first
-//! written. [`SwapRecords::footprint`] gives both numbers. What is reserved is rounded up to a power of two of regions.
+//! With the feature `std`, a swapon reserves address space for all slots, rounded up to a power of two of
+//! regions. The operating system provides memory when a slot is first written. [`SwapRecords::footprint`]
+//! returns both numbers.
 //!
-//! Without `std`, nothing is reserved. A record takes pages of 4 KiB from a [`PageSource`] when its slot is first written: one for
-//! each [`CHUNK_ENTRIES`] slots, and a few for the index of each 16 regions. So 1 GiB of swap with one record takes 34,128
-//! bytes. No allocation is larger than a page, but for one table of pointers: 32 KiB for 8 TiB. Where there is
-//! no page, the operation gives an error and has written nothing.
-//! [`reserve`](SwapRecords::reserve) makes pages ahead, and [`trim_pages`](SwapRecords::trim_pages) gives them back after a swapoff.
+//! Without `std`, nothing is reserved. A record takes pages of 4 KiB from a [`PageSource`] when its slot is
+//! first written: one page per [`CHUNK_ENTRIES`] slots, and a few for the index of each 16 regions. So 1 GiB
+//! of swap with one record takes 34,128 bytes.
+//!
+//! - No allocation is larger than a page, except one table of pointers: 32 KiB for 8 TiB.
+//! - If the source has no page, the operation returns an error and has written nothing.
+//! - [`reserve`](SwapRecords::reserve) takes pages ahead of time. [`trim_pages`](SwapRecords::trim_pages)
+//!   gives them back after a swapoff.
 //!
 //! # Without the standard library
 //!
@@ -62,44 +87,50 @@
 //! swap-records = { version = "0.1", default-features = false }
 //! ```
 //!
-//! The crate then needs `core`, `alloc` and atomics of 64 bits. Three things can be the caller's own:
+//! The crate then needs `core`, `alloc` and atomics of 64 bits. The caller can provide three things:
 //!
-//! - the lock, for example one that disables interrupts: [`lock`] has such a lock. [`Migration::max_hold`] bounds how long it is
-//!   held.
-//! - the pages: [`PageSource`].
-//! - the allocator, `#[global_allocator]`, for what is not a page.
+//! - The lock, for example one that disables interrupts. [`lock`] shows such a lock. [`Migration::max_hold`]
+//!   bounds how long a migration holds it.
+//! - The pages, with a [`PageSource`].
+//! - The allocator, with `#[global_allocator]`, for all memory that is not a page.
 //!
 //! # Threads and memory ordering
 //!
-//! All operations take `&self`. Writes of entries of one region follow one another under its lock, with
-//! acquire and release; a write that happened before another operation is seen by it. `lookup` is a
-//! relaxed load: it sees the last write that happened before it or a later one, never anything else, and
-//! orders nothing. A range, and a migration, change each slot atomically and are no transaction.
-//! [`swapon`](SwapRecords::swapon) and [`swapoff`](SwapRecords::swapoff) may race with everything: an operation
-//! that comes too late gives `None` or an error, and never touches freed memory or another swapfile's records.
+//! All operations take `&self` and may be called from any number of threads. [`docs::concurrency`] has the
+//! details.
+//!
+//! - Writes of entries in one region follow one another under its lock, with acquire and release. An
+//!   operation sees every write that happened before it.
+//! - [`lookup`](SwapRecords::lookup) is a relaxed load. It returns the last write that happened before it, or
+//!   a later one. It orders nothing.
+//! - A range and a migration change each slot atomically. They are not transactions: other threads may see
+//!   them in part.
+//! - [`swapon`](SwapRecords::swapon) and [`swapoff`](SwapRecords::swapoff) may run concurrently with all
+//!   operations. An operation that comes too late returns `None` or an error. It never touches freed memory
+//!   or the records of another swapfile.
 //!
 //! # Features
 //!
-//! - `std` (default): storage in anonymous maps and, on Linux, in files (`swapon_file`), images, vector
-//!   instructions detected at run time, a spinlock that yields, `parking_lot`. Without it the crate is `core` and `alloc`,
-//!   and memory comes in pages of a [`PageSource`].
-//! - `simd` (default): the portable vector scan, with the crate `wide`, where each processor of the target has vectors.
-//!   Without it, a scan uses AVX2 or AVX-512 where they are available, and words of 64 bits elsewhere; the crate compiles
-//!   in a third of the time. [`Backend`] says what is compiled in.
-//! - `serde`: the small types in its formats. Numbers, entries and runs are checked on the way in. A [`SwapEntry`] is its
-//!   text, such as `"3:4711"`, where people read the format, and its bits elsewhere.
+//! - `std` (default): keeps memory in anonymous maps and, on Linux, in files (`swapon_file`). Adds images,
+//!   vector instructions that are detected at run time, a spinlock that yields, and `parking_lot`. Without
+//!   this feature the crate needs `core` and `alloc`, and memory comes in pages from a [`PageSource`].
+//! - `simd` (default): adds the portable vector scan, with the crate `wide`, on targets whose processors all
+//!   have vectors. Without this feature, a scan uses AVX2 or AVX-512 where they are available and words of 64
+//!   bits elsewhere, and the crate compiles in a third of the time. [`Backend`] lists what is compiled in.
+//! - `serde`: implements `Serialize` and `Deserialize` for the small types. Numbers, entries and runs are
+//!   checked when they are read. Formats for people get a [`SwapEntry`] as text, such as `"3:4711"`; other
+//!   formats get its bits.
 
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
 
 extern crate alloc;
-// The tests have it in any case.
+// Tests use std with and without the feature.
 #[cfg(any(feature = "std", test, swap_records_loom))]
 extern crate std;
 
-/// Items where a condition holds, others where it does not. `cargo fmt` looks for modules in a macro only if
-/// it is called this.
+/// Selects items by a condition. `cargo fmt` looks for modules in a macro only if the macro has this name.
 macro_rules! cfg_if {
     (if #[cfg($condition:meta)] { $($yes:item)* } else { $($no:item)* }) => {
         $(#[cfg($condition)] $yes)*
@@ -179,7 +210,7 @@ cfg_if! {
     }
 }
 
-/// The example of the README, run with the other examples.
+/// The examples of the README, which run as doctests.
 #[cfg(all(doctest, feature = "std"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

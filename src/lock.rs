@@ -1,7 +1,8 @@
-//! The locks that a table can be made with, and the crates that they come from.
+//! The locks that a table can be made with, and the crates that provide them.
 //!
-//! `lock_api` has the trait that a lock implements. It is exported, as `parking_lot` is, so that its version fits. Both
-//! are kept in this module, so that `use swap_records::*` does not put them in the place of crates of the same name.
+//! A lock implements the trait `RawMutex` of `lock_api`. This module exports `lock_api` and `parking_lot` in
+//! the versions that this crate uses. They are not at the root of the crate, so that `use swap_records::*`
+//! does not shadow crates of the same name.
 //!
 //! ```
 //! # #[cfg(feature = "std")] {
@@ -14,8 +15,8 @@
 //!
 //! # A lock of your own
 //!
-//! A kernel whose interrupt handlers use the table needs a lock that disables interrupts. The type of the guard can
-//! carry the state that `unlock` restores:
+//! A kernel whose interrupt handlers use the table needs a lock that disables interrupts. The guard can carry
+//! the state that `unlock` restores:
 //!
 //! ```
 //! use core::hint::spin_loop;
@@ -24,7 +25,7 @@
 //! use swap_records::lock::lock_api::RawMutex;
 //! use swap_records::{CHUNK_ENTRIES, MemcgId, SwapEntry, SwapRecords, SwapType};
 //!
-//! /// Stands in for two functions of a kernel. The flag is a processor's own there.
+//! /// Stands in for two functions of a kernel, where each processor has its own flag.
 //! mod interrupts {
 //!     use core::sync::atomic::{AtomicBool, Ordering};
 //!
@@ -51,7 +52,7 @@
 //! /// Whether interrupts were enabled. It is not `Send`: a guard stays on its processor.
 //! struct Saved(bool, PhantomData<*mut ()>);
 //!
-//! // SAFETY: `locked` goes from false to true by one compare-exchange only, and back by the `unlock` of its winner.
+//! // SAFETY: only one compare-exchange sets `locked`, and only its winner's `unlock` clears it.
 //! unsafe impl RawMutex for IrqLock {
 //!     const INIT: Self = Self { locked: AtomicBool::new(false) };
 //!     type Guard = Saved;
@@ -69,7 +70,7 @@
 //!     }
 //!
 //!     fn try_lock(&self) -> Option<Saved> {
-//!         // Before the lock is taken: a handler that came in between would wait for the code that it interrupted.
+//!         // First, since a handler that interrupted the holder would wait for it forever.
 //!         let enabled = interrupts::save();
 //!         let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
 //!         if self.locked.compare_exchange(false, true, acquire, relaxed).is_ok() {
@@ -100,13 +101,15 @@
 //! # assert!(interrupts::are_enabled());
 //! ```
 //!
-//! A lock can rely on the following:
+//! # What a lock can rely on
 //!
-//! - It is held for the work of one region at most. [`Migration::max_hold`](crate::Migration::max_hold) shortens the holds of a migration.
+//! - It is held for the work of one region at most. [`Migration::max_hold`](crate::Migration::max_hold)
+//!   shortens the holds of a migration.
 //! - No memory is allocated or freed, and no callback is called, while it is held.
-//! - A table holds one lock at a time. A tree, [`Memcgs`](crate::memcg::Memcgs), nests its locks in a fixed order, and frees them last to
-//!   first. So interrupts stay disabled until the last lock is freed.
-//! - While a lock is held, its holder waits for nothing but a later lock of that order.
+//! - An operation of a table holds one lock at a time. A tree, [`Memcgs`](crate::memcg::Memcgs), nests its
+//!   locks in a fixed order, and frees them last to first. So interrupts stay disabled until the last lock is
+//!   freed.
+//! - While a thread holds a lock, it waits for nothing except a later lock of that order.
 
 pub use crate::sync::RawSpinLock;
 pub use lock_api;

@@ -1,10 +1,11 @@
-//! What the crate is built of under `--cfg swap_records_loom`, where a model checker runs it in every order of
-//! threads: loom's atomics, and its yield in place of spinning. `tests/loom.rs` has the models.
+//! What the crate uses in place of `core`'s atomics under `--cfg swap_records_loom`: loom's atomics, and
+//! loom's yield in place of spinning. Loom runs a model in every order of its threads. `tests/loom.rs` has
+//! the models.
 //!
-//! Loom counts an atomic among those of the model that is being run, so it cannot make one in a
-//! constant. An atomic of this module is made from its first value at the first access instead. For
-//! loom that is a plain write, which has to happen before every other access: the first access must
-//! come before threads share it, or the model fails.
+//! Loom registers an atomic with the model that is running, so it cannot create one in a constant. An atomic
+//! of this module keeps its first value instead, and creates loom's atomic at the first access. To loom, that
+//! is a plain write, which must happen before every other access. So the first access must come before
+//! threads share the atomic; otherwise the model fails.
 
 use std::sync::OnceLock;
 
@@ -50,7 +51,7 @@ macro_rules! atomics {
                 self.made().compare_exchange(current, new, success, failure)
             }
 
-            /// The value is written back by making the atomic anew.
+            /// Takes loom's atomic away. The next access creates a new one from the value.
             #[track_caller]
             pub(crate) fn get_mut(&mut self) -> &mut $value {
                 if let Some(made) = self.made.take() {
@@ -70,7 +71,7 @@ atomics! {
     AtomicPtr<T>, *mut T;
 }
 
-// SAFETY: as the pointer atomic of `core`; `first` is only read, but through `&mut`.
+// SAFETY: as for the pointer atomic of `core`. `first` is only written through `&mut`.
 unsafe impl<T> Send for AtomicPtr<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for AtomicPtr<T> {}
@@ -107,7 +108,7 @@ impl AtomicU64 {
     }
 }
 
-/// `crossbeam_utils::Backoff` as far as it is used: who snoozes goes on when another thread has.
+/// The part of `crossbeam_utils::Backoff` that is used. `snooze` returns after another thread has run.
 pub(crate) struct Backoff;
 
 impl Backoff {

@@ -1,4 +1,4 @@
-//! [`TableOwners`]: which ids have records, and how many.
+//! [`TableOwners`]: the ids that have records, and the number of records of each.
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -17,11 +17,19 @@ use crate::table::SwapRecords;
 const _: () = assert!(BLOCK <= u64::BITS as usize && COUNTERS.is_multiple_of(BLOCK));
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// The ids that have records, lowest first, each with how many it has on all types.
+    /// Returns an iterator over the ids that have records, lowest first, with the number of records that each
+    /// has on all types.
     ///
-    /// Exact where nobody writes meanwhile. It is no snapshot: ids are counted 64 at a time, so beside writers their numbers
-    /// are those of different moments. An id with a record that nobody changes is given, and its number is right where nobody
-    /// changes any of its records. One whose records all move meanwhile, from a slot to another, may be missed. A type that is turned off meanwhile counts as one without records, for ids that come after that.
+    /// The numbers are exact if no thread writes during the iteration. The iteration is not a snapshot: ids
+    /// are counted 64 at a time, so numbers of different ids may be those of different moments. While other
+    /// threads write,
+    ///
+    /// - an id with a record that no thread changes is always returned,
+    /// - the number of an id is right if no thread changes any of its records,
+    /// - an id whose records are all moved to other slots during the iteration may be missed, and
+    /// - a type that is turned off counts as one without records, for the ids that follow.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -42,38 +50,42 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Cost
     ///
-    /// Numbers come from the index: a cell for each id and each region that holds it, and no entry. No lock is taken, and
-    /// nothing is allocated. Only where an id from 4096 on was recorded since its type was turned on, it and the ids that are
-    /// equal to it modulo 4096 are counted by a scan of the regions that may hold them, each under its lock: as much as
-    /// [`count`](Self::count) of each such id.
+    /// Reads a cell per id and region that holds the id, and no entries. Takes no lock and allocates nothing.
+    ///
+    /// If an id from 4096 on was recorded since its type was turned on, that id and the ids that are
+    /// congruent to it modulo 4096 are counted by a scan. The scan reads the regions that may hold the id,
+    /// each under its lock. It costs as much as [`count`](Self::count) of each such id.
     pub fn owners(&self) -> TableOwners<'_, L> {
         #[expect(clippy::cast_possible_truncation, reason = "MAX_SWAPFILES is 32")]
         let types = 0..MAX_SWAPFILES as u8;
         TableOwners::new(self, types)
     }
 
-    /// [`owners`](Self::owners) of one type: the ids that have records there, and how many; none while it is off.
+    /// Returns [`owners`](Self::owners) of one type: the ids that have records there, with their numbers.
+    /// Returns no ids while the type is off.
     pub fn owners_on(&self, ty: SwapType) -> TableOwners<'_, L> {
         TableOwners::new(self, ty.get()..ty.get() + 1)
     }
 }
 
-/// The ids that have records and their numbers, lowest id first: of [all types](SwapRecords::owners), or of
-/// [one](SwapRecords::owners_on).
+/// An iterator over the ids that have records and the number of records of each, lowest id first.
 ///
-/// It holds no lock between two calls of `next`, so the table may change meanwhile, through the same thread
-/// too. After `None` it gives `None` for good. It takes about half a KiB; a clone goes on from where the original is.
+/// [`owners`](SwapRecords::owners) and [`owners_on`](SwapRecords::owners_on) create it. It holds no lock
+/// between two calls of `next`, so any thread may change the table in between. After `None` it always returns
+/// `None`. It takes about half a KiB. A clone continues from where the original is.
 #[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct TableOwners<'t, L = RawSpinLock> {
     table: &'t SwapRecords<L>,
     types: Range<u8>,
-    /// The ids below this one have had their turn, or are in `counted`.
+    /// Ids below this one have been returned, or are in `counted`.
     ahead: usize,
-    /// The numbers of the `BLOCK` ids before `ahead`, on the types where the id has its counter alone.
+    /// The numbers of records of the `BLOCK` ids before `ahead`, on the types where the id does not share its
+    /// counter.
     counted: [u64; BLOCK],
-    /// Which of these are still to be given.
+    /// One bit per id in `counted`: set if the id is still to be returned.
     left: u64,
-    /// Which of them share their counter on some type, and have to be counted anew.
+    /// One bit per id in `counted`: set if the id shares its counter on some type, and must be counted by a
+    /// scan.
     shared: u64,
 }
 
@@ -89,23 +101,23 @@ impl<'t, L: RawMutex> TableOwners<'t, L> {
         }
     }
 
-    /// The types that are on.
+    /// Returns the swapfiles that are on.
     fn on(&self) -> impl Iterator<Item = On<'t, L>> + use<'t, L> {
         let table = self.table;
         let types = self.types.clone().filter_map(SwapType::new);
         types.filter_map(|ty| table.file(ty).on())
     }
 
-    /// The next id that may have records, and its number if that is known by now.
+    /// Returns the next id that may have records, and its number if that is known without a scan.
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn next_id(&mut self) -> Option<(usize, Option<u64>)> {
         while self.left == 0 {
             if self.ahead >= COUNTERS {
-                // From here on there are few: those that were noted when they were recorded.
+                // Ids from here on are few: those that were noted when they were recorded.
                 let from = self.ahead;
                 let next = self.on().filter_map(|on| on.index().shared().next(from));
                 let next = next.min();
-                // At the end it stays there, whatever is recorded afterwards.
+                // At the end, `ahead` stays at `IDS`, even if more ids are recorded afterwards.
                 self.ahead = next.map_or(IDS, |id| id + 1);
                 return Some((next?, None));
             }
@@ -117,7 +129,7 @@ impl<'t, L: RawMutex> TableOwners<'t, L> {
         Some((self.ahead - BLOCK + at, number))
     }
 
-    /// Counts the next `BLOCK` ids, one for each counter of a block.
+    /// Counts the next `BLOCK` ids, one per counter of a block.
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn count_block(&mut self) {
         let first = self.ahead;
@@ -127,10 +139,10 @@ impl<'t, L: RawMutex> TableOwners<'t, L> {
         for on in self.on() {
             let mut counted = [0; BLOCK];
             let mut some = on.index().count_block(first / BLOCK, &mut counted);
-            // Cells that tell of another id are stored after its note: see `Shared`.
+            // A cell that counts another id is stored after that id's note: see `Shared`.
             fence(Ordering::Acquire);
             let shared = on.index().shared().has_block(first / BLOCK);
-            // Of one that was turned off meanwhile, nothing is left.
+            // A swapfile that was turned off has no records.
             if !on.is_still_on() {
                 continue;
             }
@@ -152,7 +164,7 @@ impl<L: RawMutex> Iterator for TableOwners<'_, L> {
     fn next(&mut self) -> Option<(MemcgId, u64)> {
         loop {
             let (id, number) = self.next_id()?;
-            // The counter 0 has no id of its own, but those that share it.
+            // Counter 0 has no id below 4096, but it may be shared.
             let Some(id) = u16::try_from(id).ok().and_then(MemcgId::new) else {
                 continue;
             };
@@ -185,7 +197,7 @@ impl<L> Clone for TableOwners<'_, L> {
     }
 }
 
-/// Writes how far it has come.
+/// Writes the types, and the id below which ids have been counted.
 impl<L> fmt::Debug for TableOwners<'_, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TableOwners")

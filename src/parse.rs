@@ -1,4 +1,4 @@
-//! Texts to types: `FromStr` for what `Display` writes, and [`ParseError`], what cannot be read.
+//! `FromStr` for the texts that `Display` writes, and [`ParseError`].
 
 use core::fmt;
 use core::str::FromStr;
@@ -8,9 +8,9 @@ use crate::entry::{SwapEntry, SwapType};
 use crate::id::MemcgId;
 use crate::scan::Backend;
 
-/// Writes a short text as `f` asks for: padded to a width, and aligned, as a number or a name is.
+/// Writes a short text with the width and alignment that `f` asks for.
 pub(crate) fn pad(f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
-    /// What `Run` writes at most: `31:`, two numbers of 20 digits, and an id.
+    /// The longest text, of a `Run`: `31:`, two numbers of 20 digits, and an id.
     const MOST: usize = 64;
 
     struct Text {
@@ -36,10 +36,12 @@ pub(crate) fn pad(f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>) -> fmt::
     f.pad(whole.map_err(|_| fmt::Error)?)
 }
 
-/// Why a text is no [`SwapType`], [`MemcgId`], [`SwapEntry`] or [`Backend`].
+/// The error of parsing a [`SwapType`], [`MemcgId`], [`SwapEntry`] or [`Backend`].
 ///
-/// Each of them reads what its `Display` writes, and no sign, space or separator beside it. Numbers are
-/// decimal; zeros may stand in front.
+/// Each type parses the text that its `Display` writes, without signs, spaces or separators. Numbers are
+/// decimal, and may have leading zeros.
+///
+/// # Examples
 ///
 /// ```
 /// use swap_records::{Backend, ParseError, SwapEntry};
@@ -49,27 +51,28 @@ pub(crate) fn pad(f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>) -> fmt::
 /// assert_eq!("avx2".parse(), Ok(Backend::Avx2));
 ///
 /// let error = "3:x".parse::<SwapEntry>().unwrap_err();
-/// assert_eq!(error.to_string(), "no swap offset at byte 2: write it in decimal digits and nothing else");
+/// assert_eq!(error.to_string(), "byte 2 is not a digit of the swap offset: write decimal digits only");
 /// # Ok::<(), ParseError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ParseError {
-    /// Something else than a decimal digit stands where a number should be, or nothing does.
+    /// A number is missing, or contains a byte that is not a decimal digit.
     NotANumber {
-        /// What the number was to be.
+        /// The kind of number that was expected.
         number: Number,
-        /// Where the first byte that is no digit is in the text, or should be.
+        /// The place of the first byte in the text that is not a digit. The length of the text if a number is
+        /// missing at its end.
         at: usize,
     },
-    /// A number is too large, or the 0 that is no id.
+    /// A number is too large for its type, or is 0 where an id is expected.
     OutOfRange {
-        /// What the number was to be.
+        /// The kind of number that was expected.
         number: Number,
-        /// Where it begins in the text, in bytes.
+        /// The place in the text where the number begins, in bytes.
         at: usize,
     },
-    /// A swap entry is two numbers with a colon between them, and the text has no colon.
+    /// The text has no colon. A swap entry is two numbers with a colon between them.
     NoColon,
     /// No backend has this name.
     NoBackend,
@@ -80,14 +83,14 @@ impl fmt::Display for ParseError {
         match *self {
             Self::NotANumber { number, at } => write!(
                 f,
-                "no {number} at byte {at}: write it in decimal digits and nothing else"
+                "byte {at} is not a digit of the {number}: write decimal digits only"
             ),
             Self::OutOfRange { number, at } => {
                 write!(f, "the {number} at byte {at} is ")?;
                 number.write_range(f)
             }
             Self::NoColon => f.write_str(
-                "a swap entry needs a colon: write its type and its offset, as in 3:4711",
+                "the swap entry has no colon: write its type, a colon and its offset, as in 3:4711",
             ),
             Self::NoBackend => {
                 f.write_str("no backend has this name: use ")?;
@@ -107,7 +110,7 @@ impl fmt::Display for ParseError {
 
 impl core::error::Error for ParseError {}
 
-/// The number that is `text`, which begins `at` bytes into what is parsed.
+/// Parses `text` as a number. `at` is the place of `text` in the whole text.
 fn parse<T>(
     text: &str,
     at: usize,
@@ -128,7 +131,7 @@ fn parse_type(text: &str) -> Result<SwapType, ParseError> {
     parse(text, 0, Number::SwapType, new)
 }
 
-/// Reads a number from 0 to 31.
+/// Parses a number from 0 to 31.
 impl FromStr for SwapType {
     type Err = ParseError;
 
@@ -137,7 +140,7 @@ impl FromStr for SwapType {
     }
 }
 
-/// Reads a number from 1 to 65535.
+/// Parses a number from 1 to 65535.
 impl FromStr for MemcgId {
     type Err = ParseError;
 
@@ -147,7 +150,7 @@ impl FromStr for MemcgId {
     }
 }
 
-/// Reads the type and the offset, as in `3:4711`.
+/// Parses the type and the offset, as in `3:4711`.
 impl FromStr for SwapEntry {
     type Err = ParseError;
 
@@ -159,7 +162,7 @@ impl FromStr for SwapEntry {
     }
 }
 
-/// Reads the name: `scalar`, `wide`, `avx2` or `avx512bw`, whether it is available or not.
+/// Parses a name: `scalar`, `words`, `wide`, `avx2` or `avx512bw`. The backend need not be available.
 impl FromStr for Backend {
     type Err = ParseError;
 

@@ -1,4 +1,5 @@
-//! Ranges of slots: [`SwapRecords::record_range`], [`SwapRecords::clear_range`], and both with a callback.
+//! Operations on ranges of slots: [`SwapRecords::record_range`], [`SwapRecords::clear_range`], and both with
+//! a callback.
 
 use lock_api::RawMutex;
 
@@ -11,12 +12,13 @@ use crate::span::Span;
 use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// Makes `id` the owner of `nr` slots from `start` on. Gives the owners that they had.
+    /// Makes `id` the owner of `nr` slots from `start` on. Returns the previous owners, as runs.
     ///
-    /// Each slot changes atomically; the range as a whole is no transaction: a lookup may see it in
-    /// part, and other writers come between its regions. One lock, and one step of the index for each
-    /// run of equal owners, serve up to [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots. No slots (`nr` = 0) change nothing, and
-    /// may start at the end.
+    /// Each slot changes atomically. The range as a whole is not a transaction: a lookup may see it in part,
+    /// and other threads may write between its regions. A range of 0 slots changes nothing, and may start at
+    /// the end of the swapfile.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use swap_records::{MemcgId, Run, SwapEntry, SwapRecords, SwapType};
@@ -30,41 +32,60 @@ impl<L: RawMutex> SwapRecords<L> {
     /// assert_eq!(*had, [Run { start, len: 8, id: a }]);
     /// ```
     ///
+    /// # Cost
+    ///
+    /// Up to [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots share one hold of a lock. The index takes one
+    /// step per run of equal owners.
+    ///
     /// # Memory
     ///
-    /// None where the range lies in one region and has one owner, or none; and none for up to 4 slots. Otherwise it asks
-    /// for room for `nr` runs, the most that there can be, before anything is written: `size_of::<Run>()`, 24 bytes, for each slot, also
-    /// where few slots or none have an owner. What was not needed is given back at the end. So a range of 2^30 slots
-    /// asks for 24 GiB, and is refused where that cannot be had. Long ranges are for
-    /// [`record_range_with`](Self::record_range_with) and [`clear_range_with`](Self::clear_range_with), which need no
-    /// memory, whatever there is.
+    /// Allocates nothing for a range of up to 4 slots, or if the range lies in one region and all its slots
+    /// have the same owner or all have none.
+    ///
+    /// Otherwise it allocates room for `nr` runs, the most that there can be, before it writes anything:
+    /// `size_of::<Run>()`, 24 bytes, per slot, even if few slots have an owner. It returns the unused room at
+    /// the end. A range of 2^30 slots asks for 24 GiB, and fails if they are refused. For long ranges, call
+    /// [`record_range_with`](Self::record_range_with) or [`clear_range_with`](Self::clear_range_with), which
+    /// need no memory for owners.
     ///
     /// # Errors
     ///
-    /// [`EntryError`]: the type is off, the range ends past its last slot, or there is no memory for the owners; then
-    /// nothing is written. Where another thread turns the type off meanwhile, what was written goes with it, and who
-    /// owned it before is not told: that swapoff counts all of it as dropped.
+    /// Returns an [`EntryError`] if the type is off, the range ends past the last slot, or there is no
+    /// memory. Nothing is then written.
+    ///
+    /// If another thread turns the type off during the call, the error is [`TypeOff`](EntryError::TypeOff).
+    /// The slots that were written are dropped with the swapfile, and that swapoff counts them. Their
+    /// previous owners are not reported.
     pub fn record_range(&self, start: SwapEntry, nr: u64, id: MemcgId) -> Result<Runs, EntryError> {
         self.set_range(start, nr, id.get())
     }
 
-    /// Takes the records of `nr` slots from `start` on away. Gives the owners that they had, which is
-    /// what a caller uncharges. As [`record_range`](Self::record_range) otherwise, also in the memory that it asks
-    /// for by the number of slots. Long ranges are for [`clear_range_with`](Self::clear_range_with), which needs none.
+    /// Removes the records of `nr` slots from `start` on. Returns the owners that they had, as runs, so that
+    /// a caller can uncharge them.
+    ///
+    /// Works as [`record_range`](Self::record_range) otherwise, and asks for the same memory. For long
+    /// ranges, call [`clear_range_with`](Self::clear_range_with), which needs none.
     ///
     /// # Errors
     ///
-    /// As for [`record_range`](Self::record_range).
+    /// Returns an [`EntryError`] as [`record_range`](Self::record_range) does.
     pub fn clear_range(&self, start: SwapEntry, nr: u64) -> Result<Runs, EntryError> {
         self.set_range(start, nr, 0)
     }
 
-    /// Makes `id` the owner of `nr` slots from `start` on, and calls `each` with every [`Run`] of owners that they had,
-    /// in the order of their offsets. Allocates nothing with feature `std`; without it, pages for slots that were never written,
-    /// before the first of them is.
+    /// Makes `id` the owner of `nr` slots from `start` on, and calls `each` with every [`Run`] of previous
+    /// owners.
     ///
-    /// Otherwise as [`record_range`](Self::record_range). `each` is called with no lock held, when the slots of the
-    /// run have been written; it may use the table. Two runs that touch have different owners.
+    /// The runs come in the order of their offsets. Two runs that touch have different owners. `each` is
+    /// called with no lock held, after the slots of the run have been written. It may use the table. Works as
+    /// [`record_range`](Self::record_range) otherwise.
+    ///
+    /// # Memory
+    ///
+    /// With the feature `std`, allocates nothing. Without it, takes pages for slots that were never written,
+    /// before the first slot is written.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use swap_records::{MemcgId, Run, SwapEntry, SwapRecords, SwapType};
@@ -81,14 +102,17 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Errors
     ///
-    /// [`EntryError`]: the type is off, the range ends past its last slot, or, without `std`, there are no pages for it; then
-    /// nothing is written. Where another thread turns the type off meanwhile, `each` has been told about every slot that was written. The offset in the
-    /// error is the first one that was not.
+    /// Returns an [`EntryError`] if the type is off, the range ends past the last slot, or, without `std`,
+    /// there are no pages for the range. Nothing is then written.
+    ///
+    /// If another thread turns the type off during the call, the error is [`TypeOff`](EntryError::TypeOff),
+    /// with the first offset that was not written. `each` has been called for every slot that was written and
+    /// had an owner.
     ///
     /// # Panics
     ///
-    /// If `each` does, or a lock. What was written by then stays; of runs that `each` was not called with, nothing is
-    /// told.
+    /// Panics if `each` or a lock panics. Slots that were written by then stay written. Runs that `each` was
+    /// not called with are not reported.
     pub fn record_range_with(
         &self,
         start: SwapEntry,
@@ -99,20 +123,25 @@ impl<L: RawMutex> SwapRecords<L> {
         self.set_range_with((start, nr), id.get(), each)
     }
 
-    /// Takes the records of `nr` slots from `start` on away, and calls `each` with every [`Run`] of owners that they had:
-    /// what a caller uncharges. As [`record_range_with`](Self::record_range_with) otherwise: it allocates nothing, so
-    /// that swap can be freed when memory is short.
+    /// Removes the records of `nr` slots from `start` on, and calls `each` with every [`Run`] of owners that
+    /// they had, so that a caller can uncharge them.
     ///
-    /// Clears a record that was there when the call began, also if writers and migrations change its owner meanwhile.
-    /// A region without a record is skipped if the range covers it whole; a skipped region costs the read of 2 bytes.
+    /// Allocates nothing, so swap can be freed when memory is short. Works as
+    /// [`record_range_with`](Self::record_range_with) otherwise. A record that existed when the call began is
+    /// cleared, even if writers and migrations change its owner during the call.
+    ///
+    /// # Cost
+    ///
+    /// As [`record_range`](Self::record_range). If the range covers a whole region that has no records, the
+    /// region costs a read of 2 bytes.
     ///
     /// # Errors
     ///
-    /// As for [`record_range_with`](Self::record_range_with).
+    /// Returns an [`EntryError`] as [`record_range_with`](Self::record_range_with) does.
     ///
     /// # Panics
     ///
-    /// As [`record_range_with`](Self::record_range_with).
+    /// Panics as [`record_range_with`](Self::record_range_with) does.
     pub fn clear_range_with(
         &self,
         start: SwapEntry,
@@ -129,15 +158,15 @@ impl<L: RawMutex> SwapRecords<L> {
         new: u16,
         each: impl FnMut(Run),
     ) -> Result<(), EntryError> {
-        // Without std, for small text: one copy for all callbacks.
+        // Without std, all callbacks share one copy of the code, which keeps the text small.
         #[cfg(not(feature = "std"))]
         let each: &mut dyn FnMut(Run) = &mut { each };
-        self.set_range_told(range, new, each)
+        self.set_range_each(range, new, each)
     }
 
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
-    fn set_range_told(
+    fn set_range_each(
         &self,
         (start, nr): (SwapEntry, u64),
         new: u16,
@@ -166,7 +195,7 @@ impl<L: RawMutex> SwapRecords<L> {
         }
     }
 
-    /// Region by region, and with any owners.
+    /// Writes a range of several regions or several owners.
     #[inline(never)]
     fn set_range_slow(
         span: Span<'_, L>,
@@ -174,8 +203,9 @@ impl<L: RawMutex> SwapRecords<L> {
         (start, nr): (SwapEntry, u64),
         new: u16,
     ) -> Result<Runs, EntryError> {
-        // Before anything is written: afterwards it would be too late to refuse. And for all slots: what the index counts
-        // now is no bound, since others may write until each region is locked.
+        // The room must be there before anything is written: afterwards it is too late to refuse. It must be
+        // for all slots: the index cannot bound the number of runs, since other threads may write until each
+        // region is locked.
         let refused = |bytes| EntryError::OutOfMemory { start, nr, bytes };
         let mut had = Runs::with_room(nr).map_err(refused)?;
         let each = &mut |run| had.push(run);

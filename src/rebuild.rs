@@ -1,14 +1,17 @@
-//! [`Rebuild`]: the index of an area, made from entries that came without one.
+//! [`Rebuild`]: makes the index of an area from entries that came without one.
 //!
-//! **Invariant 2 is made here, not kept.** A rebuild takes no lock of a region. The swapfile is in state 1,
-//! starting: one thread goes on there, and nobody else writes to the area. What began with an earlier
-//! swapfile and still takes a lock of the area sees there that the generation has changed, and leaves
-//! (invariant 6); what reads cells without a lock looks at the generation afterwards, and the release fence
-//! of each thread here pairs with its acquire fence, as that of `swapoff` does. So a lock that unwinds, or
-//! that disables preemption, has no part in it, and a progress callback may take all the time that it
-//! likes.
+//! **A rebuild establishes invariant 2.** It takes no lock of a region. The swapfile is in state 1, starting:
+//! one thread turns it on, and no other thread writes to the area.
 //!
-//! Before it begins, all cells and bits are zero. Where it fails, the caller discards the index.
+//! - An operation that began with an earlier swapfile and takes a lock of the area sees there that the
+//!   generation has changed, and ends (invariant 6).
+//! - An operation that reads cells without a lock checks the generation afterwards. The release fence of each
+//!   thread here pairs with its acquire fence, as that of `swapoff` does.
+//!
+//! So a rebuild does not depend on the user's lock, which may unwind or disable preemption. A progress
+//! callback may take any time.
+//!
+//! All cells and bits must be zero before. If a rebuild fails, the caller discards the index.
 
 use core::ops::Range;
 use core::ptr;
@@ -26,69 +29,68 @@ use crate::regions::Index;
 use crate::storage::{Refused, Zeroed};
 use crate::sync::{AtomicU16, Ordering, fence};
 
-/// Regions that share a word of presence bits: what a thread takes at a time.
+/// Regions that share a word of presence bits. A thread claims them together.
 const CLAIM: usize = u64::BITS as usize;
 
-/// Entries that are looked at together: where all of them have one id, they take one step of the index.
+/// Entries that are looked at together. If all of them have one id, they take one step of the index.
 const TOGETHER: usize = 16;
 
-/// In how many cells neighbouring entries of an id are counted, which is otherwise as slow as one after the
-/// other.
+/// The number of cells per id among which neighbouring entries are spread. With one cell, each entry would
+/// wait for the store of the entry before.
 const LANES: usize = 2;
 
-/// How far the index of a swapfile has been made from its entries, in regions of
-/// [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots.
+/// How much of the index of a swapfile has been made from its entries, in regions of [`REGION_ENTRIES`] slots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Regions whose index is made.
+    /// The number of regions whose index has been made.
     pub done: u64,
-    /// Regions of the swapfile.
+    /// The number of regions of the swapfile.
     pub total: u64,
 }
 
-/// What was found in the entries.
+/// What a rebuild found in the entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Found {
     pub(crate) records: u64,
-    /// Regions that have any.
+    /// The number of regions that have records.
     pub(crate) regions: u64,
 }
 
-/// Why there is no index. Cells and bits may have been written.
+/// Why a rebuild made no index. Cells and bits may have been written.
 #[derive(Debug)]
 pub(crate) enum Failed {
     Refused(Refused),
-    /// An entry at or past `max_pages` that is not 0, by its offset.
+    /// An entry at or past `max_pages` is not 0.
     PastEnd {
         offset: usize,
         id: u16,
     },
 }
 
-/// The index of one region at a time, made in memory of its own.
+/// The index of one region at a time, in memory of its own.
 ///
-/// The entries of a region are [`add`](Self::add)ed, in parts or at once, then [`store`](Self::store)d. After the
-/// regions of a word, or where there are to be no more of them, [`store_bits`](Self::store_bits): what discards an
-/// index goes by its bits.
+/// Call [`add`](Self::add) for the entries of a region, in parts or at once, then [`store`](Self::store).
+/// After the last region of a word, or after the last region at all, call [`store_bits`](Self::store_bits):
+/// the code that discards an index finds cells by their bits.
 pub(crate) struct Rebuild {
-    /// The cells of a region; the last one is for what has no record.
+    /// The cells of a region. The last one counts the entries without a record.
     cells: Box<[[u32; LANES]; COUNTERS + 1]>,
-    /// For each counter, which of 64 regions have it. Written out by the word: the bitmaps of the counters
-    /// are far apart, and their lines, one for each id, would push the cells out of the cache once for each
-    /// region.
+    /// For each counter, one bit per region of a word, set if the region has the counter. They are written
+    /// out once per word: the bitmaps of the counters are far apart, and writing one line per id and region
+    /// would push the cells out of the cache.
     bits: Box<[u64; COUNTERS]>,
-    /// The ids from [`COUNTERS`] on that were added, a bit each: they share their counters.
+    /// One bit per id, set if an id from [`COUNTERS`] on was added. Such ids share their counters.
     sharing: Box<[u64; IDS / 64]>,
-    /// Whether there are any.
+    /// Whether a bit of `sharing` is set.
     any_sharing: bool,
 }
 
-/// How many ids there are.
+/// The number of ids, with 0.
 const IDS: usize = 1 << u16::BITS;
 
 impl Rebuild {
-    /// 72 KiB, empty.
+    /// Creates an empty index, which takes 72 KiB.
     pub(crate) fn new() -> Result<Self, Refused> {
         Ok(Self {
             cells: zeroes()?,
@@ -98,7 +100,7 @@ impl Rebuild {
         })
     }
 
-    /// Counts entries, the first of which is at position `first` of the region. Nobody writes to them.
+    /// Counts entries, the first of which is at position `first` of the region. No thread may write to them.
     pub(crate) fn add(&mut self, first: usize, entries: &[AtomicU16]) {
         debug_assert!(first + entries.len() <= REGION_ENTRIES);
         let (together, rest) = entries.as_chunks::<TOGETHER>();
@@ -139,19 +141,20 @@ impl Rebuild {
 
     #[inline(always)]
     fn add_to(&mut self, lane: usize, id: u16, more: Tally) {
-        // No branch: where some slots have no record, which do is anybody's guess.
+        // There is no branch, because it could not be predicted where some slots have no record.
         let cell = if id == 0 { COUNTERS } else { counter(id) };
         let cell = &mut self.cells[cell][lane];
         *cell = Cell(*cell).with(more).0;
     }
 
-    /// Makes what was added the index of this region, but for its presence bits. Gives the number of records.
+    /// Writes what was added as the index of this region, except its presence bits. Returns the number of
+    /// records.
     pub(crate) fn store(&mut self, index: Index<'_>, region: usize) -> u32 {
         let mut records = 0;
         self.cells[COUNTERS] = [0; LANES];
         let (blocks, _) = self.cells.as_chunks_mut::<BLOCK>();
         for (block, from) in blocks.iter_mut().enumerate() {
-            // All of them at once, which vectors do.
+            // All cells of a block are tested at once, which compiles to vectors.
             if from.as_flattened().iter().fold(0, |any, cell| any | cell) == 0 {
                 continue;
             }
@@ -160,7 +163,7 @@ impl Rebuild {
             for ((from, to), bits) in from.iter_mut().zip(to).zip(bits) {
                 let [cell, other] = core::mem::take(from).map(Cell);
                 let cell = cell.with(other.tally());
-                // What is zero is not touched: it may cost no memory yet.
+                // Cells that are zero are not written to, since that might cost memory.
                 if !cell.is_empty() {
                     debug_assert_eq!(to.load(Ordering::Relaxed), 0);
                     to.store(cell.0, Ordering::Relaxed);
@@ -172,8 +175,8 @@ impl Rebuild {
         records
     }
 
-    /// Writes the presence bits of the regions that were stored since the last call, all of them of this
-    /// word.
+    /// Writes the presence bits of the regions that were stored since the last call. All of them must be in
+    /// this word.
     pub(crate) fn store_bits(&mut self, index: Index<'_>, word: usize) {
         for (counter, bits) in self.bits.iter_mut().enumerate() {
             if *bits != 0 {
@@ -202,15 +205,15 @@ fn narrow_id(id: usize) -> u16 {
     id as u16
 }
 
-/// The ids of these entries.
+/// Returns the ids of these entries.
 #[inline(always)]
 fn load(entries: &[AtomicU16; TOGETHER]) -> [u16; TOGETHER] {
-    // SAFETY: an `AtomicU16` is laid out as a `u16`, and nobody writes to the entries of a swapfile that is
-    // starting (invariants 1, 7). (As atomics they would be loaded one by one.)
+    // SAFETY: an `AtomicU16` has the layout of a `u16`, and no thread writes to the entries of a swapfile
+    // that is starting (invariants 1, 7). (Atomic loads would be done one by one.)
     unsafe { ptr::from_ref(entries).cast::<[u16; TOGETHER]>().read() }
 }
 
-/// Whether each of them is `id`, found out by the word.
+/// Returns whether all of them are `id`. Compares words of 64 bits.
 #[inline(always)]
 fn are_all(ids: [u16; TOGETHER], id: u16) -> bool {
     let words: [u64; TOGETHER / 4] = bytemuck::cast(ids);
@@ -221,7 +224,7 @@ fn are_all(ids: [u16; TOGETHER], id: u16) -> bool {
         == 0
 }
 
-/// A box that may be refused.
+/// Makes a box of zeroes, or returns an error if the allocator refuses.
 fn zeroes<T: Copy + Default, const N: usize>() -> Result<Box<[T; N]>, Refused> {
     let refused = Refused {
         bytes: size_of::<[T; N]>(),
@@ -236,11 +239,11 @@ fn zeroes<T: Copy + Default, const N: usize>() -> Result<Box<[T; N]>, Refused> {
 
 impl<L> Area<L> {
     /// Makes the index of the first `max_pages` entries, all of which lie in `chunks`, with up to `threads`
-    /// threads. In state 1, with an index that is all zero; where this fails, the caller discards it. The
-    /// entries after them, up to the end of their region, must be 0.
+    /// threads. Called in state 1, with an index that is all zero. If this fails, the caller discards the
+    /// index. The entries after `max_pages`, up to the end of their region, must be 0.
     ///
-    /// `progress` is called on this thread, after each part that this thread did, and with all regions done
-    /// at the end. If it panics, the other threads end, and then the panic goes on.
+    /// `progress` is called on this thread, after each part that this thread did, and at the end with all
+    /// regions done. If it panics, the other threads finish, and then the panic continues.
     pub(crate) fn rebuild(
         &self,
         max_pages: usize,
@@ -276,11 +279,11 @@ struct Job<'a> {
     max_pages: usize,
     /// The first region that no thread has claimed, a multiple of `CLAIM`.
     next: AtomicUsize,
-    /// Regions.
+    /// The number of regions that are done.
     done: AtomicUsize,
-    /// One of them failed, or is unwinding: the others need not go on.
+    /// Set when a thread failed or unwinds, so that the others stop.
     stop: AtomicBool,
-    /// Of the threads that have ended.
+    /// The result of the threads that have ended.
     result: Mutex<Result<Found, Failed>>,
 }
 
@@ -296,18 +299,18 @@ impl Job<'_> {
             Err(refused) => self.end(Err(Failed::Refused(refused))),
         };
         if threads <= 1 {
-            // To start none takes memory, too, which must not be refused.
+            // A scope allocates even if no thread is started, and may be refused.
             mine();
         } else {
             thread::scope(|scope| {
                 for _ in 1..threads {
-                    // A thread that has no memory of its own leaves the work to the others.
+                    // A thread that gets no memory of its own leaves the work to the others.
                     let work = || {
                         if let Ok(rebuild) = Rebuild::new() {
                             self.take_part(rebuild, |_| ());
                         }
                     };
-                    // Those that there are do it.
+                    // The threads that were started do all the work.
                     if thread::Builder::new().spawn_scoped(scope, work).is_err() {
                         break;
                     }
@@ -321,16 +324,16 @@ impl Job<'_> {
         Ok(found)
     }
 
-    /// Works until nothing is left, and writes down what was found.
+    /// Works until nothing is left, and adds the result to `result`.
     fn take_part(&self, mut rebuild: Rebuild, mut tell: impl FnMut(usize)) {
-        /// Stops the other threads where this one unwinds.
+        /// Stops the other threads if this one unwinds.
         struct Stop<'a>(&'a AtomicBool);
         impl Drop for Stop<'_> {
             fn drop(&mut self) {
                 self.0.store(true, Ordering::Relaxed);
             }
         }
-        // A thread that reads a cell that is written from now on sees the generation of this state.
+        // A thread that reads a cell written below also sees the generation of this state.
         fence(Ordering::Release);
         let stop = Stop(&self.stop);
         let mut data = 0..0;
@@ -343,7 +346,8 @@ impl Job<'_> {
                 Ok(more) => {
                     so_far.records += more.records;
                     so_far.regions += more.regions;
-                    // Relaxed: a number to be shown. The last one is told when all have ended.
+                    // Relaxed is enough for a number that is shown. The last number is reported when all
+                    // threads have ended.
                     let done = self.done.fetch_add(done, Ordering::Relaxed) + done;
                     tell(done);
                 }
@@ -367,23 +371,24 @@ impl Job<'_> {
                 all.regions += part.regions;
             }
             (all @ Ok(_), failed) => *all = failed,
-            // The first to fail says why.
+            // The first error is the one that is returned.
             (Err(_), _) => {}
         }
     }
 
-    /// Regions that nobody else gets, of one word of the bitmaps.
+    /// Claims the regions of one word of the bitmaps for this thread.
     fn claim(&self) -> Option<Range<usize>> {
         if self.stop.load(Ordering::Relaxed) {
             return None;
         }
-        // Relaxed: it deals out regions.
+        // Relaxed is enough: it only deals out regions.
         let start = self.next.fetch_add(CLAIM, Ordering::Relaxed);
         let end = self.max_pages.div_ceil(REGION_ENTRIES);
         (start < end).then(|| start..end.min(start + CLAIM))
     }
 
-    /// The index of these regions. `data` is where this thread found entries last, in bytes.
+    /// Makes the index of these regions. `data` is where this thread last found entries in the file, in
+    /// bytes.
     fn claimed(
         &self,
         mut regions: Range<usize>,
@@ -398,12 +403,13 @@ impl Job<'_> {
             found.regions += u64::from(records > 0);
             Ok(())
         });
-        // Also of a part: a cell without its bit would not be found by who discards it.
+        // The bits are stored even after an error: a cell without its bit would not be found when the index
+        // is discarded.
         rebuild.store_bits(self.index, word);
         all.map(|()| found)
     }
 
-    /// The cells of this region. Gives the number of its records.
+    /// Makes the cells of this region. Returns the number of its records.
     fn region(
         &self,
         region: usize,
@@ -433,7 +439,7 @@ impl Job<'_> {
         })
     }
 
-    /// The first of these entries, as many as lie together, that may hold a record.
+    /// Returns the first of these entries that may hold records, as many as lie together.
     fn next_entries(&self, within: Range<usize>, data: &mut Range<usize>) -> Option<Range<usize>> {
         if within.is_empty() {
             return None;
@@ -442,20 +448,20 @@ impl Job<'_> {
         if data.end <= bytes.start {
             *data = self.chunks.next_data(bytes.start);
         }
-        // An entry of which only a half is said to be there is taken whole.
+        // An entry of which only half lies in the data is included.
         let start = data.start.max(bytes.start) / size_of::<AtomicU16>();
         let end = data.end.min(bytes.end).div_ceil(size_of::<AtomicU16>());
         (start < end).then_some(start..end)
     }
 }
 
-/// What lies before `at`, and what does not.
+/// Splits a range into the part before `at` and the part from `at` on.
 fn split(range: Range<usize>, at: usize) -> (Range<usize>, Range<usize>) {
     let at = at.clamp(range.start, range.end);
     (range.start..at, at..range.end)
 }
 
-/// The first id, and where.
+/// Returns the first id that is not 0, and its index.
 fn first_record(entries: &[AtomicU16]) -> Option<(u16, usize)> {
     let ids = entries.iter().map(|entry| entry.load(Ordering::Relaxed));
     ids.zip(0..).find(|&(id, _)| id != 0)

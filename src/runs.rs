@@ -1,4 +1,4 @@
-//! [`Runs`]: the owners that a range had.
+//! [`Runs`]: the previous owners of a range.
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -9,16 +9,21 @@ use smallvec::SmallVec;
 use crate::entry::{Run, SwapEntry};
 use crate::id::MemcgId;
 
-/// Runs of slots with one owner each, in the order of their offsets; slots without a record are in
-/// none of them. Two runs that touch have different owners.
+/// Runs of slots with one owner each, in the order of their offsets.
 ///
-/// A slice of [`Run`]: it dereferences to one. Up to four are kept without an allocation. The callback of
-/// [`clear_range_with`](crate::SwapRecords::clear_range_with) takes any number without one.
+/// Slots without a record are in no run. Two runs that touch have different owners. The type dereferences to
+/// a slice of [`Run`].
+///
+/// # Memory
+///
+/// Up to four runs are kept without an allocation. To get any number of runs without an allocation, pass a
+/// callback to [`clear_range_with`](crate::SwapRecords::clear_range_with) or
+/// [`record_range_with`](crate::SwapRecords::record_range_with).
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Runs(SmallVec<[Run; 4]>);
 
 impl Runs {
-    /// The owner, 0 for none, of `len` slots.
+    /// Makes the runs of `len` slots that have one owner. 0 stands for none.
     #[inline]
     pub(crate) fn of(start: SwapEntry, len: u64, owner: u16) -> Self {
         let mut runs = SmallVec::new();
@@ -28,7 +33,7 @@ impl Runs {
         Self(runs)
     }
 
-    /// Room for so many; the bytes that were refused otherwise.
+    /// Makes room for this number of runs. The error is the number of bytes that were refused.
     pub(crate) fn with_room(nr: u64) -> Result<Self, usize> {
         let mut runs = SmallVec::new();
         let room = usize::try_from(nr).unwrap_or(usize::MAX);
@@ -38,7 +43,7 @@ impl Runs {
         }
     }
 
-    /// Gives back the room that was for more runs than there are, where that can be had without an abort.
+    /// Gives back the room for runs that did not come, if the smaller allocation succeeds.
     pub(crate) fn fit(&mut self) {
         if !self.0.spilled() || self.0.capacity() / 2 < self.0.len() {
             return;
@@ -50,8 +55,9 @@ impl Runs {
         }
     }
 
-    /// One more at the end, in one piece with the run before where they belong together. There is [room](Self::with_room)
-    /// for it: nothing grows here, and the check leaves no text that would.
+    /// Adds a run at the end, joined to the last one if it continues it. There must be
+    /// [room](Self::with_room) for it. The check of the capacity lets the compiler leave out the code that
+    /// would grow the vector.
     pub(crate) fn push(&mut self, run: Run) {
         match self.0.last_mut() {
             Some(last) if continues(last, &run) => last.len += run.len,
@@ -65,14 +71,14 @@ impl Runs {
     }
 }
 
-/// Whether `next` goes on where `run` ends, with the same owner.
+/// Returns whether `next` begins where `run` ends, with the same owner.
 pub(crate) fn continues(run: &Run, next: &Run) -> bool {
     run.id == next.id && run.start.checked_add(run.len) == Some(next.start)
 }
 
-/// Hands runs on to a callback, those that touch and have one owner as one.
+/// Passes runs on to a callback, and joins those that touch and have one owner.
 pub(crate) struct Joined<F> {
-    /// Which the next one may continue.
+    /// The run that the next one may continue.
     last: Option<Run>,
     each: F,
 }
@@ -93,7 +99,7 @@ impl<F: FnMut(Run)> Joined<F> {
         }
     }
 
-    /// There are no more.
+    /// Passes the last run on.
     pub(crate) fn end(mut self) {
         if let Some(last) = self.last {
             (self.each)(last);
@@ -133,7 +139,7 @@ impl fmt::Debug for Runs {
     }
 }
 
-/// The runs of a [`Runs`], by value.
+/// An iterator that moves out of a [`Runs`].
 #[derive(Clone, Debug)]
 pub struct RunsIntoIter(smallvec::IntoIter<[Run; 4]>);
 

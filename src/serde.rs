@@ -1,18 +1,19 @@
-//! The small types in formats of `serde`, with the feature of that name: what is not derived where they are.
+//! Implementations of `serde`'s traits for the small types, with the feature `serde`. Types that derive them
+//! do so where they are defined.
 //!
-//! | type | as |
+//! | type | form |
 //! | --- | --- |
-//! | `SwapType`, `MemcgId` | their numbers |
-//! | `SwapEntry` | its text, `"3:4711"`, where people read the format; its bits elsewhere |
+//! | `SwapType`, `MemcgId` | a number |
+//! | `SwapEntry` | text, `"3:4711"`, in human-readable formats; its bits in others |
 //! | `Backend` | its name |
-//! | `Run`, `Migrated`, `Usage`, `Footprint`, `Extent` | maps of their fields |
-//! | `Exchange`, `Resource` | their variants in lower case |
+//! | `Run`, `Migrated`, `Usage`, `Footprint`, `Extent` | a map of the fields |
+//! | `Exchange`, `Resource` | a variant in lower case |
 //!
-//! An entry is a text in JSON because many programs take a number above 2^53 there for another one.
+//! An entry is text in JSON because many programs do not read numbers above 2^53 exactly.
 //!
-//! What no value of the type is, is refused on the way in. Of structs that may grow, fields that are not
-//! known are passed over on the way in; those of [`Migrated`](crate::Migrated) and [`Footprint`](crate::Footprint)
-//! that are missing are 0.
+//! Deserializing fails for values that the type does not have. For structs that may get more fields, unknown
+//! fields are ignored. Missing fields of [`Migrated`](crate::Migrated) and [`Footprint`](crate::Footprint)
+//! are 0.
 
 use core::fmt;
 
@@ -84,7 +85,7 @@ impl<'de> Deserialize<'de> for Backend {
     }
 }
 
-/// A [`Run`] that nobody has looked at yet.
+/// A [`Run`] that has not been checked.
 #[derive(serde::Deserialize)]
 #[serde(rename = "Run")]
 pub(crate) struct RawRun {
@@ -93,7 +94,7 @@ pub(crate) struct RawRun {
     id: MemcgId,
 }
 
-/// Why a [`RawRun`] is no [`Run`].
+/// The error for a [`RawRun`] that is not a valid [`Run`].
 pub(crate) struct NoRun {
     start: SwapEntry,
     len: u64,
@@ -103,7 +104,7 @@ impl TryFrom<RawRun> for Run {
     type Error = NoRun;
 
     fn try_from(RawRun { start, len, id }: RawRun) -> Result<Self, NoRun> {
-        // Its last slot is one.
+        // Both must exist: a last slot, and an entry for it.
         let last = len.checked_sub(1).and_then(|last| start.checked_add(last));
         match last {
             Some(_) => Ok(Self { start, len, id }),
@@ -118,7 +119,7 @@ impl fmt::Display for NoRun {
         let most = SwapEntry::MAX_OFFSET - start.offset() + 1;
         write!(
             f,
-            "no run of {len} slots begins at {start}: use 1 to {most}"
+            "a run of {len} slots cannot begin at {start}: use 1 to {most} slots"
         )
     }
 }

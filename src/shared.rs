@@ -1,13 +1,14 @@
-//! [`Shared`]: which counters may be shared, because an id from [`COUNTERS`] on was recorded.
+//! [`Shared`]: notes of the counters that are shared, because an id from [`COUNTERS`] on was recorded.
 //!
-//! The ids below [`COUNTERS`] have a counter each. So the cells of a counter tell how many records its lowest id
-//! has, unless one of the other ids that are equal to it modulo [`COUNTERS`] was ever recorded. Those are noted
-//! here, each for itself: what has no note has no records.
+//! Each id below [`COUNTERS`] has its own counter. The cells of a counter count the records of its lowest id
+//! alone, unless another id that is congruent to it modulo [`COUNTERS`] was recorded. Each of those ids gets
+//! a note here. An id from [`COUNTERS`] on without a note has no records.
 //!
-//! **Invariant (design, 2):** whenever a region's lock is free, each id of its entries from [`COUNTERS`] on has
-//! its note, and so has its counter. A note is made under the lock, before the cell is written, and stays until
-//! the swapfile is turned off. The cell is then stored with release: a thread that reads the cell without the
-//! lock, and issues an acquire fence, reads the note as well, if any record of such an id is in what it read.
+//! **Invariant 2, the part about notes:** whenever a region's lock is free, each id from [`COUNTERS`] on that
+//! an entry of the region holds has its note, and so has its counter. A note is made under the lock, before
+//! the cell is written. It stays until the swapfile is turned off. The cell is then stored with release. So a
+//! thread that reads the cell without the lock, and then issues an acquire fence, sees the note if what it
+//! read counts a record of such an id.
 
 use crate::cell::{BLOCK, COUNTERS, counter};
 use crate::footprint::Extent;
@@ -16,17 +17,18 @@ use crate::storage::{Refused, Slot};
 use crate::store::Notes;
 use crate::sync::Ordering;
 
-/// All ids, and 0. A model has few, since each of its atomics costs time in every order of its threads.
+/// The number of ids, with 0. A model has few, since each of its atomics costs time in every order of its
+/// threads.
 pub(crate) const IDS: usize = if cfg!(swap_records_loom) { 64 } else { 1 << 16 };
 
 const WORD: usize = u64::BITS as usize;
 
-/// Of all bits.
+/// The number of words for all bits.
 const WORDS: usize = (IDS + COUNTERS).div_ceil(WORD);
 
 const _: () = assert!(IDS.is_multiple_of(WORD) && COUNTERS < IDS);
 
-/// A bit for each id, those below `COUNTERS` unused, and then one for each counter.
+/// One bit per id, unused below `COUNTERS`, followed by one bit per counter.
 #[derive(Debug)]
 pub(crate) struct Shared(Notes);
 
@@ -39,17 +41,18 @@ impl Shared {
         self.0[bit / WORD].load(Ordering::Relaxed) >> (bit % WORD) & 1 != 0
     }
 
-    /// Notes an id from `COUNTERS` on. The lock of its region is held, and the cell has not been written yet.
+    /// Notes an id from `COUNTERS` on. The caller holds the lock of the id's region, and has not written the
+    /// cell yet.
     #[cold]
     pub(crate) fn note(&self, id: u16) {
-        // Each is looked at by itself: another thread may have written one and not yet the other.
+        // Both bits are checked: another thread may have set the first and not yet the second.
         for bit in [usize::from(id), IDS + counter(id)] {
             self.set(bit);
         }
     }
 
-    /// Notes that the cells of a counter may tell of ids of other counters, too: see `store`. The lock of their region is held,
-    /// and the cell has not been written yet.
+    /// Notes that the cells of a counter may count ids of other counters, too: see `store`. The caller holds
+    /// the lock of their region, and has not written the cell yet.
     #[cold]
     pub(crate) fn note_counter(&self, counter: usize) {
         self.set(IDS + counter);
@@ -61,23 +64,23 @@ impl Shared {
         }
     }
 
-    /// Whether no other id than this one can be counted by its counter, as far as ids have notes.
+    /// Returns whether the counter of this id counts no other id, as far as notes say.
     pub(crate) fn is_alone(&self, id: u16) -> bool {
         let others = (counter(id)..IDS).step_by(COUNTERS).skip(1);
         usize::from(id) < COUNTERS && !others.into_iter().any(|id| self.is_set(id))
     }
 
-    /// Whether an id from `COUNTERS` on was noted; those below have no note.
+    /// Returns whether an id from `COUNTERS` on was noted. Ids below have no note.
     pub(crate) fn knows(&self, id: u16) -> bool {
         self.is_set(usize::from(id))
     }
 
-    /// Whether any id of this counter was noted, so that its cells may tell of several ids.
+    /// Returns whether an id of this counter was noted, so that its cells may count several ids.
     pub(crate) fn has(&self, counter: usize) -> bool {
         self.is_set(IDS + counter)
     }
 
-    /// Of the counters of this block, which [`has`](Self::has) is true of: a bit each.
+    /// Returns [`has`](Self::has) for each counter of this block, one bit per counter.
     pub(crate) fn has_block(&self, block: usize) -> u64 {
         const { assert!(WORD.is_multiple_of(BLOCK) && IDS.is_multiple_of(WORD)) };
         let first = IDS + block * BLOCK;
@@ -85,7 +88,7 @@ impl Shared {
         bits & (u64::MAX >> (WORD - BLOCK))
     }
 
-    /// The first noted id from `from` on.
+    /// Returns the first noted id from `from` on.
     pub(crate) fn next(&self, from: usize) -> Option<usize> {
         next_bit(IDS / WORD, from, |word| {
             self.0[word].load(Ordering::Relaxed)
@@ -96,9 +99,10 @@ impl Shared {
         self.0.extent()
     }
 
-    /// No notes. No region's lock can be taken any more by a thread that would make one.
+    /// Removes all notes. No thread that would make a note can take the lock of a region any more.
     pub(crate) fn discard(&self) {
-        // Two pages and a bit: cleared where they are. What has no note of a counter has none of an id.
+        // The notes take two pages and a little, so they are cleared in place. If no counter has a note, no
+        // id has one.
         let mut counters = IDS / WORD..WORDS;
         if counters.any(|word| self.0[word].load(Ordering::Relaxed) != 0) {
             (0..WORDS).for_each(|word| self.0[word].clear());

@@ -1,9 +1,10 @@
-//! [`Span`]: a range of entries of one swapfile, worked through region by region, and [`Piece`], what was done to a
-//! part of it.
+//! [`Span`]: a range of entries of one swapfile, worked through region by region; and [`Piece`]: the owners
+//! of a part of it.
 //!
-//! A span belongs to the swapfile that was on when it was made, whatever comes after it under the type: what it
-//! writes, it writes under that one's generation (design, invariant 6), and what it reads without a lock it
-//! gives only if that one is still on. Nothing here allocates.
+//! A span belongs to the swapfile that was on when the span was made, even if the type is turned off and on
+//! again. It writes under that swapfile's generation (invariant 6). It returns what it reads without a lock
+//! only if that swapfile is still on. Nothing here allocates, except the pages that `make` and `reserve` make
+//! without `std`.
 
 use lock_api::RawMutex;
 
@@ -17,14 +18,14 @@ use crate::storage::Refused;
 use crate::swapfile::On;
 use crate::sync::Ordering;
 
-/// Entries of one swapfile, from the front on.
+/// The entries of one swapfile that an operation has still to visit.
 pub(crate) struct Span<'a, L> {
     on: On<'a, L>,
     ty: SwapType,
-    /// The first entry that has not had its turn, and the end.
+    /// The first entry that has not been visited, and the end.
     at: usize,
     end: usize,
-    /// Whether the rest of the region may be tried at once: not where it was.
+    /// Whether `set` may try to write the rest of the region in one step. False after an attempt that failed.
     untried: bool,
 }
 
@@ -37,7 +38,7 @@ impl<L> Clone for Span<'_, L> {
 impl<L> Copy for Span<'_, L> {}
 
 impl<'a, L> Span<'a, L> {
-    /// These slots, where the swapfile has all of them.
+    /// Makes a span of these slots. Fails unless the swapfile has all of them.
     pub(crate) fn new(on: On<'a, L>, start: SwapEntry, nr: u64) -> Result<Self, EntryError> {
         let (at, end) = locate(&on, start, nr)?;
         Ok(Self {
@@ -49,7 +50,7 @@ impl<'a, L> Span<'a, L> {
         })
     }
 
-    /// The swapfile that it is in.
+    /// Returns the swapfile of the span.
     pub(crate) fn on(&self) -> &On<'a, L> {
         &self.on
     }
@@ -62,12 +63,12 @@ impl<'a, L> Span<'a, L> {
         self.at >= self.end
     }
 
-    /// Whether one hold of a lock reaches all of it.
+    /// Returns whether one hold of a lock covers the whole span.
     pub(crate) fn is_in_one_region(&self) -> bool {
         self.at / REGION_ENTRIES == self.end.saturating_sub(1) / REGION_ENTRIES || self.is_empty()
     }
 
-    /// Takes the part that is in the next region off its front.
+    /// Removes the part that lies in the next region from the front, and returns it.
     pub(crate) fn take_region(&mut self) -> Option<Self> {
         if self.is_empty() {
             return None;
@@ -79,20 +80,21 @@ impl<'a, L> Span<'a, L> {
         Some(part)
     }
 
-    /// The part of this one that comes before `rest`, which is what is left of it.
+    /// Returns the part of this span that comes before `rest`. `rest` is the same span after some entries
+    /// were visited.
     pub(crate) fn before(&self, rest: &Self) -> Self {
         let end = rest.at;
         Self { end, ..*self }
     }
 
-    /// Where the part that is in the next region ends.
+    /// Returns the end of the part that lies in the next region.
     fn region_end(&self) -> usize {
         (self.at / REGION_ENTRIES + 1)
             .saturating_mul(REGION_ENTRIES)
             .min(self.end)
     }
 
-    /// That the swapfile is gone, from the next entry on.
+    /// Returns the error that the swapfile was turned off before the next entry was written.
     #[cold]
     pub(crate) fn off(&self) -> EntryError {
         EntryError::TypeOff {
@@ -101,7 +103,7 @@ impl<'a, L> Span<'a, L> {
         }
     }
 
-    /// What was read without a lock is the swapfile's.
+    /// Checks that what was read without a lock belongs to the swapfile.
     fn still_on(&self) -> Result<(), EntryError> {
         if self.on.is_still_on() {
             Ok(())
@@ -112,8 +114,8 @@ impl<'a, L> Span<'a, L> {
 }
 
 impl<L: RawMutex> Span<'_, L> {
-    /// Makes `new` the owner of all entries if they lie in one region and have one owner, and gives that one: 0 for
-    /// none. `None`, and nothing is written, if they do not. The usual way of a folio.
+    /// Makes `new` the owner of all entries if they lie in one region and have one owner. Returns that owner,
+    /// 0 for none. Returns `None`, with nothing written, if they do not. This is the fast path of a folio.
     #[cfg_attr(feature = "std", inline)]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set_all(
@@ -136,8 +138,9 @@ impl<L: RawMutex> Span<'_, L> {
         Ok(owner)
     }
 
-    /// Makes `new` the owner of some entries from the front on, under one lock, and writes down in `piece` whom they
-    /// had. That is done when the lock is freed, so that it is there also if to free it unwinds.
+    /// Makes `new` the owner of some entries at the front, under one lock, and stores their previous owners
+    /// in `piece`. The owners are stored before the lock is freed, so that they are there even if the unlock
+    /// unwinds.
     #[cfg_attr(feature = "std", inline)]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set(
@@ -155,7 +158,7 @@ impl<L: RawMutex> Span<'_, L> {
             .on
             .lock(base / REGION_ENTRIES)
             .ok_or_else(|| self.off())?;
-        // Where it was tried before, or the part before had several owners, it is not worth it.
+        // One step is not worth trying again after it failed, or after a part with several owners.
         let at_once = core::mem::take(&mut self.untried) || positions.len() == REGION_ENTRIES;
         let all = at_once.then(|| region.set_all(backend, positions.clone(), new));
         let end = match all.flatten() {
@@ -165,21 +168,23 @@ impl<L: RawMutex> Span<'_, L> {
         piece.end = base + end;
         self.at = piece.end;
         drop(region);
-        // There was no memory for it: see `make`, which comes first.
+        // An empty piece means that the entries have no memory. After `make`, that cannot happen while the
+        // swapfile is on.
         if piece.is_empty() {
             return Err(self.off());
         }
         Ok(())
     }
 
-    /// Makes what its entries take to be written with this id, 0 for none: what is missing of it. Before the first is written.
+    /// Makes the memory that is needed to write this id to the entries, where it is missing. 0 stands for no
+    /// owner. Called before the first entry is written.
     #[inline(always)]
     pub(crate) fn make(&self, new: u16) -> Result<(), EntryError> {
         let made = self.on.make(self.at..self.end, new);
         made.map_err(|Refused { bytes }| self.refused(bytes))
     }
 
-    /// Makes what its entries take to be written with any id.
+    /// Makes the memory that is needed to write any id to the entries.
     pub(crate) fn reserve(&self) -> Result<(), EntryError> {
         let made = self.on.reserve(self.at..self.end);
         made.map_err(|Refused { bytes }| self.refused(bytes))
@@ -197,9 +202,9 @@ impl<L: RawMutex> Span<'_, L> {
         }
     }
 
-    /// Clears some entries from the front on, under one lock: as many runs of them as a piece has room for. `wanted` is
-    /// asked about those runs, and no others, before. Nothing is done, and `false` is given, if it does not want them, or
-    /// an entry among them has no owner.
+    /// Clears some entries at the front, under one lock: as many runs of them as a piece has room for. Calls
+    /// `wanted` with these runs first. If `wanted` returns false, or one of the entries has no owner, nothing
+    /// is cleared and the result is `false`.
     pub(crate) fn clear_if(
         &mut self,
         backend: Backend,
@@ -231,8 +236,8 @@ impl<L: RawMutex> Span<'_, L> {
         Ok(true)
     }
 
-    /// Writes down in `piece` who owns some entries from the front on, as seen under one lock: as many runs of them as a
-    /// piece has room for, up to the first entry without an owner, which is given.
+    /// Stores in `piece` the owners of some entries at the front, as seen under one lock: as many runs as a
+    /// piece has room for, up to the first entry without an owner. Returns that entry.
     pub(crate) fn look(&mut self, piece: &mut Piece) -> Result<Option<SwapEntry>, EntryError> {
         piece.begin(self.at);
         if self.is_empty() {
@@ -252,7 +257,7 @@ impl<L: RawMutex> Span<'_, L> {
         Ok(SwapEntry::new(self.ty, self.at as u64))
     }
 
-    /// The owner of the first entry, seen under the lock.
+    /// Returns the owner of the first entry, as seen under the lock.
     pub(crate) fn first_owner(&self) -> Result<Option<MemcgId>, EntryError> {
         let (region, position) = (self.at / REGION_ENTRIES, self.at % REGION_ENTRIES);
         let region = self.on.lock(region).ok_or_else(|| self.off())?;
@@ -261,13 +266,14 @@ impl<L: RawMutex> Span<'_, L> {
         Ok(owner)
     }
 
-    /// The first entry of the next region, and the positions of this span in that one.
+    /// Returns the first entry of the next region, and the positions of this span in that region.
     fn in_region(&self) -> (usize, core::ops::Range<usize>) {
         let base = self.at / REGION_ENTRIES * REGION_ENTRIES;
         (base, self.at - base..self.region_end() - base)
     }
 
-    /// Makes `new` the owner of all entries, and tells `each` run of owners that they had, with no lock held.
+    /// Makes `new` the owner of all entries, and calls `each` with every run of previous owners, with no lock
+    /// held.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set_rest(
         mut self,
@@ -278,7 +284,7 @@ impl<L: RawMutex> Span<'_, L> {
         let mut piece = Piece::new();
         let mut runs = Joined::new(each);
         let done = loop {
-            // What has no record is cleared.
+            // Entries without a record need no clearing.
             if new == 0
                 && let Err(off) = self.skip_empty()
             {
@@ -296,8 +302,8 @@ impl<L: RawMutex> Span<'_, L> {
         done
     }
 
-    /// Makes `new` the owner of those entries in the next region that `old` owns, `most` of them, and adds their number
-    /// to `moved` before the lock is freed.
+    /// Makes `new` the owner of up to `most` entries in the next region that `old` owns. Adds their number to
+    /// `moved` before the lock is freed.
     pub(crate) fn replace_region(
         &mut self,
         old: MemcgId,
@@ -318,8 +324,8 @@ impl<L: RawMutex> Span<'_, L> {
         Ok(())
     }
 
-    /// Goes on to the first region that may have a record; nothing where the rest is a part of a region, which is looked
-    /// at as quickly.
+    /// Goes on to the first region that may have a record. Does nothing if the rest is less than a region,
+    /// since looking at the entries is as quick.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn skip_empty(&mut self) -> Result<(), EntryError> {
         let before = self.at;
@@ -328,7 +334,7 @@ impl<L: RawMutex> Span<'_, L> {
             let end = regions.end * REGION_ENTRIES;
             let next = self.on.index().next_in_use(regions);
             let next = next.map_or(end, |region| region * REGION_ENTRIES);
-            // The first region may be empty from some entry on, and not from its front.
+            // The first region may be empty only from some entry on.
             self.at = next.max(self.at);
         }
         if self.at > before {
@@ -349,7 +355,7 @@ impl<L: RawMutex> Span<'_, L> {
         self.at = self.at.max(next).min(self.end);
     }
 
-    /// The first entry that has an owner, and that one. Takes no lock.
+    /// Returns the first entry that has an owner, with that owner. Takes no lock.
     pub(crate) fn first_record(mut self) -> Result<Option<(SwapEntry, MemcgId)>, EntryError> {
         let start = self;
         let first = loop {
@@ -366,7 +372,7 @@ impl<L: RawMutex> Span<'_, L> {
         Ok(first)
     }
 
-    /// How many entries this id owns. Takes no lock.
+    /// Returns the number of entries that this id owns. Takes no lock.
     pub(crate) fn count(mut self, id: MemcgId) -> Result<u64, EntryError> {
         let start = self;
         let mut sum = 0;
@@ -380,7 +386,8 @@ impl<L: RawMutex> Span<'_, L> {
         }
     }
 
-    /// The entries and their owners, by relaxed loads: of the swapfile, if it is still on afterwards.
+    /// Returns the entries and their owners, by relaxed loads. They are of the swapfile if it is still on
+    /// afterwards.
     fn owners(&self) -> impl Iterator<Item = (SwapEntry, Option<MemcgId>)> {
         let ty = self.ty;
         let parts = self.on.parts(self.at..self.end);
@@ -392,7 +399,7 @@ impl<L: RawMutex> Span<'_, L> {
     }
 }
 
-/// What was done to some entries of one region, in one hold of its lock.
+/// The previous owners of some entries of one region, as seen in one hold of its lock.
 pub(crate) struct Piece {
     start: usize,
     end: usize,
@@ -408,14 +415,14 @@ impl Piece {
         }
     }
 
-    /// Nothing yet, from `at` on.
+    /// Makes the piece empty. It will begin at `at`.
     fn begin(&mut self, at: usize) {
         (self.start, self.end) = (at, at);
         self.owners.clear();
     }
 
-    /// Notes the owners at these positions, until it is full or one has none. Gives where it got to. Nothing was done to
-    /// them yet.
+    /// Stores the owners at these positions, until the piece is full or a position has no owner. Returns the
+    /// position where it stopped. Writes nothing to the entries.
     fn note(
         &mut self,
         region: &Region<'_, impl RawMutex>,
@@ -437,12 +444,12 @@ impl Piece {
         at
     }
 
-    /// Whether there is no room for another run.
+    /// Returns whether there is no room for another run.
     fn is_full(&self) -> bool {
         self.owners.len() >= self.owners.inline_size()
     }
 
-    /// All of these positions had this owner, 0 for none. Gives their end.
+    /// Stores that all of these positions had this owner, 0 for none. Returns their end.
     fn all(&mut self, positions: core::ops::Range<usize>, owner: u16) -> usize {
         use crate::cell::narrow;
         if owner != 0 {
@@ -456,23 +463,23 @@ impl Piece {
         self.start == self.end
     }
 
-    /// How many entries were written.
+    /// Returns the number of entries that were written.
     pub(crate) fn len(&self) -> u64 {
         (self.end - self.start) as u64
     }
 
-    /// How many of them had an owner.
+    /// Returns the number of entries that had an owner.
     pub(crate) fn records(&self) -> u64 {
         self.owners().map(|(_, nr)| nr).sum()
     }
 
-    /// Whom they had, and how many in a row.
+    /// Returns the previous owners, each with the length of its run.
     pub(crate) fn owners(&self) -> impl Iterator<Item = (MemcgId, u64)> {
         let owners = self.owners.iter();
         owners.filter_map(|&(_, len, id)| Some((MemcgId::new(id)?, u64::from(len))))
     }
 
-    /// The first run of each of them.
+    /// Returns the first run of each owner.
     pub(crate) fn firsts(&self, ty: SwapType) -> impl Iterator<Item = Run> {
         let is_first = |&(n, run): &(usize, Run)| {
             let before = &self.owners[..n];
@@ -484,7 +491,7 @@ impl Piece {
             .map(|(_, run)| run)
     }
 
-    /// The same, with where they are.
+    /// Returns the runs of previous owners.
     pub(crate) fn runs(&self, ty: SwapType) -> impl Iterator<Item = Run> {
         let base = (self.start / REGION_ENTRIES * REGION_ENTRIES) as u64;
         self.owners.iter().filter_map(move |&(position, len, id)| {
@@ -497,7 +504,8 @@ impl Piece {
     }
 }
 
-/// The offset of the first of these slots and of their end, where the swapfile has all of them.
+/// Returns the offsets of the first of these slots and of their end. Fails unless the swapfile has all of
+/// them.
 pub(crate) fn locate<L>(
     on: &On<'_, L>,
     start: SwapEntry,

@@ -1,28 +1,28 @@
-//! [`SwapFile`]: one swap type, on or off, and [`On`], a look at it while it is on.
+//! [`SwapFile`]: one swap type, on or off; and [`On`], a swapfile as it was when an operation began.
 //!
 //! # Turning on and off
 //!
-//! | `generation % 4` | state | who goes on | next |
+//! | `generation % 4` | state | the thread that leaves the state | next |
 //! | --- | --- | --- | --- |
-//! | 0 | off | `swapon`, by compare-exchange | 1 |
-//! | 1 | starting | the thread that is in `swapon`: finds an area, with a file (`file`) makes its index, publishes it | 2, or 4 where it found none |
-//! | 2 | on | `swapoff`, by compare-exchange | 3 |
-//! | 3 | stopping | the thread that is in `swapoff`: waits for every lock once, then empties the area | 4, or 2 where a lock unwinds |
+//! | 0 | off | one `swapon`, by compare-exchange | 1 |
+//! | 1 | starting | that `swapon`: finds an area, indexes it (`file`), publishes it | 2, or 4 without one |
+//! | 2 | on | one `swapoff`, by compare-exchange | 3 |
+//! | 3 | stopping | that `swapoff`: takes every lock once, empties the area | 4, or 2 if a lock unwinds |
 //!
 //! Only the thread in states 1 and 3 writes the other fields, so they need no lock of their own.
 //!
-//! Nothing of the area has been changed while `swapoff` waits for its locks. So where one of them unwinds, [`Back`]
-//! goes back to the generation that was on: operations that did not notice go on, those that did were refused.
-//! After the last lock nothing can unwind. `swapon` takes no lock.
+//! `swapoff` changes nothing of the area until it has taken its last lock. If a lock unwinds before, [`Back`]
+//! goes back to the generation that was on. Operations that did not notice continue; those that did were
+//! refused. After the last lock nothing can unwind. `swapon` takes no lock.
 //!
-//! **Invariant 6: an operation writes only under a lock of the area, and after it has seen, under that
-//! lock, the generation that it began with.** `swapoff` changes the generation before it takes and
-//! releases each lock. Who held the lock before is done; who takes it later sees the change. So
-//! nobody writes to an area that is being emptied, and nobody who began before a swapoff writes to
-//! what the next swapon put there.
+//! **Invariant 6: an operation writes only under a lock of the area, and after it has seen, under that lock,
+//! the generation that it began with.** `swapoff` changes the generation before it takes and releases each
+//! lock. A thread that held the lock before has finished its work; a thread that takes it later sees the
+//! change. So no thread writes to an area that is being emptied. No operation that began before a swapoff
+//! writes to what the next swapon put there.
 //!
-//! Locks are made by `swapon` and dropped with the table, which may be two threads: a table is shared
-//! only if its locks may be sent, too.
+//! `swapon` makes the locks, and dropping the table drops them, possibly on another thread. So a table is
+//! `Sync` only if its locks are `Send`.
 //!
 //! ```compile_fail
 //! # struct NotSend(core::marker::PhantomData<*const ()>);
@@ -31,10 +31,9 @@
 //! shared::<swap_records::SwapRecords<NotSend>>();
 //! ```
 //!
-//! **Invariant 7: an area stays mapped until the table is dropped, and stays with its type.** So
-//! `lookup` needs no lock and no count of readers: what it reads is the entry of a swapfile of this
-//! type that is on at that moment, or 0. (Of a file, one that began before a swapoff may read what is in the
-//! file by then.)
+//! **Invariant 7: an area stays mapped until the table is dropped, and stays with its type.** So `lookup`
+//! needs no lock and no count of readers. It reads 0, or the entry of a swapfile of this type that is on at
+//! that moment. (With a file, a lookup that began before a swapoff may read what the file holds by then.)
 
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -67,20 +66,22 @@ const ON: u64 = 2;
 /// One swap type.
 pub(crate) struct SwapFile<L> {
     generation: AtomicU64,
-    /// Written in state 1. No more than `current` holds.
+    /// In pages. Written in state 1. At most the size of `current`.
     max_pages: AtomicU64,
-    /// Where the records are; null in states 0 and 3.
+    /// The area that holds the records. Null in states 0 and 3.
     current: AtomicPtr<Area<L>>,
-    /// All areas that this type ever had, one of each size and one of each file, linked by `next`. Owned.
+    /// Owned list of all areas that this type ever had: one of each size and one of each file, linked by
+    /// `next`.
     areas: AtomicPtr<Area<L>>,
-    /// `AtomicPtr` is `Send` and `Sync` whatever it points to. What this may be is said below.
+    /// `AtomicPtr` is `Send` and `Sync` for any pointee. This marker removes both; the impls below say what
+    /// is needed.
     locks: PhantomData<*mut L>,
 }
 
-// SAFETY: it owns its areas, and through them its locks, as a `Box` does.
+// SAFETY: a `SwapFile` owns its areas, and through them its locks, as a `Box` does.
 unsafe impl<L: Send> Send for SwapFile<L> {}
-// SAFETY: shared, it shares its locks, and `swapon` makes locks on a thread that need not be the one
-// that drops them: so they must be `Send` as well.
+// SAFETY: a shared `SwapFile` shares its locks. `swapon` may make locks on another thread than the one that
+// drops them, so they must be `Send` as well.
 unsafe impl<L: Send + Sync> Sync for SwapFile<L> {}
 
 impl<L> SwapFile<L> {
@@ -94,15 +95,15 @@ impl<L> SwapFile<L> {
         }
     }
 
-    /// The area of this pointer, which was read from `current`, `areas` or `next`.
+    /// Returns the area of this pointer, which must have been read from `current`, `areas` or `next`.
     #[inline]
     fn area(&self, area: *mut Area<L>) -> Option<&Area<L>> {
-        // SAFETY: what these fields point to came from `Box::into_raw`, was published with release and
-        // read with acquire, and is freed by `drop` only (invariant 7), which nobody shares `self` with.
+        // SAFETY: what these fields point to came from `Box::into_raw`, was published with release and read
+        // with acquire. Only `drop` frees it (invariant 7), and `drop` has `self` exclusively.
         unsafe { area.as_ref() }
     }
 
-    /// All areas that the type ever had.
+    /// Returns all areas that the type ever had.
     pub(crate) fn areas(&self) -> impl Iterator<Item = &Area<L>> {
         let mut next = self.areas.load(Ordering::Acquire);
         iter::from_fn(move || {
@@ -112,7 +113,7 @@ impl<L> SwapFile<L> {
         })
     }
 
-    /// The id at `offset`, 0 for none. Takes no lock.
+    /// Returns the id at `offset`, or 0 if there is none. Takes no lock.
     #[inline]
     pub(crate) fn lookup(&self, offset: u64) -> u16 {
         let Some(area) = self.area(self.current.load(Ordering::Acquire)) else {
@@ -124,15 +125,15 @@ impl<L> SwapFile<L> {
             .unwrap_or(0)
     }
 
-    /// The swapfile, if it is on.
+    /// Returns the swapfile if it is on.
     #[inline]
     pub(crate) fn on(&self) -> Option<On<'_, L>> {
         let generation = self.generation.load(Ordering::Acquire);
         if generation % 4 != ON {
             return None;
         }
-        // These two may be of a later generation, and may not fit each other then: `On::lock` finds out
-        // before anything rests on it.
+        // `max_pages` and `current` may be of a later generation, and may not fit each other. `On::lock`
+        // checks the generation before anything rests on them.
         let max_pages = usize::try_from(self.max_pages.load(Ordering::Acquire)).ok()?;
         let area = self.area(self.current.load(Ordering::Acquire))?;
         Some(On {
@@ -145,7 +146,7 @@ impl<L> SwapFile<L> {
 }
 
 impl<L: RawMutex> SwapFile<L> {
-    /// Turns it on. `Ok(false)` where it is not off.
+    /// Turns the type on. Returns `Ok(false)` if it is not off.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn swapon(&self, max_pages: u64, pages: Pages) -> Result<bool, Refused> {
         let off = self.generation.load(Ordering::Relaxed);
@@ -169,7 +170,7 @@ impl<L: RawMutex> SwapFile<L> {
         }
     }
 
-    /// Turns it off. Gives the number of records that were dropped; `None` where it is not on.
+    /// Turns the type off. Returns the number of records that were dropped, or `None` if the type is not on.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn swapoff(&self) -> Option<u64> {
         let on = self.on()?;
@@ -184,15 +185,16 @@ impl<L: RawMutex> SwapFile<L> {
         self.current.store(ptr::null_mut(), Ordering::Release);
         let regions = &on.area.regions;
         for region in 0..on.regions() {
-            // Whoever is in there ends; whoever comes later sees that the generation has changed.
+            // A thread that holds the lock finishes; a thread that takes it later sees the changed
+            // generation.
             drop(regions.hold(region));
         }
         mem::forget(back);
         let dropped = regions.records();
-        // There are no more, but where something else wrote to the entries of a file (invariant 7).
+        // There can be more only if something else wrote to the entries of a file (invariant 7).
         debug_assert!(dropped <= on.max_pages() || !on.area.chunks().is_own());
         let dropped = dropped.min(on.max_pages());
-        // Who reads what is cleared now sees the changed generation: see `On::is_still_on`.
+        // A reader that sees an entry cleared also sees the changed generation: see `On::is_still_on`.
         fence(Ordering::Release);
         on.area.discard(on.regions());
         // From stopping to off.
@@ -200,31 +202,33 @@ impl<L: RawMutex> SwapFile<L> {
         Some(dropped)
     }
 
-    /// Where it is off, gives the pages back that its areas keep for the next swapon. Gives their number.
+    /// Gives back the pages that the areas keep for the next swapon, if the type is off. Returns their
+    /// number.
     ///
     /// # Safety
     ///
-    /// No operation is under way that began before it was last turned off.
+    /// No operation that began before the type was last turned off may be under way.
     pub(crate) unsafe fn trim(&self) -> u64 {
         let off = self.generation.load(Ordering::Relaxed);
-        // In state 1 nobody turns it on, and nobody but a swapon goes to its areas.
+        // In state 1, no other thread turns the type on, and operations find no area: `current` is null.
         if off % 4 != OFF || !self.advance(off) {
             return 0;
         }
-        // SAFETY: it is off until the store below; for the rest, the caller's promise.
+        // SAFETY: the type is off until the store below. The caller promises that no earlier operation is
+        // under way (13).
         let freed = self.areas().map(|area| unsafe { area.trim() }).sum();
         self.generation.store(off + 4, Ordering::Release);
         freed
     }
 
-    /// From state 0 or 2 to the one after it, for one thread.
+    /// Advances from state 0 or 2 to the next one. Succeeds for one thread.
     fn advance(&self, from: u64) -> bool {
         self.generation
             .compare_exchange(from, from + 1, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
 
-    /// The empty area of this size, a new one if need be. In state 1.
+    /// Returns the empty area of this size, and makes it if there is none. Called in state 1.
     fn area_of(&self, regions: usize, pages: Pages) -> Result<*mut Area<L>, Refused> {
         let mut next = self.areas.load(Ordering::Acquire);
         while let Some(area) = self.area(next) {
@@ -236,7 +240,7 @@ impl<L: RawMutex> SwapFile<L> {
         Ok(self.keep(Area::new(regions, pages)?))
     }
 
-    /// Links an area, which is dropped with the table. In state 1.
+    /// Links an area to the list. It is dropped with the table. Called in state 1.
     fn keep(&self, area: Box<Area<L>>) -> *mut Area<L> {
         let first = self.areas.load(Ordering::Relaxed);
         area.next.store(first, Ordering::Relaxed);
@@ -245,7 +249,7 @@ impl<L: RawMutex> SwapFile<L> {
         area
     }
 
-    /// From state 1 to state 2.
+    /// Advances from state 1 to state 2.
     fn publish(&self, off: u64, max_pages: u64, area: *mut Area<L>) {
         self.max_pages.store(max_pages, Ordering::Release);
         self.current.store(area, Ordering::Release);
@@ -257,14 +261,15 @@ impl<L> Drop for SwapFile<L> {
     fn drop(&mut self) {
         let mut next = *self.areas.get_mut();
         while !next.is_null() {
-            // SAFETY: it came from `Box::into_raw` and is linked once; nobody else is left.
+            // SAFETY: the pointer came from `Box::into_raw` and is linked once. `drop` has `self`
+            // exclusively.
             let mut area = unsafe { Box::from_raw(next) };
             next = *area.next.get_mut();
         }
     }
 }
 
-/// Turns a swapfile that was being turned off on again, where that unwinds: nothing has been changed yet.
+/// Turns a swapfile on again if its swapoff unwinds. Nothing of the area has been changed by then.
 struct Back<'a, L> {
     file: &'a SwapFile<L>,
     area: *mut Area<L>,
@@ -281,7 +286,7 @@ impl<L> Drop for Back<'_, L> {
     }
 }
 
-/// A swapfile that was on when this was made, with what it was on with.
+/// A swapfile that was on when this was made, with its area and size.
 pub(crate) struct On<'a, L> {
     file: &'a SwapFile<L>,
     area: &'a Area<L>,
@@ -298,32 +303,33 @@ impl<L> Clone for On<'_, L> {
 impl<L> Copy for On<'_, L> {}
 
 impl<'a, L> On<'a, L> {
-    /// Whether the swapfile has been on all the time since this was made. A filter for what was read
-    /// without a lock and may be stale: no write rests on it. The fence pairs with that of `swapoff`.
+    /// Returns whether the swapfile has been on ever since this was made. Filters what was read without a
+    /// lock and may be stale; no write rests on it. The fence pairs with that of `swapoff`.
     pub(crate) fn is_still_on(&self) -> bool {
         fence(Ordering::Acquire);
         self.file.generation.load(Ordering::Relaxed) == self.generation
     }
 
-    /// Which of the type's swapfiles it is.
+    /// Returns the generation, which tells this swapfile from others of the type.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Pages in the swapfile.
+    /// Returns the number of pages of the swapfile.
     #[inline]
     pub(crate) fn max_pages(&self) -> u64 {
         self.max_pages as u64
     }
 
-    /// Chunks in the swapfile, the last one maybe in part.
+    /// Returns the number of chunks of the swapfile. The last one may be partial.
     pub(crate) fn chunks(&self) -> u64 {
         self.max_pages.div_ceil(CHUNK_ENTRIES) as u64
     }
 
-    /// What there is of these entries, each part with the offset of its first, to be read without a lock: of this swapfile, if
-    /// it is still on afterwards. The others are 0.
+    /// Returns the entries at these offsets that have memory, in parts, each with the offset of its first
+    /// entry. All other entries are 0. The entries are read without a lock: they are of this swapfile if it
+    /// is still on afterwards.
     pub(crate) fn parts(
         &self,
         offsets: Range<usize>,
@@ -331,14 +337,14 @@ impl<'a, L> On<'a, L> {
         self.area.chunks().parts(offsets)
     }
 
-    /// Regions in the swapfile, the last one maybe in part.
+    /// Returns the number of regions of the swapfile. The last one may be partial.
     pub(crate) fn regions(&self) -> usize {
         self.max_pages.div_ceil(REGION_ENTRIES)
     }
 }
 
 impl<'a, L: RawMutex> On<'a, L> {
-    /// [`Region::try_set`] for the entry at `offset`; `None` also where there is no such entry.
+    /// Calls [`Region::try_set`] for the entry at `offset`. Returns `None` also if there is no such entry.
     #[inline(always)]
     pub(crate) fn try_set(
         &self,
@@ -357,7 +363,7 @@ impl<'a, L: RawMutex> On<'a, L> {
         Region::try_set(regions, region, slot, new, wanted, in_time)
     }
 
-    /// Asks for an entry, and for the cell that is to count it when it has this owner, 0 for none.
+    /// Prefetches an entry, and the cell that will count it for this owner. 0 stands for no owner.
     #[inline(always)]
     pub(crate) fn prefetch(&self, offset: usize, new: u16) {
         if let Some(entry) = self.area.chunks().entry(offset) {
@@ -366,7 +372,8 @@ impl<'a, L: RawMutex> On<'a, L> {
         self.prefetch_cell(offset / REGION_ENTRIES, new);
     }
 
-    /// Asks for the entries of the aligned block of `slots`, a power of two, that has this one.
+    /// Prefetches the entries of the aligned block that contains `offset`. `slots`, the size of the block, is
+    /// a power of two.
     #[inline(always)]
     pub(crate) fn prefetch_block(&self, offset: usize, slots: usize) {
         let start = offset & !(slots - 1);
@@ -375,7 +382,8 @@ impl<'a, L: RawMutex> On<'a, L> {
         }
     }
 
-    /// Asks for the cell that counts an entry, by the owner that it has when it is read without the lock.
+    /// Prefetches the cell that counts an entry, by the owner that it has when it is read here without the
+    /// lock.
     #[inline(always)]
     pub(crate) fn prefetch_owner(&self, offset: usize) {
         if let Some(entry) = self.area.chunks().entry(offset) {
@@ -392,8 +400,9 @@ impl<'a, L: RawMutex> On<'a, L> {
         }
     }
 
-    /// Makes what these entries take to be written with this id, where it is missing. Not under a lock. What is made stays until
-    /// the swapfile is turned off. Nothing where the id is 0: what has no memory is 0.
+    /// Makes the memory that is needed to write this id to these entries, where it is missing. Must not be
+    /// called under a lock. The memory stays until the swapfile is turned off. An id of 0 needs no memory,
+    /// since an entry without memory is 0.
     #[inline(always)]
     pub(crate) fn make(&self, offsets: Range<usize>, id: u16) -> Result<(), Refused> {
         let mut chunks = chunks(&offsets);
@@ -403,7 +412,8 @@ impl<'a, L: RawMutex> On<'a, L> {
         self.make_slow(offsets, Some(counter(id)))
     }
 
-    /// The same for any id: what has no cell of its own is counted in the region's spill cell.
+    /// Makes the memory that is needed to write any id. An id without a cell is counted in the region's spill
+    /// cell.
     pub(crate) fn reserve(&self, offsets: Range<usize>) -> Result<(), Refused> {
         self.make_slow(offsets, None)
     }
@@ -412,20 +422,21 @@ impl<'a, L: RawMutex> On<'a, L> {
     fn make_slow(&self, offsets: Range<usize>, counter: Option<usize>) -> Result<(), Refused> {
         for at in chunks(&offsets) {
             self.index().make(at / REGION_ENTRIES, counter)?;
-            // Last: see `store`.
+            // The entries come last: see `store`.
             self.area.chunks().make(at)?;
         }
         Ok(())
     }
 
-    /// Whether this entry can be written with this id, and counted where it should be.
+    /// Returns whether this id can be written to this entry and counted in its own cell.
     #[inline(always)]
     pub(crate) fn has(&self, offset: usize, id: u16) -> bool {
         let region = offset / REGION_ENTRIES;
         self.area.chunks().has(offset) && self.index().has_cell(region, counter(id))
     }
 
-    /// Takes the lock of the region of this entry; `None` where there is no such entry.
+    /// Takes the lock of the region of this entry. Returns `None` if there is no such entry, or the swapfile
+    /// was turned off.
     pub(crate) fn lock_of(&self, offset: usize) -> Option<Region<'a, L>> {
         if offset < self.max_pages {
             self.lock(offset / REGION_ENTRIES)
@@ -434,10 +445,10 @@ impl<'a, L: RawMutex> On<'a, L> {
         }
     }
 
-    /// Takes the lock of a region below `regions()`; `None` where the swapfile has been turned off.
+    /// Takes the lock of a region below `regions()`. Returns `None` if the swapfile has been turned off.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn lock(&self, region: usize) -> Option<Region<'a, L>> {
-        // Past the area's end only if `max_pages` is of a later one.
+        // A region can lie past the area's end only if `max_pages` is of a later generation.
         let entries = self.area.chunks().region(region)?;
         let len = self.max_pages - region * REGION_ENTRIES;
         let len = len.min(REGION_ENTRIES);
@@ -445,14 +456,15 @@ impl<'a, L: RawMutex> On<'a, L> {
         self.is_mine().then_some(region)
     }
 
-    /// For who holds a lock of the area. Relaxed: the lock orders it after the `swapoff` that held it
-    /// before (invariant 6).
+    /// Returns whether the swapfile is still on. The caller holds a lock of the area. A relaxed load is
+    /// enough: the lock orders it after the `swapoff` that held the lock before (invariant 6).
     #[inline]
     fn is_mine(&self) -> bool {
         self.file.generation.load(Ordering::Relaxed) == self.generation
     }
 
-    /// The first region from `from` on that may hold a record of this id, or any where it is `None`.
+    /// Returns the first region from `from` on that may hold a record of this id, or of any id if it is
+    /// `None`.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn next_region(&self, id: Option<MemcgId>, from: usize) -> Option<usize> {
         match id {
@@ -461,12 +473,12 @@ impl<'a, L: RawMutex> On<'a, L> {
         }
     }
 
-    /// The first of `regions` that may hold a record of this id.
+    /// Returns the first of `regions` that may hold a record of this id.
     pub(crate) fn next_region_in(&self, id: MemcgId, regions: Range<usize>) -> Option<usize> {
         self.index().presence().next(counter(id.get()), regions)
     }
 
-    /// Asks for the only entry of this id in a region, where it is the only one.
+    /// Prefetches the entry of this id in a region, if the region has one record of it.
     #[inline]
     pub(crate) fn prefetch_only(&self, region: usize, id: MemcgId) {
         let only = self.area.regions.only(region, counter(id.get()));
@@ -481,7 +493,7 @@ impl<'a, L: RawMutex> On<'a, L> {
     }
 }
 
-/// The first entry of each chunk that has some of these.
+/// Returns the first entry of each chunk that contains some of these offsets.
 #[inline(always)]
 fn chunks(offsets: &Range<usize>) -> impl Iterator<Item = usize> + use<> {
     let chunks = offsets.start / CHUNK_ENTRIES..offsets.end.div_ceil(CHUNK_ENTRIES);
@@ -504,7 +516,7 @@ mod tests {
     use alloc::format;
 
     #[test]
-    fn who_began_before_a_swapoff_gets_no_lock_after_the_next_swapon() {
+    fn an_operation_from_before_a_swapoff_gets_no_lock_after_the_next_swapon() {
         let file = SwapFile::<RawSpinLock>::new();
         assert!(file.swapon(10, Pages::GLOBAL).unwrap());
         let before = file.on().unwrap();
@@ -520,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "Miri ends where an allocator would refuse")]
+    #[cfg_attr(miri, ignore = "Miri aborts where an allocator would refuse")]
     fn a_table_that_is_refused_stays_off() {
         let file = SwapFile::<RawSpinLock>::new();
         assert!(file.swapon(1 << 50, Pages::GLOBAL).is_err());

@@ -13,8 +13,8 @@ pub(crate) use core::sync::atomic::{
 #[cfg(not(swap_records_loom))]
 use crossbeam_utils::Backoff;
 
-/// Asks for the cache line at `wanted`, which is going to be used. Any address will do: it is a hint,
-/// and reads nothing that the program sees. Does nothing where it cannot.
+/// Prefetches the cache line at `wanted`. The address may be any: a prefetch is a hint and has no effect that
+/// the program can see. Does nothing on targets without such an instruction.
 #[inline]
 pub(crate) fn prefetch<T>(wanted: *const T) {
     #[cfg(all(target_arch = "x86_64", target_feature = "sse", not(miri)))]
@@ -23,9 +23,9 @@ pub(crate) fn prefetch<T>(wanted: *const T) {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(wanted.cast());
     }
-    // The same instruction. Where the registers of SSE may not be used, the intrinsic would be a call.
+    // The instruction is the same. Where SSE registers may not be used, the intrinsic compiles to a call.
     #[cfg(all(target_arch = "x86_64", not(target_feature = "sse"), not(miri)))]
-    // SAFETY: every x86-64 processor has this instruction, which uses no register of SSE, and may name any address.
+    // SAFETY: every x86-64 processor has this instruction. It uses no SSE register and may name any address.
     unsafe {
         core::arch::asm!("prefetcht0 [{}]", in(reg) wanted, options(nomem, nostack, preserves_flags));
     }
@@ -35,26 +35,32 @@ pub(crate) fn prefetch<T>(wanted: *const T) {
 
 /// A test-and-test-and-set spinlock of one byte that spins a little and then yields.
 ///
-/// The default lock of a [`SwapRecords`](crate::SwapRecords). It is held for the work of one region
-/// at most: nanoseconds for a record, a few microseconds for a scan. With feature `std` a waiter
-/// that spun without success yields its time slice, so that a holder that was preempted can go on;
-/// without it, it spins. It is not fair, and it does not poison.
+/// The default lock of a [`SwapRecords`](crate::SwapRecords). It is held for the work of one region at most:
+/// nanoseconds for a record, a few microseconds for a scan. With the feature `std`, a waiter that spins
+/// without success yields its time slice, so that a holder that was preempted can run. Without `std`, it only
+/// spins. The lock is not fair, and it does not poison.
 ///
-/// Choose another lock where threads are many more than processors and meet in few regions all the time, or where a
-/// waiter must not burn its processor: `parking_lot::RawMutex` puts waiters to sleep, is a byte as well, and costs
-/// the same while nobody waits. So too under a real-time scheduler, where to yield does not let a holder of lower
-/// priority run.
+/// Choose another lock in these cases:
+///
+/// - There are many more threads than processors, and they often need the same regions.
+/// - A waiter must not burn its processor.
+/// - Threads run under a real-time scheduler, where yielding does not let a holder of lower priority run.
+///
+/// `parking_lot::RawMutex` puts waiters to sleep. It is also one byte, and costs the same while no thread
+/// waits.
 ///
 /// | state | `locked` | next |
 /// | --- | --- | --- |
 /// | free | `false` | `lock`, `try_lock`: to held, with acquire |
 /// | held | `true` | `unlock`: to free, with release |
 ///
+/// # Examples
+///
 /// ```
 /// use swap_records::{RawSpinLock, SwapRecords};
 ///
 /// assert_eq!(size_of::<RawSpinLock>(), 1);
-/// // Any other lock_api::RawMutex does as well; parking_lot's puts its waiters to sleep.
+/// // Any other lock_api::RawMutex works, too. The one of parking_lot puts waiters to sleep.
 /// # #[cfg(feature = "std")]
 /// let table = SwapRecords::<swap_records::lock::parking_lot::RawMutex>::with_raw_mutex();
 /// ```
@@ -75,7 +81,7 @@ impl RawSpinLock {
     fn lock_slow(&self) {
         let backoff = Backoff::new();
         loop {
-            // Only reads while it is held, so that waiters share the line.
+            // Waiters only read while the lock is held, so that they share the line.
             while self.locked.load(Ordering::Relaxed) {
                 backoff.snooze();
             }
@@ -86,16 +92,16 @@ impl RawSpinLock {
     }
 }
 
-/// A lock that is free.
+/// Creates a lock that is free.
 impl Default for RawSpinLock {
     fn default() -> Self {
         <Self as lock_api::RawMutex>::INIT
     }
 }
 
-// SAFETY: `locked` goes from false to true by one compare-exchange only, whose winner holds the lock
-// until its own `unlock`; acquire and release order what holders do one after the other. There is no
-// state of an acquisition to lose, and nothing unwinds.
+// SAFETY: `locked` goes from false to true only by one compare-exchange. Its winner holds the lock until its
+// own `unlock`. Acquire and release order the work of successive holders. An acquisition has no state that
+// could be lost, and nothing unwinds.
 unsafe impl lock_api::RawMutex for RawSpinLock {
     const INIT: Self = Self {
         locked: AtomicBool::new(false),
@@ -138,7 +144,7 @@ mod tests {
         assert!(lock.try_lock().is_some());
         assert!(lock.is_locked());
         assert!(lock.try_lock().is_none());
-        // SAFETY: this thread took it two lines above.
+        // SAFETY: this thread took the lock two lines above.
         unsafe { lock.unlock(()) };
         lock.lock();
         assert!(lock.is_locked() && lock.try_lock().is_none());

@@ -1,4 +1,4 @@
-//! [`SwapRecords`]: the table of all swap types, and what is done to its entries.
+//! [`SwapRecords`]: the table of all swap types, and the operations on one slot.
 
 use core::fmt;
 
@@ -16,18 +16,23 @@ use crate::storage::Refused;
 use crate::swapfile::{On, SwapFile};
 use crate::sync::RawSpinLock;
 
-/// The most pages that a swapfile can have: what an entry can address, and what an index of an
-/// address space can.
+/// The highest number of pages that a swapfile can have: what an entry and an index of the address space can
+/// address.
 pub(crate) const MAX_PAGES: u64 = if usize::BITS >= 64 {
     SwapEntry::MAX_OFFSET + 1
 } else {
     1 << 29
 };
 
-/// For every page slot of up to 32 swapfiles, the memory cgroup that owns it.
+/// Tracks which memory cgroup owns each page slot of up to 32 swapfiles.
 ///
-/// All operations take `&self` and may be called from any number of threads. `L` is the lock of a
-/// region of [`REGION_ENTRIES`] slots: the crate's own [`RawSpinLock`], or any `lock_api::RawMutex`.
+/// All operations take `&self` and may be called from any number of threads. `L` is the lock of a region of
+/// [`REGION_ENTRIES`] slots: the crate's own [`RawSpinLock`], or any `lock_api::RawMutex`.
+///
+/// A lock of your own may panic. The operation that called the lock then panics, too: before or after the
+/// work on a region, never within. The table stays valid. What was written before the panic stays written.
+///
+/// # Examples
 ///
 /// ```
 /// use swap_records::{Exchange, MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -50,28 +55,28 @@ pub(crate) const MAX_PAGES: u64 = if usize::BITS >= 64 {
 /// ```
 pub struct SwapRecords<L = RawSpinLock> {
     files: [CachePadded<SwapFile<L>>; MAX_SWAPFILES],
-    /// What the scan was told to use; `None`: what is fastest here.
+    /// The backend that the scan was told to use. `None` stands for the fastest one of this machine.
     backend: Option<Backend>,
     pages: Pages,
 }
 
-/// What [`SwapRecords::cmpxchg`] did: a caller that does not look at it cannot know whether anything was
-/// stored.
+/// The result of [`SwapRecords::cmpxchg`]. Callers must look at it to know whether anything was stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-#[must_use = "nothing was stored where it is a `Mismatch`"]
+#[must_use = "nothing was stored if it is a `Mismatch`"]
 pub enum Exchange {
-    /// The entry had the expected owner, and has the new one now.
+    /// The entry had the expected owner. It has the new one now.
     Stored,
-    /// The entry had this owner instead, and keeps it.
+    /// The entry has this owner, which is not the expected one. Nothing was stored.
     Mismatch(Option<MemcgId>),
 }
 
 impl SwapRecords {
-    /// A table with all types off, with the crate's own spinlock.
+    /// Creates a table with all types off and with the crate's own spinlock.
     ///
-    /// It is `const`, takes about 4 KiB and allocates nothing before the first [`swapon`](Self::swapon).
+    /// The function is `const`, and allocates nothing. The table takes about 4 KiB before the first
+    /// [`swapon`](Self::swapon).
     #[must_use]
     pub const fn new() -> Self {
         Self::with_raw_mutex()
@@ -79,9 +84,10 @@ impl SwapRecords {
 }
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// A table with all types off, with the lock of your choice: a `RawMutex` of
-    /// [`lock::lock_api`](crate::lock), as the mutex of [`lock::parking_lot`](crate::lock), which is there
-    /// with `std`.
+    /// Creates a table with all types off and with a lock of your choice.
+    ///
+    /// The lock is any type that implements `RawMutex` of [`lock::lock_api`](crate::lock), for example the
+    /// mutex of [`lock::parking_lot`](crate::lock), which needs the feature `std`.
     ///
     /// ```
     /// # #[cfg(feature = "std")] {
@@ -100,9 +106,12 @@ impl<L: RawMutex> SwapRecords<L> {
         }
     }
 
-    /// Takes the memory of records from this source of pages, where the table takes pages: without the feature `std`.
-    /// Otherwise, and before this, it is [`GlobalPages`](crate::GlobalPages). Before the first [`swapon`](Self::swapon):
-    /// what was taken elsewhere by then goes back there. See [`PageSource`] for an example.
+    /// Takes the memory of records from this source of pages, where the table is made of pages: without the
+    /// feature `std`.
+    ///
+    /// The default is [`GlobalPages`](crate::GlobalPages). Call this before the first
+    /// [`swapon`](Self::swapon): a type that was on before keeps its source for swapfiles of the same size.
+    /// See [`PageSource`] for an example.
     #[must_use]
     pub const fn with_page_source(mut self, source: &'static dyn PageSource) -> Self {
         self.set_pages(source);
@@ -118,8 +127,10 @@ impl<L: RawMutex> SwapRecords<L> {
         self.pages
     }
 
-    /// Makes the scan use this backend, for tests and comparisons; where it is not available on this
-    /// machine, the portable one is used. Without this, it is [`Backend::detect`].
+    /// Makes the scan use this backend, for tests and comparisons.
+    ///
+    /// If the backend is not available on this machine, the portable one is used. The default is
+    /// [`Backend::detect`].
     #[must_use]
     pub const fn with_backend(mut self, backend: Backend) -> Self {
         self.backend = Some(backend);
@@ -128,7 +139,7 @@ impl<L: RawMutex> SwapRecords<L> {
 }
 
 impl<L> SwapRecords<L> {
-    /// The backend that the scan uses.
+    /// Returns the backend that the scan uses.
     #[must_use]
     pub fn backend(&self) -> Backend {
         match self.backend {
@@ -143,24 +154,40 @@ impl<L> SwapRecords<L> {
         &self.files[usize::from(ty.get())]
     }
 
-    /// The types that are on, lowest first.
+    /// Returns the types that are on, lowest first.
     pub(crate) fn all_on(&self) -> impl Iterator<Item = (SwapType, On<'_, L>)> {
         SwapType::all().filter_map(|ty| Some((ty, self.file(ty).on()?)))
     }
 
-    /// How many pages the type was turned on with; `None` while it is off.
+    /// Returns the number of pages that the type was turned on with, or `None` while the type is off.
     #[must_use]
     pub fn max_pages(&self, ty: SwapType) -> Option<u64> {
         let on = self.file(ty).on()?;
         on.is_still_on().then_some(on.max_pages())
     }
 
-    /// The owner of this slot; `None` where it has no record, lies outside of its swapfile, or its type
-    /// is off.
+    /// Returns the owner of this slot.
     ///
-    /// Takes no lock and never waits: a relaxed load of the entry. It sees the last write that
-    /// happened before it, or a later one; a caller that must know which needs an order of its own, as
-    /// the kernel has by the lock of the page.
+    /// Returns `None` if the slot has no record, lies outside of its swapfile, or its type is off.
+    ///
+    /// # Ordering
+    ///
+    /// A relaxed load of the entry. It takes no lock and never waits. It sees the last write that happened
+    /// before it, or a later one. To know which, a caller needs an order of its own; the kernel has the lock
+    /// of the page.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let (ty, id) = (SwapType::new(0).unwrap(), MemcgId::new(1).unwrap());
+    /// let records = SwapRecords::new();
+    /// let entry = SwapEntry::new(ty, 99).unwrap();
+    /// assert_eq!(records.lookup(entry), None); // the type is off
+    /// records.swapon(ty, 100).unwrap();
+    /// records.record(entry, id).unwrap();
+    /// assert_eq!(records.lookup(entry), Some(id));
+    /// ```
     #[must_use]
     #[inline]
     pub fn lookup(&self, ent: SwapEntry) -> Option<MemcgId> {
@@ -171,22 +198,44 @@ impl<L> SwapRecords<L> {
 impl<L: RawMutex> SwapRecords<L> {
     /// Turns a type on, with `max_pages` slots and no records.
     ///
-    /// Costs address space, 2.5 bytes a page of the next power of two, and a byte of memory for the lock
-    /// of each [`REGION_ENTRIES`] pages: 64 KiB, and microseconds, for 8 TiB of swap. The rest of the
-    /// memory follows the records.
+    /// # Examples
     ///
-    /// Without `std` it takes no address space, and a byte for each lock, the notes of ids that share a counter (8.5 KiB), and 8
-    /// bytes for each 2 GiB of swap: 9.6 KB for 1 GiB of swap, 21 KB for 1 TiB, 108 KB for 8 TiB. Records take pages when
-    /// their slots are first written: see [`PageSource`].
+    /// ```
+    /// use swap_records::{SwapRecords, SwapType, SwaponError};
     ///
-    /// A process that locks its memory (`mlockall` with `MCL_FUTURE`) should do so with `MCL_ONFAULT`. Without it, the
-    /// kernel makes all of that address space resident here, 2.5 bytes per page of swap: 1.25 GiB for 2 TiB. Either way all
-    /// of it counts against `RLIMIT_MEMLOCK`, where the process has one, and `swapon` is refused above that.
+    /// let ty = SwapType::new(0).unwrap();
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 1 << 20)?; // 4 GiB of swap
+    /// assert_eq!(records.max_pages(ty), Some(1 << 20));
+    /// assert_eq!(records.swapon(ty, 100), Err(SwaponError::TypeOn { ty }));
+    /// # Ok::<(), SwaponError>(())
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// With the feature `std`, it reserves 2.5 bytes of address space per page, for the next power of two of
+    /// pages. It takes one byte of memory per lock, which is for [`REGION_ENTRIES`] pages: 64 KiB, and
+    /// microseconds, for 8 TiB of swap. (In a table of fewer than 64 regions, a lock takes 64 bytes.) Further
+    /// memory becomes resident as slots are recorded.
+    ///
+    /// Without `std`, it reserves no address space. It takes one byte per lock, the notes of ids that share a
+    /// counter (8.5 KiB), and 8 bytes per 2 GiB of swap. That is 9.6 KB for 1 GiB of swap, 21 KB for 1 TiB,
+    /// and 108 KB for 8 TiB. Records take pages when their slots are first written: see [`PageSource`].
+    ///
+    /// # Locked memory
+    ///
+    /// A process that calls `mlockall` with `MCL_FUTURE` should add `MCL_ONFAULT`. Without `MCL_ONFAULT`, the
+    /// kernel makes all of the address space resident, 2.5 bytes per page of swap: 1.25 GiB for 2 TiB. In
+    /// both cases, all of it counts against `RLIMIT_MEMLOCK`. If the process has such a limit, `swapon` fails
+    /// above it.
     ///
     /// # Errors
     ///
-    /// [`SwaponError`]: the type is on (or another thread is turning it on or off), `max_pages` is 0 or
-    /// more than an address space holds, or the system refuses.
+    /// Returns a [`SwaponError`] if
+    ///
+    /// - the type is on, or another thread is turning it on or off,
+    /// - `max_pages` is 0, or more than the address space can hold, or
+    /// - the system or the allocator refuses the memory.
     pub fn swapon(&self, ty: SwapType, max_pages: u64) -> Result<(), SwaponError> {
         check_pages(ty, max_pages)?;
         match self.file(ty).swapon(max_pages, self.pages) {
@@ -200,53 +249,116 @@ impl<L: RawMutex> SwapRecords<L> {
         }
     }
 
-    /// Turns a type off, drops its records and gives their number.
+    /// Turns a type off, drops its records and returns their number.
     ///
-    /// Waits for each lock of the swapfile once. Operations that are under way on the type end or fail
-    /// with [`EntryError::TypeOff`]; none of them writes once this has returned, also where the
-    /// type is turned on again. The address space stays for the next swapon of this type and size.
+    /// Waits for each lock of the swapfile once. Concurrent operations on the type finish or fail with
+    /// [`EntryError::TypeOff`]. None of them writes after this call has returned, even if the type is turned
+    /// on again.
     ///
-    /// With `std` on Linux the memory goes back to the system, which takes microseconds to milliseconds; so does memory
-    /// that is locked (`mlock`, `mlockall`), from Linux 5.18 on. Everywhere else what has a record is cleared, which
-    /// costs a visit to each region that has any. Memory that had records then stays with the table; memory that had
-    /// none is not written to. Without `std`, all pages of the type are cleared and stay for its next swapon of this size, until
-    /// [`trim_pages`](Self::trim_pages).
+    /// # Examples
     ///
-    /// A lock of your own may unwind ([`lock_api`] allows it). Then the type is on again with all its records, and this
-    /// may be called again. Operations that ran meanwhile may have been refused as by a swapoff; a range may have been
-    /// written in part.
+    /// ```
+    /// use swap_records::{EntryError, MemcgId, SwapEntry, SwapRecords, SwapType};
+    ///
+    /// let (ty, id) = (SwapType::new(0).unwrap(), MemcgId::new(1).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 100).unwrap();
+    /// records.record_range(SwapEntry::new(ty, 10).unwrap(), 5, id).unwrap();
+    /// assert_eq!(records.swapoff(ty), Ok(5));
+    /// assert_eq!(records.swapoff(ty), Err(EntryError::TypeOff { ty, offset: None }));
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// - With `std` on Linux, the memory goes back to the system, in microseconds to milliseconds. Memory
+    ///   that is locked (`mlock`, `mlockall`) goes back from Linux 5.18 on.
+    /// - With `std` elsewhere, and for locked memory before Linux 5.18, each region that has records is
+    ///   cleared. Its memory stays with the table. Memory that had no records is not written to.
+    /// - Without `std`, all pages of the type are cleared. They stay for the next swapon of this type and
+    ///   size, until [`trim_pages`](Self::trim_pages).
+    ///
+    /// The address space always stays for the next swapon of this type and size.
     ///
     /// # Errors
     ///
-    /// [`EntryError::TypeOff`] if the type is off, or another thread is turning it on or off.
+    /// Returns [`EntryError::TypeOff`] if the type is off, or if another thread is turning it on or off.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a lock panics, which [`lock_api`] allows. The type is then on again with all its records,
+    /// and this may be called again. Concurrent operations may have failed with `TypeOff`; a range may have
+    /// been written in part.
     pub fn swapoff(&self, ty: SwapType) -> Result<u64, EntryError> {
         self.file(ty)
             .swapoff()
             .ok_or(EntryError::TypeOff { ty, offset: None })
     }
 
-    /// Makes `id` the owner of this slot. Gives the owner that it had.
+    /// Makes `id` the owner of this slot. Returns its previous owner, or `None` if it had no record.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let (a, b) = (MemcgId::new(1).unwrap(), MemcgId::new(2).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 100).unwrap();
+    /// let entry = SwapEntry::new(ty, 99).unwrap();
+    /// assert_eq!(records.record(entry, a), Ok(None));
+    /// assert_eq!(records.record(entry, b), Ok(Some(a)));
+    /// ```
+    ///
+    /// # Ordering
+    ///
+    /// The entry is written under its region's lock, with acquire and release. A later operation on the
+    /// region that takes the lock sees the write; a [`lookup`](Self::lookup) that happens after this call
+    /// sees it, too.
+    ///
+    /// # Cost
+    ///
+    /// One lock, and writes of the entry and of two cells of the index.
     ///
     /// # Errors
     ///
-    /// [`EntryError`]: the type is off, or the slot lies past its end; without `std`, there is no page for it. Nothing is
-    /// written.
+    /// Returns an [`EntryError`] if the type is off, the slot lies past the end of the swapfile, or, without
+    /// `std`, there is no page for the slot. Nothing is then written.
     #[inline]
     pub fn record(&self, ent: SwapEntry, id: MemcgId) -> Result<Option<MemcgId>, EntryError> {
         self.set(ent, id.get())
     }
 
-    /// Takes the record of this slot away. Gives the owner that it had.
+    /// Removes the record of this slot. Returns the owner that it had, or `None` if it had no record.
+    ///
+    /// Ordering and cost are those of [`record`](Self::record). Allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let (ty, id) = (SwapType::new(0).unwrap(), MemcgId::new(1).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 100).unwrap();
+    /// let entry = SwapEntry::new(ty, 99).unwrap();
+    /// records.record(entry, id).unwrap();
+    /// assert_eq!(records.clear(entry), Ok(Some(id)));
+    /// assert_eq!(records.clear(entry), Ok(None));
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`EntryError`]: the type is off, or the slot lies past its end. Nothing is written.
+    /// Returns an [`EntryError`] if the type is off, or the slot lies past the end of the swapfile. Nothing
+    /// is then written.
     #[inline]
     pub fn clear(&self, ent: SwapEntry) -> Result<Option<MemcgId>, EntryError> {
         self.set(ent, 0)
     }
 
-    /// Makes `new` the owner of this slot if `old` is. `None` stands for "no record" on either side.
+    /// Makes `new` the owner of this slot if `old` owns it. `None` stands for "no record" on both sides.
+    ///
+    /// Ordering and cost are those of [`record`](Self::record).
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use swap_records::{Exchange, MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -262,8 +374,8 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Errors
     ///
-    /// [`EntryError`]: the type is off, or the slot lies past its end; without `std`, there is no page for `new`. Nothing is
-    /// written.
+    /// Returns an [`EntryError`] if the type is off, the slot lies past the end of the swapfile, or, without
+    /// `std`, there is no page for `new`. Nothing is then written.
     #[inline]
     pub fn cmpxchg(
         &self,
@@ -321,7 +433,7 @@ impl<L: RawMutex> SwapRecords<L> {
     ) -> Result<u16, EntryError> {
         let on = self.on_of(ent, generation)?;
         let (offset, _) = locate(&on, ent, 1)?;
-        // Only what is going to be written takes memory.
+        // A slot that is not going to be written must not take memory.
         if new != 0 && !on.has(offset, new) {
             let owner = at(&on, ent, |region, position| Some(region.get(position)))?;
             if owner != old {
@@ -334,14 +446,15 @@ impl<L: RawMutex> SwapRecords<L> {
         })
     }
 
-    /// The swapfile that an operation works on from now to its end, whatever comes after it under the type.
+    /// Returns the swapfile that is on now. The operation works on this one until its end, even if the type
+    /// is turned off and on again.
     #[inline]
     pub(crate) fn on(&self, ent: SwapEntry) -> Result<On<'_, L>, EntryError> {
         self.file(ent.swap_type()).on().ok_or_else(|| off(ent))
     }
 
-    /// The swapfile that `on` gave, by its generation: handed on itself it would be written to memory on the usual
-    /// way, too.
+    /// Returns the swapfile that `on` returned before, identified by its generation. Passing the `On` itself
+    /// would write it to memory on the fast path, too.
     fn on_of(&self, ent: SwapEntry, generation: u64) -> Result<On<'_, L>, EntryError> {
         let on = self.on(ent)?;
         if on.generation() == generation {
@@ -351,14 +464,14 @@ impl<L: RawMutex> SwapRecords<L> {
         }
     }
 
-    /// These slots of the swapfile that is on now.
+    /// Returns these slots of the swapfile that is on now.
     #[inline]
     pub(crate) fn span(&self, start: SwapEntry, nr: u64) -> Result<Span<'_, L>, EntryError> {
         Span::new(self.on(start)?, start, nr)
     }
 }
 
-/// Whether a swapfile may have so many pages.
+/// Checks that a swapfile may have this many pages.
 pub(crate) fn check_pages(ty: SwapType, max_pages: u64) -> Result<(), SwaponError> {
     if max_pages == 0 {
         return Err(SwaponError::NoPages { ty });
@@ -373,8 +486,8 @@ pub(crate) fn check_pages(ty: SwapType, max_pages: u64) -> Result<(), SwaponErro
     Ok(())
 }
 
-/// Makes `new` the owner of this slot if the one it has is `wanted`. Gives that one; `None`, with
-/// nothing written, where it takes more than the usual: see `Region::try_set`.
+/// Makes `new` the owner of this slot if `wanted` accepts the owner that it has. Returns that owner. Returns
+/// `None`, with nothing written, where the slot needs the slow path: see `Region::try_set`.
 #[inline(always)]
 fn try_set<L: RawMutex>(
     on: &On<'_, L>,
@@ -385,7 +498,8 @@ fn try_set<L: RawMutex>(
     on.try_set(usize::try_from(ent.offset()).ok()?, new, wanted)
 }
 
-/// Does `work` on the entry, at its position in its region, under the region's lock. What it takes is made.
+/// Calls `work` with the entry's region, under the region's lock, and the entry's position in it. The memory
+/// that the entry needs must have been made.
 fn at<L: RawMutex, R>(
     on: &On<'_, L>,
     ent: SwapEntry,
@@ -396,7 +510,7 @@ fn at<L: RawMutex, R>(
     work(&region, position(ent)).ok_or_else(|| off(ent))
 }
 
-/// Makes what this entry takes to be written with this id.
+/// Makes the memory that is needed to write this id to this entry.
 fn make<L: RawMutex>(on: &On<'_, L>, ent: SwapEntry, new: u16) -> Result<(), EntryError> {
     let (offset, end) = locate(on, ent, 1)?;
     on.make(offset..end, new)
@@ -412,7 +526,7 @@ pub(crate) fn no_memory(ent: SwapEntry, refused: Refused) -> EntryError {
     }
 }
 
-/// Of the entry in its region.
+/// Returns the position of the entry in its region.
 #[inline]
 fn position(ent: SwapEntry) -> usize {
     #[expect(
@@ -438,7 +552,7 @@ impl<L: RawMutex> Default for SwapRecords<L> {
     }
 }
 
-/// Writes the types that are on and their sizes.
+/// Writes the types that are on, and the number of pages of each.
 impl<L> fmt::Debug for SwapRecords<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();

@@ -1,4 +1,4 @@
-//! The invariants of a table, checked by walking all of it: for tests.
+//! Checks the invariants of a table, for tests.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -15,11 +15,12 @@ use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
     /// Checks that entries, cells, presence bits and notes of shared counters agree in every region that is
-    /// on (design, invariant 2) and that nothing is written past `max_pages` (4). For tests: it looks at everything.
+    /// on (invariant 2), and that nothing is written past `max_pages` (invariant 4). For tests: it looks at
+    /// every entry.
     ///
     /// # Errors
     ///
-    /// What was found, and where.
+    /// Returns a text that says what disagrees, and where.
     #[doc(hidden)]
     pub fn validate(&self) -> Result<(), String> {
         for (ty, on) in self.all_on() {
@@ -35,7 +36,7 @@ impl<L: RawMutex> SwapRecords<L> {
 
 fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), String> {
     let presence = on.index().presence();
-    // Room for a copy of all, since nothing may be allocated under the lock.
+    // The copies have room for the whole region, since nothing may be allocated under the lock.
     let mut ids = Vec::with_capacity(REGION_ENTRIES);
     let mut piece = [0; PIECE];
     let mut cells = Vec::with_capacity(COUNTERS);
@@ -64,7 +65,7 @@ fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), Strin
     let set = cells.iter().filter(|&&(_, _, is_set, _)| is_set).count();
     let mut entries = BTreeMap::<usize, Tally>::new();
     for (chunk, ids) in ids.chunks(CHUNK_ENTRIES).enumerate() {
-        // Most are empty. Compared at once: a fuzzer notes each comparison.
+        // Most chunks are empty. They are compared at once, because a fuzzer records each comparison.
         if *ids == [0; CHUNK_ENTRIES][..ids.len()] {
             continue;
         }
@@ -85,7 +86,7 @@ fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), Strin
     for (counter, cell, is_set, is_spilled) in cells {
         let counted = entries.remove(&counter).unwrap_or_default();
         if is_spilled {
-            // One cell for all of them, and a bit where there was a record.
+            // All spilled counters share one cell. Each of them has a bit if it has a record.
             spill = (cell, spill.1.and(counted));
             if counted.count > 0 && !(is_set && on.index().shared().has(counter)) {
                 return Err(format!(
@@ -120,7 +121,7 @@ fn validate_region<L: RawMutex>(on: On<'_, L>, index: usize) -> Result<(), Strin
     Ok(())
 }
 
-/// A lookup of an entry past the end reads what an area holds there: nothing.
+/// Checks that the entries past the end are 0: a lookup reads them.
 fn validate_end<L: RawMutex>(
     table: &SwapRecords<L>,
     ty: SwapType,
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn a_cell_that_disagrees_with_the_entries_is_found() {
         let table = table();
-        // An entry that is none of the table's goes from id 1 to id 2 in the cells alone.
+        // Moves an entry that is not the table's from id 1 to id 2, which changes the cells alone.
         let elsewhere = AtomicU16::new(1);
         let on = on(&table);
         let (_, cells) = on.index().slot(9, 2).unwrap();
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_shares_its_counter_unnoticed_is_found() {
+    fn an_id_that_shares_its_counter_without_a_note_is_found() {
         let table = table();
         let id = u16::try_from(COUNTERS).unwrap() + 1;
         let entry = SwapEntry::new(SwapType::new(4).unwrap(), 50).unwrap();
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_nobody_knows_of_is_found() {
+    fn records_in_a_block_that_is_not_in_use_are_found() {
         let table = table();
         on(&table).index().presence().discard();
         let what = table.validate().unwrap_err();

@@ -63,7 +63,7 @@ fn a_text_that_cannot_be_read_is_refused_with_what_where_and_what_to_do() {
         refused::<MemcgId>(
             text,
             nan(Number::MemcgId, at),
-            &format!("no cgroup id at byte {at}: write it in decimal digits and nothing else"),
+            &format!("byte {at} is not a digit of the cgroup id: write decimal digits only"),
         );
     }
     for text in [
@@ -81,10 +81,10 @@ fn a_text_that_cannot_be_read_is_refused_with_what_where_and_what_to_do() {
         refused::<SwapType>(text, out(Type, 0), says);
         refused::<SwapEntry>(&format!("{text}:1"), out(Type, 0), says);
     }
-    let says = "no swap type at byte 1: write it in decimal digits and nothing else";
+    let says = "byte 1 is not a digit of the swap type: write decimal digits only";
     refused::<SwapType>("3:4711", nan(Type, 1), says);
 
-    let says = "a swap entry needs a colon: write its type and its offset, as in 3:4711";
+    let says = "the swap entry has no colon: write its type, a colon and its offset, as in 3:4711";
     refused::<SwapEntry>("", ParseError::NoColon, says);
     refused::<SwapEntry>("34711", ParseError::NoColon, says);
     for (text, number, at) in [
@@ -94,7 +94,7 @@ fn a_text_that_cannot_be_read_is_refused_with_what_where_and_what_to_do() {
         ("a:5", Type, 0),
         ("3: 5", Offset, 2),
     ] {
-        let says = format!("no {number} at byte {at}: write it in decimal digits and nothing else");
+        let says = format!("byte {at} is not a digit of the {number}: write decimal digits only");
         refused::<SwapEntry>(text, nan(number, at), &says);
     }
     for offset in [SwapEntry::MAX_OFFSET + 1, u64::MAX] {
@@ -133,7 +133,7 @@ fn numbers_become_types_and_types_numbers_where_they_fit() {
         (u64::MAX, "0xffffffffffffffff"),
     ] {
         let text = format!(
-            "{hex} has bits above bit 54, so it is no swap entry: use 0x7fffffffffffff at most"
+            "{hex} is not a swap entry, because it has bits above bit 54: use at most 0x7fffffffffffff"
         );
         assert_eq!(SwapEntry::try_from(bits).map_err(says), Err(text));
     }
@@ -170,11 +170,11 @@ fn a_report_is_written_in_one_line() {
     let migrated = table.migration(id(2), id(3)).run();
     let text = migrated.to_string();
     assert!(
-        text.starts_with("3 records moved, 1 chunks scanned and 4 skipped, at most "),
+        text.starts_with("3 records moved, 1 chunks scanned, 4 chunks skipped, longest hold "),
         "{text}"
     );
     assert!(
-        text.ends_with("ended by the end of the table, at most 0 records left"),
+        text.ends_with(" entries, stopped at the end of the table, at most 0 records left"),
         "{text}"
     );
     let hinted = table
@@ -183,7 +183,7 @@ fn a_report_is_written_in_one_line() {
         .run()
         .to_string();
     assert!(
-        hinted.ends_with("ended by the hint, at most 3 records left"),
+        hinted.ends_with(" entries, stopped by the hint, at most 3 records left"),
         "{hinted}"
     );
     assert!(!text.contains('\n'));

@@ -115,10 +115,11 @@ fn invalid_values_are_refused() {
     let run = |start: &str, len: u64, id: u16| json!({ "start": start, "len": len, "id": id });
     refused::<Run>(run("3:4711", 16, 0), "cgroup id 0");
     refused::<Run>(run("32:4711", 16, 7), "swap type");
-    let none = "no run of 0 slots begins at 3:4711: use 1 to 1125899906837913";
+    let none = "a run of 0 slots cannot begin at 3:4711: use 1 to 1125899906837913 slots";
     refused::<Run>(run("3:4711", 0, 7), none);
     for len in [2, u64::MAX] {
-        let text = format!("no run of {len} slots begins at 3:1125899906842623: use 1 to 1");
+        let text =
+            format!("a run of {len} slots cannot begin at 3:1125899906842623: use 1 to 1 slots");
         refused::<Run>(run("3:1125899906842623", len, 7), &text);
     }
     assert!(from_value::<Run>(run("3:1125899906842623", 1, 7)).is_ok());
@@ -133,7 +134,8 @@ fn entries_are_their_bits_in_binary_formats() {
         (1 << 55, "0x80000000000000"),
         (u64::MAX, "0xffffffffffffffff"),
     ] {
-        let says = "has bits above bit 54, so it is no swap entry: use 0x7fffffffffffff at most";
+        let says =
+            "is not a swap entry, because it has bits above bit 54: use at most 0x7fffffffffffff";
         let error = format!("{hex} {says}");
         assert_de_tokens_error::<Compact<SwapEntry>>(&[Token::U64(bits)], &error);
     }

@@ -1,4 +1,4 @@
-//! [`Ahead`]: the regions that a migration comes to next, and what is asked of the memory for them.
+//! [`Ahead`]: the regions that a migration visits next, and the prefetches for them.
 
 use core::ops::Range;
 
@@ -7,29 +7,30 @@ use lock_api::RawMutex;
 use crate::id::MemcgId;
 use crate::swapfile::On;
 
-/// The regions that are next, found some at a time, so that what all of them need comes from memory
-/// side by side: first their cells and locks, then the entries that the cells point to.
+/// The next regions, found some at a time, so that the cache misses of all of them overlap: first those of
+/// their cells and locks, then those of the entries that the cells point to.
 ///
-/// Nothing is locked while it is asked for. A locked instruction waits for the page walk of a
-/// prefetch before it; asked for one by one between the regions' locks, each would be waited for.
+/// No lock is taken between the prefetches. A locked instruction waits for the page walks of the prefetches
+/// before it. Prefetches between the locks of single regions would be waited for one by one.
 pub(super) struct Ahead {
     regions: [usize; Self::BATCH],
-    /// Those that have not had their turn.
+    /// The indexes of those in `regions` that have not been visited.
     left: Range<usize>,
-    /// Where those begin that have not had their turn: behind the last one that had it, whether or not the next one had
-    /// a record when it was looked at.
+    /// The first region that has not been visited: the one after the last visited region, even if it had no
+    /// record when it was looked at.
     from: usize,
-    /// Of region `from`, the positions below this have had their turn: not 0 only between two parts of that region.
+    /// The first position of region `from` that has not been visited. Above 0 only between two parts of that
+    /// region.
     at: usize,
-    /// Where the bitmap goes on, and where it ends for this.
+    /// The regions whose bits in the bitmap have not been read.
     rest: Range<usize>,
 }
 
 impl Ahead {
-    /// Enough for all that the memory does side by side; measured, and flat around here.
+    /// Enough for all misses that the memory can overlap. Batches of 16 and 64 measured the same.
     const BATCH: usize = 32;
 
-    /// For the regions in `rest`.
+    /// Makes an `Ahead` that visits the regions in `rest`.
     pub(super) fn new(rest: Range<usize>) -> Self {
         Self {
             regions: [0; Self::BATCH],
@@ -40,15 +41,15 @@ impl Ahead {
         }
     }
 
-    /// Goes back to behind the last region that has had its turn: what was written since to regions that had no
-    /// record is found, too.
+    /// Goes back to the region after the last visited one, so that records written since to regions that had
+    /// none are found, too.
     pub(super) fn forget(&mut self) {
         self.rest.start = self.from;
         self.left = 0..0;
     }
 
-    /// The next region that may hold a record of `old`, and the first of its positions that has not had its turn: the same
-    /// ones until they are [`passed`](Self::pass).
+    /// Returns the next region that may hold a record of `old`, and its first position that has not been
+    /// visited. Returns the same ones until they are [`passed`](Self::pass).
     #[inline]
     pub(super) fn next<L: RawMutex>(
         &mut self,
@@ -64,7 +65,7 @@ impl Ahead {
         Some((region, at))
     }
 
-    /// The next region has its turn, up to position `rest`, or as a whole.
+    /// Marks the next region as visited, up to position `rest`, or as a whole.
     #[inline]
     pub(super) fn pass(&mut self, rest: Option<usize>) {
         let Some(next) = self.left.clone().next() else {
@@ -79,13 +80,13 @@ impl Ahead {
         };
     }
 
-    /// Whether a region has had its turn in part.
+    /// Returns whether a region has been visited in part.
     #[cfg(feature = "std")]
     pub(super) fn is_within_region(&self) -> bool {
         self.at > 0
     }
 
-    /// Finds the next regions, and asks for what they need.
+    /// Finds the next regions, and prefetches what their visits need.
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn look<L: RawMutex>(&mut self, on: &On<'_, L>, old: MemcgId, new: MemcgId) {
         let mut len = 0;
@@ -103,7 +104,7 @@ impl Ahead {
         }
     }
 
-    /// The regions that have not had their turn, as one range.
+    /// Returns the regions that have not been visited, as one range.
     #[cfg(feature = "std")]
     pub(super) fn into_rest(mut self) -> Range<usize> {
         self.forget();

@@ -1,4 +1,4 @@
-//! The hand-over of all records of one id to another: [`SwapRecords::migrate`], and [`Migration`] in steps,
+//! The migration of all records of one id to another: [`SwapRecords::migrate`], and [`Migration`] in steps,
 //! with a hint and a report.
 
 use core::fmt;
@@ -21,39 +21,71 @@ mod parallel;
 use ahead::Ahead;
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// Hands every record of `old` to `new`, on all types. Gives the number of records moved.
+    /// Migrates every record of `old` to `new`, on all types. Returns the number of records that were moved.
     ///
-    /// Every record of `old` that was written before this began, by a call that had returned by then, and that
-    /// nobody changed since, belongs to `new` when it returns. (A lookup may see a record a little
-    /// before its call returns.) If nobody records `old` any more, because its cgroup is dead, no record
-    /// of `old` is left. `old == new` moves nothing and gives 0.
+    /// A record of `old` belongs to `new` afterwards if the call that wrote it returned before the migration
+    /// began, and no thread changed it since. (A lookup may see a record a little before its call returns.)
+    /// If no thread records `old` any more, because its cgroup is offline, no record of `old` is left. If
+    /// `old` equals `new`, nothing is moved and the result is 0.
     ///
-    /// The cost follows the records: where `old` has none, a bitmap of a bit a region is read; where a
-    /// region has one, it is found without a scan; otherwise the region is scanned up to the last one.
-    /// No lock is held for longer than one region's work: [`max_hold`](Migration::max_hold) makes that less. [`migration`](Self::migration) does the same
-    /// with a hint when to stop, in steps, and with a report.
+    /// [`migration`](Self::migration) does the same in steps, with a hint when to stop, and with a report.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let (old, new) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
+    /// let records = SwapRecords::new();
+    /// records.swapon(ty, 1 << 20).unwrap();
+    /// records.record_range(SwapEntry::new(ty, 500).unwrap(), 4000, old).unwrap();
+    /// assert_eq!(records.migrate(old, new), 4000);
+    /// assert_eq!((records.count(old), records.count(new)), (0, 4000));
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// The cost follows the records:
+    ///
+    /// - If `old` has no records, the migration reads a bitmap with one bit per region.
+    /// - If a region has one record, the index holds its position.
+    /// - If a region has more, it is scanned up to the last one.
+    ///
+    /// No lock is held for longer than the work of one region. [`max_hold`](Migration::max_hold) shortens the
+    /// holds.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a lock panics. Records that were moved by then stay moved.
     pub fn migrate(&self, old: MemcgId, new: MemcgId) -> u64 {
         self.migration(old, new).run_unreported()
     }
 
-    /// A migration from `old` to `new` (from an id to itself, it moves nothing and is done), to be [`run`](Migration::run) or [`step`](Migration::step)ped.
+    /// Creates a migration from `old` to `new`, to be [`run`](Migration::run) to its end or in
+    /// [`step`](Migration::step)s.
+    ///
+    /// A migration from an id to itself moves nothing and is already finished.
     pub fn migration(&self, old: MemcgId, new: MemcgId) -> Migration<'_, L> {
         Migration::new(self, old, new)
     }
 }
 
-/// Says how many records are still charged to the old owner: the counter of memory and swap ("memsw")
-/// of a dying cgroup.
+/// Tells a migration how many records are still charged to the old owner: the counter of memory and swap
+/// ("memsw") of an offline cgroup.
 ///
-/// The number must not be adjusted by the migration that it is a hint for: that stops once it has
-/// moved at least as many. A number that is too high costs time, one that is too low leaves records
-/// behind, which [`Migrated`] then says; nothing is lost in either case.
+/// The migration stops when it has moved at least as many records as the hint says. So the migration itself
+/// must not change the number. If the number is too high, the migration takes longer than necessary. If the
+/// number is too low, records stay behind, and [`Migrated::left_at_most`] counts them. No record is lost in
+/// either case.
 ///
-/// Counters of the standard library are hints (read with relaxed loads), and so are a fixed number and
-/// a closure. It is asked before each hold of a lock, with none held; on threads, by several of them at once. It
-/// should be quick: it is asked as often as regions are looked at, or [parts](Migration::max_hold) of them.
+/// The trait is implemented for the counters of the standard library, which are read with relaxed loads; for
+/// a fixed number; and for closures.
+///
+/// A migration calls the hint before each hold of a lock: once per region, or per [part](Migration::max_hold)
+/// of one. No lock is held during the call. Migrations on threads call it from several threads at once. It
+/// should be quick.
 pub trait MemswHint: Sync {
-    /// The number of records, in pages.
+    /// Returns the number of records that are charged, in pages.
     fn charged(&self) -> u64;
 }
 
@@ -81,34 +113,39 @@ impl<F: Fn() -> u64 + Sync> MemswHint for F {
     }
 }
 
-/// What a [`Migration`] did.
+/// The report of a [`Migration`].
 ///
-/// Fields may come. With feature `serde`, those that are missing on the way in are 0, and those that are not
-/// known are passed over, so that reports of other versions can be read.
+/// More fields may be added. With the feature `serde`, missing fields are read as 0, and unknown fields are
+/// ignored, so that reports of other versions can be read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
 #[non_exhaustive]
 pub struct Migrated {
-    /// Records that had the old owner and have the new one.
+    /// The number of records that were moved from the old owner to the new one.
     pub moved: u64,
-    /// Chunks (of [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES)) of which at least one entry was looked at.
+    /// The number of chunks of [`CHUNK_ENTRIES`] in which at least one entry was looked at.
     pub chunks_scanned: u64,
-    /// Chunks that the index, or the number of records in it, kept it from looking at.
+    /// The number of chunks in which no entry was looked at, because the index or the hint made that
+    /// unnecessary.
     pub chunks_skipped: u64,
-    /// The most entries that were looked at under one hold of a lock: at most [`REGION_ENTRIES`], or what
-    /// [`max_hold`](Migration::max_hold) was asked for. A number of entries, not a time.
+    /// The highest number of entries that were looked at under one hold of a lock. At most
+    /// [`REGION_ENTRIES`], or what [`max_hold`](Migration::max_hold) asked for. It is a number of entries,
+    /// not a time.
     pub longest_hold: u64,
-    /// Whether the hint ended it, and not the end of the table.
+    /// Whether the hint stopped the migration before it reached the end of the table.
     pub stopped_by_hint: bool,
-    /// [`count_upper_bound`](SwapRecords::count_upper_bound) of the old id at the end: 0 if the migration got to
-    /// the end of the table and nobody recorded the old id meanwhile, unless another id shares its counter. Then
-    /// [`count`](SwapRecords::count) knows, which looks at the regions where either of the two has records.
+    /// An upper bound of the records that the old owner has at the end of the migration: its
+    /// [`count_upper_bound`](SwapRecords::count_upper_bound).
+    ///
+    /// It is 0 if the migration reached the end of the table, no thread recorded the old id in the meantime,
+    /// and no other id shares its counter. If another id shares the counter, [`count`](SwapRecords::count)
+    /// returns the exact number. It scans the regions where either id has records.
     pub left_at_most: u64,
 }
 
 impl Migrated {
-    /// Others were looked at, too.
+    /// Adds the report of another thread.
     #[cfg(feature = "std")]
     fn include(&mut self, part: &Self) {
         self.moved += part.moved;
@@ -116,7 +153,7 @@ impl Migrated {
         self.longest_hold = self.longest_hold.max(part.longest_hold);
     }
 
-    /// One more region was looked at, or a part of one.
+    /// Adds a region, or a part of one.
     fn add(&mut self, sweep: &Sweep) {
         self.moved += u64::from(sweep.found.count);
         self.chunks_scanned += u64::from(sweep.chunks);
@@ -124,7 +161,7 @@ impl Migrated {
     }
 }
 
-/// Writes one line: what was moved, what that took, why it ended, and what may be left.
+/// Writes one line: the fields, in the order of their declaration.
 ///
 /// ```
 /// # let records: swap_records::SwapRecords = swap_records::SwapRecords::new();
@@ -132,8 +169,8 @@ impl Migrated {
 /// let migrated = records.migration(old, new).run();
 /// assert_eq!(
 ///     migrated.to_string(),
-///     "0 records moved, 0 chunks scanned and 0 skipped, at most 0 entries under one lock, \
-///      ended by the end of the table, at most 0 records left"
+///     "0 records moved, 0 chunks scanned, 0 chunks skipped, longest hold 0 entries, \
+///      stopped at the end of the table, at most 0 records left"
 /// );
 /// ```
 impl fmt::Display for Migrated {
@@ -147,29 +184,33 @@ impl fmt::Display for Migrated {
             left_at_most,
         } = self;
         let by = if *stopped_by_hint {
-            "hint"
+            "by the hint"
         } else {
-            "end of the table"
+            "at the end of the table"
         };
         write!(
             f,
-            "{moved} records moved, {chunks_scanned} chunks scanned and {chunks_skipped} skipped, at most \
-             {longest_hold} entries under one lock, ended by the {by}, at most {left_at_most} records left"
+            "{moved} records moved, {chunks_scanned} chunks scanned, {chunks_skipped} chunks skipped, longest hold \
+             {longest_hold} entries, stopped {by}, at most {left_at_most} records left"
         )
     }
 }
 
-/// Where a [`Migration`] stands after a [`step`](Migration::step).
+/// The result of a [`step`](Migration::step) of a [`Migration`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use]
 pub enum Step {
-    /// The budget is used up, and there may be more to look at.
+    /// The step used its budget. There may be more records to move.
     More,
-    /// The end of the table, or the hint's word.
+    /// The migration is finished: it reached the end of the table, or the hint says that nothing is left.
     Done(Migrated),
 }
 
 /// A migration from one id to another, to be run to its end or in steps.
+///
+/// [`SwapRecords::migration`] creates it. It holds no lock between two steps.
+///
+/// # Examples
 ///
 /// ```
 /// use core::sync::atomic::AtomicU64;
@@ -198,24 +239,24 @@ pub enum Step {
 pub struct Migration<'t, L = RawSpinLock> {
     table: &'t SwapRecords<L>,
     job: Job<'t>,
-    /// The types that are still to be begun.
+    /// The types that come next.
     types: core::ops::Range<u8>,
-    /// The type that is being migrated, and the regions of it that are next.
+    /// The current type, its swapfile, and the regions that come next.
     on: Option<(SwapType, On<'t, L>, Ahead)>,
     so_far: Migrated,
-    /// Chunks of the types that it has come to, or passed over.
+    /// The number of chunks of the types that were begun, or skipped because the hint stopped the migration.
     chunks: u64,
     done: bool,
-    /// Whether `left_at_most` has been found out, once `done`.
+    /// Whether `so_far` has the final report. Set after `done`.
     reported: bool,
-    /// What `run` does first, where it was told to use threads, and how many of them.
+    /// The function that `run` calls first if the migration uses threads, and the number of threads.
     #[cfg(feature = "std")]
     parallel: Option<fn(&mut Self)>,
     #[cfg(feature = "std")]
     threads: usize,
 }
 
-/// What is to be done in each region, and until when.
+/// What to do in each region, and when to stop.
 #[derive(Clone, Copy)]
 struct Job<'t> {
     old: MemcgId,
@@ -227,13 +268,13 @@ struct Job<'t> {
 }
 
 impl Job<'_> {
-    /// Whether the hint says that `moved` records are all that there are.
+    /// Returns whether the hint says that no more than `moved` records were charged.
     fn is_done(&self, moved: u64) -> bool {
         self.hint.is_some_and(|hint| moved >= hint.charged())
     }
 
-    /// Migrates the next region that may hold a record, or the next part of one, and adds it to the report. `None` where
-    /// there is none, or the swapfile has been turned off.
+    /// Migrates the next region that may hold a record, or the next part of one, and adds it to the report.
+    /// Returns `None` if there is no such region, or if the swapfile has been turned off.
     #[inline]
     fn migrate_next<L: RawMutex>(
         &self,
@@ -245,14 +286,15 @@ impl Job<'_> {
         let region = on.lock(region)?;
         let ids = (self.old.get(), self.new.get());
         let sweep = region.migrate(self.backend, ids, part(at, self.max_hold));
-        // The unlock may unwind. What was done has had its turn, and is in the report, before the lock is free.
+        // The unlock may unwind. So the region must be passed, and the report complete, before the lock is
+        // freed.
         ahead.pass(sweep.rest);
         report.add(&sweep);
         Some(sweep)
     }
 }
 
-/// The most entries under one hold for a caller that asks for so many: see [`Migration::max_hold`].
+/// Rounds the number of entries that a caller asks for: see [`Migration::max_hold`].
 pub(crate) const fn round_hold(entries: usize) -> usize {
     const { assert!(CHUNK_ENTRIES.is_power_of_two() && REGION_ENTRIES.is_power_of_two()) };
     if entries <= CHUNK_ENTRIES {
@@ -264,8 +306,8 @@ pub(crate) const fn round_hold(entries: usize) -> usize {
     }
 }
 
-/// What a hold costs at least, in entries: a lock and some cache misses take as long as this many
-/// entries are scanned in.
+/// The minimum cost of a hold, in entries. A lock and some cache misses take as long as a scan of this many
+/// entries.
 const REGION_COST: u64 = 2048;
 
 impl<'t, L: RawMutex> Migration<'t, L> {
@@ -295,33 +337,50 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         }
     }
 
-    /// Stops early, as soon as at least as many records are moved as the hint says are charged. It is
-    /// asked anew before each hold of a lock, and first before anything is looked at.
+    /// Stops the migration when it has moved at least as many records as the hint says are charged.
+    ///
+    /// The hint is called before each hold of a lock. The first call comes before anything is looked at.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
+    /// # let ty = SwapType::new(0).unwrap();
+    /// # let (old, new) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
+    /// # let records = SwapRecords::new();
+    /// # records.swapon(ty, 1 << 20).unwrap();
+    /// records.record_range(SwapEntry::new(ty, 500).unwrap(), 3, old).unwrap();
+    /// // The counter says 3: the migration stops after the third record.
+    /// let migrated = records.migration(old, new).memsw_hint(&3).run();
+    /// assert!(migrated.stopped_by_hint && migrated.moved == 3);
+    /// ```
     pub fn memsw_hint(mut self, hint: &'t impl MemswHint) -> Self {
         self.job.hint = Some(hint);
         self
     }
 
-    /// Looks at no more than about this many entries under one hold of a lock: for locks under which interrupts are
-    /// disabled, or preemption, for longer than the caller can afford. Without this, it is a region,
-    /// [`REGION_ENTRIES`].
+    /// Limits the number of entries that the migration looks at under one hold of a lock.
     ///
-    /// A region that has to be scanned is then migrated in parts, front to back, with its lock freed in between. The least
-    /// is [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES), which fewer entries are as well. Other numbers than powers of two are rounded
-    /// down to one, so [`longest_hold`](Migrated::longest_hold) is never above `entries`, or one chunk.
+    /// This is for locks that disable interrupts or preemption. The default is a region, [`REGION_ENTRIES`].
+    /// A region that must be scanned is then migrated in parts, front to back, and its lock is free between
+    /// two parts.
     ///
-    /// All that a migration promises stays as it is. A record of the old id that is written while the migration is under way may
-    /// stay behind, as it may otherwise; now also if it is written into a region that the migration is in.
-    /// Between two parts, the index is right: [`count`](SwapRecords::count) and `owners` see what
-    /// was moved at the new owner, and what is left at the old one.
+    /// The number is rounded down to a power of two. The minimum is [`CHUNK_ENTRIES`]. So
+    /// [`longest_hold`](Migrated::longest_hold) is never above `entries`, or above one chunk if `entries` is
+    /// less.
+    ///
+    /// The guarantees of a migration do not change. A record of the old id that is written during the
+    /// migration may stay behind, now also in the region that is being migrated. The index is correct between
+    /// two parts: [`count`](SwapRecords::count) and [`owners`](SwapRecords::owners) count moved records for
+    /// the new owner, and the others for the old one.
     ///
     /// # Cost
     ///
-    /// A lock and an unlock for each part. So a full scan of a region takes up to 16 locks instead of one. A region with
-    /// one record of the old id takes one, wherever that is. Where a scan finds all but one of the region's records, the last one
-    /// is moved under the same hold, or under one more.
+    /// One lock and unlock per part, so a full scan of a region takes up to 16 locks instead of one. A region
+    /// with one record of the old id always takes one. If a scan finds all but one of the region's records,
+    /// the last one is moved under the same hold, or under one more.
     ///
-    /// # Example
+    /// # Examples
     ///
     /// ```
     /// use swap_records::{CHUNK_ENTRIES, MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -341,7 +400,11 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         self
     }
 
-    /// Migrates all that is left to migrate.
+    /// Runs the migration to its end, and returns the report.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a lock or the hint panics. Records that were moved by then stay moved.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn run(mut self) -> Migrated {
         #[cfg(feature = "std")]
@@ -355,7 +418,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         }
     }
 
-    /// As `run`, for who wants the number only.
+    /// Works as `run`, and returns only the number of records that were moved.
     pub(crate) fn run_unreported(mut self) -> u64 {
         while !self.done {
             self.next_region();
@@ -363,21 +426,39 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         self.so_far.moved
     }
 
-    /// Migrates for about as long as a scan of `budget` entries takes, and at least one region, or
-    /// [part](Self::max_hold) of one.
+    /// Migrates for about as long as a scan of `budget` entries takes. Each step migrates at least one
+    /// region, or [part](Self::max_hold) of one. After the migration is finished, it returns the same report
+    /// again.
     ///
-    /// A hold counts with the entries that were scanned, or 2048 where they were
-    /// fewer; a region that the index skips counts nothing. Neither does the look for the next 32 regions, with which
-    /// each step begins, nor the report at the end, which reads a cell for each region that still has the old id.
+    /// # Cost
     ///
-    /// A record of the old id that others write while a step is under way may be moved or may stay; one that is
-    /// written between two steps is moved if it lies ahead of the point that was reached. That point is a swap type, and
-    /// a region of its swapfile, with [`max_hold`](Self::max_hold) a chunk of that. Where that swapfile was turned off since the last step, and another one is on when
-    /// the next step begins, all of that one lies ahead: the type is begun anew. Where none is on by then, the
-    /// type has been passed, as are those before it: what is recorded there afterwards lies behind.
+    /// A hold of a lock is charged with the entries that were scanned, or with 2048 if they were fewer. The
+    /// following is not charged to the budget:
     ///
-    /// What stays is counted in [`left_at_most`](Migrated::left_at_most), wherever it lies: only a later migration, when
-    /// nobody records the old id any more, leaves none. Once done, it gives the same report again.
+    /// - regions that the index skips,
+    /// - finding the next 32 regions at the start of a step, and
+    /// - the report at the end, which reads a cell per region that still has the old id.
+    ///
+    /// # Concurrent writes
+    ///
+    /// A record of the old id that another thread writes during a step may be moved or may stay. A record
+    /// that is written between two steps is moved if it lies ahead of the point that the migration has
+    /// reached. The point is a swap type and a region of its swapfile; with [`max_hold`](Self::max_hold), a
+    /// chunk of that region.
+    ///
+    /// If the current swapfile is turned off between two steps, the next step does one of the following:
+    ///
+    /// - If another swapfile of the type is on by then, it begins the type anew. All of the new swapfile lies
+    ///   ahead.
+    /// - If the type is off, it goes on to the next type. What is recorded in this type later lies behind.
+    ///
+    /// [`left_at_most`](Migrated::left_at_most) counts the records that stay. To leave none, migrate again
+    /// when no thread records the old id any more.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a lock or the hint panics. Records that were moved by then stay moved, and are in the
+    /// report. The next step continues after them.
     pub fn step(&mut self, budget: u64) -> Step {
         let mut spent = 0;
         self.renew();
@@ -394,12 +475,12 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         Step::Done(self.so_far)
     }
 
-    /// Records that were moved by now.
+    /// Returns the number of records that were moved so far.
     pub(crate) fn moved(&self) -> u64 {
         self.so_far.moved
     }
 
-    /// What is done by now; `left_at_most` is what the index says is left.
+    /// Returns the report so far. `left_at_most` is what the index counts at this moment.
     #[must_use]
     pub fn so_far(&self) -> Migrated {
         if self.reported {
@@ -412,7 +493,8 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         }
     }
 
-    /// Migrates the next region that may hold a record, or part of it, or finds out that there is none. Gives its cost.
+    /// Migrates the next region that may hold a record, or part of it, or goes on to the next type. Returns
+    /// the cost in entries.
     fn next_region(&mut self) -> u64 {
         if self.job.is_done(self.so_far.moved) {
             self.stop_by_hint();
@@ -429,7 +511,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         u64::from(sweep.entries).max(REGION_COST)
     }
 
-    /// Goes on to the next type that is on; the end where there is none.
+    /// Goes on to the next type. Sets `done` if there is none.
     fn next_type(&mut self) {
         let Some(ty) = self.types.next().and_then(SwapType::new) else {
             self.done = true;
@@ -438,7 +520,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         self.begin(ty);
     }
 
-    /// Begins the type, if it is on.
+    /// Begins the type if it is on.
     fn begin(&mut self, ty: SwapType) {
         self.on = self.table.file(ty).on().map(|on| {
             self.chunks += on.chunks();
@@ -446,8 +528,8 @@ impl<'t, L: RawMutex> Migration<'t, L> {
         });
     }
 
-    /// Makes what was recorded ahead since the last step visible to this one, however that one ended. Begins the type
-    /// that it is in anew where the swapfile is not the one any more that it began with.
+    /// Makes records that were written ahead since the last step visible to this one, even if the last step
+    /// unwound. Begins the current type anew if its swapfile has been replaced.
     fn renew(&mut self) {
         let Some((ty, on, ahead)) = &mut self.on else {
             return;
@@ -463,7 +545,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     fn stop_by_hint(&mut self) {
         self.done = true;
         self.so_far.stopped_by_hint = true;
-        // The types that it did not come to.
+        // The report counts the chunks of the types that were not begun as skipped.
         for ty in self.types.clone().filter_map(SwapType::new) {
             let on = self.table.file(ty).on();
             self.chunks += on.map_or(0, |on| on.chunks());

@@ -1,9 +1,9 @@
-//! A migration on several threads: each of them claims regions, so many at a time that claims are
-//! few, and fewer towards the end, so that all end together.
+//! A migration on several threads. Each thread claims regions, many at a time so that claims are few, and
+//! fewer towards the end so that all threads end together.
 //!
-//! What a thread does with a region is what a migration on one thread does ([`Job::migrate`]); only who
-//! comes next is shared. Claims do not overlap, and together are all regions: `next` of a [`File`]
-//! only grows, by compare-exchange, up to the number of regions.
+//! A thread does with a region what a migration on one thread does ([`Job::migrate_next`]). Claims do not
+//! overlap, and together they are all regions: `next` of a [`File`] only grows, by compare-exchange, up to
+//! the number of regions.
 
 use core::any::Any;
 use core::array;
@@ -22,31 +22,40 @@ use crate::entry::{MAX_SWAPFILES, SwapType};
 use crate::swapfile::On;
 use crate::sync::RawSpinLock;
 
-/// How many regions must be visited for one more thread to be worth its start: a thread takes as long to start as
-/// some ten regions to scan, or some hundred to be told that they have one record.
+/// The number of regions to visit for which one more thread is worth its start. To start a thread takes as
+/// long as to scan about ten regions, or to visit about a hundred that have one record.
 const WORTH_A_THREAD: usize = if cfg!(miri) { 2 } else { 256 };
 
 impl<L: RawMutex + Send + Sync> Migration<'_, L> {
-    /// Lets [`run`](Self::run) use up to `n` threads, the calling one of them; 0 is as 1.
+    /// Lets [`run`](Self::run) use up to `n` threads, including the calling one. 0 means 1.
     ///
-    /// The regions are handed out among them, each to one, and guarantees and report are as with one thread. The
-    /// hint stops all of them: it is asked, by any of them, before each hold of a lock, with what all of them have
-    /// moved by then, the first time when they have been started. If it panics, the other threads go on to
-    /// their end, and then the panic is the caller's, as is that of a lock. Threads are scoped: none is left when
-    /// `run` returns.
+    /// Each region is migrated by one thread. Guarantees and report are the same as with one thread. The
+    /// threads are scoped: none is left when `run` returns. [`step`](Self::step) uses the calling thread
+    /// only. Needs the feature `std`.
+    ///
+    /// Every thread calls the hint before each hold of a lock, and compares it with the number of records
+    /// that all threads have moved. The first call comes after the threads have been started. The hint stops
+    /// all of them.
+    ///
+    /// # Panics
+    ///
+    /// If a lock or the hint panics on one thread, the other threads finish their work, and then `run` panics
+    /// with the same payload.
     ///
     /// # Memory
     ///
-    /// A migration allocates nothing, except that the standard library allocates for each thread that it starts: its
-    /// stack, and some hundred bytes on the heap. Where the system refuses the thread or its stack, the threads that there
-    /// are do all of it. Where the allocator refuses those bytes, the standard library ends the process. So where memory
-    /// may run out, do without threads: a migration on one thread cannot fail.
+    /// The migration itself allocates nothing. The standard library allocates a stack and some hundred bytes
+    /// on the heap per thread that it starts. If the system refuses the thread or its stack, the threads that
+    /// were started do all the work. If the allocator refuses the bytes on the heap, the standard library
+    /// aborts the process. So if memory may run out, use one thread: a migration on one thread cannot fail.
     ///
     /// # Cost
     ///
-    /// Where there is little to do, or the system gives no thread, it makes do with fewer: each one more is for 256
-    /// regions that have the old id, 16 GiB of swap in pages of 4 KiB if all of it has. `n` is not held against
-    /// the number of processors. [`step`](Self::step) stays on the calling thread. Needs feature `std`.
+    /// One more thread is started per 256 regions that have the old id: 32 GiB of swap in pages of 4 KiB, if
+    /// all of it has the id. Fewer are started if the system refuses more. `n` is not compared with the
+    /// number of processors.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -71,13 +80,13 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
         on.is_some_and(|(_, _, ahead)| ahead.is_within_region())
     }
 
-    /// Migrates all that is left, and leaves the report to be given. Of its own, it allocates nothing.
+    /// Migrates all that is left. The caller makes the report. Allocates nothing except threads.
     fn run_parallel(&mut self) {
         if self.done {
             return;
         }
         self.renew();
-        // A region that a step has begun is migrated to its end: threads claim whole ones.
+        // A region that a step has begun is migrated to its end here, because threads claim whole regions.
         while self.is_within_region() {
             self.next_region();
             if self.done {
@@ -99,7 +108,7 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
                 next: AtomicUsize::new(rest.start),
                 end: rest.end,
             });
-        // A type that was begun is none of those that are still to be begun.
+        // `types` has only types that were not begun, so there are at most as many files as types.
         let files = array::from_fn(|_| files.next());
         let mut shared = Shared {
             job: self.job,
@@ -131,43 +140,43 @@ struct Shared<'t, L> {
     job: Job<'t>,
     files: [Option<File<'t, L>>; MAX_SWAPFILES],
     threads: usize,
-    /// By all of them; kept only where there is a hint to hold it against.
+    /// The number of records that all threads have moved. Updated only if there is a hint.
     moved: AtomicU64,
-    /// The hint's word.
+    /// Whether the hint has stopped the migration.
     stop: AtomicBool,
-    /// Taken once by each thread, at its end. Not a lock of the user's.
+    /// Taken once by each thread, at its end. The lock is the crate's own, not the caller's.
     ended: Mutex<RawSpinLock, Ended>,
 }
 
-/// What the threads that have ended did.
+/// What the threads did that have ended.
 struct Ended {
     report: Migrated,
-    /// Why one of them did not get to its end: a hint, or a lock, that panicked.
+    /// The payload of the first panic, of a hint or a lock.
     panic: Option<Box<dyn Any + Send>>,
 }
 
 struct File<'t, L> {
     on: On<'t, L>,
-    /// The first region that nobody has claimed.
+    /// The first region that no thread has claimed.
     next: AtomicUsize,
     end: usize,
 }
 
 impl<L: RawMutex> File<'_, L> {
-    /// How many regions there may be to visit.
+    /// Returns the number of regions that have to be visited, about.
     fn about(&self, job: &Job<'_>) -> usize {
         let rest = self.next.load(Ordering::Relaxed)..self.end;
         let presence = self.on.index().presence();
         presence.about(counter(job.old.get()), rest)
     }
 
-    /// Some regions that nobody else gets: a part of what is left, whole words of the bitmap.
+    /// Claims some regions for this thread: a part of what is left, in whole words of the bitmap.
     fn claim(&self, threads: usize) -> Option<Range<usize>> {
         let end_of = |start: usize| {
             let part = (self.end - start) / (4 * threads);
             (start + part + 1).next_multiple_of(64).min(self.end)
         };
-        // Relaxed: it says who takes which regions; their locks order what is in them.
+        // Relaxed is enough: `next` only deals out regions. Their locks order what is in them.
         let claimed = self
             .next
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |start| {
@@ -184,16 +193,16 @@ impl<'t, L> Shared<'t, L> {
 }
 
 impl<L: RawMutex + Send + Sync> Shared<'_, L> {
-    /// Works on the threads that are worth it, and on the calling one.
+    /// Works on as many threads as are worth it, including the calling one.
     fn run(&self) {
-        // To start none takes memory, too.
+        // A scope allocates even if no thread is started.
         if self.threads <= 1 {
             return self.take_part();
         }
         thread::scope(|scope| {
             for _ in 1..self.threads {
                 let started = thread::Builder::new().spawn_scoped(scope, || self.take_part());
-                // Those that there are do it.
+                // The threads that were started do all the work.
                 if started.is_err() {
                     break;
                 }
@@ -202,14 +211,16 @@ impl<L: RawMutex + Send + Sync> Shared<'_, L> {
         });
     }
 
-    /// Works until nothing is left, and writes down what was done. A panic waits until all have ended.
+    /// Works until nothing is left, and adds the result to `ended`. A panic is kept until all threads have
+    /// ended.
     fn take_part(&self) {
         let done = catch_unwind(AssertUnwindSafe(|| self.work()));
         let mut ended = self.ended.lock();
         match done {
             Ok(part) => ended.report.include(&part),
             Err(why) => {
-                // The first one is the caller's. Another is dropped when the lock is free: that is anybody's code.
+                // The first payload is for the caller. Others are dropped after the lock is freed, because a
+                // drop runs foreign code.
                 let other = match ended.panic {
                     None => ended.panic.replace(why),
                     Some(_) => Some(why),
@@ -220,7 +231,7 @@ impl<L: RawMutex + Send + Sync> Shared<'_, L> {
         }
     }
 
-    /// Migrates regions until none is left to claim, or the hint says that it is done.
+    /// Migrates regions until no region is left to claim, or the hint stops the migration.
     fn work(&self) -> Migrated {
         let mut part = Migrated::default();
         for file in self.files() {
@@ -240,7 +251,7 @@ impl<L: RawMutex + Send + Sync> Shared<'_, L> {
                 }
             }
         }
-        // The last region may have been the last record's.
+        // The last region may have had the last record, so the hint is asked once more.
         self.is_done();
         part
     }
@@ -264,9 +275,10 @@ mod tests {
     use crate::sync::RawSpinLock;
     use crate::table::SwapRecords;
 
-    /// A region that no claim has would keep its records; one that two have would be a race for nothing.
+    /// A region in no claim would keep its records. A region in two claims would be visited twice for
+    /// nothing.
     #[test]
-    fn claims_are_all_regions_and_none_twice() {
+    fn claims_cover_each_region_exactly_once() {
         let ty = SwapType::new(0).unwrap();
         let table = SwapRecords::<RawSpinLock>::new();
         table.swapon(ty, 1).unwrap();
@@ -294,7 +306,7 @@ mod tests {
                     claims += 1;
                 }
                 assert_eq!(next, end);
-                // Few enough that a claim costs nothing beside the regions in it.
+                // Claims are so few that they cost nothing compared with the regions in them.
                 assert!(claims <= 1 + (end - start) / 64 + 1);
             }
         }

@@ -1,5 +1,5 @@
-//! [`Zeroed`] for loom, whose atomics are objects of the model and no plain memory: a box of them.
-//! None of it can be given back, as on systems without `MADV_DONTNEED`.
+//! [`Zeroed`] for loom: a box of atomics. Loom's atomics are objects of the model, not plain memory. No
+//! memory can be given back, as on systems without `MADV_DONTNEED`.
 
 #[cfg(feature = "std")]
 use core::fmt;
@@ -11,18 +11,18 @@ use alloc::boxed::Box;
 
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// What the memory holds.
+/// A type that the memory can hold.
 pub(crate) trait Slot {
     fn zero() -> Self;
 
-    /// Back to 0, with a relaxed store; where it is 0, nothing is stored.
+    /// Sets the value to 0, with a relaxed store. Stores nothing where it is 0 already.
     fn clear(&self);
 }
 
 macro_rules! slots {
     ($($atomic:ty),*) => {
         $(impl Slot for $atomic {
-            /// Made at once, by the thread that will publish it: see `model`.
+            /// Makes loom's atomic at once, on the thread that will publish it: see `model`.
             fn zero() -> Self {
                 let zero = Self::new(0);
                 zero.load(Ordering::Relaxed);
@@ -49,13 +49,13 @@ impl<T: Slot, const N: usize> Slot for [T; N] {
     }
 }
 
-/// Never the answer here; the type is what the other storage refuses with.
+/// The error of the other storage. It never occurs here.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) bytes: usize,
 }
 
-/// A slice of zeroes at its start, of a fixed length, shared by reference until it is dropped.
+/// A slice of a fixed length, zero when it is made, shared by reference until it is dropped.
 #[cfg(feature = "std")]
 pub(crate) struct Zeroed<T>(Box<[T]>);
 
@@ -65,15 +65,15 @@ impl<T: Slot> Zeroed<T> {
         Ok(Self((0..len).map(|_| T::zero()).collect()))
     }
 
-    /// There is nothing to let go.
+    /// Does nothing: there is no file to release.
     pub(crate) fn emptied(&self) {}
 
-    /// There are no files here.
+    /// Returns true: there are no files here.
     pub(crate) fn is_own(&self) -> bool {
         true
     }
 
-    /// Whether the first `used` values are zero again: never.
+    /// Returns false: memory cannot be given back.
     #[must_use]
     pub(crate) fn give_back(&self, _used: usize) -> bool {
         false
@@ -82,7 +82,7 @@ impl<T: Slot> Zeroed<T> {
 
 #[cfg(feature = "std")]
 impl<T> Zeroed<T> {
-    /// How many of its bytes are in memory: all.
+    /// Returns the number of its bytes, all of which are in memory.
     pub(crate) fn resident(&self) -> usize {
         size_of_val(&*self.0)
     }

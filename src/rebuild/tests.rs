@@ -1,4 +1,4 @@
-//! Indexes made from entries, against those that records one by one make.
+//! Compares indexes that are made from entries with those that recording one by one makes.
 
 use super::*;
 use crate::pages::Pages;
@@ -23,10 +23,10 @@ fn put(area: &Subject, ids: &[u16]) {
     }
 }
 
-/// Region, counter, what its cell says, and its presence bit.
+/// A region, a counter, the cell of both, and its presence bit.
 type OfCell = (usize, usize, Tally, bool);
 
-/// What is not zero of the index, and the counters in blocks that are in use.
+/// Returns the cells of the index that are not zero, and the counters in blocks that are in use.
 fn index_of(area: &Subject) -> (Vec<OfCell>, Vec<usize>) {
     let mut all = Vec::new();
     for region in 0..area.regions.len() {
@@ -41,7 +41,7 @@ fn index_of(area: &Subject) -> (Vec<OfCell>, Vec<usize>) {
     (all, area.regions.presence().counters().collect())
 }
 
-/// The area that `record`ing one by one would have made.
+/// Returns the area that recording one by one makes.
 fn recorded(regions: usize, ids: &[u16]) -> Box<Subject> {
     let area = Area::new(regions, Pages::GLOBAL).unwrap();
     for (region, ids) in ids.chunks(REGION_ENTRIES).enumerate() {
@@ -58,7 +58,7 @@ fn recorded(regions: usize, ids: &[u16]) -> Box<Subject> {
     area
 }
 
-/// Rebuilds the index of these ids, on one thread and on three, and compares.
+/// Rebuilds the index of these ids, on one thread and on three threads, and compares the results.
 fn check(what: &str, ids: &[u16]) {
     let regions = ids.len().div_ceil(REGION_ENTRIES).next_power_of_two();
     let wanted = recorded(regions, ids);
@@ -82,7 +82,7 @@ fn check(what: &str, ids: &[u16]) {
     }
 }
 
-/// The ids that are noted to share their counters.
+/// Returns the ids that have a note.
 fn sharing(area: &Subject) -> Vec<usize> {
     let shared = area.regions.shared();
     let next = |&id: &usize| shared.next(id + 1);
@@ -113,8 +113,8 @@ fn the_index_is_that_of_records_one_by_one() {
 }
 
 #[test]
-fn ids_that_share_a_counter_are_counted_together_and_no_record_is_none_of_them() {
-    // The counter of 4096 is that of 0, which is no id.
+fn ids_that_share_a_counter_are_counted_together_and_empty_slots_are_not_counted() {
+    // Id 4096 has the counter of 0, which is not an id.
     let ids = [0, SHARED, 2 * SHARED, 5, SHARED + 5, 0, 0];
     let mut all = random(REGION_ENTRIES, |random| ids[random.usize(..ids.len())]);
     check("shared counters", &all);
@@ -158,9 +158,9 @@ fn a_record_past_the_end_is_refused() {
     }
 }
 
-/// The cells of the regions before it were written by then, and their bits were not.
+/// When the rebuild fails, the cells of earlier regions have been written, and their bits have not.
 #[test]
-fn an_index_that_was_not_made_to_its_end_can_be_discarded() {
+fn an_index_that_was_made_in_part_can_be_discarded() {
     let area: Box<Subject> = Area::new(2, Pages::GLOBAL).unwrap();
     put(&area, &[7, 0, 9]);
     let past = &area.chunks()[1][REGION_ENTRIES - 1];
@@ -178,27 +178,30 @@ fn progress_ends_with_all_regions_and_never_goes_back() {
     let regions = if cfg!(miri) { 2 } else { 4 * CLAIM + 1 };
     for threads in [1, 2] {
         let area: Box<Subject> = Area::new(regions.next_power_of_two(), Pages::GLOBAL).unwrap();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let mut tell = |progress: Progress| {
             assert_eq!(progress.total, regions as u64);
-            told.push(progress.done);
+            reported.push(progress.done);
         };
         area.rebuild(regions * REGION_ENTRIES, threads, Some(&mut tell))
             .unwrap();
-        assert!(told.is_sorted() && told.len() > 2 - threads, "{told:?}");
-        assert_eq!(told.last(), Some(&(regions as u64)));
+        assert!(
+            reported.is_sorted() && reported.len() > 2 - threads,
+            "{reported:?}"
+        );
+        assert_eq!(reported.last(), Some(&(regions as u64)));
     }
 }
 
 #[test]
-fn a_callback_that_panics_ends_it_on_all_threads() {
+fn a_callback_that_panics_ends_the_rebuild_on_all_threads() {
     let regions = if cfg!(miri) { 2 } else { 8 * CLAIM };
     for threads in [1, 2] {
         let area: Box<Subject> = Area::new(regions, Pages::GLOBAL).unwrap();
-        let mut tell = |_| panic!("told");
+        let mut tell = |_| panic!("reported");
         let rebuild = || area.rebuild(regions * REGION_ENTRIES, threads, Some(&mut tell));
         let rebuild = std::panic::AssertUnwindSafe(rebuild);
         let why = std::panic::catch_unwind(rebuild).unwrap_err();
-        assert_eq!(why.downcast_ref(), Some(&"told"));
+        assert_eq!(why.downcast_ref(), Some(&"reported"));
     }
 }

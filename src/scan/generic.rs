@@ -1,10 +1,11 @@
-//! The one kernel, over the vectors of a backend.
+//! The vector kernel, generic over the vectors of a backend.
 //!
-//! A slice is a head of single entries up to a cache line, blocks of many vectors, parts of a few,
-//! single vectors, and a tail of single entries. Nearly all blocks hold no match: a block without
-//! one costs a load and a comparison for each vector, and one branch for all. Where there are
-//! matches, the kernel adds up how many there are and where without leaving the vectors. Where few are
-//! still to come, it goes on part by part, to stop soon after the last one; where many are, piece by
+//! A slice is a head of single entries up to a cache line, blocks of many vectors, parts of a few, single
+//! vectors, and a tail of single entries. Nearly all blocks hold no match. Such a block costs one load and
+//! one comparison per vector, and one branch.
+//!
+//! If there are matches, the kernel adds up their number and positions within the vectors. If few are still
+//! to be found, it goes on part by part, to stop soon after the last one. If many are, it goes on piece by
 //! piece, without a branch that depends on where they are.
 
 use core::hint::black_box;
@@ -15,88 +16,88 @@ use crate::sync::{AtomicU16, prefetch};
 /// The bytes of a cache line. Blocks begin at one, so that no vector lies in two.
 pub(super) const LINE: usize = 64;
 
-/// How many bytes ahead lines are asked for within pieces: there the processor sees too few misses ahead of it to
-/// keep the memory busy. Where there are no matches the plain loads do that alone, and better than
-/// with prefetches in the loop.
+/// The distance of prefetches within pieces, in bytes. There the processor sees too few misses ahead to keep
+/// the memory busy. Where there are no matches, the plain loads alone do better than with prefetches in the
+/// loop.
 const PREFETCH: usize = 2048;
 
 /// A vector of entries.
 ///
-/// `splat` and `load` are the only ways to a first value, and unsafe: a value is the proof
-/// that the processor has the instructions of its type, so the other methods can be safe.
+/// Only `splat` and `load` create a value from nothing, and both are unsafe. So a value proves that the
+/// processor has the instructions of its type, and the other methods can be safe.
 pub(super) trait Vector: Copy {
-    /// The lanes where a comparison held.
+    /// The lanes for which a comparison is true.
     type Mask: Copy;
 
-    /// How many entries a vector holds.
+    /// The number of entries of a vector.
     const ENTRIES: usize;
 
-    /// `value` in every lane.
+    /// Returns a vector with `value` in every lane.
     ///
     /// # Safety
     ///
-    /// The processor has the instructions of this vector.
+    /// The processor must have the instructions of this vector.
     unsafe fn splat(value: u16) -> Self;
 
-    /// `first` and its successors, modulo 2^16; from any value.
+    /// Returns `first` and its successors, modulo 2^16. The value of `self` does not matter.
     fn ramp(self, first: usize) -> Self;
 
-    /// The `ENTRIES` entries at `from`, loaded plainly.
+    /// Loads the `ENTRIES` entries at `from`, plainly.
     ///
     /// # Safety
     ///
-    /// The processor has the instructions of this vector. `from` is aligned to the vector, the
-    /// entries lie in one slice, and nobody writes them (invariant 3).
+    /// The processor must have the instructions of this vector. `from` must be aligned to the vector, the
+    /// entries must lie in one slice, and no thread may write them (invariant 3).
     unsafe fn load(from: *const AtomicU16) -> Self;
 
-    /// The lanes that are equal in both.
+    /// Returns the lanes that are equal in both.
     fn equal(self, other: Self) -> Self::Mask;
 
-    /// Whether one of the masks has a lane.
+    /// Returns whether one of the masks has a lane.
     fn any<const N: usize>(masks: [Self::Mask; N]) -> bool;
 
-    /// Whether the mask has all lanes.
+    /// Returns whether the mask has all lanes.
     fn all(mask: Self::Mask) -> bool;
 
-    /// One more in the lanes of `mask`.
+    /// Adds one to the lanes of `mask`.
     fn one_more_where(self, mask: Self::Mask) -> Self;
 
-    /// The sum of all lanes.
+    /// Returns the sum of all lanes.
     fn sum_lanes(self) -> u32;
 
-    /// The exclusive-or of both in the lanes of `mask`, `self` elsewhere.
+    /// Returns the exclusive-or of both in the lanes of `mask`, and `self` elsewhere.
     fn xor_where(self, mask: Self::Mask, other: Self) -> Self;
 
-    /// The sums of the lanes, modulo 2^16.
+    /// Returns the sums of the lanes, modulo 2^16.
     fn plus(self, other: Self) -> Self;
 
-    /// The exclusive-or of all lanes.
+    /// Returns the exclusive-or of all lanes.
     fn xor_lanes(self) -> u16;
 
-    /// Stores `self` in the lanes of `masks`, for vectors that follow one another from `to` on, as
-    /// relaxed `AtomicU16` stores: never plainly. May store again in the other lanes what they hold,
-    /// but writes to no cache line in which no lane was asked for.
+    /// Stores `self` in the lanes of `masks`, for vectors that follow one another from `to` on. Acts as
+    /// relaxed `AtomicU16` stores, never as plain ones. May store to the other lanes what they hold, but
+    /// writes to no cache line without a lane in `masks`.
     ///
     /// # Safety
     ///
-    /// `to` is aligned to the vector, the entries lie in one slice, and nobody else writes them
-    /// (invariant 3).
+    /// `to` must be aligned to the vector, the entries must lie in one slice, and no other thread may write
+    /// them (invariant 3).
     unsafe fn store_where<const N: usize>(self, masks: [Self::Mask; N], to: *const AtomicU16);
 
-    /// Stores `self`, as relaxed `AtomicU16` stores: never plainly.
+    /// Stores `self`. Acts as relaxed `AtomicU16` stores, never as plain ones.
     ///
     /// # Safety
     ///
-    /// `to` is aligned to the vector, and the entries lie in one slice.
+    /// `to` must be aligned to the vector, and the entries must lie in one slice.
     unsafe fn store(self, to: *const AtomicU16);
 }
 
-/// Finds `old` in `entries`, and replaces it by `new` if `WRITE`; `N` vectors make a block, `PART`
-/// divides them, and `LINE_VECTORS` make a cache line.
+/// Finds `old` in `entries`, and replaces it by `new` if `WRITE`. `N` vectors make a block, `PART` divides
+/// `N`, and `LINE_VECTORS` vectors make a cache line.
 ///
 /// # Safety
 ///
-/// The processor has the instructions of `V`, and nobody else writes `entries` (invariant 3).
+/// The processor must have the instructions of `V`, and no other thread may write `entries` (invariant 3).
 #[inline(always)]
 pub(super) unsafe fn scan<
     V: Vector,
@@ -128,29 +129,29 @@ pub(super) unsafe fn scan<
     let part = PART * V::ENTRIES;
     let block = N * V::ENTRIES;
 
-    // Whether the last piece matched all over.
+    // Whether nearly all lines of the last piece matched.
     let mut dense = false;
     while !seen.enough() && entries.len() - at >= part {
-        // SAFETY: a block fits from `at` on, at a boundary; nobody writes (invariant 3).
+        // SAFETY: a block fits from `at` on, at a boundary; no thread writes (invariant 3).
         while entries.len() - at >= block && unsafe { seen.none_in::<N>(entries, at) } {
             at += block;
         }
-        // All masks of a block, kept for this case, would not fit in the registers. So they are
-        // made again, from entries that the compiler cannot know to be the same.
+        // The masks of a whole block do not fit into the registers, so they are computed again. `black_box`
+        // hides from the compiler that the entries are the same.
         let entries = black_box(entries);
         if !dense && seen.many_left() && entries.len() - at >= PIECE {
-            // SAFETY: a piece fits from `at` on, at a boundary; nobody else writes (invariant 3).
+            // SAFETY: a piece fits from `at` on, at a boundary; no other thread writes (invariant 3).
             dense = unsafe { seen.look_through::<LINE_VECTORS>(entries, at) };
             at += PIECE;
             continue;
         }
-        // Part by part, until there was no match for as long as a block; where it is dense, which is
-        // easy to predict, for a piece.
+        // Goes on part by part until there was no match for as long as a block. In a dense slice, whose
+        // branches are easy to predict, it goes on for a piece.
         let piece = at + PIECE;
         let mut until = at + block;
         dense = true;
         while at < until.min(piece) && entries.len() - at >= part && !seen.enough() {
-            // SAFETY: a part fits from `at` on, at a boundary; nobody else writes (invariant 3).
+            // SAFETY: a part fits from `at` on, at a boundary; no other thread writes (invariant 3).
             let any = unsafe { seen.look::<PART>(entries, at) };
             at += part;
             if any {
@@ -160,7 +161,7 @@ pub(super) unsafe fn scan<
         }
     }
     while !seen.enough() && entries.len() - at >= V::ENTRIES {
-        // SAFETY: a vector fits from `at` on, at a boundary; nobody else writes (invariant 3).
+        // SAFETY: a vector fits from `at` on, at a boundary; no other thread writes (invariant 3).
         unsafe { seen.look::<1>(entries, at) };
         at += V::ENTRIES;
     }
@@ -172,7 +173,7 @@ pub(super) unsafe fn scan<
     found
 }
 
-/// Makes all `entries` `new` if each of them is `old`, and says whether they were.
+/// Replaces all `entries` by `new` if each of them is `old`, and returns whether they were.
 ///
 /// # Safety
 ///
@@ -187,7 +188,7 @@ pub(super) unsafe fn replace_all<V: Vector>(entries: &[AtomicU16], old: u16, new
     let old_everywhere = unsafe { V::splat(old) };
     let all = scalar::all(head, old)
         && body.chunks_exact(V::ENTRIES).all(|vector| {
-            // SAFETY: a vector of the slice, at a boundary; nobody writes (invariant 3).
+            // SAFETY: a vector of the slice, at a boundary; no thread writes (invariant 3).
             let vector = unsafe { V::load(vector.as_ptr()) };
             V::all(vector.equal(old_everywhere))
         })
@@ -197,7 +198,7 @@ pub(super) unsafe fn replace_all<V: Vector>(entries: &[AtomicU16], old: u16, new
         // SAFETY: the caller vouches for the instructions.
         let new_everywhere = unsafe { V::splat(new) };
         for vector in body.chunks_exact(V::ENTRIES) {
-            // SAFETY: a vector of the slice, at a boundary; nobody else writes (invariant 3).
+            // SAFETY: a vector of the slice, at a boundary; no other thread writes (invariant 3).
             unsafe { new_everywhere.store(vector.as_ptr()) };
         }
         scalar::fill(tail, new);
@@ -205,21 +206,22 @@ pub(super) unsafe fn replace_all<V: Vector>(entries: &[AtomicU16], old: u16, new
     all
 }
 
-/// What is looked for, and what was seen of it.
+/// The ids to find and to write, and what has been found.
 struct Seen<V, const WRITE: bool> {
     old: V,
     new: V,
-    /// In each lane, how far it is to the same lane of the next vector.
+    /// In each lane, the distance to the same lane of the next vector.
     step: V,
     /// In each lane, the exclusive-or of the positions that were found in that lane.
     positions: V,
-    /// In each lane, how many were found in that lane: a 16-bit lane sees at most an eighth of
+    /// In each lane, the number of matches in that lane. A lane of 16 bits sees at most an eighth of
     /// `MAX_ENTRIES`.
     counts: V,
-    /// How many were found before the vectors.
+    /// The number of matches in the head, before the vectors.
     before: u32,
-    /// No more than this were found; exact where it reaches `stop_at`. Adding up the lanes after
-    /// each part would cost a dense region more than the rest, so that waits until it may matter.
+    /// An upper bound of the number of matches. It is exact when it reaches `stop_at`. Adding up the lanes
+    /// after each part would cost more than the rest in a dense region, so that is done only when it may
+    /// matter.
     at_most: u32,
     stop_at: u32,
 }
@@ -227,7 +229,7 @@ struct Seen<V, const WRITE: bool> {
 impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
     /// # Safety
     ///
-    /// The processor has the instructions of `V`.
+    /// The processor must have the instructions of `V`.
     #[inline(always)]
     unsafe fn new(old: u16, new: u16, before: u32, stop_at: u32) -> Self {
         const { assert!(MAX_ENTRIES / V::ENTRIES <= u16::MAX as usize) };
@@ -265,15 +267,16 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
         self.before + self.counts.sum_lanes()
     }
 
-    /// Whether so many are still to come that a whole piece may be looked through.
+    /// Returns whether so many matches are still to be found that the next piece may be looked at without a
+    /// check.
     #[inline(always)]
     fn many_left(&self) -> bool {
         self.stop_at - self.at_most > FEW
     }
 
     /// Looks at the [`PIECE`] of `entries` that begins at entry `at`, without a branch that depends on where
-    /// the matches are: it writes down the lines that hold one, and goes back to those. Says whether
-    /// nearly all did.
+    /// the matches are. Notes the lines that have a match, and stores to them afterwards. Returns whether
+    /// nearly all lines have one.
     ///
     /// # Safety
     ///
@@ -307,14 +310,14 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
             let masks = unsafe { self.masks::<N>(entries, first) };
             // SAFETY: the line is in the slice.
             let first = unsafe { entries.as_ptr().add(first) };
-            // SAFETY: the line is in the slice, and nobody else writes (invariant 3).
+            // SAFETY: the line is in the slice, and no other thread writes (invariant 3).
             unsafe { self.new.store_where(masks, first) };
         }
         self.add_at_most(PIECE);
         len > LINES / 8 * 7
     }
 
-    /// So many entries were looked at.
+    /// Raises the upper bound by this number of entries.
     #[inline(always)]
     fn add_at_most(&mut self, entries: usize) {
         #[expect(clippy::cast_possible_truncation, reason = "a piece has 2048 entries")]
@@ -325,7 +328,7 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
         }
     }
 
-    /// Whether the `N` vectors of `entries` that begin at entry `at` hold no match.
+    /// Returns whether the `N` vectors of `entries` that begin at entry `at` hold no match.
     ///
     /// # Safety
     ///
@@ -336,7 +339,7 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
         !V::any(unsafe { self.masks::<N>(entries, at) })
     }
 
-    /// Where the `N` vectors of `entries` that begin at entry `at` match.
+    /// Returns the lanes that match in the `N` vectors of `entries` that begin at entry `at`.
     ///
     /// # Safety
     ///
@@ -349,21 +352,21 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
         while i < N {
             // SAFETY: the vector is in the slice.
             let from = unsafe { entries.as_ptr().add(at + i * V::ENTRIES) };
-            // SAFETY: the vector is in the slice and aligned, `self` holds a `V`, and nobody
-            // writes (invariant 3).
+            // SAFETY: the vector is in the slice and aligned, `self` holds a `V`, and no thread writes
+            // (invariant 3).
             masks[i] = unsafe { V::load(from) }.equal(self.old);
             i += 1;
         }
         masks
     }
 
-    /// Looks at the `N` vectors of `entries` that begin at entry `at`; says whether one of them
-    /// matched.
+    /// Looks at the `N` vectors of `entries` that begin at entry `at`. Returns whether one of them has a
+    /// match.
     ///
     /// # Safety
     ///
-    /// The vectors lie in `entries`, entry `at` is aligned to a vector, and nobody else writes
-    /// (invariant 3).
+    /// The vectors must lie in `entries`, entry `at` must be aligned to a vector, and no other thread may
+    /// write (invariant 3).
     #[inline(always)]
     unsafe fn look<const N: usize>(&mut self, entries: &[AtomicU16], at: usize) -> bool {
         // SAFETY: as the caller promises (invariant 3).
@@ -390,7 +393,7 @@ impl<V: Vector, const WRITE: bool> Seen<V, WRITE> {
         if WRITE {
             // SAFETY: `at` is in the slice.
             let block = unsafe { entries.as_ptr().add(at) };
-            // SAFETY: the block is in the slice and aligned, and nobody else writes (invariant 3).
+            // SAFETY: the block is in the slice and aligned, and no other thread writes (invariant 3).
             unsafe { self.new.store_where(masks, block) };
         }
 

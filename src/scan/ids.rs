@@ -1,13 +1,14 @@
-//! Ids that nobody writes: those of an image, and copies of entries. How many are one id, by the same vectors.
+//! Counts an id in ids that no thread writes, with the same vectors: those of an image, and copies of
+//! entries.
 
 use super::generic::Vector;
 use super::{MAX_ENTRIES, scalar};
 
-/// How many of `ids` are `id`.
+/// Returns the number of `ids` that are `id`.
 ///
 /// # Safety
 ///
-/// The processor has the instructions of `V`.
+/// The processor must have the instructions of `V`.
 #[inline(always)]
 pub(super) unsafe fn count<V: Vector>(ids: &[u16], id: u16) -> u64 {
     const { assert!(MAX_ENTRIES / V::ENTRIES <= u16::MAX as usize) };
@@ -17,12 +18,12 @@ pub(super) unsafe fn count<V: Vector>(ids: &[u16], id: u16) -> u64 {
     // SAFETY: the caller vouches for the instructions.
     let wanted = unsafe { V::splat(id) };
     let mut count = scalar::count_ids(head, id) + scalar::count_ids(tail, id);
-    // A lane of 16 bits counts no more than what is in one piece.
+    // A lane of 16 bits can count the matches of one piece, not more.
     for piece in body.chunks(MAX_ENTRIES) {
         // SAFETY: the caller vouches for the instructions.
         let mut counts = unsafe { V::splat(0) };
         for vector in piece.chunks_exact(V::ENTRIES) {
-            // SAFETY: a vector of the slice, at a boundary; it is borrowed, so nobody writes.
+            // SAFETY: a vector of the slice, at a boundary. The slice is borrowed, so no thread writes it.
             let vector = unsafe { V::load(vector.as_ptr().cast()) };
             counts = counts.one_more_where(vector.equal(wanted));
         }
@@ -63,7 +64,7 @@ mod tests {
         }
     }
 
-    /// More than a lane of 16 bits counts, in the slowest backend.
+    /// The slice has more ids than a lane of 16 bits can count, in the slowest backend.
     #[test]
     #[cfg_attr(miri, ignore = "a slice of a megabyte")]
     fn any_number_of_ids_is_counted() {

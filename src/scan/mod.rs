@@ -1,27 +1,27 @@
-//! Finding the records of one id in a run of entries, and giving them to another.
+//! Finds the records of one id in a slice of entries, and replaces the id.
 //!
-//! There is one kernel for vectors (`generic`), written over a small vector trait, one for targets without
-//! (`words`), and one oracle (`scalar`). A backend of vectors is an implementation of the trait: `wide` on every
-//! target that always has vectors, `x86_64` with AVX2 and AVX-512BW. Which backend runs is decided once for each
-//! call, from what the processor said.
+//! There is one kernel for vectors (`generic`), written over a small vector trait; one for targets without
+//! vectors (`words`); and one oracle (`scalar`). A vector backend is an implementation of the trait: `wide`
+//! for every target that always has vectors, `x86_64` for AVX2 and AVX-512BW. Each call chooses its backend
+//! once, by what the processor supports.
 //!
-//! Rules on memory, which all backends keep (invariant 3):
+//! All backends keep these rules on memory (invariant 3):
 //!
-//! - Entries are loaded plainly, many at a time. The caller holds the lock of their region, so
-//!   nobody writes; relaxed loads by others beside ours are no race.
-//! - Entries are never stored plainly, for that would race with those loads. `scalar`, `words` and `wide`
-//!   store each match through its `AtomicU16`. AVX2 and AVX-512BW store a vector from `asm!`,
-//!   which stands for one relaxed `AtomicU16` store a lane, in some order. Miri, which cannot run
-//!   assembly, is given just those stores.
-//! - Vectors are loaded and stored where their own size is aligned: none lies in two cache lines.
+//! - Entries are loaded plainly, many at a time. The caller holds the lock of their region, so no thread
+//!   writes them. Concurrent relaxed loads are not a race.
+//! - Entries are never stored plainly, since that would race with concurrent loads. `scalar`, `words` and
+//!   `wide` store each match through its `AtomicU16`. AVX2 and AVX-512BW store a vector from `asm!`, which
+//!   stands for one relaxed `AtomicU16` store per lane, in some order. Miri, which cannot run assembly, runs
+//!   these stores instead.
+//! - Vectors are loaded and stored at addresses aligned to their size, so none lies in two cache lines.
 
 use core::fmt;
 
 use crate::cell::Tally;
 use crate::sync::AtomicU16;
 
-// Loom's atomics are objects and no plain memory, so that no vector can be loaded from them: its models
-// scan one entry at a time.
+// Loom's atomics are objects, not plain memory, so vectors cannot be loaded from them. Models scan one entry
+// at a time.
 #[cfg_attr(swap_records_loom, allow(dead_code))]
 #[cfg(any(
     feature = "simd",
@@ -47,22 +47,22 @@ mod x86_64;
 #[cfg(test)]
 mod tests;
 
-/// The most entries in one call: positions are 16 bits wide.
+/// The most entries of one call: positions are 16 bits wide.
 const MAX_ENTRIES: usize = 1 << 16;
 
-/// The most entries that are looked at between two looks at how many were found, where no more than
-/// [`FEW`] are still to be found.
+/// The most entries that are looked at between two checks of how many were found, if no more than [`FEW`] are
+/// still to be found.
 pub(crate) const MAX_BLOCK: usize = 128;
 
-/// The same where more are.
+/// The same if more are still to be found.
 #[allow(dead_code, reason = "of the vector scans, which may be left out")]
 const MAX_PIECE: usize = if cfg!(miri) { 256 } else { 2048 };
 
 #[allow(dead_code, reason = "of the vector scans, which may be left out")]
 const FEW: u32 = 7;
 
-/// Whether [`Backend::Wide`] is compiled in. The targets are those where `wide` has instructions for a `u16x8`;
-/// elsewhere it has eight integers, which take as long as `scalar` and several times its text.
+/// Whether [`Backend::Wide`] is compiled in: on targets where `wide` has instructions for a `u16x8`.
+/// Elsewhere, `wide` uses eight integers, which are as slow as `scalar` and take several times its code.
 const HAS_WIDE: bool = cfg!(all(
     feature = "simd",
     any(
@@ -72,42 +72,43 @@ const HAS_WIDE: bool = cfg!(all(
     )
 ));
 
-/// Which instructions the scan uses.
+/// The instructions that a scan uses.
 ///
-/// Every backend finds the same records. They differ in speed only, and from memory that is not in
-/// a cache even [`Wide`](Self::Wide) comes near to what the memory delivers.
+/// Every backend finds the same records; they differ in speed only. On memory that is not in a cache, even
+/// [`Wide`](Self::Wide) comes near to what the memory delivers.
 ///
 /// # What is compiled in
 ///
-/// A program links the backends that its target may have, and no others:
+/// A program links only the backends that its target may support:
+///
 ///
 /// | backend | is compiled in |
 /// | --- | --- |
 /// | [`Scalar`](Self::Scalar), [`Words`](Self::Words) | always |
 /// | [`Wide`](Self::Wide) | with the feature `simd`, if every processor of the target has its vectors |
-/// | [`Avx2`](Self::Avx2), [`Avx512`](Self::Avx512) | for x86-64, with the feature `std`, or if the compiler is told that the processor has AVX2 |
+/// | [`Avx2`](Self::Avx2), [`Avx512`](Self::Avx512) | for x86-64, with `std` or the target feature AVX2 |
 ///
-/// So a kernel that is built without vector registers, as for `x86_64-unknown-none`, links `Scalar` and `Words`,
-/// whatever its features.
+/// So a kernel that is built without vector registers, as for `x86_64-unknown-none`, links only `Scalar` and
+/// `Words`, with any features.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Backend {
-    /// One entry at a time, in safe code: what the others are tested against.
+    /// One entry at a time, in safe code. The other backends are tested against it.
     Scalar,
-    /// 4 entries in a word of 64 bits, with plain integers: for targets without vectors. About 1.7 instructions
-    /// per entry where it finds nothing, and [`Scalar`](Self::Scalar) 8.
+    /// 4 entries per word of 64 bits, with plain integers, for targets without vectors. It takes about 1.7
+    /// instructions per entry where it finds nothing; [`Scalar`](Self::Scalar) takes 8.
     Words,
-    /// 8 entries per vector, with what the target always has: SSE2, NEON of 64 bits, or `simd128`. Needs the
-    /// feature `simd`.
+    /// 8 entries per vector, with vectors that the target always has: SSE2, NEON of AArch64, or `simd128`.
+    /// Needs the feature `simd`.
     Wide,
-    /// 16 entries in a vector: x86-64 with AVX2.
+    /// 16 entries per vector: x86-64 with AVX2.
     Avx2,
-    /// 32 entries in a vector, and masked stores: x86-64 with AVX-512BW.
+    /// 32 entries per vector, and masked stores: x86-64 with AVX-512BW.
     Avx512,
 }
 
 impl Backend {
-    /// Every backend that exists, on any target, from the slowest to the fastest.
+    /// All backends of all targets, from the slowest to the fastest.
     pub const ALL: &'static [Self] = &[
         Self::Scalar,
         Self::Words,
@@ -116,13 +117,13 @@ impl Backend {
         Self::Avx512,
     ];
 
-    /// What runs where a backend is not available.
+    /// The backend that replaces one that is not available.
     pub(crate) const PORTABLE: Self = if HAS_WIDE { Self::Wide } else { Self::Words };
 
-    /// Whether this backend was compiled in and this processor can run it.
+    /// Returns whether this backend is compiled in and the processor can run it.
     ///
-    /// With the feature `std` the processor is asked (once; the answer is kept). Without it, only
-    /// what the compiler was told counts: `-C target-feature=+avx2` or `-C target-cpu`.
+    /// With the feature `std`, the processor is asked once, and the answer is kept. Without `std`, the answer
+    /// depends on the compiler's flags: `-C target-feature=+avx2` or `-C target-cpu`.
     #[must_use]
     pub fn is_available(self) -> bool {
         match self {
@@ -133,7 +134,11 @@ impl Backend {
         }
     }
 
-    /// The fastest backend that is available. Costs a load and a test or two.
+    /// Returns the fastest backend that is available.
+    ///
+    /// # Cost
+    ///
+    /// A load and one or two tests.
     #[must_use]
     pub fn detect() -> Self {
         if has_avx512() {
@@ -145,13 +150,14 @@ impl Backend {
         }
     }
 
-    /// Whether it is [`Wide`](Self::Wide), or one that is not available and has `Wide` in its place.
+    /// Returns whether `Wide` runs for this backend: it is [`Wide`](Self::Wide), or is not available and
+    /// replaced by it.
     #[cfg(feature = "simd")]
     fn is_wide(self) -> bool {
         HAS_WIDE && self != Self::Words
     }
 
-    /// What it is called as a text.
+    /// Returns the name that `Display` writes.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
@@ -162,9 +168,10 @@ impl Backend {
         }
     }
 
-    /// The scan by itself, for fuzzing: turns every `old` of `entries`, at most 65536 of them, into `new`
-    /// (`write`) or counts them, from the front, until it found `stop_at` or a few more. Gives how many it
-    /// found, the exclusive-or of their positions, and how many entries it looked at.
+    /// Runs the scan by itself, for fuzzing. Replaces every `old` of `entries`, at most 65536 of them, by
+    /// `new` (`write`), or counts them. Goes from the front until it has found `stop_at` or a few more.
+    /// Returns the number of matches, the exclusive-or of their positions, and the number of entries that it
+    /// looked at.
     #[cfg(not(swap_records_loom))]
     #[doc(hidden)]
     pub fn scan(
@@ -175,7 +182,8 @@ impl Backend {
         stop_at: u32,
     ) -> (u32, u32, usize) {
         let found = if write {
-            // SAFETY: they are borrowed for this call alone, so nobody else writes them (invariant 3).
+            // SAFETY: the entries are borrowed exclusively for this call, so no thread writes them (invariant
+            // 3).
             unsafe { replace(self, entries, old, new, stop_at) }
         } else {
             // SAFETY: as above.
@@ -184,12 +192,12 @@ impl Backend {
         (found.tally.count, found.tally.xor, found.end)
     }
 
-    /// The same for ranges: turns all `entries` into `new` if each of them is `old`, and says whether
-    /// they were; otherwise it writes nothing.
+    /// Runs the scan of ranges by itself, for fuzzing. Replaces all `entries` by `new` if each of them is
+    /// `old`, and returns whether they were. Otherwise writes nothing.
     #[cfg(not(swap_records_loom))]
     #[doc(hidden)]
     pub fn replace_all(self, entries: &mut [AtomicU16], old: u16, new: u16) -> bool {
-        // SAFETY: they are borrowed for this call alone, so nobody else writes them (invariant 3).
+        // SAFETY: the entries are borrowed exclusively for this call, so no thread writes them (invariant 3).
         unsafe { replace_all(self, entries, old, new) }
     }
 }
@@ -201,26 +209,27 @@ impl fmt::Display for Backend {
     }
 }
 
-/// What a scan found.
+/// The result of a scan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Found {
-    /// Their positions, counted from the first entry of the slice.
+    /// The number of matches, and the exclusive-or of their positions, counted from the first entry of the
+    /// slice.
     pub(crate) tally: Tally,
-    /// How many entries were looked at: all, or up to the end of the block where it stopped.
+    /// The number of entries that were looked at: all, or up to the end of the block where the scan stopped.
     pub(crate) end: usize,
 }
 
-/// Turns every `old` of `entries` into `new`, from the front.
+/// Replaces every `old` of `entries` by `new`, from the front.
 ///
-/// May stop once it found `stop_at`, and looks at that once in up to 2048 entries, in up to
-/// [`MAX_BLOCK`] where no more than [`FEW`] are to be found: it may find more. All that it found is
-/// replaced, and nothing that it left is counted. A backend that is not available is replaced by
-/// [`Backend::PORTABLE`].
+/// May stop when it has found `stop_at`. It checks that once per up to 2048 entries, or per up to
+/// [`MAX_BLOCK`] if no more than [`FEW`] are still to be found, so it may find more. It replaces all that it
+/// found, and counts nothing that it did not replace. If the backend is not available, [`Backend::PORTABLE`]
+/// runs.
 ///
 /// # Safety
 ///
-/// Nobody else writes `entries` during the call: the caller holds their region's lock
-/// (invariants 1 and 3). Relaxed `AtomicU16` loads by others are fine.
+/// No other thread may write `entries` during the call: the caller holds their region's lock (invariants 1
+/// and 3). Concurrent relaxed `AtomicU16` loads are allowed.
 pub(crate) unsafe fn replace(
     backend: Backend,
     entries: &[AtomicU16],
@@ -232,13 +241,12 @@ pub(crate) unsafe fn replace(
     unsafe { dispatch::<true>(backend, entries, old, new, stop_at) }
 }
 
-/// Counts the entries that hold `id`, from the front; may stop once it found `stop_at`, as
-/// [`replace`] does. Writes nothing.
+/// Counts the entries that hold `id`, from the front. May stop when it has found `stop_at`, as [`replace`]
+/// does. Writes nothing.
 ///
 /// # Safety
 ///
-/// Nobody writes `entries` during the call: the caller holds their region's lock (invariants 1
-/// and 3).
+/// No thread may write `entries` during the call: the caller holds their region's lock (invariants 1 and 3).
 pub(crate) unsafe fn count(
     backend: Backend,
     entries: &[AtomicU16],
@@ -249,8 +257,8 @@ pub(crate) unsafe fn count(
     unsafe { dispatch::<false>(backend, entries, id, id, stop_at) }
 }
 
-/// Turns all `entries` into `new` if each of them is `old`, and says whether they were; otherwise it writes
-/// nothing. A backend that is not available is replaced by [`Backend::PORTABLE`].
+/// Replaces all `entries` by `new` if each of them is `old`, and returns whether they were. Otherwise writes
+/// nothing. If the backend is not available, [`Backend::PORTABLE`] runs.
 ///
 /// # Safety
 ///
@@ -264,21 +272,21 @@ pub(crate) unsafe fn replace_all(
     match backend {
         Backend::Scalar => scalar::replace_all(entries, old, new),
         #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
-        // SAFETY: the processor has the instructions, and nobody writes (invariant 3).
+        // SAFETY: the processor has the instructions, and no other thread writes (invariant 3).
         Backend::Avx2 if has_avx2() => unsafe { x86_64::replace_all_avx2(entries, old, new) },
         #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
-        // SAFETY: the processor has the instructions, and nobody writes (invariant 3).
+        // SAFETY: the processor has the instructions, and no other thread writes (invariant 3).
         Backend::Avx512 if has_avx512() => unsafe { x86_64::replace_all_avx512(entries, old, new) },
         #[cfg(feature = "simd")]
-        // SAFETY: nobody writes (invariant 3).
+        // SAFETY: no other thread writes (invariant 3).
         _ if backend.is_wide() => unsafe { wide::replace_all(entries, old, new) },
-        // SAFETY: nobody writes (invariant 3).
+        // SAFETY: no other thread writes (invariant 3).
         _ => unsafe { words::replace_all(entries, old, new) },
     }
 }
 
-/// How many of `ids`, which nobody writes, are `id`: of any number of them, all of them. A backend that is not available
-/// is replaced by [`Backend::PORTABLE`].
+/// Returns the number of `ids` that are `id`. No thread may write them. There may be any number of them. If
+/// the backend is not available, [`Backend::PORTABLE`] runs.
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 pub(crate) fn count_ids(backend: Backend, ids: &[u16], id: u16) -> u64 {
     match backend {
@@ -299,12 +307,12 @@ pub(crate) fn count_ids(backend: Backend, ids: &[u16], id: u16) -> u64 {
 ///
 /// # Safety
 ///
-/// Nobody writes `entries` during the call: the caller holds their region's lock (invariants 1 and 3).
+/// No thread may write `entries` during the call: the caller holds their region's lock (invariants 1 and 3).
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 pub(crate) unsafe fn copy(entries: &[AtomicU16], to: &mut [u16]) {
     let to = &mut to[..entries.len()];
-    // SAFETY: both have this length, and cannot overlap; nobody writes the entries (invariant 3), and an `AtomicU16` is
-    // laid out as a `u16`.
+    // SAFETY: both have this length, and cannot overlap. No thread writes the entries (invariant 3), and an
+    // `AtomicU16` has the layout of a `u16`.
     unsafe {
         core::ptr::copy_nonoverlapping(entries.as_ptr().cast::<u16>(), to.as_mut_ptr(), to.len());
     }
@@ -335,20 +343,20 @@ unsafe fn dispatch<const WRITE: bool>(
     match backend {
         Backend::Scalar => scalar::scan::<WRITE>(entries, old, new, stop_at),
         #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
-        // SAFETY: the processor has the instructions, and nobody writes (invariant 3).
+        // SAFETY: the processor has the instructions, and no other thread writes (invariant 3).
         Backend::Avx2 if has_avx2() => unsafe {
             x86_64::scan_avx2::<WRITE>(entries, old, new, stop_at)
         },
         #[cfg(all(target_arch = "x86_64", any(feature = "std", target_feature = "avx2")))]
-        // SAFETY: the processor has the instructions, and nobody writes (invariant 3).
+        // SAFETY: the processor has the instructions, and no other thread writes (invariant 3).
         Backend::Avx512 if has_avx512() => unsafe {
             x86_64::scan_avx512::<WRITE>(entries, old, new, stop_at)
         },
-        // Safe code can ask for a backend by name, so the last word is the processor's.
+        // Safe code can ask for any backend by name, so the processor is checked here.
         #[cfg(feature = "simd")]
-        // SAFETY: nobody writes (invariant 3).
+        // SAFETY: no other thread writes (invariant 3).
         _ if backend.is_wide() => unsafe { wide::scan::<WRITE>(entries, old, new, stop_at) },
-        // SAFETY: nobody writes (invariant 3).
+        // SAFETY: no other thread writes (invariant 3).
         _ => unsafe { words::scan(entries, old, WRITE.then_some(new), stop_at) },
     }
 }

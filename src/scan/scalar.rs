@@ -1,5 +1,5 @@
-//! The oracle: one entry at a time, in safe code. The ends of a slice that are too short for a
-//! vector come here too.
+//! The oracle: one entry at a time, in safe code. The other backends use it for the ends of a slice that are
+//! too short for a vector.
 
 use super::Found;
 use crate::cell::Tally;
@@ -17,7 +17,7 @@ pub(super) fn scan<const WRITE: bool>(
     found
 }
 
-/// As [`scan`], for entries that begin at position `first` of a longer slice; adds to `found`.
+/// Works as [`scan`], for entries that begin at position `first` of a longer slice. Adds to `found`.
 pub(super) fn scan_from<const WRITE: bool>(
     entries: &[AtomicU16],
     first: usize,
@@ -40,7 +40,7 @@ pub(super) fn scan_from<const WRITE: bool>(
     }
 }
 
-/// Makes all `entries` `new` if each of them is `old`, and says whether they were.
+/// Replaces all `entries` by `new` if each of them is `old`, and returns whether they were.
 pub(super) fn replace_all(entries: &[AtomicU16], old: u16, new: u16) -> bool {
     let all = all(entries, old);
     if all {
@@ -61,7 +61,7 @@ pub(super) fn fill(entries: &[AtomicU16], id: u16) {
     }
 }
 
-/// How many of `ids`, which nobody writes, are `id`.
+/// Returns the number of `ids` that are `id`.
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 pub(super) fn count_ids(ids: &[u16], id: u16) -> u64 {
     ids.iter().map(|&of| u64::from(of == id)).sum()

@@ -1,5 +1,5 @@
-//! One suite of properties, stamped on every backend. The oracle here is written from the contract
-//! alone, so that `scalar` is tested as the others are.
+//! One suite of properties, run on every backend. The oracle here follows from the contract alone, so
+//! `scalar` is tested like the other backends.
 
 use core::ops::Range;
 use std::{format, string::ToString, vec, vec::Vec};
@@ -7,12 +7,12 @@ use std::{format, string::ToString, vec, vec::Vec};
 use super::{Backend, FEW, Found, MAX_BLOCK, MAX_ENTRIES, MAX_PIECE};
 use crate::sync::{AtomicU16, Ordering::Relaxed};
 
-/// Whether to try fewer cases: under Miri, and in the emulator that `ci/avx512.sh` boots.
+/// Returns whether to try fewer cases: under Miri, and in the emulator that `ci/avx512.sh` boots.
 fn few() -> bool {
     cfg!(miri) || std::env::var_os("SWAP_RECORDS_FEW_CASES").is_some()
 }
 
-/// How many entries a scan may look at before it sees that it has found `stop_at`.
+/// Returns the number of entries that a scan may look at before it notices that it has found `stop_at`.
 fn at_once(stop_at: u32) -> usize {
     if stop_at <= FEW { MAX_BLOCK } else { MAX_PIECE }
 }
@@ -26,8 +26,8 @@ struct Guarded {
 const GUARD: usize = 80;
 
 impl Guarded {
-    /// `ids` from `shift` entries after an address that is a multiple of 128; the guards hold `id`,
-    /// so that a scan that goes too far has something to find there.
+    /// Places `ids` from `shift` entries after an address that is a multiple of 128. The guards hold `id`, so
+    /// that a scan that goes too far finds something there.
     fn new(ids: &[u16], shift: usize, id: u16) -> Self {
         let all: Vec<_> = (0..ids.len() + shift + 64 + 2 * GUARD)
             .map(|_| AtomicU16::new(id))
@@ -61,8 +61,8 @@ impl Guarded {
     }
 }
 
-/// What a scan may answer for a slice whose matches stand at `places`: the first few of them, all
-/// or at least `stop_at`, and not many more.
+/// Checks the result of a scan of a slice whose matches are at `places`. It must be the first of them: all,
+/// or at least `stop_at` and not many more. Returns their number.
 fn assert_found(found: Found, places: &[usize], len: usize, stop_at: u32) -> usize {
     let count = found.tally.count as usize;
     let enough = places.len().min(stop_at as usize);
@@ -78,8 +78,8 @@ fn assert_found(found: Found, places: &[usize], len: usize, stop_at: u32) -> usi
     );
     let xor = places[..count].iter().fold(0, |xor, place| xor ^ place);
     assert_eq!(found.tally.xor as usize, xor);
-    // It says how far it looked: past what it found, not past what it left, and to the end or a
-    // block's length behind the last match.
+    // `end` lies after the last match that was found, and not after the next one. It is the end of the slice,
+    // or at most a block's length after the last match.
     let last = places[..count].last().map_or(0, |last| last + 1);
     assert!(last <= found.end && found.end <= places.get(count).copied().unwrap_or(len));
     assert!(found.end == len || found.end <= last.max(stop_at.min(1) as usize) + at_once(stop_at));
@@ -112,18 +112,18 @@ fn check(backend: Backend, ids: &[u16], shift: usize, old: u16, new: u16, stop_a
     );
 }
 
-/// Every stopping point that is on an edge, for `ids`.
+/// Checks `ids` with every `stop_at` that is an edge case.
 fn check_stops(backend: Backend, ids: &[u16], shift: usize, old: u16, new: u16) {
     let n = ids.iter().filter(|&&id| id == old).count();
     let n = u32::try_from(n).expect("a slice has at most 65536 entries");
     let stops = [0, 1, n.saturating_sub(1), n, u32::MAX];
-    // Miri takes a second for each, and learns of undefined behaviour from any of them.
+    // Miri takes a second for each, and any of them shows undefined behaviour.
     for &stop_at in if cfg!(miri) { &stops[2..4] } else { &stops } {
         check(backend, ids, shift, old, new, stop_at);
     }
 }
 
-/// Ids that are `old` where `is_match` says so, and close to `old` elsewhere.
+/// Returns ids that are `old` where `is_match` returns true, and close to `old` elsewhere.
 fn ids(len: usize, old: u16, is_match: impl Fn(usize) -> bool) -> Vec<u16> {
     let others = [
         0,
@@ -146,12 +146,12 @@ fn ids(len: usize, old: u16, is_match: impl Fn(usize) -> bool) -> Vec<u16> {
 
 const EDGE_IDS: [(u16, u16); 4] = [(1, 65535), (65535, 1), (0x00ff, 0xff00), (7, 7)];
 
-/// The lengths of the exhaustive tests: up to past two blocks of the largest backend.
+/// Returns the lengths of the exhaustive tests: up to more than two blocks of the largest backend.
 fn lengths() -> impl Iterator<Item = usize> {
     (0..=300).step_by(if few() { 97 } else { 1 })
 }
 
-/// Distances from a cache line, in entries.
+/// Returns distances from a cache line, in entries.
 fn shifts() -> impl Iterator<Item = usize> {
     (0..=64).step_by(if few() { 21 } else { 1 })
 }
@@ -244,7 +244,8 @@ fn a_whole_region_and_more(backend: Backend) {
     }
 }
 
-/// Runs `case` with random numbers of `cases` seeds. The seed of the case that failed is the last one printed.
+/// Runs `case` with random numbers of `cases` seeds. The last seed that is printed is that of the case that
+/// failed.
 fn random_cases(cases: u64, mut case: impl FnMut(&mut fastrand::Rng)) {
     for seed in 0..cases {
         std::println!("seed {seed}");
@@ -252,7 +253,7 @@ fn random_cases(cases: u64, mut case: impl FnMut(&mut fastrand::Rng)) {
     }
 }
 
-/// Mostly a small number, and sometimes all.
+/// Returns a `stop_at` that is mostly small, and sometimes the largest.
 fn any_stop(random: &mut fastrand::Rng, most: u32) -> u32 {
     if random.bool() {
         random.u32(..most)
@@ -273,7 +274,7 @@ fn any_slice(backend: Backend) {
     });
 }
 
-/// Slices of several pieces, with as many matches as an id has that is everywhere.
+/// Checks slices of several pieces, with as many matches as a common id has.
 fn any_long_slice(backend: Backend) {
     let pieces = if few() { 3 } else { 6 } * MAX_PIECE;
     random_cases(if few() { 4 } else { 100 }, |random| {
@@ -303,9 +304,9 @@ fn all_of_a_slice_or_nothing(backend: Backend) {
     }
 }
 
-/// Invariant 3, for Miri: a lookup takes no lock, and sees one id or the other.
-/// Single matches, stretches where all match, and a slice that one id has: each way to store is taken.
-fn lookups_beside_a_replace(backend: Backend) {
+/// Checks invariant 3, for Miri: a lookup takes no lock, and sees the old id or the new one. The slices have
+/// single matches, stretches where all match, and one id alone, so that each way to store is used.
+fn lookups_during_a_replace(backend: Backend) {
     let len = if few() { 300 } else { 5000 };
     let rounds = if few() { 2 } else { 200 };
     let mixed = Guarded::new(&ids(len, 3, |at| at % 4 != 0 || at / 64 % 2 == 0), 1, 3);
@@ -332,7 +333,7 @@ fn lookups_beside_a_replace(backend: Backend) {
         began.wait();
         for _ in 0..rounds {
             for (old, new) in [(3, 4), (4, 3)] {
-                // SAFETY: this thread alone writes.
+                // SAFETY: only this thread writes.
                 unsafe { super::replace(backend, mixed.entries(), old, new, u32::MAX) };
                 // SAFETY: as above.
                 assert!(unsafe { super::replace_all(backend, all.entries(), old, new) });
@@ -356,7 +357,7 @@ macro_rules! suite {
                 any_slice,
                 any_long_slice,
                 all_of_a_slice_or_nothing,
-                lookups_beside_a_replace,
+                lookups_during_a_replace,
             );
         }
     )*};
@@ -380,7 +381,8 @@ suite! {
     avx512: Backend::Avx512;
 }
 
-/// Says so past the test harness, which would hide it: a test that did not run has not passed.
+/// Reports a test that did not run, in spite of the test harness, which hides output: such a test has not
+/// passed.
 fn skip(backend: Backend, test: &str) {
     use std::io::Write as _;
     let why = if cfg!(target_arch = "x86_64") {
@@ -401,7 +403,7 @@ fn the_scan_that_a_fuzzer_calls_is_the_scan() {
         let found = backend.scan(&mut entries, false, (5, 9), u32::MAX);
         assert_eq!(found, (3, 2 ^ 4, 5));
         let found = backend.scan(&mut entries, true, (5, 9), 2);
-        // It may take the last one as well.
+        // The scan may replace the last one as well.
         let stopped = [(2, 2, 3), (2, 2, 4)].contains(&found);
         assert!(stopped || found == (3, 2 ^ 4, 5), "{found:?}");
         let last = if found.0 == 2 { 5 } else { 9 };
@@ -430,7 +432,7 @@ fn the_detected_backend_is_available() {
     assert_eq!(Backend::Wide.is_available(), super::HAS_WIDE);
 }
 
-/// Where `Wide` would be integers in turn, it is not there at all, and words of 64 bits are what runs.
+/// On targets where `Wide` would be single integers, it is not compiled in, and words of 64 bits run instead.
 #[test]
 fn the_portable_backend_is_wide_where_the_target_has_vectors_and_words_elsewhere() {
     let vectors = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
@@ -443,9 +445,9 @@ fn the_portable_backend_is_wide_where_the_target_has_vectors_and_words_elsewhere
     assert_ne!(Backend::detect(), Backend::Scalar);
 }
 
-/// For each pair of ids in neighbouring lanes: a difference of one may borrow from the lane above.
+/// Checks each pair of ids in neighbouring lanes: a difference of one may borrow from the next lane.
 #[test]
-fn a_lane_beside_a_match_is_no_match() {
+fn a_lane_next_to_a_match_is_not_a_match() {
     let near = [0, 1, 2, 0x7fff, 0x8000, 0x8001, 0xfffe, 0xffff];
     for old in near.into_iter().step_by(if few() { 5 } else { 1 }) {
         for lane in 0..4 {
@@ -472,7 +474,7 @@ fn a_lane_beside_a_match_is_no_match() {
 
 #[test]
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
-fn what_is_available_is_what_the_processor_has() {
+fn a_backend_is_available_if_the_processor_has_it() {
     let (avx2, avx512) = (
         std::arch::is_x86_feature_detected!("avx2"),
         std::arch::is_x86_feature_detected!("avx512f")

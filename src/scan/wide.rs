@@ -1,4 +1,4 @@
-//! The portable backend: the vectors that the target has without asking, through the crate `wide`.
+//! The portable backend: the vectors that every processor of the target has, through the crate `wide`.
 
 use wide::u16x8;
 
@@ -8,27 +8,27 @@ use super::{
 };
 use crate::sync::{AtomicU16, Ordering::Relaxed};
 
-/// A block is 256 bytes, and a part of it 128: more was no faster with SSE2.
+/// A block is 256 bytes, and a part of it 128. Larger ones were not faster with SSE2.
 const BLOCK: usize = 16;
 const PART: usize = 8;
 const LINE_VECTORS: usize = LINE / size_of::<u16x8>();
 
-/// [`generic::scan`] with what every processor of the target can do.
+/// Runs [`generic::scan`] with vectors that every processor of the target has.
 ///
 /// # Safety
 ///
-/// Nobody else writes `entries` (invariant 3).
+/// No other thread may write `entries` (invariant 3).
 pub(super) unsafe fn scan<const WRITE: bool>(
     entries: &[AtomicU16],
     old: u16,
     new: u16,
     stop_at: u32,
 ) -> Found {
-    // SAFETY: `u16x8` needs nothing that the target may lack; nobody else writes (invariant 3).
+    // SAFETY: `u16x8` needs nothing that the target may lack. No other thread writes (invariant 3).
     unsafe { generic::scan::<u16x8, BLOCK, PART, LINE_VECTORS, WRITE>(entries, old, new, stop_at) }
 }
 
-/// [`generic::replace_all`] with what every processor of the target can do.
+/// Runs [`generic::replace_all`] with vectors that every processor of the target has.
 ///
 /// # Safety
 ///
@@ -38,7 +38,7 @@ pub(super) unsafe fn replace_all(entries: &[AtomicU16], old: u16, new: u16) -> b
     unsafe { generic::replace_all::<u16x8>(entries, old, new) }
 }
 
-/// [`ids::count`](super::ids::count) with what every processor of the target can do.
+/// Runs [`ids::count`](super::ids::count) with vectors that every processor of the target has.
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 pub(super) fn count_ids(ids: &[u16], id: u16) -> u64 {
     // SAFETY: `u16x8` needs nothing that the target may lack.
@@ -46,7 +46,7 @@ pub(super) fn count_ids(ids: &[u16], id: u16) -> u64 {
 }
 
 impl Vector for u16x8 {
-    /// All bits of a lane, or none.
+    /// All bits of a lane are set, or none.
     type Mask = Self;
 
     const ENTRIES: usize = 8;
@@ -65,8 +65,8 @@ impl Vector for u16x8 {
 
     #[inline(always)]
     unsafe fn load(from: *const AtomicU16) -> Self {
-        // SAFETY: in one slice, aligned, and not written by anybody (invariant 3); an `AtomicU16`
-        // is laid out as a `u16`.
+        // SAFETY: the vector is in one slice and aligned, and no thread writes it (invariant 3). An
+        // `AtomicU16` has the layout of a `u16`.
         unsafe { from.cast::<Self>().read() }
     }
 
@@ -93,7 +93,7 @@ impl Vector for u16x8 {
 
     #[inline(always)]
     fn one_more_where(self, mask: Self) -> Self {
-        // A lane that holds is -1.
+        // A lane of the mask that is set is -1.
         self - mask
     }
 
@@ -125,7 +125,7 @@ impl Vector for u16x8 {
             let mut lanes = masks[i].to_bitmask();
             // SAFETY: the vector is in the slice.
             let first = unsafe { to.add(i * Self::ENTRIES) };
-            // SAFETY: as above; a shared reference to atomics may be had at any time.
+            // SAFETY: as above. Shared references to atomics may coexist with any others.
             let vector = unsafe { &*first.cast::<[AtomicU16; 8]>() };
             if lanes == 0xff {
                 for entry in vector {
@@ -142,7 +142,7 @@ impl Vector for u16x8 {
     }
     #[inline(always)]
     unsafe fn store(self, to: *const AtomicU16) {
-        // SAFETY: the vector is in the slice; a shared reference to atomics may be had at any time.
+        // SAFETY: the vector is in the slice. Shared references to atomics may coexist with any others.
         let vector = unsafe { &*to.cast::<[AtomicU16; 8]>() };
         for (entry, value) in vector.iter().zip(self.to_array()) {
             entry.store(value, Relaxed);

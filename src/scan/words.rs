@@ -1,16 +1,17 @@
 //! The backend for targets without vectors: four entries at a time, in a word of 64 bits.
 //!
-//! What is compared is the exclusive-or of a word and of `old` in all four lanes. A lane of it is 0
-//! exactly where the entry is `old`. Nearly all blocks hold no match. For those it is enough to know that no
-//! lane is 0, which takes three operations a word; which lanes they are is asked in the others.
+//! It computes the exclusive-or of a word and of `old` in all four lanes. A lane of the result is 0 exactly
+//! if the entry is `old`. Nearly all blocks hold no match. For a block, it is enough to know whether any lane
+//! is 0, which takes three operations per word. Only in a block with a match are the lanes told apart.
 
 use super::{Found, MAX_BLOCK, scalar};
 use crate::sync::{AtomicU16, Ordering::Relaxed};
 
-/// Entries in a word.
+/// The entries of a word.
 const LANES: usize = size_of::<u64>() / size_of::<u16>();
 
-/// Entries between two looks at whether there was a match: more would gain a fiftieth, and make more code.
+/// The entries between two checks whether there was a match. A larger block would gain a fiftieth, and make
+/// more code.
 const BLOCK: usize = 8 * LANES;
 
 const _: () = assert!(BLOCK <= MAX_BLOCK);
@@ -19,10 +20,10 @@ const _: () = assert!(BLOCK <= MAX_BLOCK);
 const ONES: u64 = 0x0001_0001_0001_0001;
 /// The highest bit of each lane.
 const HIGH: u64 = ONES << 15;
-/// All other bits.
+/// All bits but the highest of each lane.
 const LOW: u64 = !HIGH;
 
-/// What each lane's place is in the order of memory.
+/// The place of each lane in the order of memory.
 const PLACES: u64 = if cfg!(target_endian = "little") {
     0x0003_0002_0001_0000
 } else {
@@ -36,14 +37,15 @@ const LANE_BITS: [u64; LANES] = if cfg!(target_endian = "little") {
     [1 << 63, 1 << 47, 1 << 31, 1 << 15]
 };
 
-/// Finds `old` in `entries`, and replaces it by `new` if there is one, until `stop_at` are found, or some more of
-/// the same block.
+/// Finds `old` in `entries`, and replaces it by `new` if that is `Some`. Goes on until `stop_at` are found,
+/// or some more of the same block.
 ///
-/// Out of line, and so is what it calls: that counting and replacing share it costs a few instructions a call.
+/// This function and those that it calls are not inlined: counting and replacing share them, which costs a
+/// few instructions per call.
 ///
 /// # Safety
 ///
-/// Nobody else writes `entries` (invariant 3).
+/// No other thread may write `entries` (invariant 3).
 #[inline(never)]
 pub(super) unsafe fn scan(
     entries: &[AtomicU16],
@@ -56,7 +58,7 @@ pub(super) unsafe fn scan(
     let mut at = to_boundary(entries).min(entries.len());
     one_by_one(&entries[..at], 0, old, new, stop_at, &mut found);
     while found.tally.count < stop_at && entries.len() - at >= LANES {
-        // SAFETY: from a boundary on; nobody else writes (invariant 3).
+        // SAFETY: the part begins at a boundary; no other thread writes (invariant 3).
         at += unsafe { without(&entries[at..], everywhere) };
         found.end = at;
         // SAFETY: as above.
@@ -67,7 +69,7 @@ pub(super) unsafe fn scan(
     found
 }
 
-/// Makes all `entries` `new` if each of them is `old`, and says whether they were.
+/// Replaces all `entries` by `new` if each of them is `old`, and returns whether they were.
 ///
 /// # Safety
 ///
@@ -78,7 +80,7 @@ pub(super) unsafe fn replace_all(entries: &[AtomicU16], old: u16, new: u16) -> b
     let (words, tail) = rest.split_at(rest.len() / LANES * LANES);
     let everywhere = u64::from(old) * ONES;
     let all = words.chunks_exact(LANES).all(|lanes| {
-        // SAFETY: a word of the slice, at a boundary; nobody writes (invariant 3).
+        // SAFETY: a word of the slice, at a boundary; no thread writes (invariant 3).
         everywhere == unsafe { load(lanes.as_ptr()) }
     });
     let all = all && [head, tail].into_iter().all(|end| scalar::all(end, old));
@@ -88,10 +90,10 @@ pub(super) unsafe fn replace_all(entries: &[AtomicU16], old: u16, new: u16) -> b
     all
 }
 
-/// How many of `ids`, which nobody writes, are `id`.
+/// Returns the number of `ids` that are `id`.
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 pub(super) fn count_ids(ids: &[u16], id: u16) -> u64 {
-    // Safe, for nobody writes these ids.
+    // This needs no unsafe code, because the ids are not atomics.
     let (head, words, tail) = bytemuck::pod_align_to::<u16, u64>(ids);
     let everywhere = u64::from(id) * ONES;
     let in_words = words
@@ -100,12 +102,12 @@ pub(super) fn count_ids(ids: &[u16], id: u16) -> u64 {
     scalar::count_ids(head, id) + in_words.sum::<u64>() + scalar::count_ids(tail, id)
 }
 
-/// Entries up to the first one at the boundary of a word.
+/// Returns the number of entries before the first one at the boundary of a word.
 fn to_boundary(entries: &[AtomicU16]) -> usize {
     entries.as_ptr().addr().wrapping_neg() % size_of::<u64>() / size_of::<u16>()
 }
 
-/// The ends of a slice, which are no words.
+/// Scans the ends of a slice, which are shorter than a word.
 #[inline(never)]
 fn one_by_one(
     entries: &[AtomicU16],
@@ -121,32 +123,33 @@ fn one_by_one(
     }
 }
 
-/// The `LANES` entries at `from`, loaded plainly.
+/// Loads the `LANES` entries at `from`, plainly.
 ///
 /// # Safety
 ///
-/// `from` is aligned to a word, the entries lie in one slice, and nobody writes them (invariant 3).
+/// `from` must be aligned to a word, the entries must lie in one slice, and no thread may write them
+/// (invariant 3).
 #[inline(always)]
 unsafe fn load(from: *const AtomicU16) -> u64 {
-    // SAFETY: in one slice, aligned, and not written by anybody (invariant 3); an `AtomicU16` is laid out as a
-    // `u16`.
+    // SAFETY: the word is in one slice and aligned, and no thread writes it (invariant 3). An `AtomicU16` has
+    // the layout of a `u16`.
     unsafe { from.cast::<u64>().read() }
 }
 
-/// The highest bit of each lane that is 0. Exact: no lane carries into the next.
+/// Returns the highest bit of each lane that is 0. The result is exact: no lane carries into the next.
 #[inline(always)]
 fn zeros(lanes: u64) -> u64 {
     !(((lanes & LOW) + LOW) | lanes | LOW)
 }
 
-/// How many lanes [`zeros`] found.
+/// Returns the number of lanes that [`zeros`] found.
 #[inline(always)]
 fn number(zeros: u64) -> u32 {
     ((zeros >> 15).wrapping_mul(ONES) >> 48) as u32
 }
 
-/// How many of `entries` come before the first block in which a lane is what that lane of `everywhere` is, or
-/// before what is no block.
+/// Returns the number of `entries` before the first block that has a match, or before the rest that is
+/// shorter than a block.
 ///
 /// # Safety
 ///
@@ -159,7 +162,8 @@ unsafe fn without(entries: &[AtomicU16], everywhere: u64) -> usize {
         for lanes in block.chunks_exact(LANES) {
             // SAFETY: as the caller promises (invariant 3).
             let lanes = unsafe { load(lanes.as_ptr()) } ^ everywhere;
-            // Where no lane is 0, no lane borrows from the next, and one that lost its highest bit had it.
+            // If no lane is 0, no lane borrows from the next. Then the highest bit of a lane is cleared only
+            // if it was set.
             any |= lanes.wrapping_sub(ONES) & !lanes;
         }
         any & HIGH == 0
@@ -167,9 +171,9 @@ unsafe fn without(entries: &[AtomicU16], everywhere: u64) -> usize {
     passed.count() * BLOCK
 }
 
-/// Counts the entries from position `at` on that are what their lanes of `everywhere` are, and makes them `new` if
-/// there is one. Word by word: until `stop_at` are found, or there was no match for as long as a block, or there is no
-/// whole word. Gives the position that it got to.
+/// Counts the entries from position `at` on that match `everywhere`, and replaces them by `new` if that is
+/// `Some`. Goes on word by word, until `stop_at` are found, there was no match for as long as a block, or no
+/// whole word is left. Returns the position where it stopped.
 ///
 /// # Safety
 ///
@@ -198,12 +202,13 @@ unsafe fn matches(
         }
         until = at + BLOCK;
         count += number(equal);
-        // The highest bit of a lane is made all of its bits.
+        // Widens the highest bit of each matching lane to all bits of the lane.
         positions ^= here & (equal | (equal - (equal >> 15)));
         let Some(new) = new else { continue };
         for (entry, lane) in lanes.iter().zip(LANE_BITS) {
             if equal & lane != 0 {
-                // Each by itself: all racing accesses to an entry are 2 bytes wide (invariant 3).
+                // Each entry is stored by itself: all racing accesses to an entry are 2 bytes wide (invariant
+                // 3).
                 entry.store(new, Relaxed);
             }
         }

@@ -1,4 +1,4 @@
-//! AVX2 and AVX-512BW.
+//! The backends of x86-64: AVX2 and AVX-512BW.
 
 use core::arch::x86_64::*;
 
@@ -44,11 +44,11 @@ mod has {
 
 pub(super) use has::{has_avx2, has_avx512};
 
-/// [`generic::scan`] with AVX2.
+/// Runs [`generic::scan`] with AVX2.
 ///
 /// # Safety
 ///
-/// The processor has AVX2. Nobody else writes `entries` (invariant 3).
+/// The processor must have AVX2. No other thread may write `entries` (invariant 3).
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn scan_avx2<const WRITE: bool>(
     entries: &[AtomicU16],
@@ -56,18 +56,17 @@ pub(super) unsafe fn scan_avx2<const WRITE: bool>(
     new: u16,
     stop_at: u32,
 ) -> Found {
-    // SAFETY: this function has AVX2; nobody else writes (invariant 3).
+    // SAFETY: this function has AVX2; no other thread writes (invariant 3).
     unsafe {
         generic::scan::<Avx2, AVX2_BLOCK, AVX2_PART, AVX2_LINE, WRITE>(entries, old, new, stop_at)
     }
 }
 
-/// [`generic::scan`] with AVX-512BW.
+/// Runs [`generic::scan`] with AVX-512BW.
 ///
 /// # Safety
 ///
-/// The processor has AVX-512F and AVX-512BW. Nobody else writes `entries`
-/// (invariant 3).
+/// The processor must have AVX-512F and AVX-512BW. No other thread may write `entries` (invariant 3).
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn scan_avx512<const WRITE: bool>(
     entries: &[AtomicU16],
@@ -75,7 +74,7 @@ pub(super) unsafe fn scan_avx512<const WRITE: bool>(
     new: u16,
     stop_at: u32,
 ) -> Found {
-    // SAFETY: this function has AVX-512F and AVX-512BW; nobody else writes (invariant 3).
+    // SAFETY: this function has AVX-512F and AVX-512BW; no other thread writes (invariant 3).
     unsafe {
         generic::scan::<Avx512, AVX512_BLOCK, AVX512_PART, AVX512_LINE, WRITE>(
             entries, old, new, stop_at,
@@ -83,29 +82,29 @@ pub(super) unsafe fn scan_avx512<const WRITE: bool>(
     }
 }
 
-/// [`generic::replace_all`] with AVX2.
+/// Runs [`generic::replace_all`] with AVX2.
 ///
 /// # Safety
 ///
 /// As for [`scan_avx2`].
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn replace_all_avx2(entries: &[AtomicU16], old: u16, new: u16) -> bool {
-    // SAFETY: this function has AVX2; nobody else writes (invariant 3).
+    // SAFETY: this function has AVX2; no other thread writes (invariant 3).
     unsafe { generic::replace_all::<Avx2>(entries, old, new) }
 }
 
-/// [`generic::replace_all`] with AVX-512BW.
+/// Runs [`generic::replace_all`] with AVX-512BW.
 ///
 /// # Safety
 ///
 /// As for [`scan_avx512`].
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn replace_all_avx512(entries: &[AtomicU16], old: u16, new: u16) -> bool {
-    // SAFETY: this function has AVX-512F and AVX-512BW; nobody else writes (invariant 3).
+    // SAFETY: this function has AVX-512F and AVX-512BW; no other thread writes (invariant 3).
     unsafe { generic::replace_all::<Avx512>(entries, old, new) }
 }
 
-/// [`ids::count`](super::ids::count) with AVX2.
+/// Runs [`ids::count`](super::ids::count) with AVX2.
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 #[target_feature(enable = "avx2")]
 pub(super) fn count_ids_avx2(ids: &[u16], id: u16) -> u64 {
@@ -113,7 +112,7 @@ pub(super) fn count_ids_avx2(ids: &[u16], id: u16) -> u64 {
     unsafe { super::ids::count::<Avx2>(ids, id) }
 }
 
-/// [`ids::count`](super::ids::count) with AVX-512BW.
+/// Runs [`ids::count`](super::ids::count) with AVX-512BW.
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn count_ids_avx512(ids: &[u16], id: u16) -> u64 {
@@ -132,12 +131,12 @@ const RAMP: [u16; 32] = {
     ramp
 };
 
-/// 16 entries. Only made where the processor has AVX2.
+/// A vector of 16 entries. A value exists only if the processor has AVX2.
 #[derive(Clone, Copy)]
 struct Avx2(__m256i);
 
 impl Vector for Avx2 {
-    /// All bits of a lane, or none.
+    /// All bits of a lane are set, or none.
     type Mask = Self;
 
     const ENTRIES: usize = 16;
@@ -161,8 +160,8 @@ impl Vector for Avx2 {
 
     #[inline(always)]
     unsafe fn load(from: *const AtomicU16) -> Self {
-        // SAFETY: AVX2, in one slice, aligned, and not written by anybody (invariant 3); an
-        // `AtomicU16` is laid out as a `u16`.
+        // SAFETY: the caller vouches for AVX2. The vector is in one slice and aligned, and no thread writes
+        // it (invariant 3). An `AtomicU16` has the layout of a `u16`.
         Self(unsafe { _mm256_load_si256(from.cast()) })
     }
 
@@ -226,8 +225,8 @@ impl Vector for Avx2 {
     unsafe fn store_where<const N: usize>(self, masks: [Self; N], to: *const AtomicU16) {
         let mut i = 0;
         while i < N {
-            // Both vectors of a line or neither: in a dense region one branch for both is easier
-            // to predict, and the line has to be written anyway.
+            // Stores both vectors of a line or neither. In a dense region, one branch for both is easier to
+            // predict, and the line is written in both cases.
             let line = if i + 1 < N {
                 [masks[i], masks[i + 1]]
             } else {
@@ -236,12 +235,12 @@ impl Vector for Avx2 {
             if Self::any(line) {
                 // SAFETY: the vector is in the slice.
                 let first = unsafe { to.add(i * Self::ENTRIES) };
-                // SAFETY: in the slice and aligned; nobody else writes (invariant 3).
+                // SAFETY: in the slice and aligned; no other thread writes (invariant 3).
                 unsafe { self.blend_into(masks[i], first) };
                 if i + 1 < N {
                     // SAFETY: the vector is in the slice.
                     let second = unsafe { first.add(Self::ENTRIES) };
-                    // SAFETY: in the slice and aligned; nobody else writes (invariant 3).
+                    // SAFETY: in the slice and aligned; no other thread writes (invariant 3).
                     unsafe { self.blend_into(masks[i + 1], second) };
                 }
             }
@@ -257,14 +256,14 @@ impl Vector for Avx2 {
 }
 
 impl Avx2 {
-    /// Stores `self` in the lanes of `mask`, and in the others what they hold.
+    /// Stores `self` in the lanes of `mask`, and stores to the other lanes what they hold.
     ///
     /// # Safety
     ///
     /// As for [`Vector::store_where`].
     #[inline(always)]
     unsafe fn blend_into(self, mask: Self, to: *const AtomicU16) {
-        // SAFETY: in one slice and aligned; nobody else writes (invariant 3), so that the lanes
+        // SAFETY: in one slice and aligned; no other thread writes (invariant 3), so that the lanes
         // outside the mask still hold this when it is stored again.
         let held = unsafe { Self::load(to) };
         // SAFETY: `self` proves AVX2.
@@ -279,7 +278,7 @@ impl Avx2 {
         unsafe { core::mem::transmute(self.0) }
     }
 
-    /// Two bits for each lane: its sign.
+    /// Returns two bits per lane: its sign.
     #[inline(always)]
     fn bits(self) -> u32 {
         // SAFETY: `self` proves AVX2.
@@ -287,12 +286,12 @@ impl Avx2 {
     }
 }
 
-/// 32 entries. Only made where the processor has AVX-512F and AVX-512BW.
+/// A vector of 32 entries. A value exists only if the processor has AVX-512F and AVX-512BW.
 #[derive(Clone, Copy)]
 struct Avx512(__m512i);
 
 impl Vector for Avx512 {
-    /// A bit for each lane.
+    /// One bit per lane.
     type Mask = __mmask32;
 
     const ENTRIES: usize = 32;
@@ -316,8 +315,8 @@ impl Vector for Avx512 {
 
     #[inline(always)]
     unsafe fn load(from: *const AtomicU16) -> Self {
-        // SAFETY: AVX-512, in one slice, aligned, and not written by anybody (invariant 3); an
-        // `AtomicU16` is laid out as a `u16`.
+        // SAFETY: the caller vouches for AVX-512. The vector is in one slice and aligned, and no thread
+        // writes it (invariant 3). An `AtomicU16` has the layout of a `u16`.
         Self(unsafe { _mm512_load_si512(from.cast()) })
     }
 
@@ -382,7 +381,7 @@ impl Vector for Avx512 {
             if masks[i] != 0 {
                 // SAFETY: the vector is in the slice.
                 let vector = unsafe { to.add(i * Self::ENTRIES) };
-                // SAFETY: in the slice; `self` proves AVX-512; nobody else writes (invariant 3).
+                // SAFETY: in the slice; `self` proves AVX-512; no other thread writes (invariant 3).
                 unsafe { store_avx512(self.0, masks[i], vector) };
             }
             i += 1;
@@ -404,16 +403,17 @@ impl Avx512 {
     }
 }
 
-/// Stores all lanes of `value`: one relaxed `AtomicU16` store a lane, in some order (invariant 3).
+/// Stores all lanes of `value`: one relaxed `AtomicU16` store per lane, in some order (invariant 3).
 ///
 /// # Safety
 ///
-/// The 16 entries at `to` lie in one slice.
+/// The 16 entries at `to` must lie in one slice.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn store_avx2(value: __m256i, to: *const AtomicU16) {
     #[cfg(not(any(miri, store_lanes)))]
-    // SAFETY: writes the 32 bytes at `to` and nothing else; leaves flags and stack alone.
+    // SAFETY: the instruction writes the 32 bytes at `to` and nothing else, and does not touch flags or
+    // stack.
     unsafe {
         core::arch::asm!(
             "vmovdqu [{to}], {value}",
@@ -426,22 +426,23 @@ unsafe fn store_avx2(value: __m256i, to: *const AtomicU16) {
     {
         // SAFETY: every bit pattern is valid in both types.
         let lanes = unsafe { core::mem::transmute::<__m256i, [u16; 16]>(value) };
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller promises it.
         unsafe { store_lanes(lanes, u32::MAX, to) };
     }
 }
 
-/// Stores the lanes of `value` that are in `mask`: one relaxed `AtomicU16` store each, in some
-/// order (invariant 3).
+/// Stores the lanes of `value` that are in `mask`: one relaxed `AtomicU16` store per lane, in some order
+/// (invariant 3).
 ///
 /// # Safety
 ///
-/// The 32 entries at `to` lie in one slice.
+/// The 32 entries at `to` must lie in one slice.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn store_avx512(value: __m512i, mask: __mmask32, to: *const AtomicU16) {
     #[cfg(not(any(miri, store_lanes)))]
-    // SAFETY: writes in the 64 bytes at `to` and nowhere else; leaves flags and stack alone.
+    // SAFETY: the instruction writes to the 64 bytes at `to` and nothing else, and does not touch flags or
+    // stack.
     unsafe {
         core::arch::asm!(
             "vmovdqu16 [{to}] {{{mask}}}, {value}",
@@ -455,24 +456,24 @@ unsafe fn store_avx512(value: __m512i, mask: __mmask32, to: *const AtomicU16) {
     {
         // SAFETY: every bit pattern is valid in both types.
         let lanes = unsafe { core::mem::transmute::<__m512i, [u16; 32]>(value) };
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller promises it.
         unsafe { store_lanes(lanes, mask, to) };
     }
 }
 
-/// What the assembly stands for, where a tool has to see it (Miri, and sanitizers with `--cfg store_lanes`): relaxed
-/// stores of the lanes in `mask`.
+/// Stores the lanes in `mask` by relaxed stores, which is what the assembly stands for. Used where a tool has
+/// to see the stores: under Miri, and with `--cfg store_lanes` under sanitizers.
 ///
 /// # Safety
 ///
-/// The `N` entries at `to` lie in one slice.
+/// The `N` entries at `to` must lie in one slice.
 #[cfg(any(miri, store_lanes))]
 unsafe fn store_lanes<const N: usize>(lanes: [u16; N], mask: u32, to: *const AtomicU16) {
     for (lane, value) in lanes.into_iter().enumerate() {
         if mask >> lane & 1 == 1 {
             // SAFETY: the lane is in the slice.
             let entry = unsafe { to.add(lane) };
-            // SAFETY: as above; a shared reference to an atomic may be had at any time.
+            // SAFETY: as above. Shared references to an atomic may coexist with any others.
             unsafe { &*entry }.store(value, crate::sync::Ordering::Relaxed);
         }
     }

@@ -1,9 +1,9 @@
-//! Memory that is zero at its start, and what may be in it.
+//! Memory that is zero when it is made, and the types that it can hold.
 //!
-//! With `std` it comes as [`Zeroed`]: an anonymous map, or, on Linux, a shared map of a file (`file`); Miri, which knows no
-//! `madvise`, takes zeroed memory of the global allocator. Zeroed owns the provenance of every entry, cell and
-//! bitmap word: they are reached through the one pointer that the map or the allocator gave. Without `std`, see
-//! [`pages`](crate::pages).
+//! With `std`, it comes as [`Zeroed`]: an anonymous map or, on Linux, a shared map of a file (`file`). Under
+//! Miri, which does not support `madvise`, it is zeroed memory of the global allocator. A `Zeroed` owns the
+//! provenance of every entry, cell and bitmap word: all are reached through the one pointer that the map or
+//! the allocator returned. Without `std`, see [`pages`](crate::pages).
 
 use bytemuck::Zeroable;
 
@@ -16,9 +16,10 @@ mod zeroed;
 #[cfg(feature = "std")]
 pub(crate) use zeroed::Zeroed;
 
-/// What the memory holds: atomics that are 0 when their bytes are.
+/// A type that the memory can hold: atomics that are 0 when their bytes are 0.
 pub(crate) trait Slot: Zeroable {
-    /// Back to 0, with a relaxed store; where it is 0, nothing is stored, so that no memory is taken for it.
+    /// Sets the value to 0, with a relaxed store. Stores nothing where it is 0 already, so that no memory is
+    /// taken for it.
     fn clear(&self);
 }
 
@@ -41,7 +42,7 @@ impl<T: Slot, const N: usize> Slot for [T; N] {
     }
 }
 
-/// The system would not give so many bytes.
+/// The error that the system refused this number of bytes.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) bytes: usize,

@@ -1,4 +1,4 @@
-//! [`Zeroed`]: zeroed, page-aligned memory in one piece, that costs nothing until it is touched.
+//! [`Zeroed`]: zeroed, page-aligned memory in one piece, which takes no memory until it is touched.
 
 use core::fmt;
 use core::ops::Deref;
@@ -8,27 +8,28 @@ use core::ptr::NonNull;
 use super::file;
 use super::{Refused, Slot};
 
-/// A slice of zeroes at its start (but where it is of a file), of a fixed length, shared by reference until it is dropped.
+/// A slice of a fixed length, shared by reference until it is dropped. It is zero when it is made, unless it
+/// maps a file.
 pub(crate) struct Zeroed<T> {
     ptr: NonNull<T>,
     len: usize,
     memory: Memory,
 }
 
-/// Where it is from: looked at to give it back, and never on the way to a value.
+/// Where the memory comes from. Used to give it back, and never on the way to a value.
 enum Memory {
     Own(imp::Memory),
     #[cfg(target_os = "linux")]
     File(file::Map),
 }
 
-// SAFETY: it owns its `T`s as a `Box<[T]>` does.
+// SAFETY: a `Zeroed` owns its `T`s as a `Box<[T]>` does.
 unsafe impl<T: Send> Send for Zeroed<T> {}
-// SAFETY: as for `Send`; a shared `Zeroed` gives shared `T`s and nothing else.
+// SAFETY: as for `Send`. A shared `Zeroed` gives out shared `T`s and nothing else.
 unsafe impl<T: Sync> Sync for Zeroed<T> {}
 
 impl<T: Slot> Zeroed<T> {
-    /// Address space for `len` zeroes, `len` > 0. `huge` asks for huge pages where they are touched.
+    /// Reserves address space for `len` zeroes, `len` > 0. `huge` asks for huge pages where they are touched.
     pub(crate) fn new(len: usize, huge: bool) -> Result<Self, Refused> {
         const { assert!(align_of::<T>() <= PAGE && size_of::<T>() > 0) };
         debug_assert!(len > 0);
@@ -44,7 +45,8 @@ impl<T: Slot> Zeroed<T> {
         })
     }
 
-    /// The next bytes from `from` on that may not be zero; none, at the end, where all that follow are.
+    /// Returns the next bytes from `from` on that may not be zero. Returns an empty range at the end if all
+    /// that follow are zero.
     pub(crate) fn next_data(&self, from: usize) -> core::ops::Range<usize> {
         match &self.memory {
             Memory::Own(_) => from..self.len * size_of::<T>(),
@@ -53,8 +55,9 @@ impl<T: Slot> Zeroed<T> {
         }
     }
 
-    /// Gives the memory of the first `used` values back to the system, and says whether it could: then they are
-    /// zero, as if by a relaxed store to each. Otherwise any part of them may be; the caller clears the rest.
+    /// Gives the memory of the first `used` values back to the system, and returns whether that succeeded. If
+    /// it did, they are zero, as if by a relaxed store to each. If it did not, any part of them may be zero,
+    /// and the caller must clear them.
     #[must_use]
     pub(crate) fn give_back(&self, used: usize) -> bool {
         let bytes = size_of_val(&self[..used]);
@@ -65,11 +68,12 @@ impl<T: Slot> Zeroed<T> {
         }
     }
 
-    /// All values are zero, and stay so until something else is turned on with them. A file is let go.
+    /// Called when all values are zero, and stay zero until a swapfile is turned on with them. Releases the
+    /// file, if there is one.
     pub(crate) fn emptied(&self) {
         #[cfg(target_os = "linux")]
         if let Memory::File(map) = &self.memory {
-            // Where it is refused, the next one empties what is empty.
+            // If this fails, the next table that turns the file on empties it once more.
             let _ = map.emptied();
             map.release();
         }
@@ -77,12 +81,12 @@ impl<T: Slot> Zeroed<T> {
 }
 
 impl<T> Zeroed<T> {
-    /// Whether nothing else can write to it, or have it: not where it is of a file.
+    /// Returns whether no other process can write to the memory. False if it maps a file.
     pub(crate) fn is_own(&self) -> bool {
         matches!(self.memory, Memory::Own(_))
     }
 
-    /// How many of its bytes are in memory, as far as can be told; otherwise all.
+    /// Returns the number of its bytes that are in memory. Returns all bytes where the system does not say.
     pub(crate) fn resident(&self) -> usize {
         let bytes = size_of_val(&**self);
         let resident = match &self.memory {
@@ -98,7 +102,7 @@ impl<T> Zeroed<T> {
 
 #[cfg(target_os = "linux")]
 impl Zeroed<crate::region::Entries> {
-    /// The entries of a file, as they are in it.
+    /// Maps the entries of a file, with what the file holds.
     pub(crate) fn of_file(locked: file::Locked) -> Result<Self, std::io::Error> {
         let (map, start) = file::Map::new(locked)?;
         Ok(Self {
@@ -108,7 +112,7 @@ impl Zeroed<crate::region::Entries> {
         })
     }
 
-    /// The file, where it is of one.
+    /// Returns the file, if the memory maps one.
     pub(crate) fn file(&self) -> Option<&file::Map> {
         match &self.memory {
             Memory::Own(_) => None,
@@ -122,10 +126,11 @@ impl<T> Deref for Zeroed<T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        // `new` got `len * size_of::<T>()` bytes at `ptr`, page aligned and zero, which is a valid `T` (`Zeroable`). Of a file
-        // (`of_file`), `T` is the entries of a region, for which all bytes are valid.
-        // SAFETY: as above; they live as long as `memory`, and only `&[T]` is ever made of them. Of other processes that
-        // write there, see invariant 7.
+        // `new` got `len * size_of::<T>()` bytes at `ptr`, page aligned and zero, which is a valid `T`
+        // (`Zeroable`). With a file (`of_file`), `T` is the entries of a region, for which all bytes are
+        // valid.
+        // SAFETY: as above. The bytes live as long as `memory`, and only `&[T]` is ever made of them.
+        // Invariant 7 covers other processes that write to a file.
         unsafe { core::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 }
@@ -138,7 +143,7 @@ impl<T> fmt::Debug for Zeroed<T> {
     }
 }
 
-/// The smallest page of the supported systems: what the alignment of a map is at least.
+/// The smallest page of the supported systems, and the least alignment of a map.
 const PAGE: usize = 4096;
 
 #[cfg(not(miri))]
@@ -159,13 +164,13 @@ mod imp {
         pub(super) fn new(bytes: usize, huge: bool) -> Option<(Self, NonNull<u8>)> {
             let map = MmapOptions::new()
                 .len(bytes)
-                // Most of it is never touched: address space, not a promise of memory.
+                // Most of the map is never touched, so it must not reserve swap.
                 .no_reserve_swap()
                 .map_anon()
                 .ok()?;
             #[cfg(target_os = "linux")]
             if huge {
-                // A kernel without huge pages refuses; small ones do as well.
+                // A kernel without huge pages refuses. Small pages work as well.
                 let _ = map.advise(memmap2::Advice::HugePage);
             }
             #[cfg(not(target_os = "linux"))]
@@ -175,17 +180,17 @@ mod imp {
             Some((Self { map }, start))
         }
 
-        /// Whether the first `bytes` are zeroes again. Of locked memory the kernel refuses the first advice, at the
-        /// first page that is locked, and takes the second one from Linux 5.18 on.
+        /// Zeroes the first `bytes`, and returns whether that succeeded. If memory is locked, the kernel
+        /// refuses the first advice at the first locked page, and accepts the second one from Linux 5.18 on.
         #[cfg(target_os = "linux")]
         pub(super) fn give_back(&self, bytes: usize) -> bool {
             debug_assert!(bytes <= self.map.len());
             [libc::MADV_DONTNEED, libc::MADV_DONTNEED_LOCKED]
                 .into_iter()
                 .any(|advice| {
-                    // SAFETY: the map has that many bytes, and is private and anonymous, so that either advice makes it
-                    // read as zeroes. All that refers to it are shared atomics, for which that is a store of 0 by
-                    // another thread.
+                    // SAFETY: the map has that many bytes, and is private and anonymous, so that either
+                    // advice makes it read as zeroes. All references to it are shared atomics, for which that
+                    // is a store of 0 by another thread.
                     unsafe { libc::madvise(self.map.as_mut_ptr().cast(), bytes, advice) == 0 }
                 })
         }
@@ -200,17 +205,17 @@ mod imp {
             bytes
         }
 
-        /// Elsewhere MADV_DONTNEED may keep what was there.
+        /// On other systems, MADV_DONTNEED may keep the contents.
         #[cfg(not(target_os = "linux"))]
         pub(super) fn give_back(&self, _bytes: usize) -> bool {
             false
         }
     }
 
-    /// Bytes of the pages of the map that are in memory.
+    /// Returns the number of bytes in the pages of the map that are in memory.
     #[cfg(target_os = "linux")]
     pub(super) fn resident(map: &MmapRaw) -> usize {
-        /// Pages to ask about at once: their answers lie on the stack.
+        /// The pages to ask about at once. The answers lie on the stack.
         const PAGES: usize = 1024;
         let page = page_size();
         let mut answers = [0_u8; PAGES];
@@ -219,8 +224,8 @@ mod imp {
             let len = (map.len() - from).min(PAGES * page);
             let pages = &mut answers[..len.div_ceil(page)];
             let start = map.as_mut_ptr().wrapping_add(from);
-            // SAFETY: the pages from `start` on are the map's, which is borrowed; nothing of them is changed. A byte for
-            // each is written to `pages`, which has as many.
+            // SAFETY: the pages from `start` on belong to the map, which is borrowed. `mincore` changes
+            // nothing of them. It writes one byte per page to `pages`, which has as many.
             let asked = unsafe { libc::mincore(start.cast(), len, pages.as_mut_ptr()) };
             resident += match asked {
                 0 => pages.iter().filter(|&page| page & 1 != 0).count() * page,
@@ -230,10 +235,10 @@ mod imp {
         resident
     }
 
-    /// Of the running system. Where it does not say, it is the smallest that there is.
+    /// Returns the page size of the running system, or the smallest one if the system does not say.
     #[cfg(target_os = "linux")]
     fn page_size() -> usize {
-        // SAFETY: it asks for a constant, and takes nothing.
+        // SAFETY: `sysconf` returns a constant, and takes no pointer.
         let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         usize::try_from(size)
             .ok()
@@ -255,7 +260,7 @@ mod imp {
     impl Memory {
         pub(super) fn new(bytes: usize, _huge: bool) -> Option<(Self, NonNull<u8>)> {
             let layout = Layout::from_size_align(bytes, super::PAGE).ok()?;
-            // SAFETY: `bytes` is not 0: `Zeroed::new` takes a `len` > 0 of a sized `T`.
+            // SAFETY: `bytes` is not 0: `Zeroed::new` takes a `len` > 0 of a `T` that is not zero-sized.
             let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
             Some((Self { start, layout }, start))
         }
@@ -264,7 +269,7 @@ mod imp {
             false
         }
 
-        /// The allocator does not tell.
+        /// The allocator does not say.
         pub(super) fn resident(&self, bytes: usize) -> usize {
             bytes
         }
@@ -272,7 +277,7 @@ mod imp {
 
     impl Drop for Memory {
         fn drop(&mut self) {
-            // SAFETY: `new` got it with this layout, and nothing outlives its `Zeroed`.
+            // SAFETY: `new` allocated it with this layout, and nothing outlives its `Zeroed`.
             unsafe { dealloc(self.start.as_ptr(), self.layout) };
         }
     }
@@ -299,8 +304,8 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "Miri ends where an allocator would refuse")]
-    fn what_no_address_space_holds_is_refused() {
+    #[cfg_attr(miri, ignore = "Miri aborts where an allocator would refuse")]
+    fn more_than_an_address_space_holds_is_refused() {
         let refused = Zeroed::<AtomicU64>::new(usize::MAX / 2, false).unwrap_err();
         assert_eq!(refused.bytes, usize::MAX);
         #[cfg(target_pointer_width = "64")]

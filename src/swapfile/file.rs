@@ -1,9 +1,9 @@
-//! A swapfile whose entries are those of a file.
+//! Turns a swapfile on whose entries are those of a file.
 //!
-//! It goes through the states of any other. In state 1 it takes the file's lock, finds the map of the file
-//! or makes one, and makes the index, which takes no lock of a region and calls the caller's progress
-//! callback. Where one of these fails or unwinds, [`Starting`] goes to state 4, with an empty index, and
-//! lets the file go. Its map stays (invariant 7).
+//! It goes through the same states as any other swapfile. In state 1, it takes the file's lock, finds or
+//! makes the map of the file, and makes the index. That takes no lock of a region, and calls the caller's
+//! progress callback. If one of these fails or unwinds, [`Starting`] goes to state 4, with an empty index,
+//! and releases the file. Its map stays (invariant 7).
 
 use core::{mem, ptr};
 use std::fs::File;
@@ -25,11 +25,11 @@ use crate::sync::Ordering;
 /// Why a swapfile was not turned on with a file.
 #[derive(Debug)]
 pub(crate) enum NotOn {
-    /// It is on, or being turned on or off.
+    /// The type is on, or another thread is turning it on or off.
     On,
     Refused(Refused),
     File(FileError),
-    /// The file has records, and must not have any.
+    /// The file has this number of records, and must not have any.
     Records(u64),
 }
 
@@ -49,12 +49,12 @@ impl From<FileError> for NotOn {
 pub(crate) struct Options<'a> {
     pub(crate) threads: usize,
     pub(crate) progress: Option<&'a mut dyn FnMut(Progress)>,
-    /// Whether a file with records is refused.
+    /// Whether to refuse a file that has records.
     pub(crate) empty: bool,
 }
 
 impl<L: RawMutex> SwapFile<L> {
-    /// Turns it on with the records that are in the file.
+    /// Turns the type on with the records that are in the file.
     pub(crate) fn swapon_file(
         &self,
         max_pages: u64,
@@ -96,7 +96,8 @@ impl<L: RawMutex> SwapFile<L> {
         Ok(found)
     }
 
-    /// The area of this file, its index empty, with the file's lock; a new one if need be. In state 1.
+    /// Returns the area of this file, and makes it if there is none. Its index is empty, and it has the
+    /// file's lock. Called in state 1.
     fn area_of_file(&self, max_pages: u64, locked: Locked) -> Result<&Area<L>, NotOn> {
         let mut next = self.areas.load(Ordering::Acquire);
         while let Some(area) = self.area(next) {
@@ -125,8 +126,9 @@ impl<L: RawMutex> SwapFile<L> {
     }
 }
 
-/// Does what a swapoff was killed in. There is no index to go by. Fails where the header goes on saying that it
-/// is to be done: then what is recorded from now on would be dropped by the next process.
+/// Finishes a swapoff whose process was killed. There is no index that tells where the records are. Fails if
+/// the header cannot be written: it would still say that the file is to be emptied, and the next process
+/// would drop what is recorded from now on.
 fn empty(chunks: &Zeroed<Entries>) -> io::Result<()> {
     if !chunks.give_back(chunks.len()) {
         let mut data = 0..0;
@@ -140,7 +142,7 @@ fn empty(chunks: &Zeroed<Entries>) -> io::Result<()> {
     chunks.file().map_or(Ok(()), Map::emptied)
 }
 
-/// Lets a swapfile that is not turned on go to state 4.
+/// Takes a swapfile that was not turned on to state 4 when dropped.
 struct Starting<'a, L: RawMutex> {
     file: &'a SwapFile<L>,
     off: u64,
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_swapoff_was_killed_in_is_emptied_with_holes_and_without() {
+    fn a_file_that_was_half_emptied_is_emptied_with_holes_and_without() {
         for holes in [true, false] {
             let file = RecordFile::memfd(PAGES).unwrap();
             let chunks = Zeroed::of_file(Locked::new(file.file(), PAGES).unwrap()).unwrap();
@@ -216,7 +218,7 @@ mod tests {
             if !holes {
                 chunks.file().unwrap().refuse_holes();
             }
-            // Without holes the header is not to be written either.
+            // `refuse_holes` also refuses writes to the header.
             assert_eq!(empty(&chunks).is_ok(), holes);
             assert!(is_empty(&chunks));
             drop(chunks);
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_is_taken_again_for_its_own_file_alone() {
+    fn a_map_is_reused_for_its_own_file_only() {
         let files = [1, 2].map(|_| RecordFile::memfd(PAGES).unwrap());
         let (swapfile, _) = on(&files[0]);
         let first = ptr::from_ref(swapfile.on().unwrap().area);
@@ -243,7 +245,7 @@ mod tests {
         };
         assert_ne!(area_of(&files[1]), first);
         assert_eq!(area_of(&files[0]), first);
-        // Nor is it an anonymous swapfile's, which has as many regions.
+        // The area is not reused for an anonymous swapfile with as many regions.
         assert!(swapfile.swapon(PAGES, Pages::GLOBAL).unwrap());
         assert!(swapfile.on().unwrap().area.chunks().is_own());
     }

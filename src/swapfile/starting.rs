@@ -1,8 +1,8 @@
 //! A swapfile that is filled before it is on.
 //!
-//! It stays in state 1 until it is [published](Starting::publish), so that nobody finds it before all of its records are
-//! there, with their index. A lookup that has been under way since before an earlier swapoff may see a record of it
-//! already: of the area, that is the one thing that may be read without a look at the generation.
+//! It stays in state 1 until it is [published](Starting::publish). So no operation finds it before all of its
+//! records are there, with their index. The one exception is a lookup that began before an earlier swapoff:
+//! it may see a record already, since it reads the area without a check of the generation.
 
 use core::mem;
 
@@ -15,17 +15,19 @@ use crate::region::REGION_ENTRIES;
 use crate::storage::Refused;
 use crate::sync::{Ordering, fence};
 
-/// A swapfile in state 1, with which this alone goes on. Dropped, it is off again, and empty.
+/// A swapfile in state 1. Only the owner of this value may change its state. If the value is dropped, the
+/// swapfile is off again, and empty.
 pub(crate) struct Starting<'a, L: RawMutex> {
     file: &'a SwapFile<L>,
     area: *mut Area<L>,
-    /// The generation that it was off with.
+    /// The generation of the state off before.
     off: u64,
     max_pages: u64,
 }
 
 impl<L: RawMutex> SwapFile<L> {
-    /// From state 0 to 1, with an empty area for so many pages. `Ok(None)` where it is not off.
+    /// Advances from state 0 to 1, with an empty area for this number of pages. Returns `Ok(None)` if the
+    /// type is not off.
     pub(crate) fn begin(
         &self,
         max_pages: u64,
@@ -60,7 +62,7 @@ fn regions_of(max_pages: u64) -> Option<usize> {
 }
 
 impl<L: RawMutex> Starting<'_, L> {
-    /// To state 2.
+    /// Advances to state 2.
     pub(crate) fn publish(self) {
         let file = self.file;
         file.max_pages.store(self.max_pages, Ordering::Release);
@@ -69,8 +71,8 @@ impl<L: RawMutex> Starting<'_, L> {
         mem::forget(self);
     }
 
-    /// What is going to hold the records, all of it zero at first. What is stored there has to be in the index when this
-    /// is published or dropped.
+    /// Returns the area that will hold the records. It is zero at first. The index must count what is stored
+    /// there when this is published or dropped.
     pub(crate) fn area(&self) -> Option<&Area<L>> {
         self.file.area(self.area)
     }
@@ -80,7 +82,7 @@ impl<L: RawMutex> Drop for Starting<'_, L> {
     #[cold]
     fn drop(&mut self) {
         if let (Some(area), Some(regions)) = (self.area(), regions_of(self.max_pages)) {
-            // As of a swapoff: a thread that reads what is cleared sees the changed generation.
+            // As in a swapoff: a thread that sees an entry cleared also sees the changed generation.
             fence(Ordering::Release);
             area.discard(regions);
         }
@@ -95,7 +97,7 @@ mod tests {
     use crate::sync::RawSpinLock;
 
     #[test]
-    fn a_swapfile_that_starts_is_nobodys_until_it_is_published() {
+    fn a_swapfile_that_starts_is_not_found_until_it_is_published() {
         let file = SwapFile::<RawSpinLock>::new();
         let starting = file.begin(10, Pages::GLOBAL).unwrap().unwrap();
         assert!(file.on().is_none() && file.swapoff().is_none());
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "Miri ends where an allocator would refuse")]
+    #[cfg_attr(miri, ignore = "Miri aborts where an allocator would refuse")]
     fn a_swapfile_that_is_refused_is_off() {
         let file = SwapFile::<RawSpinLock>::new();
         assert!(file.begin(1 << 50, Pages::GLOBAL).is_err());

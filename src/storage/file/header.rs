@@ -1,6 +1,6 @@
 //! The first page of a file of records.
 //!
-//! | byte | what it holds, little-endian |
+//! | byte | contents, little-endian |
 //! | ---: | --- |
 //! | 0 | `SWAPTABL` |
 //! | 8 | the version, 1: 4 bytes |
@@ -13,8 +13,8 @@
 //! | 48 | 0, or `EMPT` while a swapoff empties the file: 4 bytes |
 //! | 52 | nothing, up to byte 4096 |
 //!
-//! From there on, the entries, in whole regions. All but the word at byte 48 is written once, when the file
-//! has its length.
+//! The entries follow at byte 4096, in whole regions. The header is written once, when the file has its
+//! length. Only the word at byte 48 changes later.
 
 use core::hash::{BuildHasher, Hasher};
 use core::ops::Range;
@@ -28,34 +28,35 @@ use crate::table::MAX_PAGES;
 /// Where the entries begin.
 pub(crate) const HEADER: u64 = 4096;
 
-/// Not that of an image, so that neither is taken for the other.
+/// The magic number differs from that of an image, so that a file and an image are never mistaken for each
+/// other.
 const MAGIC: [u8; 8] = *b"SWAPTABL";
-/// That of an image, which an error names.
+/// The magic number of an image, which an error names.
 pub(crate) const IMAGE: [u8; 8] = *b"SWAPRECS";
 const VERSION: u32 = 1;
 const ORDER: u32 = 0x0102_0304;
 
-/// Where the checksum is: all before it is checked.
+/// The offset of the checksum, which covers all bytes before it.
 const CHECKSUM_AT: usize = 40;
-/// Where it is written down that a swapoff is under way.
+/// The offset of the state, which says whether a swapoff is under way.
 pub(crate) const STATE_AT: usize = 48;
-/// What is written there.
+/// The two values of the state.
 pub(crate) const IN_USE: [u8; 4] = [0; 4];
 pub(crate) const EMPTYING: [u8; 4] = *b"EMPT";
-/// The bytes of the page that are used.
+/// The number of bytes of the page that are used.
 pub(crate) const USED: usize = STATE_AT + EMPTYING.len();
 
-/// What a header says.
+/// The fields of a header that differ from file to file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Header {
     pub(crate) max_pages: u64,
-    /// Drawn when the file was made.
+    /// A random number, drawn when the file was made.
     pub(crate) random: u64,
-    /// A swapoff has begun to empty the file.
+    /// Whether a swapoff has begun to empty the file.
     pub(crate) emptying: bool,
 }
 
-/// Refuses what no swapfile can have.
+/// Checks that a swapfile may have this number of pages.
 pub(crate) fn check_pages(max_pages: u64) -> Result<(), FileError> {
     if (1..=MAX_PAGES).contains(&max_pages) {
         return Ok(());
@@ -66,7 +67,7 @@ pub(crate) fn check_pages(max_pages: u64) -> Result<(), FileError> {
     })
 }
 
-/// The length of a file for so many slots, in bytes. They are at least 1, and as many as a swapfile may have.
+/// Returns the length in bytes of a file for this number of slots, which [`check_pages`] must have accepted.
 pub(crate) fn file_len(max_pages: u64) -> u64 {
     HEADER + max_pages.div_ceil(REGION_ENTRIES as u64) * size_of::<Entries>() as u64
 }
@@ -75,7 +76,7 @@ impl Header {
     pub(crate) fn new(max_pages: u64) -> Self {
         Self {
             max_pages,
-            // Its keys are random.
+            // The keys of a `RandomState` are random.
             random: RandomState::new().build_hasher().finish(),
             emptying: false,
         }
@@ -99,7 +100,7 @@ impl Header {
         bytes
     }
 
-    /// What the header of a file of `len` bytes says, which is 0 where the file ends before it.
+    /// Parses the header of a file of `len` bytes. Bytes past the end of the file are 0.
     pub(crate) fn from_bytes(bytes: &[u8; USED], len: u64) -> Result<Self, FileError> {
         if *bytes == [0; USED] {
             return Err(FileError::Unfinished { len });
@@ -109,7 +110,7 @@ impl Header {
             return Err(FileError::Foreign { found });
         }
         let found = u32::from_le_bytes(bytes[8..12].try_into().unwrap_or_default());
-        // What follows is for a later version to say.
+        // The rest of the header may have another meaning in a later version.
         if found > VERSION {
             return Err(FileError::Version {
                 found,
@@ -129,7 +130,7 @@ impl Header {
             expect(STATE_AT, le(bytes, STATE_AT..USED), 0)?;
         }
         let max_pages = le(bytes, 16..24);
-        // What is computed from it cannot overflow then.
+        // After this check, nothing that is computed from the number can overflow.
         check_pages(max_pages)?;
         Ok(Self {
             max_pages,
@@ -144,7 +145,7 @@ const fn constant(n: usize) -> u32 {
     n as u32
 }
 
-/// A number of up to 8 bytes.
+/// Returns a number of up to 8 bytes.
 fn le(bytes: &[u8; USED], at: Range<usize>) -> u64 {
     bytes[at]
         .iter()
@@ -163,7 +164,8 @@ fn expect(offset: usize, found: u64, expected: u64) -> Result<(), FileError> {
     })
 }
 
-/// A checksum that finds each changed byte: <http://www.isthe.com/chongo/tech/comp/fnv/>.
+/// Computes a checksum that detects every change of a single byte:
+/// <http://www.isthe.com/chongo/tech/comp/fnv/>.
 fn fnv_1a(bytes: &[u8]) -> u64 {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_header_that_is_written_is_read_again() {
         for emptying in [false, true] {
             let header = Header {
                 emptying,
@@ -214,7 +216,7 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(parse(&bytes).is_err(), "bit {bit}");
         }
-        // Nothing is written behind the checksum.
+        // The bytes after the checksum are 0.
         for len in 0..STATE_AT {
             let mut bytes = whole;
             bytes[len..].fill(0);
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_another_make_are_refused_although_the_checksum_fits() {
+    fn fields_of_another_format_are_refused_although_the_checksum_matches() {
         for (at, value) in [
             (8, 0),
             (8, 2),

@@ -1,4 +1,4 @@
-//! A file whose entries are mapped: [`Locked`], which is had by one table at a time, and [`Map`].
+//! A file whose entries are mapped: [`Locked`], which one table has at a time, and [`Map`].
 
 pub(crate) mod header;
 pub(crate) mod sys;
@@ -21,18 +21,18 @@ use memmap2::{MmapOptions, MmapRaw};
 use crate::file::FileError;
 use header::{EMPTYING, HEADER, Header, IN_USE, STATE_AT, USED, file_len};
 
-/// What tells a file from all others that there are at the same time. The inode number of a `memfd` comes
-/// from a counter of 32 bits; the random number covers the case that it comes again.
+/// What tells a file from all other files that exist at the same time. The inode number of a `memfd` comes
+/// from a counter of 32 bits; the random number covers its reuse.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Identity {
     device: u64,
     inode: u64,
     random: u64,
-    /// A file may have grown, with its header, while it was off: the map that it had does not do then.
+    /// A file may have grown, with its header, while it was off. Its old map is then too short.
     max_pages: u64,
 }
 
-/// Reads the header of a file, and holds the file's length against it.
+/// Reads the header of a file, and compares it with the file's length.
 pub(crate) fn read_header(file: &File) -> Result<Header, FileError> {
     let len = file
         .metadata()
@@ -60,10 +60,11 @@ pub(crate) fn read_header(file: &File) -> Result<Header, FileError> {
     Ok(header)
 }
 
-/// A file of records that one table has, until this is dropped.
+/// A file of records that one table has until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Locked {
-    /// Opened anew, so that the lock is this table's own, whoever else has the descriptor that it came by.
+    /// Opened anew, so that the lock is this table's own, even if other processes share the descriptor that
+    /// it came by.
     file: File,
     /// The process that took the lock.
     process: u32,
@@ -72,7 +73,7 @@ pub(crate) struct Locked {
 }
 
 impl Locked {
-    /// Takes the file's lock, and looks whether it is whole and for so many slots.
+    /// Takes the file's lock, and checks that the file is whole and has this number of slots.
     pub(crate) fn new(of: &File, max_pages: u64) -> Result<Self, FileError> {
         let file = open_anew(of);
         let file = file.map_err(|error| match error.kind() {
@@ -84,7 +85,7 @@ impl Locked {
             TryLockError::WouldBlock => FileError::InUse,
             TryLockError::Error(error) => FileError::io("locking")(error),
         })?;
-        // From here on nobody else empties it.
+        // From here on, no other process empties the file.
         let header = read_header(&file)?;
         if header.max_pages != max_pages {
             return Err(FileError::MaxPages {
@@ -113,30 +114,30 @@ impl Locked {
         self.identity
     }
 
-    /// Whether a swapoff began to empty the file and did not get to its end.
+    /// Returns whether a swapoff began to empty the file and did not finish.
     pub(crate) fn is_half_emptied(&self) -> bool {
         self.header.emptying
     }
 
-    /// Writes down whether a swapoff is under way.
+    /// Writes to the file whether a swapoff is under way.
     fn set_state(&self, state: [u8; 4]) -> io::Result<()> {
         self.file.write_all_at(&state, STATE_AT as u64)
     }
 
-    /// The next bytes of entries from `from` on, up to `len`, that may not be zero. Where the file system
-    /// cannot tell holes, that is all of them.
+    /// Returns the next bytes of entries from `from` on, up to `len`, that may not be zero. If the file
+    /// system does not report holes, that is all of them.
     fn next_data(&self, from: usize, len: usize) -> Range<usize> {
         let end = len as u64 + HEADER;
         let seek = |from, whence| match sys::seek(&self.file, from, whence) {
             Ok(at) => Some(at.min(end)),
-            // There is none.
+            // There is no such place up to the end of the file.
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Some(end),
             Err(_) => None,
         };
         let data = from as u64 + HEADER;
         let data = seek(data, libc::SEEK_DATA).unwrap_or(data);
         let hole = seek(data, libc::SEEK_HOLE).unwrap_or(end);
-        // A byte at least, so that whoever goes on behind it gets on.
+        // The range has at least one byte, so that a caller that goes on after it makes progress.
         index(data)..index(hole.max(data + 1).min(end))
     }
 }
@@ -151,28 +152,29 @@ fn open_anew(of: &File) -> io::Result<File> {
     File::options().read(true).write(true).open(path)
 }
 
-/// A byte of the entries, by its offset in the file; all of them are mapped.
+/// Returns the index of a byte of the entries, from its offset in the file. All entries are mapped.
 fn index(offset: u64) -> usize {
     usize::try_from(offset - HEADER).unwrap_or(usize::MAX)
 }
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // To close the file would not do: the map, and a child that was forked, keep it open. For the same
-        // reason this is not that child's to do: its descriptor is of the same description, and so the lock is
-        // its parent's.
+        // Closing the file would not release the lock: the map, and a forked child, keep the description
+        // open. For the same reason, a child must not unlock: its descriptor shares the description, so the
+        // lock is its parent's.
         if self.process == process::id() {
             let _ = self.file.unlock();
         }
     }
 }
 
-/// The map of a file's entries, which stays when the file is let go.
+/// The map of a file's entries, which stays when the file is released.
 #[derive(Debug)]
 pub(crate) struct Map {
     map: MmapRaw,
     identity: Identity,
-    /// While a swapfile is on with it. Taken by the one thread that turns it on or off.
+    /// The locked file while a swapfile is on with it. Only the thread that turns the swapfile on or off
+    /// changes it.
     locked: Mutex<Option<Locked>>,
 }
 
@@ -203,7 +205,7 @@ impl Map {
         &self.map
     }
 
-    /// In bytes: whole regions.
+    /// Returns the length in bytes, of whole regions.
     pub(crate) fn len(&self) -> usize {
         self.map.len()
     }
@@ -212,40 +214,40 @@ impl Map {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file is on again.
+    /// Takes the locked file when a swapfile is turned on with it again.
     pub(crate) fn take(&self, locked: Locked) {
         debug_assert_eq!(self.identity, locked.identity);
         *self.locked() = Some(locked);
     }
 
-    /// Lets the file go, to be turned on by any table.
+    /// Releases the file, so that any table can turn it on.
     pub(crate) fn release(&self) {
         *self.locked() = None;
     }
 
-    /// The entries are zero now: there is no swapoff to be ended by the next one that has the file. Where this
-    /// fails, the file says that there is, so nobody may record anything in it.
+    /// Writes to the file that its entries are zero and that no swapoff is under way. If this fails, the file
+    /// still says that a swapoff is under way, so no table may record in it.
     pub(crate) fn emptied(&self) -> io::Result<()> {
         let locked = self.locked();
         let locked = locked.as_ref();
         locked.map_or(Ok(()), |locked| locked.set_state(IN_USE))
     }
 
-    /// Whether the first `bytes` are zeroes again. From before they begin to be until
-    /// [`emptied`](Self::emptied), the file says so: whoever turns it on after a process that was killed
-    /// meanwhile does the rest.
+    /// Zeroes the first `bytes`, and returns whether that succeeded. From before that until
+    /// [`emptied`](Self::emptied), the file says that a swapoff is under way. If the process is killed in
+    /// between, the next table that turns the file on empties it.
     pub(crate) fn give_back(&self, bytes: usize) -> bool {
         self.locked().as_ref().is_some_and(|locked| {
-            // Where that is refused, a process that is killed from here on leaves some of the records. A swapoff
-            // cannot fail for it, since the swapfile is gone.
+            // If this is refused, a process that is killed from here on leaves some of the records. A swapoff
+            // cannot fail because of that, since the swapfile is gone.
             let _ = locked.set_state(EMPTYING);
-            // For those who have the map, all of which refer to it by shared atomics, that is a store of 0
-            // by another thread.
+            // All references to the map are shared atomics. For them, the hole is a store of 0 by another
+            // thread.
             sys::punch_hole(&locked.file, HEADER..HEADER + bytes as u64).is_ok()
         })
     }
 
-    /// From now on the system refuses holes, as some file systems do, and writes to the header.
+    /// Makes the system refuse holes, as some file systems do, and writes to the header.
     #[cfg(all(test, not(miri)))]
     pub(crate) fn refuse_holes(&self) {
         if let Some(locked) = &mut *self.locked() {
