@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use swap_records::image::ImageError;
-use swapmap::report::printable;
+use swapmap::names::shown;
 
 /// For the help of the command, its man page and its README.
 pub(crate) const EXIT_CODES: &str = "\
@@ -14,8 +14,8 @@ Exit codes:
   0  done; `diff`: no difference; `verify`: no fault
   1  `diff` found a difference, or `verify` found a fault
   2  wrong usage
-  3  something could not be read or written: a file, an image that is damaged, standard output,
-     or this machine's swap. `verify` looks at all files first";
+  3  something could not be read or written: a file, a damaged image, standard output, or this
+     machine's swap. `verify` checks all other files first";
 
 /// What a command found, when it could do what it was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,19 +48,24 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// An error of an image, with the file that it is about.
-    pub(crate) fn image(path: &Path, error: &ImageError) -> Self {
-        match error {
-            // These name it.
-            ImageError::Io { path: Some(_), .. }
-            | ImageError::Locked { .. }
-            | ImageError::InTheWay { .. } => Self::Refused(error.to_string()),
-            _ => Self::Refused(format!("{}: {error}", path.display())),
+    /// Returns an error of an image, with the name of its file.
+    pub(crate) fn image(path: &Path, mut error: ImageError) -> Self {
+        match &mut error {
+            // These errors name a file. They show its name as `Path::display` does, so they get an escaped one.
+            ImageError::Io {
+                path: Some(name), ..
+            }
+            | ImageError::Locked { path: name }
+            | ImageError::InTheWay { path: name, .. } => {
+                *name = shown(name).into();
+                Self::Refused(error.to_string())
+            }
+            _ => Self::Refused(format!("{}: {error}", shown(path))),
         }
     }
 
     pub(crate) fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
-        let mut text = format!("cannot {doing} {}: {error}", path.display());
+        let mut text = format!("cannot {doing} {}: {error}", shown(path));
         if error.kind() == io::ErrorKind::StorageFull {
             text += "; what was there before is there still: make room, and try again";
         }
@@ -97,8 +102,7 @@ impl From<io::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Names of files may have control characters, which a terminal would obey.
-            Self::Usage(text) | Self::Refused(text) => f.write_str(&printable(text)),
+            Self::Usage(text) | Self::Refused(text) => f.write_str(text),
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
         }
     }

@@ -7,7 +7,9 @@
     reason = "not an interface: the command's help is its documentation"
 )]
 
+pub mod forms;
 pub mod map_picture;
+pub mod names;
 pub mod picture;
 pub mod reading;
 pub mod report;

@@ -6,8 +6,9 @@ use font8x8::{BASIC_FONTS, UnicodeFonts};
 use image::{Rgb, RgbImage};
 use swap_records::{MemcgId, SwapRecords, SwapType};
 
+use crate::names::printable;
 use crate::reading::Reading;
-use crate::report::{owners_of_all, printable, type_of};
+use crate::report::{owners_of_all, type_of};
 
 /// Slots a chunk of the table has.
 const CHUNK: u64 = 2048;

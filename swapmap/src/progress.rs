@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// What takes less time says nothing.
 pub(crate) const QUIET: Duration = Duration::from_secs(1);
+/// Before that time no rate is shown: the first pieces come from memory, and tell nothing of the rest.
+const RATES: Duration = Duration::from_secs(2);
 /// Between two lines, where there is no terminal.
 pub(crate) const LINES: Duration = Duration::from_secs(10);
 
@@ -49,7 +51,7 @@ impl Progress {
 
     fn shown_as(doing: String, total: u64, quiet: Duration, shown: Shown) -> Self {
         Self {
-            doing: swapmap::report::printable(&doing),
+            doing,
             total,
             done: AtomicU64::new(0),
             began: Instant::now(),
@@ -77,6 +79,7 @@ impl Progress {
             Shown::Bar(bar) => {
                 let bar = bar.get_or_insert_with(|| self.bar());
                 bar.set_position(done);
+                bar.set_prefix(pace(done, self.total, Duration::from_millis(now)));
                 if done >= self.total {
                     bar.set_message(format!("{}, waiting for the disk", self.doing));
                 }
@@ -99,7 +102,7 @@ impl Progress {
     fn bar(&self) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(Some(self.total), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template(
-            "{msg} [{bar:30}] {percent}% of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
+            "{msg} [{bar:30}] {percent}% of {binary_total_bytes}{prefix}",
         );
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("=> "));
@@ -107,6 +110,22 @@ impl Progress {
         bar.set_message(self.doing.clone());
         bar
     }
+}
+
+/// Returns the rate since the beginning, and the time that is left at that rate. Empty until there is enough to tell.
+fn pace(done: u64, total: u64, elapsed: Duration) -> String {
+    if elapsed < RATES || done == 0 {
+        return String::new();
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "three digits are shown"
+    )]
+    let rate = (done as f64 / elapsed.as_secs_f64()) as u64;
+    let left = Duration::from_secs(total.saturating_sub(done) / rate.max(1));
+    format!(", {}/s, {} left", BinaryBytes(rate), HumanDuration(left))
 }
 
 impl Drop for Progress {
@@ -144,12 +163,21 @@ mod tests {
     fn lines(quiet: Duration, every: Duration) -> String {
         let text = Text::default();
         let shown = Shown::Lines(Box::new(text.clone()), every);
-        let progress = Progress::shown_as("reading a\u{1b}b".to_owned(), 4 << 20, quiet, shown);
+        let progress = Progress::shown_as("reading a".to_owned(), 4 << 20, quiet, shown);
         for _ in 0..4 {
             progress.add(1 << 20);
         }
         let text = text.0.lock().unwrap().clone();
         String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn a_rate_is_shown_once_it_can_be_told() {
+        assert_eq!(pace(1 << 30, 4 << 30, Duration::from_millis(1999)), "");
+        assert_eq!(pace(0, 4 << 30, Duration::from_secs(9)), "");
+        let of = pace(1 << 30, 4 << 30, Duration::from_secs(4));
+        assert_eq!(of, ", 256.00 MiB/s, 12 seconds left");
+        assert!(pace(1, u64::MAX, Duration::from_secs(9)).ends_with(" years left"));
     }
 
     #[test]
@@ -160,7 +188,7 @@ mod tests {
     #[test]
     fn where_there_is_no_terminal_lines_say_how_far_it_is() {
         let each = lines(Duration::ZERO, Duration::ZERO);
-        let first = "swapmap: reading a\\u{1b}b: 25% (1.00 MiB of 4.00 MiB)\n";
+        let first = "swapmap: reading a: 25% (1.00 MiB of 4.00 MiB)\n";
         assert!(each.starts_with(first), "{each}");
         assert!(each.ends_with("100% (4.00 MiB of 4.00 MiB)\n"), "{each}");
         assert_eq!(each.lines().count(), 4);

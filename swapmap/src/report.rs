@@ -6,13 +6,16 @@ use std::io::{self, Write};
 
 use swap_records::{MemcgId, SwapType};
 
+use crate::names::printable;
 use crate::reading::{Name, Reading};
 
 mod missing;
 mod notes;
+mod programs;
 
 pub use missing::Missing;
 pub use notes::notes;
+pub use programs::{print_csv, print_json};
 
 /// The owners in `ty` and their slots, largest first.
 pub fn owners_of(reading: &Reading, ty: SwapType) -> Vec<(MemcgId, u64)> {
@@ -141,59 +144,5 @@ fn row(
     )
 }
 
-/// A name as one line of text, whatever it holds: a terminal obeys control characters, and some characters turn the order
-/// of others around. What is escaped is so as in Rust, bytes that are not UTF-8 as `\xe9`.
-pub fn printable(name: impl AsRef<[u8]>) -> String {
-    let mut text = String::new();
-    for chunk in name.as_ref().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c == '\\' || c.is_control() || is_invisible(c) {
-                text.extend(c.escape_default());
-            } else {
-                text.push(c);
-            }
-        }
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
-}
-
-/// Marks of direction, joiners, separators of lines and paragraphs.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod disagree;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_cannot_command_the_terminal() {
-        assert_eq!(printable("/a \u{1b}[2J\n\u{e9}"), "/a \\u{1b}[2J\\n\u{e9}");
-        assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
-    }
-
-    #[test]
-    fn a_name_that_is_not_utf8_is_told_from_one_that_looks_like_it() {
-        assert_eq!(printable(b"caf\xe9/\xe2\x82"), "caf\\xe9/\\xe2\\x82");
-        assert_eq!(printable("caf\\xe9"), "caf\\\\xe9");
-    }
-
-    #[test]
-    fn any_name_is_one_line() {
-        let mut rng = fastrand::Rng::with_seed(1);
-        for _ in 0..2000 {
-            let name: Vec<u8> = (0..rng.usize(..12)).map(|_| rng.u8(..)).collect();
-            assert!(
-                !printable(&name).contains(|c: char| c.is_control()),
-                "{name:?}"
-            );
-        }
-    }
-}

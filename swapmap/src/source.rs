@@ -10,6 +10,7 @@ use std::thread;
 
 use swap_records::SwapType;
 use swap_records::image::{ImageError, Reader, Unit};
+use swapmap::names::shown;
 
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -26,7 +27,7 @@ pub(crate) struct Image {
 impl Image {
     /// Opens an image, and checks all of it but the ids.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let reader = Self::try_open(path)?.map_err(|error| Failure::image(path, &error))?;
+        let reader = Self::try_open(path)?.map_err(|error| Failure::image(path, error))?;
         Ok(Self {
             path: path.to_owned(),
             reader,
@@ -36,26 +37,33 @@ impl Image {
     /// The inner error says that the file is no whole image, the outer one that it cannot be read.
     pub(crate) fn try_open(path: &Path) -> Result<Result<Reader<'static>, ImageError>, Failure> {
         // A pipe or a device has no length, and what has none is "cut". One that nobody writes to would block.
-        let found = fs::metadata(path).map_err(|error| Failure::io("open the image", path, &error));
-        if !found?.is_file() {
+        let found =
+            fs::metadata(path).map_err(|error| Failure::io("open the image", path, &error))?;
+        if found.is_dir() {
             return Err(Failure::Refused(format!(
-                "{} is no file, so there is no image in it: save what comes out of it in a file first",
-                path.display()
+                "{} is a directory, and not an image: give the path of an image",
+                shown(path)
+            )));
+        }
+        if !found.is_file() {
+            return Err(Failure::Refused(format!(
+                "{} is a device, a pipe or a socket: save its contents to a file, and give the path of that file",
+                shown(path)
             )));
         }
         match Reader::open(path) {
             Err(error @ (ImageError::Io { .. } | ImageError::OutOfMemory { .. })) => {
-                Err(Failure::image(path, &error))
+                Err(Failure::image(path, error))
             }
             other => Ok(other),
         }
     }
 
     pub(crate) fn name(&self) -> String {
-        self.path.display().to_string()
+        shown(&self.path)
     }
 
-    pub(crate) fn fault(&self, error: &ImageError) -> Failure {
+    pub(crate) fn fault(&self, error: ImageError) -> Failure {
         Failure::image(&self.path, error)
     }
 
@@ -94,7 +102,7 @@ impl Image {
         let mut buffer = Vec::new();
         for unit in self.reader.units() {
             let ids = self.reader.read_ids(unit, &mut buffer);
-            each(unit, ids.map_err(|error| self.fault(&error))?)?;
+            each(unit, ids.map_err(|error| self.fault(error))?)?;
             progress.add(unit.bytes);
         }
         Ok(())

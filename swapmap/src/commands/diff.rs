@@ -6,7 +6,6 @@ use std::io::Write;
 
 use swap_records::image::Unit;
 use swap_records::{MemcgId, SwapEntry, SwapType};
-use swapmap::report::printable;
 
 use super::some;
 use crate::cli::DiffArgs;
@@ -37,7 +36,7 @@ impl Found<'_> {
     /// Something that is no slot.
     fn other(&mut self, text: &str) -> Result<(), Failure> {
         self.others += 1;
-        writeln!(self.out, "{}", printable(text))?;
+        writeln!(self.out, "{text}")?;
         Ok(())
     }
 
@@ -200,7 +199,7 @@ fn read<'i>(
     let Some(unit) = unit else { return Ok(&[]) };
     let ids = image.reader.read_ids(unit, ids);
     progress.add(unit.bytes);
-    ids.map_err(|error| image.fault(&error))
+    ids.map_err(|error| image.fault(error))
 }
 
 /// What one has no id of has no record there.

@@ -130,7 +130,7 @@ pub(crate) fn run(args: &MakeArgs) -> Result<Answer, Failure> {
     let types = maps.iter().map(|(ty, map)| (*ty, map.slots()));
     let slots: u64 = types.clone().map(|(_, slots)| slots).sum();
     let writer = IdsWriter::new(types).map_err(|error| Failure::Usage(error.to_string()))?;
-    let progress = Progress::new(format!("making {}", to.path().display()), slots * 2);
+    let progress = Progress::new(format!("making {}", to.name()), slots * 2);
     write(
         &writer.threads(swap_records_sim::threads()),
         &to,
@@ -146,7 +146,7 @@ pub(crate) fn run(args: &MakeArgs) -> Result<Answer, Failure> {
     drop(progress);
     let types = some(maps.len() as u64, "swap type");
     let slots = some(slots, "slot");
-    say(&to, &format!("{slots} in {types}: {}", to.path().display()))?;
+    say(&to, &format!("{slots} in {types}: {}", to.name()))?;
     Ok(Answer::Done)
 }
 

@@ -38,42 +38,9 @@ fn some(nr: u64, what: &str) -> String {
     format!("{nr} {what}{}", if nr == 1 { "" } else { "s" })
 }
 
-/// A string of JSON, with its quotes.
-fn json(text: &str) -> String {
-    let mut json = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => json.extend(['\\', c]),
-            c if c.is_control() => json += &format!("\\u{:04x}", u32::from(c)),
-            c => json.push(c),
-        }
-    }
-    json.push('"');
-    json
-}
-
-/// A field of CSV: in quotes where it needs them.
-fn csv(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_cannot_break_json_or_csv() {
-        assert_eq!(
-            json("a\"\\\n\u{1b}\u{e9}"),
-            "\"a\\\"\\\\\\u000a\\u001b\u{e9}\""
-        );
-        assert_eq!(csv("a b"), "a b");
-        assert_eq!(csv("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
-    }
 
     #[test]
     fn figures_are_readable() {

@@ -4,8 +4,9 @@ use std::io::Write;
 
 use swap_records::image::Tally;
 use swap_records::{MemcgId, SwapType};
+use swapmap::forms::{json, list};
 
-use super::{json, largest_first, percent, some};
+use super::{largest_first, percent, some};
 use crate::cli::OwnersArgs;
 use crate::failure::{Answer, Failure};
 use crate::output::print;
@@ -18,7 +19,7 @@ impl ByType {
     fn count(image: &Image) -> Result<Self, Failure> {
         let progress = image.progress();
         let none = || ByType(image.reader.types().map(|(ty, _)| (ty, None)).collect());
-        let fault = |error| image.fault(&error);
+        let fault = |error| image.fault(error);
         let counted = image.each_unit_on_threads(
             &progress,
             || Ok(none()),
@@ -68,7 +69,7 @@ impl ByType {
 pub(crate) fn run(args: &OwnersArgs) -> Result<Answer, Failure> {
     let image = Image::open(&args.file)?;
     let by_type = ByType::count(&image)?;
-    let owners = by_type.owners().map_err(|error| image.fault(&error))?;
+    let owners = by_type.owners().map_err(|error| image.fault(error))?;
     print(|out| {
         if args.json {
             print_json(&image, &by_type, &owners, out)
@@ -154,20 +155,5 @@ fn print_json(
     writeln!(out, ",")?;
     list("owners", owners, out)?;
     writeln!(out, "\n}}")?;
-    Ok(())
-}
-
-/// A field of the outermost object that is a list, an element per line.
-pub(super) fn list(
-    name: &str,
-    elements: impl Iterator<Item = String>,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    write!(out, "  \"{name}\": [")?;
-    for (nth, element) in elements.enumerate() {
-        let comma = if nth > 0 { "," } else { "" };
-        write!(out, "{comma}\n    {element}")?;
-    }
-    write!(out, "]")?;
     Ok(())
 }

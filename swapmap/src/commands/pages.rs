@@ -1,6 +1,7 @@
 //! `swapmap completions` and `swapmap man`.
 
 use clap::CommandFactory;
+use swapmap::names::printable;
 
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 use crate::failure::{Answer, Failure};
@@ -23,7 +24,8 @@ pub(crate) fn man(args: &ManArgs) -> Result<Answer, Failure> {
             let found = all.find_subcommand(name).cloned();
             let Some(found) = found else {
                 return Err(Failure::Usage(format!(
-                    "swapmap has no command `{name}`: `swapmap help` lists them"
+                    "swapmap has no command `{}`: `swapmap help` lists the commands",
+                    printable(name)
                 )));
             };
             // Its full name is swapmap-make by now, and so the page is swapmap-make(1).

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use swap_records::SwapEntry;
 use swap_records::image::{IdsWriter, ImageError};
-use swapmap::report::printable;
 
 use super::some;
 use crate::cli::ReparentArgs;
 use crate::failure::{Answer, Failure};
 use crate::output::{Destination, print};
 use crate::progress::Progress;
+use crate::signals::Stop;
 use crate::source::Image;
 
 thread_local! {
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &ReparentArgs) -> Result<Answer, Failure> {
     }
     let image = Image::open(&args.file)?;
     let to = Destination::new(&args.output, &[&args.file])?;
-    let progress = Progress::new(format!("writing {}", to.path().display()), image.bytes());
+    let progress = Progress::new(format!("writing {}", to.name()), image.bytes());
     // Relaxed: read when all threads have ended.
     let moved = AtomicU64::new(0);
     let fill = |start: SwapEntry, ids: &mut [u16]| -> Result<(), ImageError> {
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &ReparentArgs) -> Result<Answer, Failure> {
     let moved = some(moved.into_inner(), "record");
     say(
         &to,
-        &format!("{moved} of {old} moved to {new}: {}", to.path().display()),
+        &format!("{moved} of {old} moved to {new}: {}", to.name()),
     )?;
     Ok(Answer::Done)
 }
@@ -69,7 +69,30 @@ pub(super) fn write(
     input: &std::path::Path,
 ) -> Result<(), Failure> {
     let done = match to {
-        Destination::File(path) => writer.write(path, fill),
+        Destination::File(path) => {
+            let stop = Stop::begin();
+            let done = writer.write(path, |start, ids: &mut [u16]| {
+                if stop.requested() {
+                    let source = io::ErrorKind::Interrupted.into();
+                    let (doing, path) = ("write the image", None);
+                    return Err(ImageError::Io {
+                        doing,
+                        path,
+                        source,
+                    });
+                }
+                fill(start, ids)
+            });
+            if done.is_err() && stop.requested() {
+                let _ = writeln!(
+                    io::stderr(),
+                    "swapmap: stopped by a signal: {} is as it was before",
+                    to.name()
+                );
+                stop.end_by_signal();
+            }
+            done
+        }
         Destination::Stdout => writer.write_to(io::stdout().lock(), fill),
     };
     match done {
@@ -78,17 +101,16 @@ pub(super) fn write(
         Err(ImageError::Io {
             path: None, source, ..
         }) => Err(Failure::Output(source)),
-        Err(error) => Err(Failure::image(input, &error)),
+        Err(error) => Err(Failure::image(input, error)),
     }
 }
 
 /// Says what was done: on standard error where the image is on standard output.
 pub(super) fn say(to: &Destination, text: &str) -> Result<(), Failure> {
-    let text = printable(text);
     match to {
         Destination::File(_) => print(|out| Ok(writeln!(out, "{text}")?)),
         Destination::Stdout => {
-            // Nobody is left to be told if this fails.
+            // If this fails, there is no other place for the text.
             let _ = writeln!(io::stderr(), "swapmap: {text}");
             Ok(())
         }

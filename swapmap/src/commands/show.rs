@@ -6,13 +6,13 @@ use std::io::Write;
 use swap_records::image::Tally;
 use swap_records::{MemcgId, SwapType};
 use swapmap::map_picture::{Cells, Type, draw, slots_of_pixel};
-use swapmap::report::printable;
+use swapmap::names::shown;
 
 use super::live_files::write_png;
 use super::{largest_first, percent, some};
 use crate::cli::ShowArgs;
 use crate::failure::{Answer, Failure};
-use crate::output::{file_to_write, is_same, print};
+use crate::output::{is_same, picture_to_write, print};
 use crate::source::Image;
 
 /// Characters of a row.
@@ -40,11 +40,11 @@ pub(crate) fn run(args: &ShowArgs) -> Result<Answer, Failure> {
         if is_same(png, &args.file) {
             return Err(Failure::Usage(format!(
                 "{} is the image: give the picture another path",
-                png.display()
+                shown(png)
             )));
         }
         // Before the work, not after it.
-        file_to_write(png)?;
+        picture_to_write(png)?;
     }
     let (seen, owners) = look(&image, args)?;
     let printed = print(|out| text(&image, &seen, &owners, out));
@@ -74,7 +74,7 @@ fn slots_of_cell(pages: u64, rows: u64) -> u64 {
 /// Reads all of the image: what each type has, and the owners, largest first.
 fn look(image: &Image, args: &ShowArgs) -> Result<(Vec<Seen>, Owners), Failure> {
     let progress = image.progress();
-    let mut tally = Tally::new().map_err(|error| image.fault(&error))?;
+    let mut tally = Tally::new().map_err(|error| image.fault(error))?;
     let with_picture = args.png.is_some();
     let mut cells: Vec<_> = image
         .reader
@@ -119,7 +119,7 @@ fn text(
     write!(
         out,
         "{}: {records} of {} ({}) have a record, of {}",
-        printable(image.name()),
+        image.name(),
         some(slots, "slot"),
         percent(records, slots),
         some(owners.len() as u64, "owner"),

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use swap_records::image::{ImageError, Reader};
-use swapmap::report::printable;
+use swapmap::names::shown;
 
 use super::some;
 use crate::cli::VerifyArgs;
@@ -69,7 +69,7 @@ fn faults_of(image: &Image) -> Result<Vec<(u64, ImageError)>, Failure> {
             Ok(_) => Ok(()),
             // The file could not be read, which says nothing about what is in it.
             Err(error @ (ImageError::Io { .. } | ImageError::OutOfMemory { .. })) => {
-                Err(image.fault(&error))
+                Err(image.fault(error))
             }
             Err(error) => {
                 faults.push((unit.offset, error));
@@ -89,7 +89,7 @@ fn say_whole(path: &Path, reader: &Reader<'_>, out: &mut dyn Write) -> Result<()
     } else {
         ""
     };
-    let name = printable(path.as_os_str().as_encoded_bytes());
+    let name = shown(path);
     let (types, records) = (some(types, "swap type"), some(reader.records(), "record"));
     writeln!(out, "{name}: whole, {types}, {records}{tree}")?;
     Ok(())
@@ -100,7 +100,7 @@ fn say_faults(
     faults: &[(u64, ImageError)],
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let name = printable(path.as_os_str().as_encoded_bytes());
+    let name = shown(path);
     for (_, fault) in faults.iter().take(MOST) {
         writeln!(out, "{name}: {fault}")?;
     }

@@ -52,6 +52,19 @@ pub(super) fn match_names(seen: &[Seen], files: &[SwapFile], end: usize, out: u6
         .collect()
 }
 
+/// Returns how many slots beyond those in use `before` may have been found: `out` pages went to swap between both
+/// readings of `/proc/swaps`.
+///
+/// The kernel counts a page when it writes the page, somewhat after it gave it a slot. So 1024 pages more are allowed
+/// for, unless nothing at all has changed.
+pub(super) fn not_in_use_before(before: &[SwapFile], after: &[SwapFile], out: u64) -> u64 {
+    let used = |files: &[SwapFile]| files.iter().map(|file| file.used).collect::<Vec<_>>();
+    if out == 0 && used(before) == used(after) {
+        return 0;
+    }
+    out.saturating_add(1024)
+}
+
 fn possible_lines(seen: &[Seen], files: &[SwapFile], end: usize, out: u64) -> Vec<Vec<usize>> {
     let ty = |i: usize| usize::from(seen[i].ty.get());
     let fits = |i: usize, line: usize| {
@@ -153,6 +166,19 @@ mod tests {
             [Name::OneOf(vec![0, 1])],
             "not if that many went to swap meanwhile"
         );
+    }
+
+    #[test]
+    fn slots_that_came_into_use_meanwhile_make_no_line_certain() {
+        let before = [file("a", 1000, 300), file("b", 1000, 310)];
+        // 20 pages have slots and are not written yet, so the counter of the kernel has not moved.
+        let after = [file("a", 1000, 320), file("b", 1000, 310)];
+        let seen = found(&[(1, 900, 305)]);
+        let names =
+            |after, out| match_names(&seen, &before, END, not_in_use_before(&before, after, out));
+        assert_eq!(names(&before, 0), [Name::Certain(1)]);
+        assert_eq!(names(&after, 0), [Name::OneOf(vec![0, 1])]);
+        assert_eq!(names(&before, 5), [Name::OneOf(vec![0, 1])]);
     }
 
     #[test]

@@ -37,7 +37,12 @@ impl Hierarchy {
     pub fn find() -> Result<Self, Refused> {
         const MOUNTS: &str = "/proc/self/mountinfo";
         let text = fs::read(MOUNTS).map_err(|error| Refused::File(MOUNTS.into(), error))?;
-        let found = bytes::lines(&text)
+        Self::of(&text)
+    }
+
+    /// Finds it among these lines of `mountinfo`.
+    fn of(mounts: &[u8]) -> Result<Self, Refused> {
+        let found = bytes::lines(mounts)
             .filter_map(bytes::mount)
             .filter_map(|mount| {
                 let mount_point = path_buf(&mount.point);
@@ -205,6 +210,51 @@ mod tests {
             .map(|cgroup| cgroup.path)
             .collect();
         assert_eq!(paths, [&b"/box"[..], b"/box/x"]);
+    }
+
+    /// A folder stands for the mount: where v1 has the memory controller, no v2 hierarchy can have it.
+    #[test]
+    fn a_v2_hierarchy_is_found_by_its_controllers_and_read() {
+        let pages = |nr: u64| (nr * super::super::page_size()).to_string();
+        let fake = Fake::new("v2-whole")
+            .with("", "cgroup.controllers", "cpu memory pids\n")
+            .with("", "cgroup.procs", "1\n")
+            .with("a", "cgroup.procs", "30\n")
+            .with("a", "memory.swap.current", &pages(10))
+            .with("a", "memory.stat", &format!("swapcached {}\n", pages(3)))
+            .with("a/no-controller", "cgroup.procs", "31\n")
+            .with("a/b", "cgroup.procs", "32\n")
+            .with("a/b", "memory.swap.current", &pages(4))
+            .with("a/b", "memory.stat", "swapcached 0\n");
+        let other = Fake::new("v2-other")
+            .with("", "cgroup.controllers", "cpu pids\n")
+            .with("", "cgroup.procs", "");
+        let line = |fake: &Fake| {
+            let point = fake.0.display();
+            format!("33 24 0:29 / {point} rw shared:1 - cgroup2 cgroup2 rw,nsdelegate\n")
+        };
+        let refused = Hierarchy::of(line(&other).as_bytes());
+        assert!(matches!(refused, Err(Refused::NoMemoryController)));
+        let mounts = line(&other) + &line(&fake);
+        let hierarchy = Hierarchy::of(mounts.as_bytes()).unwrap();
+        assert_eq!(
+            (hierarchy.version, &hierarchy.mount_point),
+            (Version::V2, &fake.0)
+        );
+        let placed = Placement::read(&hierarchy);
+        assert_eq!(placed.find(32), Some(&b"/a/b"[..]));
+        let mut memcgs = super::super::Memcgs::new(hierarchy);
+        let a = memcgs.id_of(placed.find(30).unwrap()).unwrap();
+        let uncharged = memcgs.id_of(placed.find(31).unwrap()).unwrap();
+        assert_eq!(
+            uncharged, a,
+            "without the controller, its parent is charged"
+        );
+        let figures = memcgs.figures().unwrap();
+        let b = memcgs.id_of(b"/a/b").unwrap();
+        let told = [a, b].map(|id| (figures[&id].at_least(), figures[&id].at_most()));
+        assert_eq!(told, [(3, 6), (4, 4)]);
+        assert_eq!(figures.len(), 2);
     }
 
     #[test]

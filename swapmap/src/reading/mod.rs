@@ -16,6 +16,7 @@ mod reader;
 mod scan;
 mod slots;
 mod swaps;
+mod untold;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use swap_records::{EntryError, MemcgId, SwapRecords, SwapType, SwaponError};
+
+use crate::names::shown;
 
 pub use assign::Name;
 pub use figures::Figures;
@@ -92,8 +95,8 @@ impl fmt::Display for Refused {
                  there is none left for the next cgroup",
                 MemcgId::MAX
             ),
-            Self::File(path, error) => write!(f, "cannot read {}: {error}", path.display()),
-            Self::Malformed(what, line) => write!(f, "{what} has a line of another form: {line:?}"),
+            Self::File(path, error) => write!(f, "cannot read {}: {error}", shown(path)),
+            Self::Malformed(what, line) => write!(f, "{what} has a line of another form: \"{line}\""),
             Self::Swapon(error) => error.fmt(f),
             Self::Entry(error) => error.fmt(f),
         }
@@ -114,6 +117,8 @@ pub struct Tally {
     /// Not readable for another reason: their slots are missing. The first one is kept as an example.
     pub unreadable: u64,
     pub first_unreadable: Option<String>,
+    /// Read again, because their number was that of a process that had ended since the cgroups were read.
+    pub reused: u64,
     /// Slots seen again in another process of the same memory cgroup.
     pub shared: u64,
     /// Slots seen again in a process of another memory cgroup: the process that began first keeps them.
@@ -175,20 +180,19 @@ impl Reading {
     }
 
     fn attempt(method: Method, watch: &Watch) -> Result<Self, Refused> {
+        // The counter before the slots in use, and after them at the end: then it covers every page that went to swap
+        // between the two readings of the slots in use.
+        let out_before = pages_swapped_out();
         let before = SwapFile::read_all()?;
         if before.is_empty() {
             return Err(Refused::NoSwap);
         }
-        let out_before = pages_swapped_out();
         let mut reader = Reader::new(method, &before)?;
         reader.read_processes(watch)?;
         reader.slots.trim()?;
         let swapfiles = SwapFile::read_all()?;
-        // The kernel counts a page when it writes it, somewhat after it gave it a slot.
-        let out = match pages_swapped_out().saturating_sub(out_before) {
-            0 => 0,
-            out => out + 1024,
-        };
+        let out = pages_swapped_out().saturating_sub(out_before);
+        let out = assign::not_in_use_before(&before, &swapfiles, out);
         let mut tally = reader.tally;
         tally.swapfiles_changed =
             before.len() != swapfiles.len() || !before.iter().zip(&swapfiles).all(|(a, b)| a.is(b));

@@ -107,11 +107,29 @@ impl Walk {
         if alive { Ok(()) } else { task.check_alive() }
     }
 
-    /// Learns from the mappings of `task` which types are no slots.
+    /// Learns from the mappings of `task` which types are not slots.
+    ///
+    /// The kernel shows `Swap:` and the entries of a mapping at different times. A page that is read back in between
+    /// makes them disagree, and a wrong conclusion would hold for the whole reading. So both are read twice, in turns:
+    /// `Swap:`, entries, `Swap:`, entries. Only a mapping that shows the same each time is learnt from. It misleads only
+    /// where, between its two readings of entries, pages left swap and as many of the same types came back, the second
+    /// `Swap:` and the first one both fell into such a moment, and the pages that were away are as many as the entries
+    /// of the types that are in doubt.
     pub(super) fn learn(&mut self, task: &Task, kinds: &mut Kinds) -> io::Result<()> {
-        let before = self.mappings(task)?;
+        let first = self.counted(task)?;
+        let second = self.counted(task)?;
+        for (mapping, entries) in unchanged(&first, &second) {
+            if entries.iter().any(|&nr| nr > 0) {
+                kinds.learn(entries, mapping.swap / self.page_size, mapping.of_file);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the mappings of `task` from `smaps`, and then counts the entries of each mapping by type.
+    fn counted(&mut self, task: &Task) -> io::Result<Vec<Counted>> {
         let mut counted = Vec::new();
-        for mapping in before {
+        for mapping in self.mappings(task)? {
             let looked_at = match self.method {
                 // The kernel's own page that x86 shows last is past the end.
                 Method::Scan { end } => mapping.end <= end,
@@ -126,14 +144,7 @@ impl Walk {
             })?;
             counted.push((mapping, entries));
         }
-        // A mapping that reads the same twice is as it was between.
-        let after = self.mappings(task)?;
-        for (mapping, entries) in counted {
-            if after.contains(&mapping) && entries.iter().any(|&nr| nr > 0) {
-                kinds.learn(&entries, mapping.swap / self.page_size, mapping.of_file);
-            }
-        }
-        Ok(())
+        Ok(counted)
     }
 
     fn mappings(&mut self, task: &Task) -> io::Result<Vec<Mapping>> {
@@ -212,7 +223,48 @@ impl Walk {
     }
 }
 
+/// A mapping, and how many entries of each type it has.
+type Counted = (Mapping, [u64; MAX_SWAPFILES]);
+
+/// Returns what is the same in both readings.
+fn unchanged<'f>(first: &'f [Counted], second: &[Counted]) -> impl Iterator<Item = &'f Counted> {
+    first.iter().filter(|counted| second.contains(counted))
+}
+
 /// What the kernel says of a process that has ended.
 pub(super) fn gone() -> io::Error {
     io::Error::from_raw_os_error(libc::ESRCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_that_changed_between_two_readings_teaches_nothing() {
+        let mapping = |start, swap| Mapping {
+            start,
+            end: start + 0x1000,
+            of_file: false,
+            swap,
+        };
+        let entries = |nr| {
+            let mut entries = [0; MAX_SWAPFILES];
+            entries[25] = nr;
+            entries
+        };
+        let first = [
+            (mapping(0x1000, 8192), entries(2)),
+            (mapping(0x2000, 8192), entries(2)),
+            (mapping(0x3000, 8192), entries(1)),
+            (mapping(0x4000, 8192), entries(2)),
+        ];
+        let second = [
+            first[0],
+            (mapping(0x2000, 4096), entries(2)),
+            (mapping(0x3000, 8192), entries(2)),
+        ];
+        let same: Vec<_> = unchanged(&first, &second).copied().collect();
+        assert_eq!(same, [first[0]]);
+    }
 }

@@ -123,25 +123,69 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH) || error.kind() == io::ErrorKind::NotFound
 }
 
+/// Returns the time since the machine booted, in the clock ticks of [`Start`].
+pub(super) fn now() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes a time to `time`.
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    // SAFETY: sysconf has no precondition.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    let part = |part: i64| u64::try_from(part).unwrap_or(0);
+    let per_second = part(per_second).clamp(1, 1_000_000_000);
+    if done != 0 {
+        return 0;
+    }
+    part(time.tv_sec) * per_second + part(time.tv_nsec) / (1_000_000_000 / per_second)
+}
+
 /// A process that slots were found in.
+///
+/// Linux gives the number of a process that has ended to another one. The two are told apart by their start times: a
+/// process that was read at `read_at` began before that.
 #[derive(Debug)]
 pub(super) struct Holder {
     pub(super) pid: u32,
+    /// When its page tables had been read, by [`now`].
+    read_at: u64,
+    /// Its cgroup comes from the lists that were read before all processes.
+    listed: bool,
     start: OnceCell<Option<Start>>,
 }
 
 impl Holder {
-    pub(super) fn new(pid: u32) -> Self {
+    pub(super) fn new(pid: u32, read_at: u64, listed: bool) -> Self {
         Self {
             pid,
+            read_at,
+            listed,
             start: OnceCell::new(),
         }
     }
 
-    /// Most processes share no slot, so it is read for those that do.
+    /// Returns the start time; `None` if the process has ended. Most processes share no slot, so it is read only for
+    /// those that do.
     fn start(&self) -> Option<Start> {
-        let read = || bytes::start(&fs::read(format!("/proc/{}/stat", self.pid)).ok()?);
+        let read = || {
+            self.not_later(bytes::start(
+                &fs::read(format!("/proc/{}/stat", self.pid)).ok()?,
+            ))
+        };
         *self.start.get_or_init(read)
+    }
+
+    /// Returns the start time if it is that of the process that was read. A later one is that of another process, which
+    /// got the number after this one had ended.
+    fn not_later(&self, start: Option<Start>) -> Option<Start> {
+        start.filter(|start| start.ticks <= self.read_at)
+    }
+
+    /// Returns whether the process that was read may have got its number after `lists`, the time at which the lists of
+    /// the cgroups were read. Then its cgroup is the one of the process that had the number before.
+    pub(super) fn may_be_another_than_listed(&self, lists: u64) -> bool {
+        self.listed && self.start().is_some_and(|start| start.ticks >= lists)
     }
 
     /// Whether this process began before `other`. A fork comes after its parent, whatever its number is: numbers begin
@@ -186,8 +230,32 @@ mod tests {
             panic!("this process has an address space");
         };
         assert!(!own.cgroup().unwrap().is_empty());
-        assert!(Holder::new(std::process::id()).start().is_some());
-        let (own, gone) = (Holder::new(std::process::id()), Holder::new(u32::MAX));
+        assert!(
+            Holder::new(std::process::id(), now(), true)
+                .start()
+                .is_some()
+        );
+        let (own, gone) = (
+            Holder::new(std::process::id(), now(), true),
+            Holder::new(u32::MAX, now(), true),
+        );
         assert!(own.began_before(&gone) && !gone.began_before(&own));
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_is_seen_by_the_start_times() {
+        let pid = std::process::id();
+        let start = Holder::new(pid, u64::MAX, true).start().unwrap().ticks;
+        assert!(start <= now() && start > 0);
+        // Read before this process began: it was another one with the same number, and has ended.
+        let ended = Holder::new(pid, start - 1, true);
+        assert_eq!(ended.start(), None);
+        assert!(!ended.may_be_another_than_listed(0));
+        // The lists were read before this process began, so its number in them is that of another one.
+        let read = Holder::new(pid, now(), true);
+        assert!(read.may_be_another_than_listed(start - 1));
+        assert!(!read.may_be_another_than_listed(start + 1));
+        // It was asked for its cgroup itself.
+        assert!(!Holder::new(pid, now(), false).may_be_another_than_listed(start - 1));
     }
 }

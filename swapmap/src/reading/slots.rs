@@ -34,6 +34,27 @@ impl Slots {
         }
     }
 
+    /// The processes that slots are recorded for, by their numbers.
+    pub(super) fn holders(&self) -> &[Holder] {
+        &self.holders
+    }
+
+    /// Clears all slots that are recorded for the process `holder`. Reads the whole of each type.
+    pub(super) fn forget(&self, holder: usize) -> Result<(), Refused> {
+        let holder = u32::try_from(holder).unwrap_or(u32::MAX);
+        for (&ty, of) in &self.types {
+            let slots = (0_u64..).zip(&of.holders);
+            for (offset, _) in slots.filter(|&(_, &of)| of == holder) {
+                // The process 0 also stands for slots without a record, which are cleared in vain.
+                if let Some(entry) = SwapEntry::new(ty, offset) {
+                    let cleared = self.records.clear_range(entry, 1);
+                    cleared.map_err(Refused::Entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The number of a process that slots are recorded for.
     pub(super) fn holder(&mut self, holder: Holder) -> usize {
         self.holders.push(holder);
@@ -142,7 +163,7 @@ mod tests {
         let mut tally = Tally::default();
         let ty = SwapType::new(3).unwrap();
         let id = MemcgId::new(7).unwrap();
-        let holder = slots.holder(Holder::new(u32::MAX));
+        let holder = slots.holder(Holder::new(u32::MAX, 0, false));
         for offset in [9, 19, 100] {
             let entry = SwapEntry::new(ty, offset).unwrap();
             slots.record(entry, id, holder, &mut tally).unwrap();
@@ -161,7 +182,7 @@ mod tests {
         let mut tally = Tally::default();
         let ty = SwapType::new(0).unwrap();
         let ids = [1, 2].map(|id| MemcgId::new(id).unwrap());
-        let holder = slots.holder(Holder::new(u32::MAX));
+        let holder = slots.holder(Holder::new(u32::MAX, 0, false));
         let began = std::time::Instant::now();
         for offset in 1..=40_000 {
             let entry = SwapEntry::new(ty, offset).unwrap();
@@ -187,13 +208,17 @@ mod tests {
         let mut tally = Tally::default();
         let [a, b] = [1, 2].map(|id| MemcgId::new(id).unwrap());
         let entry = SwapEntry::new(SwapType::new(0).unwrap(), 9).unwrap();
-        let gone = slots.holder(Holder::new(u32::MAX));
-        let own = slots.holder(Holder::new(std::process::id()));
+        let gone = slots.holder(Holder::new(u32::MAX, 0, false));
+        let own = slots.holder(Holder::new(std::process::id(), u64::MAX, false));
         for (id, holder) in [(a, gone), (b, own), (a, gone)] {
             slots.record(entry, id, holder, &mut tally).unwrap();
         }
         assert_eq!(slots.records.lookup(entry), Some(b));
         assert_eq!((tally.disputed, tally.shared), (2, 0));
+        slots.forget(gone).unwrap();
+        assert_eq!(slots.records.lookup(entry), Some(b));
+        slots.forget(own).unwrap();
+        assert_eq!(slots.records.lookup(entry), None);
         let hidden = SwapEntry::new(entry.swap_type(), 0).unwrap();
         let refused = slots.record(hidden, a, own, &mut tally);
         assert!(matches!(refused, Err(Refused::OffsetsHidden)));

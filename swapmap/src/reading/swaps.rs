@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::bytes::{decimal, lines, unescape, words};
 use super::{Refused, page_size};
+use crate::names::printable;
 
 const SWAPS: &str = "/proc/swaps";
 
@@ -49,11 +50,7 @@ fn parse_swaps(text: &[u8], page_size: u64) -> Result<Vec<SwapFile>, Refused> {
     };
     lines(text)
         .skip(1)
-        .map(|text| {
-            line(text).ok_or_else(|| {
-                Refused::Malformed(SWAPS, String::from_utf8_lossy(text).into_owned())
-            })
-        })
+        .map(|text| line(text).ok_or_else(|| Refused::Malformed(SWAPS, printable(text))))
         .collect()
 }
 

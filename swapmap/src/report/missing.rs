@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use swap_records::MemcgId;
 
-use super::{printable, row};
+use super::row;
+use crate::names::printable;
 use crate::reading::Reading;
 
 /// Slots in use beyond those that were found.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use swap_records::MemcgId;
 
-use super::{owners_of_all, printable};
+use super::owners_of_all;
 use crate::reading::{Name, Reading, Version};
 
 /// What is to be known about the figures.
@@ -31,6 +31,10 @@ pub fn notes(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
         (
             "processes that began another program or had other threads each time they were read, so their slots are missing",
             tally.restless,
+        ),
+        (
+            "processes that had the number of one that ended during the reading: read again",
+            tally.reused,
         ),
         (
             "slots seen again in another process of their cgroup, and counted once",
@@ -66,8 +70,7 @@ pub fn notes(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
             out,
             "processes that could not be read, so their slots, if they have any, are missing: {}; the first is {}",
-            tally.unreadable,
-            printable(first)
+            tally.unreadable, first
         )?;
     }
     if tally.swapfiles_changed {

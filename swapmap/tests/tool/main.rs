@@ -1,6 +1,9 @@
 //! The command as it is called: what it prints, what it writes, and how it exits.
 
 mod files;
+mod outputs;
+mod progress;
+mod readme;
 mod refusals;
 
 use std::ffi::OsStr;

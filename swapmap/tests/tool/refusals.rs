@@ -84,8 +84,12 @@ fn what_cannot_be_read_or_written_exits_with_3_and_is_named() {
         (swapmap!("owners", none), &none, "No such file"),
         (swapmap!("verify", none), &none, "No such file"),
         (swapmap!("diff", path, none), &none, "No such file"),
-        (swapmap!("show", folder.0), &folder.0, "is no file"),
-        (swapmap!("show", socket), &socket, "is no file"),
+        (swapmap!("show", folder.0), &folder.0, "is a directory"),
+        (
+            swapmap!("show", socket),
+            &socket,
+            "a pipe or a socket: save its",
+        ),
         (
             swapmap!("make", "--size", "1", "-o", deep),
             &folder.path("no folder"),
