@@ -17,12 +17,12 @@ pub use missing::Missing;
 pub use notes::notes;
 pub use programs::{print_csv, print_json};
 
-/// The owners in `ty` and their slots, largest first.
+/// Returns the owners in `ty` and their slots, largest first.
 pub fn owners_of(reading: &Reading, ty: SwapType) -> Vec<(MemcgId, u64)> {
     largest_first(reading.records.owners_on(ty))
 }
 
-/// The owners in all types and their slots, largest first.
+/// Returns the owners in all types and their slots, largest first.
 pub fn owners_of_all(reading: &Reading) -> Vec<(MemcgId, u64)> {
     largest_first(reading.records.owners())
 }
@@ -33,8 +33,8 @@ fn largest_first(owners: impl Iterator<Item = (MemcgId, u64)>) -> Vec<(MemcgId, 
     owners
 }
 
-/// One table for each swapfile, in the order of `/proc/swaps`, then one for each type that may be several of them. Last
-/// come the slots whose owner was not found.
+/// Writes one table for each swapfile, in the order of `/proc/swaps`, and one for each type that may be that of several
+/// swapfiles. The slots whose owner was not found come last.
 pub fn owners(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     let all = owners_of_all(reading).into_iter().collect();
     for (line, file) in reading.swapfiles.iter().enumerate() {
@@ -44,13 +44,13 @@ pub fn owners(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
             Some(ty) => writeln!(out, "  (type {ty})")?,
             None => writeln!(out)?,
         }
-        // Without the header's.
+        // The header is not a slot.
         write!(out, "{} slots, {} in use, ", file.max_pages - 1, file.used)?;
         let candidates = types_of(reading, line);
         if ty.is_none() && !candidates.is_empty() {
             writeln!(
                 out,
-                "the owners are below: {}",
+                "the owners are in the table of {}",
                 either("swap type", &candidates)
             )?;
             writeln!(out)?;
@@ -58,7 +58,7 @@ pub fn owners(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
         }
         let owners = ty.map_or_else(Vec::new, |ty| owners_of(reading, ty));
         let found: u64 = owners.iter().map(|&(_, slots)| slots).sum();
-        writeln!(out, "the owners of {found} found")?;
+        writeln!(out, "the owners of {found} were found")?;
         table(reading, &all, &owners, out)?;
     }
     for (&ty, name) in &reading.names {
@@ -70,19 +70,19 @@ pub fn owners(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
         let files = name.lines().iter().map(|&line| &reading.swapfiles[line]);
         let files: Vec<String> = files.map(|file| printable(&file.name)).collect();
         if reading.tally.swapfiles_changed {
-            writeln!(out, "swap type {ty}, whose swapfile is not known")?;
+            writeln!(out, "swap type {ty}, of an unknown swapfile")?;
         } else if files.is_empty() {
-            writeln!(out, "swap type {ty}, which fits no line of /proc/swaps")?;
+            writeln!(out, "swap type {ty}, which no line of /proc/swaps fits")?;
         } else {
             writeln!(out, "swap type {ty}, which is {}", either("", &files))?;
         }
-        writeln!(out, "the owners of {found} slots found")?;
+        writeln!(out, "the owners of {found} slots were found")?;
         table(reading, &all, &owners, out)?;
     }
     missing::section(reading, &all, out)
 }
 
-/// `what a or b`
+/// Returns `what a or b`.
 fn either(what: &str, these: &[impl ToString]) -> String {
     let these: Vec<String> = these.iter().map(ToString::to_string).collect();
     format!("{what} {}", these.join(" or "))
@@ -90,14 +90,14 @@ fn either(what: &str, these: &[impl ToString]) -> String {
         .to_owned()
 }
 
-/// The type that is the line `line` of `/proc/swaps`, if it can be told.
+/// Returns the type of the line `line` of `/proc/swaps`, if only one is possible.
 pub fn type_of(reading: &Reading, line: usize) -> Option<SwapType> {
     let certain = |name: &Name| *name == Name::Certain(line);
     let mut names = reading.names.iter();
     names.find_map(|(&ty, name)| certain(name).then_some(ty))
 }
 
-/// The types that can be the line `line` of `/proc/swaps`; all of them if the lines changed.
+/// Returns the types that the line `line` of `/proc/swaps` can have; all types if the lines changed.
 pub fn types_of(reading: &Reading, line: usize) -> Vec<SwapType> {
     let names = reading.names.iter();
     let possible = names.filter(|(_, name)| {

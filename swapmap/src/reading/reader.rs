@@ -13,13 +13,13 @@ use super::slots::Slots;
 use super::untold::Untold;
 use super::{ATTEMPTS, Hierarchy, Memcgs, Refused, SwapFile, Tally, Watch};
 
-/// How many processes are asked in vain which types are no slots.
+/// How many processes may fail to tell which types are slots before the reader stops to ask.
 const MOST_ASKED: usize = 64;
 
-/// The first namespace of processes, by the number that the kernel gives it (`PROC_PID_INIT_INO`).
+/// The first PID namespace, by the number that the kernel gives it (`PROC_PID_INIT_INO`).
 const ALL_PROCESSES: &str = "pid:[4026531836]";
 
-/// What has been found so far.
+/// Reads processes into a table.
 pub(super) struct Reader {
     pub(super) slots: Slots,
     pub(super) memcgs: Memcgs,
@@ -33,7 +33,7 @@ pub(super) struct Reader {
     walk: Walk,
     asked_in_vain: usize,
     untold: Untold,
-    /// The slots of the process that is being read: they are recorded once all of them are known.
+    /// The entries of the process that is being read. They are recorded when all of them are known.
     held: Vec<SwapEntry>,
 }
 
@@ -101,7 +101,7 @@ impl Reader {
 
     /// Reads a process. Its cgroup comes from the lists of the cgroups if `by_lists`, otherwise from the process.
     ///
-    /// The error ends the reading; what fails for this process alone is tallied.
+    /// An error ends the reading. A failure of only this process is counted.
     fn read_process(&mut self, pid: u32, by_lists: bool) -> Result<(), Refused> {
         for attempt in 0..ATTEMPTS {
             let done = match Task::open(pid) {
@@ -119,7 +119,7 @@ impl Reader {
                     self.tally.processes += 1;
                     return Ok(());
                 }
-                // It has ended, or has begun another program: then it has another address space.
+                // The process has ended, or has started another program and has a new address space.
                 Err(error) if is_gone(&error) => {}
                 Err(error) => {
                     self.tally.unreadable += 1;
@@ -133,7 +133,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The outer error ends the reading, the inner one ends this process; then nothing of it is recorded.
+    /// The outer error ends the reading. After the inner error, nothing of this process is recorded.
     fn read_task(
         &mut self,
         pid: u32,
@@ -156,7 +156,7 @@ impl Reader {
         let id = match listed {
             Some(path) => self.memcgs.id_of(path)?,
             None => {
-                // v1 shows the root for a process that is ending, so that it is alive is looked at afterwards.
+                // v1 shows the root for a process that is ending, so this checks afterwards that it is alive.
                 let text = task
                     .cgroup()
                     .and_then(|text| task.check_alive().map(|()| text));
@@ -180,7 +180,7 @@ impl Reader {
         Ok(Ok(()))
     }
 
-    /// Learns whether the entries of this process are slots, if that is not known.
+    /// Learns which entries of this process are slots, if that is not known.
     fn tell_kinds(&mut self, task: &Task) -> io::Result<()> {
         let untold = |kinds: &Kinds, entry: &SwapEntry| kinds.of(entry.swap_type()) == Kind::Untold;
         for _ in 0..ATTEMPTS {

@@ -10,7 +10,7 @@ use crate::forms::{csv, json, list};
 use crate::names::printable;
 use crate::reading::{Name, Reading, Tally};
 
-/// A type in which something was found, and the swapfiles that it can be.
+/// A type with owners, and the swapfiles that can have this type.
 struct Found {
     ty: SwapType,
     names: Vec<String>,
@@ -32,7 +32,7 @@ fn found(reading: &Reading) -> Vec<Found> {
         .collect()
 }
 
-/// The kernel's figures for a cgroup: `swap` and `swap cache`, or `none` for each.
+/// Returns the kernel's figures for a cgroup: `swap` and `swap cache`, or `none` for each.
 fn kernel_of(reading: &Reading, id: MemcgId, none: &str) -> [String; 2] {
     let figures = reading.figures.get(&id);
     figures.map_or([none, none].map(str::to_owned), |figures| {
@@ -40,8 +40,8 @@ fn kernel_of(reading: &Reading, id: MemcgId, none: &str) -> [String; 2] {
     })
 }
 
-/// A row for each cgroup and type. Then come rows without a type: for each cgroup of which the kernel says more or less
-/// than was found, for what removed cgroups left, and for the slots in no cgroup.
+/// Writes CSV: a row for each cgroup and type, and then rows without a type. Those are for each cgroup for which the
+/// kernel counts more or less than was found, for the remaining records of removed cgroups, and for slots in no cgroup.
 pub fn print_csv(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     let all: HashMap<_, _> = owners_of_all(reading).into_iter().collect();
     writeln!(
@@ -83,6 +83,7 @@ pub fn print_csv(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes JSON: one object.
 pub fn print_json(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     let all: HashMap<_, _> = owners_of_all(reading).into_iter().collect();
     let missing = Missing::new(reading, &all);
@@ -93,7 +94,7 @@ pub fn print_json(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
         };
         let types: Vec<String> = types.iter().map(SwapType::to_string).collect();
         let (name, types) = (json(&printable(&file.name)), types.join(", "));
-        // Without the header's.
+        // The header is not a slot.
         let (slots, used) = (file.max_pages - 1, file.used);
         format!(
             "{{\"name\": {name}, \"types\": [{types}], \"slots\": {slots}, \"in_use\": {used}}}"
@@ -108,7 +109,7 @@ pub fn print_json(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     }
     let not_found: HashMap<MemcgId, u64> = missing.cgroups.iter().copied().collect();
     let more: HashMap<MemcgId, u64> = missing.more.iter().copied().collect();
-    // Those of which nothing was found come last.
+    // The cgroups of which nothing was found come last.
     let nothing = not_found.keys().filter(|id| !all.contains_key(id));
     let mut nothing: Vec<_> = nothing.map(|&id| (id, 0)).collect();
     nothing.sort_unstable();
@@ -147,7 +148,7 @@ pub fn print_json(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// What did not go smoothly, as members of the outermost object.
+/// Writes the problems of the reading, as members of the outermost object.
 fn print_tally(tally: &Tally, out: &mut dyn Write) -> io::Result<()> {
     let unread = tally.unreadable + tally.restless;
     let first = tally.first_unreadable.as_deref();

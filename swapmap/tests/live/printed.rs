@@ -92,6 +92,13 @@ impl Printed {
         rows
     }
 
+    /// The number after `text` in the notes.
+    pub fn note(&self, text: &str) -> Option<u64> {
+        let rest = self.notes.split_once(text)?.1;
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    }
+
     /// What was found in all swapfiles of the cgroup whose path ends in `end`.
     pub fn all(&self, end: &str) -> u64 {
         self.rows(end).first().map_or(0, |row| row.all)
