@@ -9,7 +9,8 @@ use crate::commands::make::{Remains, Size};
 use crate::failure::EXIT_CODES;
 use crate::live;
 
-/// The output for programs, for the help of `owners`. A test holds the README and this text against the output.
+/// The output for programs, for the help of `owners`. A test compares the README and this text with the
+/// output.
 const OWNERS_OUTPUT: &str = "\
 Output for programs:
   --csv   the columns id,type,slots: a row for each id and swap type
@@ -21,17 +22,18 @@ Output for programs:
 
 /// Shows, makes, keeps and compares maps of swap: which memory cgroup owns each slot.
 ///
-/// `live` reads the swap of this machine. The other commands work on images: files that hold the owner of each slot as a
-/// 16-bit id. docs/image-format.md of swap-records describes the format. A command reads an image once, in little
-/// memory, and checks every byte.
+/// `live` reads the swap of this machine. The other commands work on images: files that hold the owner of
+/// each slot as a 16-bit id. docs/image-format.md of swap-records describes the format. A command reads an
+/// image once, in little memory, and checks every byte.
 ///
-/// A command writes a file under another name, .NAME.partial in the same directory, and renames it when it is complete.
-/// So a failure leaves the old file. Errors, SIGINT, SIGTERM and SIGHUP remove .NAME.partial; SIGKILL and a power failure
-/// leave it. It may be deleted, and the next command that writes the image NAME removes it. For a picture the name is
-/// .NAME.PID.partial, and only you delete it. A symbolic link is followed, also where its target does not exist yet.
+/// A command writes a file under another name, .NAME.partial in the same directory, and renames it when it is
+/// complete. So a failure leaves the old file. Errors, SIGINT, SIGTERM and SIGHUP remove .NAME.partial;
+/// SIGKILL and a power failure leave it. It may be deleted, and the next command that writes the image NAME
+/// removes it. For a picture the name is .NAME.PID.partial, and no command removes it. A symbolic link is
+/// followed, also where its target does not exist yet.
 ///
-/// A command that takes longer than a second shows its progress on standard error. Names of files and cgroups are escaped
-/// as in Rust: a backslash is \\, and a byte that is not UTF-8 is \xe9.
+/// A command that takes longer than a second shows its progress on standard error. Names of files and cgroups
+/// are escaped as in Rust: a backslash is \\, and a byte that is not UTF-8 is \xe9.
 #[derive(Parser, Debug)]
 #[command(name = "swapmap", version, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = false)]
 pub(crate) struct Cli {
@@ -55,8 +57,7 @@ pub(crate) enum Command {
     Owners(OwnersArgs),
     /// Writes an image in which all records of one id have another one.
     ///
-    /// The kernel does the same when an offline cgroup is freed: its parent gets its records. A tree of cgroups in the
-    /// image stays as it is.
+    /// So the parent of an offline cgroup gets its records. A tree of cgroups in the image stays as it is.
     Reparent(ReparentArgs),
     /// Prints the slots whose owners differ between two images; exits with 1 if there are any.
     ///
@@ -66,8 +67,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Prints the records of an image as runs of slots with one owner.
     ///
-    /// The columns are type,start,slots,id: the swap type, the first slot, the number of slots, and the id of their
-    /// owner.
+    /// The columns are type,start,slots,id: the swap type, the first slot, the number of slots, and the id of
+    /// their owner.
     Export(ExportArgs),
     /// Prints completions for a shell.
     Completions(CompletionsArgs),
@@ -88,7 +89,8 @@ pub(crate) struct LiveArgs {
     /// Print JSON instead of text.
     #[arg(long, conflicts_with = "csv")]
     pub(crate) json: bool,
-    /// Print CSV instead of text: a row for each cgroup and swap type, then rows of slots whose owner was not found.
+    /// Print CSV instead of text: a row for each cgroup and swap type, then rows of slots whose owner was not
+    /// found.
     #[arg(long)]
     pub(crate) csv: bool,
 }
@@ -109,25 +111,25 @@ pub(crate) struct MakeArgs {
     /// The file to write the image to; `-` is standard output.
     #[arg(short, long, value_name = "OUT", value_hint = ValueHint::FilePath)]
     pub(crate) output: PathBuf,
-    /// How owners are spread over the slots.
+    /// The way in which owners are spread over the slots.
     #[arg(long, value_enum, default_value = "interleaved")]
     pub(crate) family: FamilyName,
     /// Number of owners of an interleaved map, 1 to 65535 [default: 150].
     #[arg(long, value_name = "N")]
     pub(crate) owners: Option<MemcgId>,
-    /// Size of a swap type: a number of slots, or bytes of swap with a unit, such as 4GiB. A slot is 4 KiB of swap and 2
-    /// bytes of the image. Give it several times for several swap types.
+    /// Size of a swap type: a number of slots, or bytes of swap with a unit, such as 4GiB. A slot is 4 KiB of
+    /// swap and 2 bytes of the image. Give it several times for several swap types.
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub(crate) size: Vec<Size>,
     /// Seed of the random numbers: another seed makes another map.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Make ID the owner of this many slots of each type, scattered over the whole type, as the remaining records of an
-    /// offline cgroup are. May be given several times.
+    /// Make ID the owner of this many slots of each type, scattered over the whole type, as the remaining
+    /// records of an offline cgroup are. May be given several times.
     #[arg(long, value_name = "ID:SLOTS")]
     pub(crate) remains: Vec<Remains>,
-    /// Clear one to eight slots and give them a new owner, this many times all over each type. Every eighth time, the
-    /// slots stay free.
+    /// Clear one to eight slots and give them a new owner, this many times all over each type. Every eighth
+    /// time, the slots stay free.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) turnovers: u64,
 }
@@ -139,8 +141,8 @@ pub(crate) struct ShowArgs {
     pub(crate) file: PathBuf,
     /// Also draw the swap types to this file.
     ///
-    /// A pixel is one slot. Of a type with more than 4 Mi slots it is several slots, in the colour of their most frequent
-    /// owner.
+    /// A pixel is one slot. Of a type with more than 4 Mi slots it is several slots, in the colour of their
+    /// most frequent owner.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) png: Option<PathBuf>,
     /// Largest number of rows of text per swap type.
@@ -168,7 +170,7 @@ pub(crate) struct ReparentArgs {
     pub(crate) file: PathBuf,
     /// The id whose records move.
     pub(crate) old: MemcgId,
-    /// The id that gets them.
+    /// The id that the records get.
     pub(crate) new: MemcgId,
     /// The file to write the new image to; `-` is standard output. It may be FILE, which is then replaced.
     #[arg(short, long, value_name = "OUT", value_hint = ValueHint::FilePath)]
@@ -180,10 +182,10 @@ pub(crate) struct DiffArgs {
     /// An image.
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) a: PathBuf,
-    /// Another one.
+    /// The other image.
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) b: PathBuf,
-    /// Print how many slots went from which owner to which, instead of the slots.
+    /// Print the number of slots for each pair of owners, instead of the slots.
     #[arg(long)]
     pub(crate) summary: bool,
 }
@@ -200,7 +202,7 @@ pub(crate) struct ExportArgs {
     /// The image.
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
-    /// As CSV, which is the only format there is so far.
+    /// Print CSV, the only format.
     #[arg(long, required = true)]
     pub(crate) csv: bool,
 }

@@ -1,4 +1,4 @@
-//! `swapmap live`: who owns this machine's swap, cgroup by cgroup, as text and as a picture.
+//! `swapmap live`: prints the owners of this machine's swap, and draws them.
 
 use std::io::{self, Write as _};
 use std::sync::mpsc::{self, RecvTimeoutError};

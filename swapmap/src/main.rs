@@ -22,7 +22,7 @@ use failure::{Answer, Failure};
 fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
-        // clap ignores that its output cannot be written.
+        // clap would ignore a failed write.
         Err(text) if !text.use_stderr() => return end(print_help(&text)),
         Err(wrong) => wrong.exit(),
     };

@@ -1,14 +1,14 @@
 //! Names of files and cgroups as text: [`printable`] and [`shown`].
 //!
-//! **Invariant: a name is escaped once, where it becomes part of a text.** A text that has names in it is printed as
-//! it is.
+//! **Invariant: a name is escaped once, where it becomes part of a text.** A text that has names in it is
+//! printed as it is.
 
 use std::path::Path;
 
 /// Returns a name as one line of text, whatever bytes it has.
 ///
-/// A terminal obeys control characters, and some characters change the order of others. Both are escaped as Rust
-/// escapes them, and so is the backslash. A byte that is not UTF-8 becomes `\xe9`.
+/// A terminal obeys control characters, and some characters change the order of others. Both are escaped as
+/// Rust escapes them, and so is the backslash. A byte that is not UTF-8 becomes `\xe9`.
 pub fn printable(name: impl AsRef<[u8]>) -> String {
     let mut text = String::new();
     for chunk in name.as_ref().utf8_chunks() {

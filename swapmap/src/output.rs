@@ -23,10 +23,11 @@ extern "C" fn look_at_stdout() {
     }
 }
 
-// The runtime of Rust opens /dev/null in place of a closed standard output, so `main` would be too late. Later nothing
-// tells that file from a /dev/null that the caller asked for.
-// SAFETY: the loader calls each function in this section once, before `main`. This one makes one system call and one
-// atomic store, and needs nothing that the runtime sets up.
+// The runtime of Rust opens /dev/null in place of a closed standard output, so `main` would be too late: it
+// cannot tell that file from a /dev/null that the caller opened.
+//
+// SAFETY: the loader calls each function in this section once, before `main`. This function makes one system
+// call and one atomic store, and needs nothing that the runtime sets up.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static LOOK_AT_STDOUT: extern "C" fn() = look_at_stdout;
@@ -78,13 +79,13 @@ pub(crate) enum Destination {
 }
 
 impl Destination {
-    /// Checks the argument of `-o` or `--save`, before the work; `inputs` are the files that are read meanwhile. `-` is
-    /// standard output.
+    /// Checks the argument of `-o` or `--save`, before the work; `inputs` are the files that are read
+    /// meanwhile. `-` is standard output.
     ///
     /// # Errors
     ///
-    /// As [`file_to_write`]. Also where standard output is a terminal or closed, and where an input has the name under
-    /// which the new image is written.
+    /// As [`file_to_write`]. Also where standard output is a terminal or closed, and where an input has the
+    /// name under which the new image is written.
     pub(crate) fn new(path: &Path, inputs: &[&Path]) -> Result<Self, Failure> {
         if path.as_os_str() == "-" {
             check_stdout()?;
@@ -126,8 +127,8 @@ impl Destination {
     }
 }
 
-/// Returns `.NAME.partial`, the name beside `path` under which a file is written; with a number before `partial` where
-/// one is given.
+/// Returns `.NAME.partial`, the name beside `path` under which a file is written; with a number before
+/// `partial` where one is given.
 fn beside(path: &Path, number: &str) -> PathBuf {
     let mut beside = OsString::from(".");
     beside.push(path.file_name().unwrap_or_default());
@@ -136,8 +137,8 @@ fn beside(path: &Path, number: &str) -> PathBuf {
     path.with_file_name(beside)
 }
 
-/// Returns the file that is written for `path`: its symbolic links are followed, also where the last one leads to a file
-/// that does not exist.
+/// Returns the file that is written for `path`: its symbolic links are followed, also where the last one
+/// leads to a file that does not exist.
 ///
 /// # Errors
 ///
@@ -260,8 +261,8 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Gives a new file the owner, the group and the permissions of the file that it is to replace, as far as this process
-/// may give files away. A group other than the old one gets no access.
+/// Gives a new file the owner, the group and the permissions of the file that it is to replace, as far as
+/// this process may give files away. A group other than the old one gets no access.
 fn keep_permissions(new: &File, old: &fs::Metadata) -> io::Result<()> {
     let found = new.metadata()?;
     if (found.uid(), found.gid()) != (old.uid(), old.gid())

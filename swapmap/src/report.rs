@@ -33,8 +33,8 @@ fn largest_first(owners: impl Iterator<Item = (MemcgId, u64)>) -> Vec<(MemcgId, 
     owners
 }
 
-/// Writes one table for each swapfile, in the order of `/proc/swaps`, and one for each type that may be that of several
-/// swapfiles. The slots whose owner was not found come last.
+/// Writes one table for each swapfile, in the order of `/proc/swaps`, and one for each type that may be that
+/// of several swapfiles. The slots whose owner was not found come last.
 pub fn owners(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     let all = owners_of_all(reading).into_iter().collect();
     for (line, file) in reading.swapfiles.iter().enumerate() {

@@ -69,8 +69,8 @@ impl Drop for Stop {
     }
 }
 
-/// Calls `write` with the signals blocked for this thread and the threads that it starts. A signal that arrives
-/// meanwhile ends the process afterwards, if this is its only thread.
+/// Calls `write` with the signals blocked for this thread and the threads that it starts. A signal that
+/// arrives meanwhile ends the process afterwards, if this is its only thread.
 pub(crate) fn held<T>(write: impl FnOnce() -> T) -> T {
     // SAFETY: all zeros is a set of signals, which the next call empties.
     let mut set: libc::sigset_t = unsafe { MaybeUninit::zeroed().assume_init() };

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::output::{Destination, is_one_name, picture_to_write, write_file};
 use crate::signals;
 
-/// Refuses what cannot be written, before the machine is read.
+/// Checks the outputs, before the machine is read.
 pub(crate) fn check(args: &LiveArgs) -> Result<Option<Destination>, Failure> {
     if let Some(png) = &args.png {
         picture_to_write(png)?;
@@ -28,7 +28,7 @@ pub(crate) fn check(args: &LiveArgs) -> Result<Option<Destination>, Failure> {
     let Some(save) = &args.save else {
         return Ok(None);
     };
-    // Its text goes there.
+    // Standard output has the text.
     if save.as_os_str() == "-" {
         return Err(Failure::Usage(
             "--save - would mix the image with the text on standard output: give the path of a file"

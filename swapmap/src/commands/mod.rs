@@ -15,14 +15,14 @@ use std::cmp::Reverse;
 use swap_records::MemcgId;
 use swap_records::image::Tally;
 
-/// The owners and their slots, largest first.
+/// Returns the owners and their slots, largest first.
 fn largest_first(tally: &Tally) -> Vec<(MemcgId, u64)> {
     let mut owners: Vec<_> = tally.owners().collect();
     owners.sort_by_key(|&(id, slots)| (Reverse(slots), id));
     owners
 }
 
-/// A part of a whole in percent, as text.
+/// Returns a part of a whole in percent, as text.
 fn percent(part: u64, of: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     let percent = if of == 0 {
@@ -33,7 +33,7 @@ fn percent(part: u64, of: u64) -> String {
     format!("{percent:.1}%")
 }
 
-/// "1 slot", "2 slots".
+/// Returns a number with its noun: "1 slot", "2 slots".
 fn some(nr: u64, what: &str) -> String {
     format!("{nr} {what}{}", if nr == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! `swapmap owners`: how many slots each id has.
+//! `swapmap owners`: counts the slots of each id.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use crate::failure::{Answer, Failure};
 use crate::output::print;
 use crate::source::Image;
 
-/// A tally for each type of the image that has records; what the image says of the others is checked as well.
+/// A tally for each type of the image that has records.
 struct ByType(Vec<(SwapType, Option<Tally>)>);
 
 impl ByType {
@@ -50,7 +50,7 @@ impl ByType {
         Ok(sum)
     }
 
-    /// Of all types.
+    /// Returns the owners of all types, largest first.
     fn owners(&self) -> Result<Vec<(MemcgId, u64)>, swap_records::image::ImageError> {
         let mut all = Tally::new()?;
         for (_, tally) in &self.0 {
@@ -59,7 +59,7 @@ impl ByType {
         Ok(largest_first(&all))
     }
 
-    /// Each type, and how many slots of it the id has.
+    /// Returns each type, and the number of its slots that the id has.
     fn of(&self, id: MemcgId) -> impl Iterator<Item = (SwapType, u64)> {
         let counts = self.0.iter();
         counts.map(move |(ty, tally)| (*ty, tally.as_ref().map_or(0, |tally| tally.count(id))))

@@ -8,7 +8,7 @@ use crate::failure::{Answer, Failure};
 use crate::output::print;
 
 pub(crate) fn completions(args: &CompletionsArgs) -> Result<Answer, Failure> {
-    // What writes them panics where it cannot.
+    // `generate` panics if a write fails, so it writes to memory.
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "swapmap", &mut text);
     print(|out| Ok(out.write_all(&text)?))?;
@@ -28,7 +28,7 @@ pub(crate) fn man(args: &ManArgs) -> Result<Answer, Failure> {
                     printable(name)
                 )));
             };
-            // Its full name is swapmap-make by now, and so the page is swapmap-make(1).
+            // After `build` its full name is that of the page, such as swapmap-make(1).
             found
         }
     };

@@ -1,4 +1,4 @@
-//! `swapmap reparent`: an image in which the records of one id are another one's.
+//! `swapmap reparent`: writes an image in which all records of one id have another one.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use crate::signals::Stop;
 use crate::source::Image;
 
 thread_local! {
-    /// For the ids of a unit.
+    /// The ids of a unit.
     static BUFFER: RefCell<Vec<u16>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &ReparentArgs) -> Result<Answer, Failure> {
     let image = Image::open(&args.file)?;
     let to = Destination::new(&args.output, &[&args.file])?;
     let progress = Progress::new(format!("writing {}", to.name()), image.bytes());
-    // Relaxed: read when all threads have ended.
+    // Relaxed: it is read after all threads have ended.
     let moved = AtomicU64::new(0);
     let fill = |start: SwapEntry, ids: &mut [u16]| -> Result<(), ImageError> {
         BUFFER.with_borrow_mut(|buffer| {
@@ -60,8 +60,11 @@ pub(crate) fn run(args: &ReparentArgs) -> Result<Answer, Failure> {
     Ok(Answer::Done)
 }
 
-/// Writes an image there. Errors of `input` are told apart by their texts: an [`ImageError`] that is no [`Io`](ImageError::Io) is
-/// about what is read.
+/// Writes an image to `to`. An error that is not an [`Io`](ImageError::Io) of a file is about `input`.
+///
+/// SIGINT, SIGTERM and SIGHUP stop the write of a file before its next unit. The process then removes the
+/// incomplete file, and ends by the signal. A signal that arrives while the complete image is synced does not
+/// stop it.
 pub(super) fn write(
     writer: &IdsWriter<'_>,
     to: &Destination,
@@ -97,7 +100,7 @@ pub(super) fn write(
     };
     match done {
         Ok(_) => Ok(()),
-        // The stream: a file has a name.
+        // Standard output: an error of a file has its path.
         Err(ImageError::Io {
             path: None, source, ..
         }) => Err(Failure::Output(source)),
@@ -105,7 +108,7 @@ pub(super) fn write(
     }
 }
 
-/// Says what was done: on standard error where the image is on standard output.
+/// Prints what was done: on standard error if the image went to standard output.
 pub(super) fn say(to: &Destination, text: &str) -> Result<(), Failure> {
     match to {
         Destination::File(_) => print(|out| Ok(writeln!(out, "{text}")?)),

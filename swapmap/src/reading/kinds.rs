@@ -1,14 +1,16 @@
 //! Tells the types of swapfiles from other types.
 //!
-//! A kernel reserves the highest of the 32 types for entries of page tables that are not slots: markers, pages that are
-//! being migrated, pages of devices, poisoned pages. Their number depends on its version and configuration, and `pagemap`
-//! does not show it. `smaps` shows it indirectly: the `Swap:` of a mapping counts only its slots. So the `Swap:` of a
-//! mapping with entries of an unknown type tells what this type is.
+//! A kernel reserves the highest of the 32 types for entries of page tables that are not slots: markers,
+//! pages that are being migrated, pages of devices, poisoned pages. Their number depends on its version and
+//! configuration, and `pagemap` does not show it. `smaps` shows it indirectly: the `Swap:` of a mapping
+//! counts only its slots. So the `Swap:` of a mapping with entries of an unknown type tells what this type
+//! is.
 
 use swap_records::{MAX_SWAPFILES, SwapType};
 
-/// Types below this one have swapfiles on every kernel so far (up to 6.18). At most 9 types are reserved: 1 for markers,
-/// 1 for poisoned pages, 3 for migration and 4 for devices. See `MAX_SWAPFILES` in the kernel's `include/linux/swap.h`.
+/// Types below this one have swapfiles on every kernel so far (up to 6.18). At most 9 types are reserved: 1
+/// for markers, 1 for poisoned pages, 3 for migration and 4 for devices. See `MAX_SWAPFILES` in the kernel's
+/// `include/linux/swap.h`.
 pub(super) const ALWAYS_SWAPFILES: usize = MAX_SWAPFILES - 9;
 
 /// Says what an entry of a page table is.
@@ -49,12 +51,13 @@ impl Kinds {
         self.most
     }
 
-    /// Narrows the bounds by a mapping that has `entries` of each type, and `swap` pages by its `Swap:`. For a file of tmpfs
-    /// the kernel adds pages that no page table shows, so `swap` is then an upper bound of the slots.
+    /// Narrows the bounds by a mapping that has `entries` of each type, and `swap` pages by its `Swap:`. For
+    /// a file of tmpfs the kernel adds pages that no page table shows, so `swap` is then an upper bound of
+    /// the slots.
     ///
-    /// If no bound fits, the mapping changed between the reading of both, and the bounds stay as they are. A mapping
-    /// whose changes go unseen would give a wrong bound for the whole reading: `Walk::learn` says how callers exclude
-    /// that.
+    /// If no bound fits, the mapping changed between the reading of both, and the bounds stay as they are. A
+    /// mapping whose changes go unseen would give a wrong bound for the whole reading: `Walk::learn` says how
+    /// callers exclude that.
     pub(super) fn learn(&mut self, entries: &[u64; MAX_SWAPFILES], swap: u64, of_file: bool) {
         let fits = |&end: &usize| {
             let slots: u64 = entries[..end].iter().sum();

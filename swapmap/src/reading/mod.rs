@@ -1,8 +1,8 @@
-//! Reads the owners of this machine's swap into one table, from `/proc/swaps`, the `pagemap` of every process and the
-//! memory cgroup of every process.
+//! Reads the owners of this machine's swap into one table, from `/proc/swaps`, the `pagemap` of every process
+//! and the memory cgroup of every process.
 //!
-//! `swapmap live` prints a [`Reading`]. The test `live_kernel` compares a reading with the kernel's own figures. Both run
-//! the same code, so the test holds for the command.
+//! `swapmap live` prints a [`Reading`]. The test `live_kernel` compares a reading with the kernel's own
+//! figures. Both run the same code, so the test holds for the command.
 
 mod assign;
 mod bytes;
@@ -41,7 +41,8 @@ pub use watch::Watch;
 
 use reader::Reader;
 
-/// How often a thing is read that changes during the reading: a process that starts another program, the swapfiles.
+/// How often a thing is read that changes during the reading: a process that starts another program, the
+/// swapfiles.
 const ATTEMPTS: usize = 3;
 
 /// The kernel adds up the counts of its processors for a cgroup every 2 seconds.
@@ -96,7 +97,10 @@ impl fmt::Display for Refused {
                 MemcgId::MAX
             ),
             Self::File(path, error) => write!(f, "cannot read {}: {error}", shown(path)),
-            Self::Malformed(what, line) => write!(f, "{what}: expected the form of Linux 4.5 to 6.18, found \"{line}\""),
+            Self::Malformed(what, line) => write!(
+                f,
+                "{what}: unexpected line \"{line}\": this kernel writes a form that swapmap does not know"
+            ),
             Self::Swapon(error) => error.fmt(f),
             Self::Entry(error) => error.fmt(f),
         }
@@ -112,16 +116,20 @@ pub struct Tally {
     pub processes: u64,
     /// Processes that ended before they were read completely. Their slots are free.
     pub vanished: u64,
-    /// Processes that started another program or other threads at each attempt to read them. Their slots are missing.
+    /// Processes that started another program or other threads at each attempt to read them. Their slots are
+    /// missing.
     pub restless: u64,
-    /// Processes that could not be read for another reason. Their slots are missing. The first one is kept as an example.
+    /// Processes that could not be read for another reason. Their slots are missing. The first one is kept as
+    /// an example.
     pub unreadable: u64,
     pub first_unreadable: Option<String>,
-    /// Processes that were read again, because they got the number of a process that ended after the cgroups were read.
+    /// Processes that were read again, because they got the number of a process that ended after the cgroups
+    /// were read.
     pub reused: u64,
     /// Slots that were found again in another process of the same memory cgroup.
     pub shared: u64,
-    /// Slots that were found again in a process of another memory cgroup. The process that began first keeps them.
+    /// Slots that were found again in a process of another memory cgroup. The process that began first keeps
+    /// them.
     pub disputed: u64,
     /// Entries of types without a swapfile: markers, pages that are being migrated, device memory.
     pub no_slot: u64,
@@ -145,8 +153,8 @@ pub struct Reading {
     /// The types that have records, and their swapfiles.
     pub names: BTreeMap<SwapType, Name>,
     pub memcgs: Memcgs,
-    /// The kernel's figures for every cgroup that has a record, or swap by these figures. They are read after the page
-    /// tables. The root of v2 has no figures.
+    /// The kernel's figures for every cgroup that has a record, or swap by these figures. They are read after
+    /// the page tables. The root of v2 has no figures.
     pub figures: BTreeMap<MemcgId, Figures>,
     pub tally: Tally,
 }
@@ -180,8 +188,8 @@ impl Reading {
     }
 
     fn attempt(method: Method, watch: &Watch) -> Result<Self, Refused> {
-        // The counter before the slots in use, and after them at the end: then it covers every page that went to swap
-        // between the two readings of the slots in use.
+        // The counter before the slots in use, and after them at the end: then it covers every page that went
+        // to swap between the two readings of the slots in use.
         let out_before = pages_swapped_out();
         let before = SwapFile::read_all()?;
         if before.is_empty() {
@@ -242,8 +250,8 @@ impl Reading {
     }
 }
 
-/// Returns how many pages were swapped out since the machine booted: to a swapfile, to compressed memory, or as pages
-/// of zeros.
+/// Returns how many pages were swapped out since the machine booted: to a swapfile, to compressed memory, or
+/// as pages of zeros.
 fn pages_swapped_out() -> u64 {
     let text = fs::read("/proc/vmstat").unwrap_or_default();
     let field = |name: &&[u8]| bytes::field(&text, name);
@@ -256,8 +264,8 @@ pub(crate) mod fake {
     use super::memcgs::fake::Fake;
     use super::*;
 
-    /// Returns a reading of a machine with v1 cgroups. Each has a name, the pages of `swap` and `swapcached`, and the number
-    /// of slots that were found. One swapfile has `used` slots in use.
+    /// Returns a reading of a machine with v1 cgroups. Each has a name, the pages of `swap` and `swapcached`,
+    /// and the number of slots that were found. One swapfile has `used` slots in use.
     pub(crate) fn reading(name: &str, cgroups: &[(&str, [u64; 2], u64)], used: u64) -> Reading {
         let mut fake = Fake::new(name);
         for &(name, [swap, cached], _) in cgroups {

@@ -59,9 +59,9 @@ pub(super) enum Opened {
 impl Task {
     /// Opens the pagemap of a process.
     ///
-    /// The main thread may have ended before the others. Then `/proc/PID` shows no address space, but another thread does.
-    /// That thread may start a new one and end before it is opened. So the threads are listed again while the kernel
-    /// counts more than one.
+    /// The main thread may have ended before the others. Then `/proc/PID` shows no address space, but another
+    /// thread does. That thread may start a new one and end before it is opened. So the threads are listed
+    /// again while the kernel counts more than one.
     pub(super) fn open(pid: u32) -> io::Result<Opened> {
         for _ in 0..LISTED {
             if let Some(main) = Self::open_folder(format!("/proc/{pid}"))? {
@@ -143,8 +143,8 @@ pub(super) fn now() -> u64 {
 
 /// A process in which slots were found.
 ///
-/// Linux gives the number of a process that has ended to another one. The two are told apart by their start times: a
-/// process that was read at `read_at` began before that.
+/// Linux gives the number of a process that has ended to another one. The two are told apart by their start
+/// times: a process that was read at `read_at` began before that.
 #[derive(Debug)]
 pub(super) struct Holder {
     pub(super) pid: u32,
@@ -165,8 +165,8 @@ impl Holder {
         }
     }
 
-    /// Returns the start time; `None` if the process has ended. Most processes share no slot, so it is read only for
-    /// those that do.
+    /// Returns the start time; `None` if the process has ended. Most processes share no slot, so it is read
+    /// only for those that do.
     fn start(&self) -> Option<Start> {
         let read = || {
             self.not_later(bytes::start(
@@ -176,21 +176,21 @@ impl Holder {
         *self.start.get_or_init(read)
     }
 
-    /// Returns the start time if it is that of the process that was read. A later one is that of another process, which
-    /// got the number after this one had ended.
+    /// Returns the start time if it is that of the process that was read. A later one is that of another
+    /// process, which got the number after this one had ended.
     fn not_later(&self, start: Option<Start>) -> Option<Start> {
         start.filter(|start| start.ticks <= self.read_at)
     }
 
-    /// Returns whether the process that was read may have got its number after `lists`, the time at which the lists of
-    /// the cgroups were read. Then its cgroup is the one of the process that had the number before.
+    /// Returns whether the process that was read may have got its number after `lists`, the time at which the
+    /// lists of the cgroups were read. Then its cgroup is the one of the process that had the number before.
     pub(super) fn may_be_another_than_listed(&self, lists: u64) -> bool {
         self.listed && self.start().is_some_and(|start| start.ticks >= lists)
     }
 
-    /// Returns whether this process began before `other`. Start times order processes; their numbers do not, because Linux
-    /// starts again at the lowest free number. A process that has ended counts as later: its slots are free, or were
-    /// another process's first.
+    /// Returns whether this process began before `other`. Start times order processes; their numbers do not,
+    /// because Linux starts again at low numbers. A process that has ended counts as later: its
+    /// slots are free, or were another process's first.
     pub(super) fn began_before(&self, other: &Self) -> bool {
         match (self.start(), other.start()) {
             (Some(a), Some(b)) => before((self.pid, a), (other.pid, b)),
@@ -248,15 +248,15 @@ mod tests {
         let pid = std::process::id();
         let start = Holder::new(pid, u64::MAX, true).start().unwrap().ticks;
         assert!(start <= now() && start > 0);
-        // Read before this process began: it was another one with the same number, and has ended.
+        // This process began after the reading, so the process that was read has ended.
         let ended = Holder::new(pid, start - 1, true);
         assert_eq!(ended.start(), None);
         assert!(!ended.may_be_another_than_listed(0));
-        // The lists were read before this process began, so its number in them is that of another one.
+        // This process began after the lists were read, so its number in them is that of another process.
         let read = Holder::new(pid, now(), true);
         assert!(read.may_be_another_than_listed(start - 1));
         assert!(!read.may_be_another_than_listed(start + 1));
-        // It was asked for its cgroup itself.
+        // Its cgroup comes from the process itself.
         assert!(!Holder::new(pid, now(), false).may_be_another_than_listed(start - 1));
     }
 }

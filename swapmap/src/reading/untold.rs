@@ -1,7 +1,7 @@
 //! Entries of types that may be those of swapfiles or of markers, kept until the end of the reading.
 //!
-//! **Invariant: an entry is counted once, as what its type is known to be when all processes have been read.** A process
-//! that is read later may tell what the type is.
+//! **Invariant: an entry is counted once, as what its type is known to be when all processes have been
+//! read.** A process that is read later may tell what the type is.
 
 use swap_records::{MemcgId, SwapEntry};
 
@@ -9,8 +9,8 @@ use super::kinds::{Kind, Kinds};
 use super::slots::Slots;
 use super::{Refused, Tally};
 
-/// The same entry, so many times in a row in the page table of one process. Markers have few different values, so a
-/// million of them takes one of these.
+/// The same entry, so many times in a row in the page table of one process. Markers have few different
+/// values, so a million of them takes one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Repeated {
     entry: SwapEntry,

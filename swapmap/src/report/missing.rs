@@ -16,18 +16,18 @@ pub struct Missing {
     pub in_use: u64,
     /// How many of them have no owner that was found.
     pub slots: u64,
-    /// Cgroups for which the kernel counts more than was found, and how many more. A cgroup with swap of which nothing was
-    /// found is always in this list.
+    /// Cgroups for which the kernel counts more than was found, and how many more. A cgroup with swap of
+    /// which nothing was found is always in this list.
     pub cgroups: Vec<(MemcgId, u64)>,
     /// Cgroups that are charged for the remaining records of removed cgroups below them, and for how many.
     pub gone: Vec<(MemcgId, u64)>,
     /// Cgroups of which more was found than the kernel counts, and how many more.
     pub more: Vec<(MemcgId, u64)>,
-    /// How many slots of [`cgroups`](Self::cgroups) and [`gone`](Self::gone) may have been found, but in a cgroup of
-    /// [`more`](Self::more).
+    /// How many slots of [`cgroups`](Self::cgroups) and [`gone`](Self::gone) may have been found, but in a
+    /// cgroup of [`more`](Self::more).
     pub elsewhere: u64,
-    /// Slots that were not found and that the kernel counts for no cgroup: `slots + elsewhere` is the sum of `cgroups`,
-    /// `gone` and `rest`.
+    /// Slots that were not found and that the kernel counts for no cgroup: `slots + elsewhere` is the sum of
+    /// `cgroups`, `gone` and `rest`.
     pub rest: u64,
 }
 
@@ -93,8 +93,8 @@ fn sum(of: &[(MemcgId, u64)]) -> u64 {
     of.iter().map(|&(_, slots)| slots).sum()
 }
 
-/// Writes the slots in use whose owner was not found, by cgroup where the kernel's figures show the cgroup, and the
-/// reasons.
+/// Writes the slots in use whose owner was not found, by cgroup where the kernel's figures show the cgroup,
+/// and the reasons.
 pub(super) fn section(
     reading: &Reading,
     all: &HashMap<MemcgId, u64>,

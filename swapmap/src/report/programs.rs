@@ -40,8 +40,9 @@ fn kernel_of(reading: &Reading, id: MemcgId, none: &str) -> [String; 2] {
     })
 }
 
-/// Writes CSV: a row for each cgroup and type, and then rows without a type. Those are for each cgroup for which the
-/// kernel counts more or less than was found, for the remaining records of removed cgroups, and for slots in no cgroup.
+/// Writes CSV: a row for each cgroup and type, and then rows without a type. Those are for each cgroup for
+/// which the kernel counts more or less than was found, for the remaining records of removed cgroups, and for
+/// slots in no cgroup.
 pub fn print_csv(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     let all: HashMap<_, _> = owners_of_all(reading).into_iter().collect();
     writeln!(

@@ -1,4 +1,4 @@
-//! Files that are damaged, and files that are odd.
+//! Damaged images, unusual names, links and directories.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 
-/// Commands that read one image.
+/// The commands that read one image.
 const READERS: [&[&str]; 3] = [&["show"], &["owners"], &["export", "--csv"]];
 
 #[test]
@@ -62,7 +62,7 @@ fn a_damaged_image_is_refused_with_file_and_offset() {
         }
         check(swapmap!("diff", path, path).exits(3).err());
         check(swapmap!("reparent", path, "7", "9", "-o", out).says(3));
-        // The answer of verify is what is wrong.
+        // `verify` prints the fault on standard output.
         let done = swapmap!("verify", path).exits(1);
         assert!(done.out().contains(says), "{name}: {}", done.out());
         assert_eq!(done.err(), "");

@@ -1,4 +1,5 @@
-//! Where results go: files behind links, files that cannot be written, and standard output that takes nothing.
+//! Where results go: files behind links, files that cannot be written, and standard output that takes
+//! nothing.
 
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -62,7 +63,7 @@ fn an_output_that_cannot_be_written_is_refused_before_anything_is_read() {
     }
     let said = swapmap!("live", "--png", slash).says(3);
     assert!(said.contains("ends in a slash"), "{said}");
-    // A file is no directory.
+    // The parent is a file.
     let said = swapmap!("live", "--png", folder.path("image/out")).says(3);
     assert!(said.contains("Not a directory"), "{said}");
     assert_eq!(folder.names(), ["image"]);

@@ -1,4 +1,4 @@
-//! What the README and the help say of the output, against the output.
+//! Compares the README and the help with the output.
 
 use super::*;
 
@@ -53,7 +53,7 @@ fn the_readme_has_the_columns_and_members_that_are_printed() {
     for name in ["file", "records", "types", "owners", "by_type"] {
         assert!(help.contains(name), "{name}: {help}");
     }
-    // A test of the library holds the README against what `live` prints.
+    // A test of the library compares the README with the output of `live`.
     let header = cell("live --csv").trim_matches('`');
     let help = swapmap!("live", "--help").prints();
     assert!(help.contains(header), "{help}");

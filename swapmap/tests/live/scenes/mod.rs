@@ -1,5 +1,5 @@
-//! Scenes in which `swapmap live` printed something wrong, or could. Each test makes its scene on this machine, and
-//! compares the output with the scene. A file has the scenes of one question.
+//! Scenes in which `swapmap live` printed something wrong, or could. Each test makes its scene on this
+//! machine, and compares the output with the scene. A file has the scenes of one question.
 
 mod figures;
 mod outputs;

@@ -66,8 +66,8 @@ pub(super) fn is_alone() -> Result<(), String> {
     }
 }
 
-/// Turns on `first`, `second` and `third`, with pages of a process in the second and pages of shared memory in the third,
-/// if the kernel puts them there. Then turns the first off.
+/// Turns on `first`, `second` and `third`, with pages of a process in the second and pages of shared memory
+/// in the third, if the kernel puts them there. Then turns the first off.
 fn three_files(
     stage: &Stage,
     processes: (&Memcg, u64),
