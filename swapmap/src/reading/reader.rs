@@ -43,7 +43,8 @@ impl Reader {
         let namespace = fs::read_link("/proc/self/ns/pid");
         Ok(Self {
             slots: Slots::new(swapfiles),
-            // Before the placement: a process that begins while the lists are read may have a number that is in them.
+            // Before the placement: a process that begins while the lists are read may have a number that is
+            // in them.
             begun: process::begun(),
             lists: process::now(),
             placement: Placement::read(&hierarchy),
@@ -82,8 +83,8 @@ impl Reader {
         untold.settle(&self.kinds, &mut self.slots, &mut self.tally)
     }
 
-    /// Reads the processes again that have the number of one that ended after the lists of the cgroups were read: their
-    /// slots were recorded for its cgroup.
+    /// Reads the processes again that have the number of one that ended after the lists of the cgroups were
+    /// read: their slots were recorded for its cgroup.
     fn read_misplaced_again(&mut self) -> Result<(), Refused> {
         for holder in 0..self.slots.holders().len() {
             let of = &self.slots.holders()[holder];
@@ -99,7 +100,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads a process. Its cgroup comes from the lists of the cgroups if `by_lists`, otherwise from the process.
+    /// Reads a process. Its cgroup comes from the lists of the cgroups if `by_lists`, otherwise from the
+    /// process.
     ///
     /// An error ends the reading. A failure of only this process is counted.
     fn read_process(&mut self, pid: u32, by_lists: bool) -> Result<(), Refused> {
@@ -149,7 +151,8 @@ impl Reader {
         if let Err(error) = self.tell_kinds(task) {
             return Ok(Err(error));
         }
-        // An open pagemap is that of one address space: it shows nothing of a process that gets the number later.
+        // An open pagemap is that of one address space: it shows nothing of a process that gets the number
+        // later.
         let read_at = process::now();
         let listed = self.placement.find(pid).filter(|_| by_lists);
         let is_listed = listed.is_some();
@@ -192,5 +195,57 @@ impl Reader {
         }
         self.asked_in_vain += 1;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Version;
+    use super::super::memcgs::fake::Fake;
+    use super::*;
+    use swap_records::{MemcgId, SwapType};
+
+    #[test]
+    fn a_process_with_the_number_of_one_that_ended_is_read_again() {
+        let fake = Fake::new("reused").with("ended", "memory.stat", "");
+        let hierarchy = fake.hierarchy(Version::V1, "/");
+        let mut reader = Reader {
+            slots: Slots::new(&[]),
+            memcgs: Memcgs::new(hierarchy),
+            kinds: Kinds::new(1),
+            tally: Tally::default(),
+            lists: process::now() + 1000,
+            begun: None,
+            placement: Placement::default(),
+            walk: Walk::new(Method::Smaps),
+            asked_in_vain: 0,
+            untold: Untold::default(),
+            held: Vec::new(),
+        };
+        let ended = reader.memcgs.id_of(b"/ended").unwrap();
+        let entry = |ty| SwapEntry::new(SwapType::new(ty).unwrap(), 9).unwrap();
+        // This process, taken for one in the cgroup `ended` because of its number.
+        let own = Holder::new(std::process::id(), process::now(), true);
+        let own = reader.slots.holder(own);
+        let slots = &mut reader.slots;
+        slots
+            .record(entry(0), ended, own, &mut reader.tally)
+            .unwrap();
+        reader.untold.add(entry(28), ended, own);
+        reader.tally.processes = 1;
+        // The lists are newer than the process.
+        reader.read_misplaced_again().unwrap();
+        assert_eq!((reader.tally.reused, reader.tally.processes), (0, 1));
+        assert_eq!(reader.slots.records.lookup(entry(0)), Some(ended));
+        // The lists are older.
+        reader.lists = 0;
+        reader.read_misplaced_again().unwrap();
+        assert_eq!((reader.tally.reused, reader.tally.processes), (1, 1));
+        let left = reader.slots.records.count(MemcgId::new(1).unwrap());
+        assert_eq!(left, 0, "its slots were recorded for the cgroup of another");
+        let untold = std::mem::take(&mut reader.untold);
+        let (kinds, slots) = (&reader.kinds, &mut reader.slots);
+        untold.settle(kinds, slots, &mut reader.tally).unwrap();
+        assert!(reader.tally.untold.is_empty());
     }
 }
