@@ -5,13 +5,14 @@
 //! SWAP_RECORDS_LIVE=1 cargo bench -p swapmap --bench live -- 1000 64   # processes, and MiB in swap
 //! ```
 //!
-//! It turns a swapfile on and forks processes, each with an equal part of the pages in swap, so it runs on request alone.
-//! The two plain readings know the processes, and record nothing:
+//! It turns a swapfile on and forks processes, each with an equal part of the pages in swap, so it runs
+//! only on request. The two plain readings know the processes, and record nothing:
 //!
-//! - `scan` asks for the swapped-out pages of each process as `swapmap live` does (`PAGEMAP_SCAN`), and reads these.
-//! - `mapped` reads the pagemap of all that is mapped.
+//! - `scan` asks for the swapped-out pages of each process as `swapmap live` does (`PAGEMAP_SCAN`), and reads
+//!   these.
+//! - `mapped` reads the pagemap of all mappings.
 //!
-//! All take turns; the figures are medians.
+//! All of them take turns. The figures are medians.
 
 use std::env;
 use std::ffi::CString;
@@ -59,7 +60,7 @@ fn run(processes: u64, mib: u64) -> Result<(), String> {
     let hierarchy = Hierarchy::find().map_err(|refused| refused.to_string())?;
     let pages_each = (mib << 20).div_ceil(page_size()).div_ceil(processes);
     let slots = pages_each * processes;
-    // Some more than is used, or the kernel gives slots back early.
+    // Larger than the pages in swap: otherwise the kernel frees slots early.
     let _swap = Swap::new(slots * page_size() * 5 / 4 + (16 << 20))?;
     let memcg = Memcg::new(&hierarchy)?;
     let crowd = Crowd::start(processes, pages_each, &memcg)?;
@@ -126,7 +127,7 @@ fn run(processes: u64, mib: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads what the kernel says is swapped out, and gives how many pages that is.
+/// Reads the pages that the kernel reports as swapped out. Returns their number.
 fn scan(pids: &[i32]) -> u64 {
     #[repr(C)]
     struct Args([u64; 12]);
@@ -170,7 +171,7 @@ fn scan(pids: &[i32]) -> u64 {
     found
 }
 
-/// Reads these words of a pagemap, and counts those that are swapped out.
+/// Reads words of a pagemap. Returns how many of them are swapped out.
 fn count(pagemap: &File, start: u64, end: u64, words: &mut [u8]) -> u64 {
     let (mut at, end) = (start / page_size() * 8, end / page_size() * 8);
     let mut found = 0;
@@ -190,7 +191,7 @@ fn count(pagemap: &File, start: u64, end: u64, words: &mut [u8]) -> u64 {
     found
 }
 
-/// The mappings that all processes of the crowd have: they are forks.
+/// The mappings of one process of the crowd. The other processes have the same, because all are forks.
 struct Mapped(Vec<(u64, u64)>);
 
 impl Mapped {
@@ -218,7 +219,7 @@ impl Mapped {
     }
 }
 
-/// A swapfile that is on, and goes when this is dropped.
+/// A swapfile that is on. Removed when this is dropped.
 struct Swap(PathBuf);
 
 impl Swap {

@@ -1,14 +1,14 @@
-//! `swapmap make` and `swapmap owners` beside a plain write and a plain read of as many bytes.
+//! Measures `swapmap make` and `swapmap owners` against a plain write and a plain read of as many bytes.
 //!
 //! ```sh
 //! cargo bench -p swapmap -- [--gib 1] [--dir FOLDER] [--runs 5]
 //! ```
 //!
-//! The plain write makes ids with a multiplication for four of them, writes them to a new file in pieces of 1 MiB, and
-//! syncs it, as `make` does. The plain read reads the image in pieces of 1 MiB. The sides of a row take turns, and each
-//! file is removed before the next one is written, so both get memory that the system has used before. It reads each
-//! image twice: from the page cache, and, as root, from the disk, after the system has dropped its page cache. It prints
-//! medians, and the ratio of the medians.
+//! The plain write makes ids with a multiplication for four of them, writes them to a new file in pieces of 1
+//! MiB, and syncs it, as `make` does. The plain read reads the image in pieces of 1 MiB. The sides of a row
+//! take turns, and each file is removed before the next one is written, so both get memory that the system
+//! has used before. It reads each image twice: from the page cache, and, as root, from the disk, after the
+//! system has dropped its page cache. It prints medians, and the ratio of the medians.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -43,7 +43,7 @@ fn args() -> Option<Args> {
         }
     }
     if !is_bench {
-        // `cargo test --benches` wants to know that it runs.
+        // `cargo test --benches` only checks that it runs.
         args = Args {
             gib: 1.0 / 256.0,
             runs: 1,
@@ -85,7 +85,7 @@ fn measure(folder: &Path, pieces: usize, runs: usize) -> io::Result<()> {
         "", "swapmap", "plain", "ratio"
     );
     for family in ["interleaved", "jobs", "uniform"] {
-        // The first pair is thrown away: it finds memory, and the program, anew.
+        // The first pair does not count: memory and program are cold.
         let mut times = (Vec::new(), Vec::new(), Vec::new());
         for run in 0..=runs {
             remove(&plain)?;
@@ -145,7 +145,7 @@ fn measure(folder: &Path, pieces: usize, runs: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the system forget the files that it has read; they have been synced.
+/// Drops the page cache. The files have been synced.
 fn drop_caches() -> io::Result<()> {
     fs::write("/proc/sys/vm/drop_caches", "1")
 }
@@ -157,7 +157,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Until all is written, and until it is on the disk.
+/// Returns the time until all bytes are written, and until they are on the disk.
 fn write_plain(path: &Path, pieces: usize) -> io::Result<(Duration, Duration)> {
     let began = Instant::now();
     let mut file = File::create_new(path)?;
@@ -185,7 +185,7 @@ fn read_plain(path: &Path) -> io::Result<Duration> {
     Ok(began.elapsed())
 }
 
-/// How long the command takes, with its start.
+/// Returns the time that the command takes, with its start.
 fn tool(args: &[&str], path: &Path) -> io::Result<Duration> {
     let began = Instant::now();
     let mut command = Command::new(TOOL);

@@ -9,14 +9,31 @@ use crate::commands::make::{Remains, Size};
 use crate::failure::EXIT_CODES;
 use crate::live;
 
+/// The output for programs, for the help of `owners`. A test compares the README and this text with the
+/// output.
+const OWNERS_OUTPUT: &str = "\
+Output for programs:
+  --csv   the columns id,type,slots: a row for each id and swap type
+  --json  an object with the members
+            file, slots, records   the path, and the slots and records of all types
+            types                  a list of type, slots, records
+            owners                 a list of id, slots, by_type, largest first;
+                                   by_type maps swap types to slots";
+
 /// Shows, makes, keeps and compares maps of swap: which memory cgroup owns each slot.
 ///
-/// `live` reads the swap of this machine; the other commands work on images, files that hold the owner of each slot as a
-/// 16-bit id. docs/image-format.md of swap-records describes them. A FILE that is read is read once, in little memory,
-/// and every byte of it is checked. A FILE that is written is written beside, and then takes the place of what was there, so a
-/// failure leaves the old one.
+/// `live` reads the swap of this machine. The other commands work on images: files that hold the owner of
+/// each slot as a 16-bit id. docs/image-format.md of swap-records describes the format. A command reads an
+/// image once, in little memory, and checks every byte.
 ///
-/// What takes longer than a second says how far it is, on standard error.
+/// A command writes a file under another name, .NAME.partial in the same directory, and renames it when it is
+/// complete. So a failure leaves the old file. Errors, SIGINT, SIGTERM and SIGHUP remove .NAME.partial;
+/// SIGKILL and a power failure leave it. It may be deleted, and the next command that writes the image NAME
+/// removes it. For a picture the name is .NAME.PID.partial, and no command removes it. A symbolic link is
+/// followed, also where its target does not exist yet.
+///
+/// A command that takes longer than a second shows its progress on standard error. Names of files and cgroups
+/// are escaped as in Rust: a backslash is \\, and a byte that is not UTF-8 is \xe9.
 #[derive(Parser, Debug)]
 #[command(name = "swapmap", version, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = false)]
 pub(crate) struct Cli {
@@ -31,26 +48,27 @@ pub(crate) enum Command {
     Live(LiveArgs),
     /// Makes an image of a synthetic map.
     ///
-    /// The map is a function of family, owners, sizes and seed: two who name the same get the same image.
+    /// The arguments determine each slot: the same arguments always make the same image.
     Make(MakeArgs),
     /// Shows an image as text, and as a picture.
     Show(ShowArgs),
     /// Prints how many slots each id has, largest first.
+    #[command(after_long_help = OWNERS_OUTPUT)]
     Owners(OwnersArgs),
-    /// Writes an image in which the records of one id are another one's.
+    /// Writes an image in which all records of one id have another one.
     ///
-    /// This is what a memory cgroup leaves when it dies and its parent gets its swap. A tree of cgroups in the image stays
-    /// as it is.
+    /// So the parent of an offline cgroup gets its records. A tree of cgroups in the image stays as it is.
     Reparent(ReparentArgs),
-    /// Prints the slots of two images whose owners differ; exits with 1 if there are any.
+    /// Prints the slots whose owners differ between two images; exits with 1 if there are any.
     ///
-    /// Slots that one image does not have count as slots without a record.
+    /// A slot that one image does not have counts as a slot without a record.
     Diff(DiffArgs),
-    /// Checks each byte of images; exits with 1 if one is damaged, cut, or no image.
+    /// Checks each byte of images; exits with 1 if one is damaged, truncated, or not an image.
     Verify(VerifyArgs),
     /// Prints the records of an image as runs of slots with one owner.
     ///
-    /// The columns are the swap type, the first slot, how many slots, and the id of their owner.
+    /// The columns are type,start,slots,id: the swap type, the first slot, the number of slots, and the id of
+    /// their owner.
     Export(ExportArgs),
     /// Prints completions for a shell.
     Completions(CompletionsArgs),
@@ -60,18 +78,19 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct LiveArgs {
-    /// Write an image of what was found to this file as well.
+    /// Also write an image of the owners to this file.
     ///
-    /// Its ids are those of --csv and --json; paths of cgroups are not in it.
+    /// The image has the ids that --csv and --json print. It does not have the paths of cgroups.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) save: Option<PathBuf>,
-    /// Draw the swapfiles to this file as well.
+    /// Also draw the swapfiles to this file.
     #[arg(long, value_name = "FILE", long_help = live::ABOUT_PNG, value_hint = ValueHint::FilePath)]
     pub(crate) png: Option<PathBuf>,
     /// Print JSON instead of text.
     #[arg(long, conflicts_with = "csv")]
     pub(crate) json: bool,
-    /// Print CSV instead of text: a row for each cgroup and swap type, then what was not found.
+    /// Print CSV instead of text: a row for each cgroup and swap type, then rows of slots whose owner was not
+    /// found.
     #[arg(long)]
     pub(crate) csv: bool,
 }
@@ -79,9 +98,9 @@ pub(crate) struct LiveArgs {
 /// How owners are spread over the slots.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FamilyName {
-    /// Cgroups that swap at once, as measured on Linux: runs of about 1.1 slots.
+    /// Cgroups that swap concurrently, as measured on Linux: runs of about 1.1 slots.
     Interleaved,
-    /// 16,384 ids that live for a while, eight at a time, and leave stretches of 64 to 2,048 slots.
+    /// 16,384 ids that run one after another, eight at a time, and leave stretches of 64 to 2,048 slots.
     Jobs,
     /// 16,384 ids; each slot belongs to any of them.
     Uniform,
@@ -89,28 +108,28 @@ pub(crate) enum FamilyName {
 
 #[derive(Args, Debug)]
 pub(crate) struct MakeArgs {
-    /// Where the image goes; `-` is standard output.
+    /// The file to write the image to; `-` is standard output.
     #[arg(short, long, value_name = "OUT", value_hint = ValueHint::FilePath)]
     pub(crate) output: PathBuf,
-    /// How owners are spread over the slots.
+    /// The way in which owners are spread over the slots.
     #[arg(long, value_enum, default_value = "interleaved")]
     pub(crate) family: FamilyName,
-    /// Owners of an interleaved map, 1 to 65535; 150 if not given.
+    /// Number of owners of an interleaved map, 1 to 65535 [default: 150].
     #[arg(long, value_name = "N")]
     pub(crate) owners: Option<MemcgId>,
-    /// Slots of a swapfile, or bytes of swap with a unit, such as 4GiB; a slot is 4 KiB of swap, and 2 bytes of the
-    /// image. More than once: as many swap types.
+    /// Size of a swap type: a number of slots, or bytes of swap with a unit, such as 4GiB. A slot is 4 KiB of
+    /// swap and 2 bytes of the image. Give it several times for several swap types.
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub(crate) size: Vec<Size>,
-    /// Another seed makes another map.
+    /// Seed of the random numbers: another seed makes another map.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Make ID the owner of so many slots of each type, scattered over all of it: what a dead cgroup left. May be given
-    /// more than once.
+    /// Make ID the owner of this many slots of each type, scattered over the whole type, as the remaining
+    /// records of an offline cgroup are. May be given several times.
     #[arg(long, value_name = "ID:SLOTS")]
     pub(crate) remains: Vec<Remains>,
-    /// Clear one to eight slots and give them an owner anew, so many times all over each type; every eighth time
-    /// they stay free.
+    /// Clear one to eight slots and give them a new owner, this many times all over each type. Every eighth
+    /// time, the slots stay free.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) turnovers: u64,
 }
@@ -120,13 +139,13 @@ pub(crate) struct ShowArgs {
     /// The image.
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
-    /// Draw the swap types to this file as well.
+    /// Also draw the swap types to this file.
     ///
-    /// A pixel is a slot, or as many slots as it takes for a picture of 4 Mi pixels, in the colour of its most frequent
-    /// owner.
+    /// A pixel is one slot. Of a type with more than 4 Mi slots it is several slots, in the colour of their
+    /// most frequent owner.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) png: Option<PathBuf>,
-    /// Rows of text for each swap type, at most.
+    /// Largest number of rows of text per swap type.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) rows: u16,
 }
@@ -151,9 +170,9 @@ pub(crate) struct ReparentArgs {
     pub(crate) file: PathBuf,
     /// The id whose records move.
     pub(crate) old: MemcgId,
-    /// The id that gets them.
+    /// The id that the records get.
     pub(crate) new: MemcgId,
-    /// Where the new image goes; `-` is standard output. It may be FILE, which is then replaced.
+    /// The file to write the new image to; `-` is standard output. It may be FILE, which is then replaced.
     #[arg(short, long, value_name = "OUT", value_hint = ValueHint::FilePath)]
     pub(crate) output: PathBuf,
 }
@@ -163,10 +182,10 @@ pub(crate) struct DiffArgs {
     /// An image.
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) a: PathBuf,
-    /// Another one.
+    /// The other image.
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) b: PathBuf,
-    /// Print how many slots went from which owner to which, instead of the slots.
+    /// Print the number of slots for each pair of owners, instead of the slots.
     #[arg(long)]
     pub(crate) summary: bool,
 }
@@ -183,7 +202,7 @@ pub(crate) struct ExportArgs {
     /// The image.
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
-    /// As CSV, which is the only format there is so far.
+    /// Print CSV, the only format.
     #[arg(long, required = true)]
     pub(crate) csv: bool,
 }
@@ -197,7 +216,7 @@ pub(crate) struct CompletionsArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ManArgs {
-    /// The command; without it, the page is that of swapmap.
+    /// The command. Without it, prints the page of swapmap.
     pub(crate) command: Option<String>,
 }
 

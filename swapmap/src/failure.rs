@@ -1,4 +1,4 @@
-//! How a command ends: [`Answer`], [`Failure`], and the exit codes of both.
+//! Exit codes: [`Answer`] and [`Failure`], the two ways in which a command ends.
 
 use std::fmt;
 use std::io;
@@ -6,24 +6,24 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use swap_records::image::ImageError;
-use swapmap::report::printable;
+use swapmap::names::shown;
 
-/// For the help of the command, its man page and its README.
+/// The exit codes, for the help and the man page.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done; `diff`: no difference; `verify`: no fault
   1  `diff` found a difference, or `verify` found a fault
   2  wrong usage
-  3  something could not be read or written: a file, an image that is damaged, standard output,
-     or this machine's swap. `verify` looks at all files first";
+  3  something could not be read or written: a file, a damaged image, standard output, or this
+     machine's swap. `verify` checks all other files first";
 
-/// What a command found, when it could do what it was asked.
+/// The result of a command that did what it was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Answer {
     Done,
-    /// There is a difference, or a fault.
+    /// `diff` found a difference, or `verify` a fault.
     No,
-    /// Of several files some could not be read, which has been said; the others have been looked at.
+    /// Some of several files could not be read, which has been reported. All others have been checked.
     Unread,
 }
 
@@ -39,43 +39,49 @@ impl From<Answer> for ExitCode {
 
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// What the arguments say cannot be done.
+    /// The arguments ask for something impossible.
     Usage(String),
-    /// A file, a damaged image, or the machine: said with what to do.
+    /// A file, a damaged image, or the machine. The text says what to do.
     Refused(String),
-    /// Standard output.
+    /// A write to standard output failed.
     Output(io::Error),
 }
 
 impl Failure {
-    /// An error of an image, with the file that it is about.
-    pub(crate) fn image(path: &Path, error: &ImageError) -> Self {
-        match error {
-            // These name it.
-            ImageError::Io { path: Some(_), .. }
-            | ImageError::Locked { .. }
-            | ImageError::InTheWay { .. } => Self::Refused(error.to_string()),
-            _ => Self::Refused(format!("{}: {error}", path.display())),
+    /// Returns an error of an image, with the name of its file.
+    pub(crate) fn image(path: &Path, mut error: ImageError) -> Self {
+        match &mut error {
+            // These errors name a file. They show its name as `Path::display` does, so they get an escaped
+            // one.
+            ImageError::Io {
+                path: Some(name), ..
+            }
+            | ImageError::Locked { path: name }
+            | ImageError::InTheWay { path: name, .. } => {
+                *name = shown(name).into();
+                Self::Refused(error.to_string())
+            }
+            _ => Self::Refused(format!("{}: {error}", shown(path))),
         }
     }
 
     pub(crate) fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
-        let mut text = format!("cannot {doing} {}: {error}", path.display());
+        let mut text = format!("cannot {doing} {}: {error}", shown(path));
         if error.kind() == io::ErrorKind::StorageFull {
-            text += "; what was there before is there still: make room, and try again";
+            text += "; the old file is still there: free some space, and try again";
         }
         Self::Refused(text)
     }
 
-    /// Whether there is nothing to say: the reader of a pipe has seen enough.
+    /// Returns whether the reader of a pipe has ended, which is not reported.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// On standard error.
+    /// Prints the failure on standard error.
     pub(crate) fn say(&self) {
         use io::Write as _;
-        // Nobody is left to be told if this fails too.
+        // If this fails too, there is no other place for the text.
         let _ = writeln!(io::stderr(), "swapmap: {self}");
     }
 
@@ -88,7 +94,7 @@ impl Failure {
 }
 
 impl From<io::Error> for Failure {
-    /// Of a write to standard output: other errors are given a file.
+    /// Takes an error of a write to standard output. Errors of files are converted by [`Failure::io`].
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
@@ -97,8 +103,7 @@ impl From<io::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Names of files may have control characters, which a terminal would obey.
-            Self::Usage(text) | Self::Refused(text) => f.write_str(&printable(text)),
+            Self::Usage(text) | Self::Refused(text) => f.write_str(text),
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
         }
     }

@@ -1,5 +1,5 @@
-//! The parts of the `swapmap` command: what it reads, and how it shows that. They are a library so that the tests hold
-//! the code that the command runs; nothing here is an interface to rely on.
+//! The parts of the `swapmap` command: they read the machine, and show the result. They are a library so that
+//! tests run the same code as the command. None of it is a stable interface.
 
 #![allow(
     missing_docs,
@@ -7,7 +7,9 @@
     reason = "not an interface: the command's help is its documentation"
 )]
 
+pub mod forms;
 pub mod map_picture;
+pub mod names;
 pub mod picture;
 pub mod reading;
 pub mod report;

@@ -1,4 +1,4 @@
-//! `swapmap live`: who owns this machine's swap, cgroup by cgroup, as text and as a picture.
+//! `swapmap live`: prints the owners of this machine's swap, and draws them.
 
 use std::io::{self, Write as _};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -17,39 +17,45 @@ use crate::progress::{LINES, QUIET};
 pub(crate) const ABOUT: &str = "\
 Prints the owners of each swapfile of this machine, largest first.
 
-It reads /proc/swaps, the page tables of every process (/proc/PID/pagemap) and the processes of
+`live` reads /proc/swaps, the page tables of every process (/proc/PID/pagemap) and the processes of
 every memory cgroup, and records each swapped page in a table. It must run as root (CAP_SYS_ADMIN
-and CAP_SYS_PTRACE). Where its figures and the kernel's disagree it reads the kernel's again for up
-to 2 seconds, because these may be as old as that.
+and CAP_SYS_PTRACE). The kernel updates its figures only every 2 seconds. Where they disagree with
+the table, `live` reads them again for up to 2 seconds.
 
 Columns:
-  slots        slots of this swapfile that page tables of the cgroup's processes point to
+  slots        slots of this swapfile in the page tables of the cgroup's processes
   all          the same, in all swapfiles
-  kernel       what the kernel says of the cgroup alone, in all swapfiles: v1 memory.stat `swap`,
-               v2 memory.swap.current less that of the cgroups below it
-  swap cache   pages in memory that have a slot too. v1: `kernel` is without them, so
-               kernel <= all <= kernel + swap cache; v2: it is with them, so
+  kernel       the kernel's figure for the cgroup alone, in all swapfiles: v1 memory.stat `swap`,
+               v2 memory.swap.current minus that of the cgroups below it
+  swap cache   pages in memory that also have a slot. v1: `kernel` excludes them, so
+               kernel <= all <= kernel + swap cache; v2: `kernel` includes them, so
                kernel - swap cache <= all <= kernel
-  cgroup       its path; the numbers that the kernel gives to cgroups are not shown to anybody
-  not found    slots that the cgroup has by the kernel's figure, and no page table of its processes shows
-  more found   slots that page tables of its processes show beyond the kernel's figure
+  cgroup       the path of the cgroup; the kernel does not show its own ids of cgroups
+  not found    slots that the kernel counts for the cgroup, and no page table shows
+  more found   slots that page tables show for the cgroup, and the kernel does not count
 
-The kernel does not tell which swap type a swapfile is. Where several are possible, all are named.
-Names are escaped as in Rust; bytes that are not UTF-8 as \\xe9.
+The kernel does not show which swap type a swapfile has. Where several are possible, all are named.
 
-The last table has what is in use and was not found, with the reasons: pages of tmpfs and shared
-memory are in no page table, and so is what removed cgroups left. `all` and `kernel` differ further
-where a process was moved to another cgroup after it touched its pages, and because the machine
-goes on while it is read.";
+The last table has the slots in use whose owner was not found, with the reasons. Pages of tmpfs and
+shared memory are in no page table, and neither are the remaining records of removed cgroups. `all`
+and `kernel` also differ where a process moved to another cgroup after it touched its pages, and
+because the machine keeps running during the reading.
+
+Output for programs:
+  --csv   the columns
+          type,swapfile,id,slots,not_found,more_found,all,kernel,swap_cache,cgroup
+          Rows of slots that were not found have no type and no swapfile.
+  --json  an object with the members swapfiles, cgroups, removed_cgroups and reasons (lists), and
+          numbers. README.md of swapmap lists them all";
 
 pub(crate) const ABOUT_PNG: &str = "\
-Draw the swapfiles to this file as well: one pixel per slot, or one pixel per chunk of 2048 slots
-where a swapfile has more than 4 Mi slots, in the colour of its (most frequent) owner; empty is dark";
+Also draw the swapfiles to this file: one pixel per slot, or one pixel per chunk of 2048 slots where
+a swapfile has more than 4 Mi slots, in the colour of the most frequent owner. Empty slots are dark";
 
-/// Reads the machine. Once that takes longer than a second, says on standard error how far it is.
+/// Reads the machine. Shows the progress on standard error if that takes longer than a second.
 fn take() -> Result<Reading, Refused> {
     let watch = Watch::default();
-    // Nothing is sent: it is closed when the reading is done.
+    // No message is sent. The channel is closed when the reading is done.
     let (done, is_done) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -60,7 +66,7 @@ fn take() -> Result<Reading, Refused> {
                 pause = Duration::from_millis(100);
                 let waits = watch.waits();
                 if waits != waited || told.is_none_or(|told| told.elapsed() >= LINES) {
-                    // Nobody is left to be told if this fails.
+                    // If this fails, there is no other place for the text.
                     let _ = writeln!(io::stderr(), "swapmap: {}", watch.doing());
                     (told, waited) = (Some(Instant::now()), waits);
                 }
@@ -77,19 +83,19 @@ pub(crate) fn run(args: &LiveArgs) -> Result<Answer, Failure> {
     let reading = take().map_err(|refused| Failure::Refused(refused.to_string()))?;
     let printed = print(|out| {
         if args.json {
-            live_files::print_json(&reading, out)
+            Ok(report::print_json(&reading, out)?)
         } else if args.csv {
-            live_files::print_csv(&reading, out)
+            Ok(report::print_csv(&reading, out)?)
         } else {
             Ok(report::owners(&reading, out)?)
         }
     });
     match printed {
-        // The files are wanted all the same.
+        // The files are written also where the reader of the pipe has ended.
         Err(failure) if failure.is_closed_pipe() => {}
         other => other?,
     }
-    // Apart from the table, so that a pipe gets the table alone.
+    // On standard error, so that a pipe gets only the table.
     let _ = report::notes(&reading, &mut io::stderr());
     if let Some(to) = save {
         live_files::save(&reading, &to)?;

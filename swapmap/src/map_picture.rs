@@ -1,20 +1,21 @@
-//! The types of an image as a picture, and [`Cells`], from which pictures and text are made.
+//! Draws the types of an image, and finds the most frequent owner of each cell: [`Cells`].
 
 use image::RgbImage;
 use swap_records::{MemcgId, SwapType};
 
 use crate::picture::{Legend, Panel, paint};
 
-/// Pixels of a panel, at most: 2048 x 2048.
+/// The largest number of pixels of a panel: 2048 x 2048.
 const MOST_PIXELS: u64 = 1 << 22;
-/// Slots of a chunk of the table, which is what a pixel of a large map stands for at least.
+/// The slots of a chunk of the table. A pixel of a large map stands for at least as many.
 const CHUNK: u64 = 2048;
 
-/// The most frequent owner of each cell, which is as many slots as another one. Takes 256 KiB, and what it gives.
+/// Finds the most frequent owner of each cell. All cells have the same number of slots. Takes 256 KiB, and
+/// the memory of the result.
 #[derive(Debug)]
 pub struct Cells {
     slots: u64,
-    /// Of the cell in hand: its number, the slots of each id, and the ids that have any.
+    /// The current cell: its number, the slots of each id, and the ids that have slots.
     at: u64,
     counts: Vec<u32>,
     found: Vec<u16>,
@@ -22,7 +23,7 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// Cells of up to 2^32 - 1 slots.
+    /// Creates cells of `slots` slots each, up to 2^32 - 1.
     pub fn new(slots: u64) -> Self {
         Self {
             slots: slots.clamp(1, u32::MAX.into()),
@@ -33,12 +34,12 @@ impl Cells {
         }
     }
 
-    /// Slots of a cell.
+    /// Returns the slots per cell.
     pub fn slots(&self) -> u64 {
         self.slots
     }
 
-    /// Adds slots that come after those before, with their ids.
+    /// Adds slots with their ids. They must follow the slots that were added before.
     pub fn add(&mut self, mut start: u64, mut ids: &[u16]) {
         while !ids.is_empty() {
             if start / self.slots != self.at {
@@ -71,7 +72,7 @@ impl Cells {
         let mut most = None;
         for id in self.found.drain(..) {
             let count = std::mem::take(&mut self.counts[usize::from(id)]);
-            // Of two that have as many, the lower id.
+            // The lower of two ids with the same number of slots.
             let this = MemcgId::new(id).map(|id| (count, std::cmp::Reverse(id)));
             most = most.max(this);
         }
@@ -79,14 +80,14 @@ impl Cells {
         self.done.extend(most);
     }
 
-    /// The cells that have an owner, in order.
+    /// Returns the cells that have an owner, in order.
     pub fn end(mut self) -> Vec<(u64, MemcgId)> {
         self.end_cell();
         self.done
     }
 }
 
-/// Slots that a pixel of a type of this size stands for.
+/// Returns the slots per pixel for a type of this size.
 pub fn slots_of_pixel(pages: u64) -> u64 {
     if pages <= MOST_PIXELS {
         return 1;
@@ -99,12 +100,12 @@ pub fn slots_of_pixel(pages: u64) -> u64 {
 pub struct Type {
     pub ty: SwapType,
     pub pages: u64,
-    /// Slots of a pixel, and the pixels that have an owner.
+    /// The slots per pixel, and the pixels that have an owner.
     pub slots_of_pixel: u64,
     pub pixels: Vec<(u64, MemcgId)>,
 }
 
-/// Draws types, with these owners, largest first.
+/// Draws types. `owners` are largest first.
 pub fn draw(types: Vec<Type>, owners: Vec<(MemcgId, u64)>) -> RgbImage {
     let legend = Legend::new(owners);
     let lines = legend.lines(|id| format!("id {id}"), "no record");
@@ -114,7 +115,7 @@ pub fn draw(types: Vec<Type>, owners: Vec<(MemcgId, u64)>) -> RgbImage {
 
 fn panel(of: Type) -> Panel {
     let nr = of.pages.div_ceil(of.slots_of_pixel);
-    // Nearly square, and a power of two wide, so that rows are round numbers of slots.
+    // Nearly square. The width is a power of two, so a row is a round number of slots.
     let width = nr.isqrt().max(64).next_power_of_two();
     let pixels = |nr: u64| u32::try_from(nr).unwrap_or(u32::MAX);
     let unit = match of.slots_of_pixel {
@@ -138,14 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_is_its_most_frequent_owners() {
+    fn a_cell_gets_its_most_frequent_owner() {
         let mut cells = Cells::new(4);
-        // As units come: in pieces that end anywhere, some without a record.
+        // Pieces that end anywhere, and slots without a record.
         cells.add(0, &[0, 0, 7]);
         cells.add(3, &[7, 9, 9]);
         cells.add(6, &[8, 8, 5, 6, 6, 5]);
         cells.add(20, &[0, 3]);
-        // Where two have as many, the lower one.
+        // Of two owners with the same number of slots, the lower one.
         assert_eq!(
             cells.end(),
             [(0, id(7)), (1, id(8)), (2, id(5)), (5, id(3))]
@@ -153,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_of_a_slot_is_its_owner() {
+    fn a_cell_of_one_slot_gets_its_owner() {
         let mut cells = Cells::new(1);
         cells.add(10, &[0, 7, 9, 0]);
         assert_eq!(cells.end(), [(11, id(7)), (12, id(9))]);
     }
 
     #[test]
-    fn pictures_have_a_limit() {
+    fn a_picture_has_at_most_4_mi_pixels() {
         for pages in [1, 2048, MOST_PIXELS, MOST_PIXELS + 1, 1 << 29, 1 << 50] {
             let slots = slots_of_pixel(pages);
             assert!(pages.div_ceil(slots) <= MOST_PIXELS, "{pages}");
@@ -181,7 +182,7 @@ mod tests {
             .pixels()
             .filter(|pixel| pixel.0 == [255, 38, 38])
             .count();
-        // The slot, and the square of 8 x 8 beside the legend.
+        // The slot, and the square of 8 x 8 in the legend.
         assert_eq!(first, 1 + 64);
     }
 }

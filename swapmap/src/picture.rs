@@ -1,4 +1,4 @@
-//! The swapfiles as a picture: a panel each, and one legend.
+//! Draws the swapfiles as a picture: a panel each, and one legend.
 
 use std::collections::HashMap;
 
@@ -6,16 +6,17 @@ use font8x8::{BASIC_FONTS, UnicodeFonts};
 use image::{Rgb, RgbImage};
 use swap_records::{MemcgId, SwapRecords, SwapType};
 
+use crate::names::printable;
 use crate::reading::Reading;
-use crate::report::{owners_of_all, printable, type_of};
+use crate::report::{owners_of_all, type_of};
 
-/// Slots a chunk of the table has.
+/// The slots of a chunk of the table.
 const CHUNK: u64 = 2048;
-/// Swapfiles of up to this many slots are drawn slot by slot: 2048 x 2048 pixels, 16 GiB.
+/// A swapfile of up to this many slots has a pixel per slot: 2048 x 2048 pixels, 16 GiB.
 const MOST_PIXELS: u64 = 1 << 22;
-/// More colours than this cannot be told apart.
+/// The number of colours. More colours look alike.
 const COLOURS: usize = 48;
-/// Characters of a line of text; longer ones are cut.
+/// Characters per line of text. Longer lines are cut.
 const LINE: usize = 120;
 
 const GLYPH: u32 = 8;
@@ -27,14 +28,14 @@ const TEXT: Rgb<u8> = Rgb([230, 230, 230]);
 const EMPTY: Rgb<u8> = Rgb([12, 12, 14]);
 const OTHERS: Rgb<u8> = Rgb([140, 140, 140]);
 
-/// Owners largest first, over all types, and their colours.
+/// The owners of all types, largest first, and their colours.
 pub(crate) struct Legend {
     pub(crate) owners: Vec<(MemcgId, u64)>,
     colours: HashMap<MemcgId, Rgb<u8>>,
 }
 
 impl Legend {
-    /// Of owners, largest first.
+    /// Gives colours to owners, which must be largest first.
     pub(crate) fn new(owners: Vec<(MemcgId, u64)>) -> Self {
         let colours = owners
             .iter()
@@ -49,7 +50,7 @@ impl Legend {
         self.colours.get(&id).copied().unwrap_or(OTHERS)
     }
 
-    /// Colour and text of each line; `none` is that of slots without an owner.
+    /// Returns the colour and the text of each line. `none` is the text for slots without an owner.
     pub(crate) fn lines(
         &self,
         name: impl Fn(MemcgId) -> String,
@@ -91,11 +92,11 @@ impl Panel {
         } else {
             ("chunk of 2048 slots", max_pages.div_ceil(CHUNK))
         };
-        // Nearly square, and a power of two wide, so that rows are round numbers of slots.
+        // Nearly square. The width is a power of two, so a row is a round number of slots.
         let width = nr.isqrt().max(64).next_power_of_two();
         let pixel = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
-            title: format!("{name}: a pixel a {unit}, {width} a row"),
+            title: format!("{name}: a pixel is a {unit}, a row {width} pixels"),
             width: pixel(width),
             height: pixel(nr.div_ceil(width)),
             pixels,
@@ -111,7 +112,7 @@ impl Panel {
         };
         fill(image, (MARGIN, top), (self.width, self.height), EMPTY);
         for &(nr, id) in &self.pixels {
-            // A slot past the end that /proc/swaps told of has no pixel.
+            // A slot past the end that /proc/swaps shows has no pixel.
             if nr < width * u64::from(self.height)
                 && let Some((x, y)) = spot(nr)
             {
@@ -187,7 +188,7 @@ fn slots(records: &SwapRecords, ty: SwapType) -> Vec<(u64, MemcgId)> {
         .collect()
 }
 
-/// Every chunk that has an owner, and its most frequent one.
+/// Returns every chunk that has an owner, and its most frequent owner.
 fn chunks(records: &SwapRecords, ty: SwapType) -> Vec<(u64, MemcgId)> {
     let mut pixels = Vec::new();
     let mut chunk = 0;
@@ -214,8 +215,8 @@ fn chunks(records: &SwapRecords, ty: SwapType) -> Vec<(u64, MemcgId)> {
     pixels
 }
 
-/// Hues a golden angle apart: however many there are, neighbours in rank differ. Every third
-/// colour is darker, every third paler, since hues alone run out early.
+/// Returns the colour of a rank. Hues are a golden angle apart, so neighbours in rank always differ. Every
+/// third colour is darker and every third one paler, because hues alone become alike after a few.
 fn colour(rank: usize) -> Rgb<u8> {
     #[expect(clippy::cast_precision_loss, reason = "ranks are below COLOURS")]
     let hue = (rank as f32 * 0.618_034).fract() * 6.0;
@@ -281,7 +282,7 @@ mod tests {
         };
         record(1, 3, b);
         record(7, 2, a);
-        // From chunk 3 over 4 into 5, where it is outnumbered.
+        // From chunk 3 over 4 into 5, where `b` has more slots.
         record(4 * CHUNK - 5, CHUNK + 10, a);
         record(5 * CHUNK + 100, 6, b);
         assert_eq!(chunks(&records, ty), [(0, b), (3, a), (4, a), (5, b)]);

@@ -1,24 +1,27 @@
-//! How far a command is, on standard error, once it takes longer than a second.
+//! Shows the progress of a command on standard error, after its first second.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// What takes less time says nothing.
+/// A command that takes less time shows nothing.
 pub(crate) const QUIET: Duration = Duration::from_secs(1);
-/// Between two lines, where there is no terminal.
+/// No rate is shown earlier: it would be a guess from the first pieces, which may come from memory.
+const RATES: Duration = Duration::from_secs(2);
+/// Time between two lines, where standard error is not a terminal.
 pub(crate) const LINES: Duration = Duration::from_secs(10);
 
-/// Tells how many of so many bytes are done: a bar where standard error is a terminal, otherwise a line now and then.
+/// Shows how many bytes of a total are done: as a bar if standard error is a terminal, otherwise as lines.
 pub(crate) struct Progress {
     doing: String,
     total: u64,
     done: AtomicU64,
     began: Instant,
-    /// When something is to be shown, in milliseconds since then. Relaxed, as the bytes: both are only for show.
+    /// When the next progress is shown, in milliseconds since `began`. This and the bytes are only displayed,
+    /// so all accesses are relaxed.
     due: AtomicU64,
     shown: Mutex<Shown>,
 }
@@ -29,7 +32,7 @@ enum Shown {
 }
 
 impl Progress {
-    /// `doing` is such as "reading a.image".
+    /// Begins to show the progress of `doing`, such as "reading a.image"; `total` is in bytes.
     pub(crate) fn new(doing: String, total: u64) -> Self {
         let shown = if io::stderr().is_terminal() {
             Shown::Bar(None)
@@ -39,7 +42,8 @@ impl Progress {
         Self::shown_as(doing, total, QUIET, shown)
     }
 
-    /// Nothing is shown where text comes out on the same terminal.
+    /// As [`new`](Self::new), but shows nothing if standard output is the same terminal: the bar would mix
+    /// with the text.
     pub(crate) fn beside_text(doing: String, total: u64) -> Self {
         if io::stdout().is_terminal() && io::stderr().is_terminal() {
             return Self::shown_as(doing, total, Duration::MAX, Shown::Bar(None));
@@ -49,7 +53,7 @@ impl Progress {
 
     fn shown_as(doing: String, total: u64, quiet: Duration, shown: Shown) -> Self {
         Self {
-            doing: swapmap::report::printable(&doing),
+            doing,
             total,
             done: AtomicU64::new(0),
             began: Instant::now(),
@@ -58,7 +62,7 @@ impl Progress {
         }
     }
 
-    /// So many bytes more are done. May be called on any thread.
+    /// Adds bytes that are done. May be called on any thread.
     pub(crate) fn add(&self, bytes: u64) {
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let now = millis(self.began.elapsed());
@@ -69,7 +73,7 @@ impl Progress {
 
     #[cold]
     fn show(&self, done: u64, now: u64) {
-        // Another thread is at it.
+        // Another thread shows the progress now.
         let Ok(mut shown) = self.shown.try_lock() else {
             return;
         };
@@ -77,6 +81,7 @@ impl Progress {
             Shown::Bar(bar) => {
                 let bar = bar.get_or_insert_with(|| self.bar());
                 bar.set_position(done);
+                bar.set_prefix(pace(done, self.total, Duration::from_millis(now)));
                 if done >= self.total {
                     bar.set_message(format!("{}, waiting for the disk", self.doing));
                 }
@@ -85,7 +90,7 @@ impl Progress {
             Shown::Lines(to, every) => {
                 let percent = u128::from(done) * 100 / u128::from(self.total.max(1));
                 let (done, total) = (BinaryBytes(done), BinaryBytes(self.total));
-                // Nobody is left to be told if this fails.
+                // If this fails, there is no other place for the text.
                 let _ = writeln!(
                     to,
                     "swapmap: {}: {percent}% ({done} of {total})",
@@ -99,7 +104,7 @@ impl Progress {
     fn bar(&self) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(Some(self.total), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template(
-            "{msg} [{bar:30}] {percent}% of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
+            "{msg} [{bar:30}] {percent}% of {binary_total_bytes}{prefix}",
         );
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("=> "));
@@ -109,8 +114,25 @@ impl Progress {
     }
 }
 
+/// Returns the rate since the beginning, and the time that is left at this rate. Returns an empty text in the
+/// first two seconds.
+fn pace(done: u64, total: u64, elapsed: Duration) -> String {
+    if elapsed < RATES || done == 0 {
+        return String::new();
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "three digits are shown"
+    )]
+    let rate = (done as f64 / elapsed.as_secs_f64()) as u64;
+    let left = Duration::from_secs(total.saturating_sub(done) / rate.max(1));
+    format!(", {}/s, {} left", BinaryBytes(rate), HumanDuration(left))
+}
+
 impl Drop for Progress {
-    /// Takes the bar away.
+    /// Removes the bar.
     fn drop(&mut self) {
         let shown = self.shown.get_mut();
         if let Shown::Bar(Some(bar)) = shown.unwrap_or_else(PoisonError::into_inner) {
@@ -144,7 +166,7 @@ mod tests {
     fn lines(quiet: Duration, every: Duration) -> String {
         let text = Text::default();
         let shown = Shown::Lines(Box::new(text.clone()), every);
-        let progress = Progress::shown_as("reading a\u{1b}b".to_owned(), 4 << 20, quiet, shown);
+        let progress = Progress::shown_as("reading a".to_owned(), 4 << 20, quiet, shown);
         for _ in 0..4 {
             progress.add(1 << 20);
         }
@@ -153,18 +175,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_short_says_nothing() {
+    fn a_rate_is_shown_after_two_seconds() {
+        assert_eq!(pace(1 << 30, 4 << 30, Duration::from_millis(1999)), "");
+        assert_eq!(pace(0, 4 << 30, Duration::from_secs(9)), "");
+        let of = pace(1 << 30, 4 << 30, Duration::from_secs(4));
+        assert_eq!(of, ", 256.00 MiB/s, 12 seconds left");
+        assert!(pace(1, u64::MAX, Duration::from_secs(9)).ends_with(" years left"));
+    }
+
+    #[test]
+    fn a_short_command_shows_nothing() {
         assert_eq!(lines(QUIET, LINES), "");
     }
 
     #[test]
-    fn where_there_is_no_terminal_lines_say_how_far_it_is() {
+    fn without_a_terminal_the_progress_is_shown_as_lines() {
         let each = lines(Duration::ZERO, Duration::ZERO);
-        let first = "swapmap: reading a\\u{1b}b: 25% (1.00 MiB of 4.00 MiB)\n";
+        let first = "swapmap: reading a: 25% (1.00 MiB of 4.00 MiB)\n";
         assert!(each.starts_with(first), "{each}");
         assert!(each.ends_with("100% (4.00 MiB of 4.00 MiB)\n"), "{each}");
         assert_eq!(each.lines().count(), 4);
-        // The first of them, and no other for ten seconds.
+        // Only the first line: the next one comes after ten seconds.
         assert_eq!(lines(Duration::ZERO, LINES), first);
     }
 }

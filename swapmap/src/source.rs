@@ -1,7 +1,7 @@
-//! Images that are read, unit by unit: none of a command's memory grows with them.
+//! Reads images unit by unit, so the memory of a command does not grow with the image.
 //!
-//! They are read and not mapped: whatever another program does to the file meanwhile is an error, and no undefined
-//! behaviour. Each byte that is read is checked.
+//! An image is read and not mapped: a file that another program changes during the reading gives an error,
+//! and never undefined behaviour. Each byte that is read is checked.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,12 @@ use std::thread;
 
 use swap_records::SwapType;
 use swap_records::image::{ImageError, Reader, Unit};
+use swapmap::names::shown;
 
 use crate::failure::Failure;
 use crate::progress::Progress;
 
-/// Units that a thread takes at a time: 1 MiB.
+/// The number of units that a thread takes at a time: 1 MiB.
 const CLAIM: usize = 16;
 
 #[derive(Debug)]
@@ -24,47 +25,56 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Opens an image, and checks all of it but the ids.
+    /// Opens an image, and checks everything but the ids.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let reader = Self::try_open(path)?.map_err(|error| Failure::image(path, &error))?;
+        let reader = Self::try_open(path)?.map_err(|error| Failure::image(path, error))?;
         Ok(Self {
             path: path.to_owned(),
             reader,
         })
     }
 
-    /// The inner error says that the file is no whole image, the outer one that it cannot be read.
+    /// Opens an image. The inner error says that the file is not a complete image, the outer one that it
+    /// cannot be read.
     pub(crate) fn try_open(path: &Path) -> Result<Result<Reader<'static>, ImageError>, Failure> {
-        // A pipe or a device has no length, and what has none is "cut". One that nobody writes to would block.
-        let found = fs::metadata(path).map_err(|error| Failure::io("open the image", path, &error));
-        if !found?.is_file() {
+        // A pipe or a device has no length, so it would be called truncated. A pipe without a writer would
+        // block.
+        let found =
+            fs::metadata(path).map_err(|error| Failure::io("open the image", path, &error))?;
+        if found.is_dir() {
             return Err(Failure::Refused(format!(
-                "{} is no file, so there is no image in it: save what comes out of it in a file first",
-                path.display()
+                "{} is a directory, and not an image: give the path of an image",
+                shown(path)
+            )));
+        }
+        if !found.is_file() {
+            return Err(Failure::Refused(format!(
+                "{} is a device, a pipe or a socket: save its contents to a file, and give the path of that file",
+                shown(path)
             )));
         }
         match Reader::open(path) {
             Err(error @ (ImageError::Io { .. } | ImageError::OutOfMemory { .. })) => {
-                Err(Failure::image(path, &error))
+                Err(Failure::image(path, error))
             }
             other => Ok(other),
         }
     }
 
     pub(crate) fn name(&self) -> String {
-        self.path.display().to_string()
+        shown(&self.path)
     }
 
-    pub(crate) fn fault(&self, error: &ImageError) -> Failure {
+    pub(crate) fn fault(&self, error: ImageError) -> Failure {
         Failure::image(&self.path, error)
     }
 
-    /// Slots of all types.
+    /// Returns the slots of all types.
     pub(crate) fn slots(&self) -> u64 {
         self.reader.types().map(|(_, pages)| pages).sum()
     }
 
-    /// Bytes of all ids.
+    /// Returns the bytes of all ids.
     pub(crate) fn bytes(&self) -> u64 {
         self.reader.units().map(|unit| unit.bytes).sum()
     }
@@ -73,7 +83,7 @@ impl Image {
         Progress::new(format!("reading {}", self.name()), self.bytes())
     }
 
-    /// How many records each type has, as the image says.
+    /// Returns the number of records of each type, from the table of units.
     pub(crate) fn records_by_type(&self) -> Vec<(SwapType, u64)> {
         let mut all: Vec<_> = self.reader.types().map(|(ty, _)| (ty, 0)).collect();
         for unit in self.reader.units().filter(|unit| unit.records > 0) {
@@ -94,13 +104,13 @@ impl Image {
         let mut buffer = Vec::new();
         for unit in self.reader.units() {
             let ids = self.reader.read_ids(unit, &mut buffer);
-            each(unit, ids.map_err(|error| self.fault(&error))?)?;
+            each(unit, ids.map_err(|error| self.fault(error))?)?;
             progress.add(unit.bytes);
         }
         Ok(())
     }
 
-    /// Reads the units in any order, on all processors. Each thread has a state of its own; all of them are given back.
+    /// Reads the units in any order, on all processors. Each thread has its own state; returns all states.
     pub(crate) fn each_unit_on_threads<T: Send>(
         &self,
         progress: &Progress,
@@ -137,7 +147,7 @@ impl Image {
                 (Ok(states), Ok(state)) => states.push(state),
                 (Ok(_), Err(failure)) => {
                     *result = Err(failure);
-                    // The others have nothing to do any more.
+                    // The other threads stop after their claim.
                     let mut units = units.lock().unwrap_or_else(PoisonError::into_inner);
                     units.by_ref().for_each(drop);
                 }
@@ -149,7 +159,7 @@ impl Image {
             swap_records_sim::threads().min(usize::try_from(claims).unwrap_or(usize::MAX));
         thread::scope(|scope| {
             for _ in 1..threads {
-                // Those that there are do it.
+                // The threads that have started do all the work.
                 if thread::Builder::new()
                     .spawn_scoped(scope, take_part)
                     .is_err()

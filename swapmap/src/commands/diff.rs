@@ -1,4 +1,4 @@
-//! `swapmap diff`: the slots of two images whose owners differ.
+//! `swapmap diff`: prints the slots whose owners differ between two images.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -6,7 +6,6 @@ use std::io::Write;
 
 use swap_records::image::Unit;
 use swap_records::{MemcgId, SwapEntry, SwapType};
-use swapmap::report::printable;
 
 use super::some;
 use crate::cli::DiffArgs;
@@ -15,7 +14,7 @@ use crate::output::print;
 use crate::progress::Progress;
 use crate::source::Image;
 
-/// Slots that follow each other, and differ in the same way.
+/// Consecutive slots that differ in the same two ids.
 #[derive(Clone, Copy)]
 struct Run {
     ty: SwapType,
@@ -24,7 +23,7 @@ struct Run {
     ids: (u16, u16),
 }
 
-/// What differs, of which runs are printed as they are found, or added up.
+/// The differences: runs are printed as they are found, or added up by their ids.
 struct Found<'o> {
     out: &'o mut dyn Write,
     by_pair: Option<HashMap<(u16, u16), u64>>,
@@ -34,10 +33,10 @@ struct Found<'o> {
 }
 
 impl Found<'_> {
-    /// Something that is no slot.
+    /// Prints a difference that is not one of slots.
     fn other(&mut self, text: &str) -> Result<(), Failure> {
         self.others += 1;
-        writeln!(self.out, "{}", printable(text))?;
+        writeln!(self.out, "{text}")?;
         Ok(())
     }
 
@@ -107,7 +106,7 @@ impl Found<'_> {
     }
 }
 
-/// An owner, or that there is none.
+/// Returns an owner as text, or `none`.
 fn name(id: u16) -> String {
     MemcgId::new(id).map_or_else(|| "none".to_owned(), |id| id.to_string())
 }
@@ -132,7 +131,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<Answer, Failure> {
         done
     });
     match printed {
-        // What was not printed any more does not change the answer.
+        // The answer holds also where the reader of the pipe has ended.
         Err(failure) if failure.is_closed_pipe() && answer == Answer::No => Ok(answer),
         other => other.map(|()| answer),
     }
@@ -178,7 +177,7 @@ fn compare(
             let Some(entry) = SwapEntry::new(ty, slot) else {
                 break;
             };
-            // Units of both begin at the same slots.
+            // The units of both images begin at the same slots.
             let units = (a.reader.unit_of(entry), b.reader.unit_of(entry));
             let ids_a = read(a, units.0, &mut buffers.0, progress)?;
             let ids_b = read(b, units.1, &mut buffers.1, progress)?;
@@ -190,7 +189,7 @@ fn compare(
     Ok(())
 }
 
-/// The ids of a unit; none where there is none.
+/// Reads the ids of a unit. Returns no ids if the image does not have the unit.
 fn read<'i>(
     image: &Image,
     unit: Option<Unit>,
@@ -200,10 +199,10 @@ fn read<'i>(
     let Some(unit) = unit else { return Ok(&[]) };
     let ids = image.reader.read_ids(unit, ids);
     progress.add(unit.bytes);
-    ids.map_err(|error| image.fault(&error))
+    ids.map_err(|error| image.fault(error))
 }
 
-/// What one has no id of has no record there.
+/// Compares the ids of both images. A slot past the end of one has no record in it.
 fn compare_ids(
     ty: SwapType,
     start: u64,
@@ -211,7 +210,7 @@ fn compare_ids(
     b: &[u16],
     found: &mut Found<'_>,
 ) -> Result<(), Failure> {
-    /// Ids that are compared together, before each of them is looked at.
+    /// The number of ids that are compared at once, before each is compared.
     const TOGETHER: usize = 512;
     let longer = a.len().max(b.len());
     let get = |ids: &[u16], at| ids.get(at).copied().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! `swapmap export`: the records as runs of one owner.
+//! `swapmap export`: prints the records as runs of slots with one owner.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use crate::output::print;
 use crate::progress::Progress;
 use crate::source::Image;
 
-/// A run that may go on.
+/// A run that the next slots may continue.
 #[derive(Clone, Copy)]
 struct Open {
     ty: SwapType,
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Answer, Failure> {
             for same in ids.chunk_by(|before, after| before == after) {
                 let (id, len) = (same[0], same.len() as u64);
                 match &mut open {
-                    // From the unit before.
+                    // The run continues from the unit before.
                     Some(run) if run.ty == ty && run.id == id && run.start + run.len == slot => {
                         run.len += len;
                     }
@@ -68,7 +68,8 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Answer, Failure> {
     Ok(Answer::Done)
 }
 
-/// Adds the digits of a number: several times faster than `write!`, of which a large image needs a billion.
+/// Appends the digits of a number. This is several times faster than `write!`, and a large image has a
+/// billion numbers.
 fn number(mut number: u64, to: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut at = digits.len();

@@ -1,4 +1,4 @@
-//! `swapmap make`: an image of a synthetic map.
+//! `swapmap make`: writes an image of a synthetic map.
 
 use std::str::FromStr;
 
@@ -13,10 +13,10 @@ use crate::failure::{Answer, Failure};
 use crate::output::Destination;
 use crate::progress::Progress;
 
-/// Bytes of swap in a slot.
+/// Bytes of swap per slot.
 const PAGE: u64 = 4096;
 
-/// Slots of a swapfile, from text: `1000000`, or bytes of swap with a unit, `4GiB`.
+/// The slots of a swapfile, parsed from a number of slots, `1000000`, or bytes of swap with a unit, `4GiB`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Size(pub(crate) u64);
 
@@ -56,7 +56,7 @@ impl FromStr for Size {
 
 const MOST: u64 = SwapEntry::MAX_OFFSET + 1;
 
-/// Slots that an id has left, from text: `ID:SLOTS`.
+/// The remaining records of an id, parsed from `ID:SLOTS`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Remains {
     pub(crate) id: MemcgId,
@@ -130,12 +130,13 @@ pub(crate) fn run(args: &MakeArgs) -> Result<Answer, Failure> {
     let types = maps.iter().map(|(ty, map)| (*ty, map.slots()));
     let slots: u64 = types.clone().map(|(_, slots)| slots).sum();
     let writer = IdsWriter::new(types).map_err(|error| Failure::Usage(error.to_string()))?;
-    let progress = Progress::new(format!("making {}", to.path().display()), slots * 2);
+    let progress = Progress::new(format!("making {}", to.name()), slots * 2);
     write(
         &writer.threads(swap_records_sim::threads()),
         &to,
         |start, ids| {
-            // Types are numbered as they come, and a region of a map is what is written at once.
+            // Types are numbered in the order of their sizes on the command line. A unit of an image is a
+            // region of a map.
             let regions = &regions[usize::from(start.swap_type())];
             regions.fill(start.offset() / REGION, ids);
             progress.add(ids.len() as u64 * 2);
@@ -146,7 +147,7 @@ pub(crate) fn run(args: &MakeArgs) -> Result<Answer, Failure> {
     drop(progress);
     let types = some(maps.len() as u64, "swap type");
     let slots = some(slots, "slot");
-    say(&to, &format!("{slots} in {types}: {}", to.path().display()))?;
+    say(&to, &format!("{slots} in {types}: {}", to.name()))?;
     Ok(Answer::Done)
 }
 

@@ -15,14 +15,14 @@ use std::cmp::Reverse;
 use swap_records::MemcgId;
 use swap_records::image::Tally;
 
-/// The owners and their slots, largest first.
+/// Returns the owners and their slots, largest first.
 fn largest_first(tally: &Tally) -> Vec<(MemcgId, u64)> {
     let mut owners: Vec<_> = tally.owners().collect();
     owners.sort_by_key(|&(id, slots)| (Reverse(slots), id));
     owners
 }
 
-/// A part of a whole in percent, as text.
+/// Returns a part of a whole in percent, as text.
 fn percent(part: u64, of: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     let percent = if of == 0 {
@@ -33,47 +33,14 @@ fn percent(part: u64, of: u64) -> String {
     format!("{percent:.1}%")
 }
 
-/// "1 slot", "2 slots".
+/// Returns a number with its noun: "1 slot", "2 slots".
 fn some(nr: u64, what: &str) -> String {
     format!("{nr} {what}{}", if nr == 1 { "" } else { "s" })
-}
-
-/// A string of JSON, with its quotes.
-fn json(text: &str) -> String {
-    let mut json = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => json.extend(['\\', c]),
-            c if c.is_control() => json += &format!("\\u{:04x}", u32::from(c)),
-            c => json.push(c),
-        }
-    }
-    json.push('"');
-    json
-}
-
-/// A field of CSV: in quotes where it needs them.
-fn csv(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_cannot_break_json_or_csv() {
-        assert_eq!(
-            json("a\"\\\n\u{1b}\u{e9}"),
-            "\"a\\\"\\\\\\u000a\\u001b\u{e9}\""
-        );
-        assert_eq!(csv("a b"), "a b");
-        assert_eq!(csv("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
-    }
 
     #[test]
     fn figures_are_readable() {

@@ -1,24 +1,25 @@
-//! `swapmap owners`: how many slots each id has.
+//! `swapmap owners`: counts the slots of each id.
 
 use std::io::Write;
 
 use swap_records::image::Tally;
 use swap_records::{MemcgId, SwapType};
+use swapmap::forms::{json, list};
 
-use super::{json, largest_first, percent, some};
+use super::{largest_first, percent, some};
 use crate::cli::OwnersArgs;
 use crate::failure::{Answer, Failure};
 use crate::output::print;
 use crate::source::Image;
 
-/// A tally for each type of the image that has records; what the image says of the others is checked as well.
+/// A tally for each type of the image that has records.
 struct ByType(Vec<(SwapType, Option<Tally>)>);
 
 impl ByType {
     fn count(image: &Image) -> Result<Self, Failure> {
         let progress = image.progress();
         let none = || ByType(image.reader.types().map(|(ty, _)| (ty, None)).collect());
-        let fault = |error| image.fault(&error);
+        let fault = |error| image.fault(error);
         let counted = image.each_unit_on_threads(
             &progress,
             || Ok(none()),
@@ -49,7 +50,7 @@ impl ByType {
         Ok(sum)
     }
 
-    /// Of all types.
+    /// Returns the owners of all types, largest first.
     fn owners(&self) -> Result<Vec<(MemcgId, u64)>, swap_records::image::ImageError> {
         let mut all = Tally::new()?;
         for (_, tally) in &self.0 {
@@ -58,7 +59,7 @@ impl ByType {
         Ok(largest_first(&all))
     }
 
-    /// Each type, and how many slots of it the id has.
+    /// Returns each type, and the number of its slots that the id has.
     fn of(&self, id: MemcgId) -> impl Iterator<Item = (SwapType, u64)> {
         let counts = self.0.iter();
         counts.map(move |(ty, tally)| (*ty, tally.as_ref().map_or(0, |tally| tally.count(id))))
@@ -68,7 +69,7 @@ impl ByType {
 pub(crate) fn run(args: &OwnersArgs) -> Result<Answer, Failure> {
     let image = Image::open(&args.file)?;
     let by_type = ByType::count(&image)?;
-    let owners = by_type.owners().map_err(|error| image.fault(&error))?;
+    let owners = by_type.owners().map_err(|error| image.fault(error))?;
     print(|out| {
         if args.json {
             print_json(&image, &by_type, &owners, out)
@@ -154,20 +155,5 @@ fn print_json(
     writeln!(out, ",")?;
     list("owners", owners, out)?;
     writeln!(out, "\n}}")?;
-    Ok(())
-}
-
-/// A field of the outermost object that is a list, an element per line.
-pub(super) fn list(
-    name: &str,
-    elements: impl Iterator<Item = String>,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    write!(out, "  \"{name}\": [")?;
-    for (nth, element) in elements.enumerate() {
-        let comma = if nth > 0 { "," } else { "" };
-        write!(out, "{comma}\n    {element}")?;
-    }
-    write!(out, "]")?;
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! `swapmap completions` and `swapmap man`.
 
 use clap::CommandFactory;
+use swapmap::names::printable;
 
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 use crate::failure::{Answer, Failure};
 use crate::output::print;
 
 pub(crate) fn completions(args: &CompletionsArgs) -> Result<Answer, Failure> {
-    // What writes them panics where it cannot.
+    // `generate` panics if a write fails, so it writes to memory.
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "swapmap", &mut text);
     print(|out| Ok(out.write_all(&text)?))?;
@@ -23,10 +24,11 @@ pub(crate) fn man(args: &ManArgs) -> Result<Answer, Failure> {
             let found = all.find_subcommand(name).cloned();
             let Some(found) = found else {
                 return Err(Failure::Usage(format!(
-                    "swapmap has no command `{name}`: `swapmap help` lists them"
+                    "swapmap has no command `{}`: `swapmap help` lists the commands",
+                    printable(name)
                 )));
             };
-            // Its full name is swapmap-make by now, and so the page is swapmap-make(1).
+            // After `build` its full name is that of the page, such as swapmap-make(1).
             found
         }
     };

@@ -1,4 +1,4 @@
-//! `swapmap reparent`: an image in which the records of one id are another one's.
+//! `swapmap reparent`: writes an image in which all records of one id have another one.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use swap_records::SwapEntry;
 use swap_records::image::{IdsWriter, ImageError};
-use swapmap::report::printable;
 
 use super::some;
 use crate::cli::ReparentArgs;
 use crate::failure::{Answer, Failure};
 use crate::output::{Destination, print};
 use crate::progress::Progress;
+use crate::signals::Stop;
 use crate::source::Image;
 
 thread_local! {
-    /// For the ids of a unit.
+    /// The ids of a unit.
     static BUFFER: RefCell<Vec<u16>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -29,8 +29,8 @@ pub(crate) fn run(args: &ReparentArgs) -> Result<Answer, Failure> {
     }
     let image = Image::open(&args.file)?;
     let to = Destination::new(&args.output, &[&args.file])?;
-    let progress = Progress::new(format!("writing {}", to.path().display()), image.bytes());
-    // Relaxed: read when all threads have ended.
+    let progress = Progress::new(format!("writing {}", to.name()), image.bytes());
+    // Relaxed: it is read after all threads have ended.
     let moved = AtomicU64::new(0);
     let fill = |start: SwapEntry, ids: &mut [u16]| -> Result<(), ImageError> {
         BUFFER.with_borrow_mut(|buffer| {
@@ -55,13 +55,16 @@ pub(crate) fn run(args: &ReparentArgs) -> Result<Answer, Failure> {
     let moved = some(moved.into_inner(), "record");
     say(
         &to,
-        &format!("{moved} of {old} moved to {new}: {}", to.path().display()),
+        &format!("{moved} of {old} moved to {new}: {}", to.name()),
     )?;
     Ok(Answer::Done)
 }
 
-/// Writes an image there. Errors of `input` are told apart by their texts: an [`ImageError`] that is no [`Io`](ImageError::Io) is
-/// about what is read.
+/// Writes an image to `to`. An error that is not an [`Io`](ImageError::Io) of a file is about `input`.
+///
+/// SIGINT, SIGTERM and SIGHUP stop the write of a file before its next unit. The process then removes the
+/// incomplete file, and ends by the signal. A signal that arrives while the complete image is synced does not
+/// stop it.
 pub(super) fn write(
     writer: &IdsWriter<'_>,
     to: &Destination,
@@ -69,26 +72,48 @@ pub(super) fn write(
     input: &std::path::Path,
 ) -> Result<(), Failure> {
     let done = match to {
-        Destination::File(path) => writer.write(path, fill),
+        Destination::File(path) => {
+            let stop = Stop::begin();
+            let done = writer.write(path, |start, ids: &mut [u16]| {
+                if stop.requested() {
+                    let source = io::ErrorKind::Interrupted.into();
+                    let (doing, path) = ("write the image", None);
+                    return Err(ImageError::Io {
+                        doing,
+                        path,
+                        source,
+                    });
+                }
+                fill(start, ids)
+            });
+            if done.is_err() && stop.requested() {
+                let _ = writeln!(
+                    io::stderr(),
+                    "swapmap: stopped by a signal: {} is as it was before",
+                    to.name()
+                );
+                stop.end_by_signal();
+            }
+            done
+        }
         Destination::Stdout => writer.write_to(io::stdout().lock(), fill),
     };
     match done {
         Ok(_) => Ok(()),
-        // The stream: a file has a name.
+        // Standard output: an error of a file has its path.
         Err(ImageError::Io {
             path: None, source, ..
         }) => Err(Failure::Output(source)),
-        Err(error) => Err(Failure::image(input, &error)),
+        Err(error) => Err(Failure::image(input, error)),
     }
 }
 
-/// Says what was done: on standard error where the image is on standard output.
+/// Prints what was done: on standard error if the image went to standard output.
 pub(super) fn say(to: &Destination, text: &str) -> Result<(), Failure> {
-    let text = printable(text);
     match to {
         Destination::File(_) => print(|out| Ok(writeln!(out, "{text}")?)),
         Destination::Stdout => {
-            // Nobody is left to be told if this fails.
+            // If this fails, there is no other place for the text.
             let _ = writeln!(io::stderr(), "swapmap: {text}");
             Ok(())
         }

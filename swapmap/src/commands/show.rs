@@ -1,4 +1,4 @@
-//! `swapmap show`: an image as text, and as a picture.
+//! `swapmap show`: shows an image as text, and as a picture.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -6,25 +6,25 @@ use std::io::Write;
 use swap_records::image::Tally;
 use swap_records::{MemcgId, SwapType};
 use swapmap::map_picture::{Cells, Type, draw, slots_of_pixel};
-use swapmap::report::printable;
+use swapmap::names::shown;
 
 use super::live_files::write_png;
 use super::{largest_first, percent, some};
 use crate::cli::ShowArgs;
 use crate::failure::{Answer, Failure};
-use crate::output::{file_to_write, is_same, print};
+use crate::output::{is_same, picture_to_write, print};
 use crate::source::Image;
 
-/// Characters of a row.
+/// Characters per row.
 const WIDTH: u64 = 64;
-/// What stands for the owners, largest first; for all others; and for no record.
+/// The characters of the owners, largest first; of all other owners; and of slots without a record.
 const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const OTHERS: char = '*';
 const NONE: char = '.';
 
 type Owners = Vec<(MemcgId, u64)>;
 
-/// What is known of a type: its cells for text, and for a picture.
+/// The cells of a type, for the text and for the picture.
 struct Seen {
     ty: SwapType,
     pages: u64,
@@ -40,16 +40,16 @@ pub(crate) fn run(args: &ShowArgs) -> Result<Answer, Failure> {
         if is_same(png, &args.file) {
             return Err(Failure::Usage(format!(
                 "{} is the image: give the picture another path",
-                png.display()
+                shown(png)
             )));
         }
-        // Before the work, not after it.
-        file_to_write(png)?;
+        // An output that cannot be written is refused before the image is read.
+        picture_to_write(png)?;
     }
     let (seen, owners) = look(&image, args)?;
     let printed = print(|out| text(&image, &seen, &owners, out));
     match printed {
-        // The picture is wanted all the same.
+        // The picture is written also where the reader of the pipe has ended.
         Err(failure) if failure.is_closed_pipe() => {}
         other => other?,
     }
@@ -66,15 +66,15 @@ pub(crate) fn run(args: &ShowArgs) -> Result<Answer, Failure> {
     Ok(Answer::Done)
 }
 
-/// Slots of a cell, so that a type of this size has no more than so many rows.
+/// Returns the slots per cell for which a type of this size has at most `rows` rows.
 fn slots_of_cell(pages: u64, rows: u64) -> u64 {
     pages.div_ceil(WIDTH * rows).next_power_of_two()
 }
 
-/// Reads all of the image: what each type has, and the owners, largest first.
+/// Reads the whole image. Returns the cells of each type, and the owners, largest first.
 fn look(image: &Image, args: &ShowArgs) -> Result<(Vec<Seen>, Owners), Failure> {
     let progress = image.progress();
-    let mut tally = Tally::new().map_err(|error| image.fault(&error))?;
+    let mut tally = Tally::new().map_err(|error| image.fault(error))?;
     let with_picture = args.png.is_some();
     let mut cells: Vec<_> = image
         .reader
@@ -119,7 +119,7 @@ fn text(
     write!(
         out,
         "{}: {records} of {} ({}) have a record, of {}",
-        printable(image.name()),
+        image.name(),
         some(slots, "slot"),
         percent(records, slots),
         some(owners.len() as u64, "owner"),
@@ -141,7 +141,7 @@ fn text(
     legend(owners, records, out)
 }
 
-/// The rows of a type.
+/// Writes the rows of a type.
 fn rows(seen: &Seen, letters: &HashMap<MemcgId, char>, out: &mut dyn Write) -> Result<(), Failure> {
     let of = match seen.slots_of_cell {
         1 => "the owner of a slot".to_owned(),
@@ -164,7 +164,7 @@ fn rows(seen: &Seen, letters: &HashMap<MemcgId, char>, out: &mut dyn Write) -> R
     Ok(())
 }
 
-/// The letters, four to a line.
+/// Writes the owners of the letters, four per line.
 fn legend(owners: &[(MemcgId, u64)], records: u64, out: &mut dyn Write) -> Result<(), Failure> {
     let (named, others) = owners.split_at(owners.len().min(LETTERS.len()));
     let mut entries: Vec<_> = named
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_type_has_no_more_rows_than_were_asked_for() {
+    fn a_type_has_at_most_the_requested_rows() {
         for rows in [1, 16, 1000] {
             for pages in [1, 63, 1024, 1025, 1 << 29, 1 << 50] {
                 let slots = slots_of_cell(pages, rows);

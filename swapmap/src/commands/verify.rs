@@ -1,10 +1,10 @@
-//! `swapmap verify`: whether images are whole.
+//! `swapmap verify`: checks that images are whole.
 
 use std::io::Write;
 use std::path::Path;
 
 use swap_records::image::{ImageError, Reader};
-use swapmap::report::printable;
+use swapmap::names::shown;
 
 use super::some;
 use crate::cli::VerifyArgs;
@@ -12,7 +12,7 @@ use crate::failure::{Answer, Failure};
 use crate::output::print;
 use crate::source::Image;
 
-/// Faults of a file that are printed each.
+/// The number of faults of a file that are printed one by one.
 const MOST: usize = 20;
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<Answer, Failure> {
@@ -20,11 +20,11 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Answer, Failure> {
     for path in &args.files {
         match verify(path) {
             Ok(Answer::Done) => {}
-            // The worst of all files is told.
+            // The highest exit code of all files counts.
             Ok(_) if answer == Answer::Unread => {}
             Ok(other) => answer = other,
             Err(Failure::Output(error)) => return Err(Failure::Output(error)),
-            // It says nothing of the other files.
+            // The other files are checked all the same.
             Err(failure) => {
                 failure.say();
                 answer = Answer::Unread;
@@ -48,18 +48,18 @@ fn verify(path: &Path) -> Result<Answer, Failure> {
             }
             faults
         }
-        // With it, nothing can be said of the rest.
+        // After this error the units cannot be checked.
         Err(error) => vec![(0, error)],
     };
     match print(|out| say_faults(path, &faults, out)) {
-        // Where the reader of a pipe has seen enough, the answer is no all the same.
+        // The faults count also where the reader of the pipe has ended.
         Err(failure) if failure.is_closed_pipe() => {}
         other => other?,
     }
     Ok(Answer::No)
 }
 
-/// Each unit that is not as it was written, in the order of the file.
+/// Returns the fault of each damaged unit, in the order of the file.
 fn faults_of(image: &Image) -> Result<Vec<(u64, ImageError)>, Failure> {
     let progress = image.progress();
     let faults = image.each_unit_on_threads(
@@ -67,9 +67,9 @@ fn faults_of(image: &Image) -> Result<Vec<(u64, ImageError)>, Failure> {
         || Ok(Vec::new()),
         |faults, unit, ids| match ids {
             Ok(_) => Ok(()),
-            // The file could not be read, which says nothing about what is in it.
+            // A file that cannot be read may be whole.
             Err(error @ (ImageError::Io { .. } | ImageError::OutOfMemory { .. })) => {
-                Err(image.fault(&error))
+                Err(image.fault(error))
             }
             Err(error) => {
                 faults.push((unit.offset, error));
@@ -89,7 +89,7 @@ fn say_whole(path: &Path, reader: &Reader<'_>, out: &mut dyn Write) -> Result<()
     } else {
         ""
     };
-    let name = printable(path.as_os_str().as_encoded_bytes());
+    let name = shown(path);
     let (types, records) = (some(types, "swap type"), some(reader.records(), "record"));
     writeln!(out, "{name}: whole, {types}, {records}{tree}")?;
     Ok(())
@@ -100,7 +100,7 @@ fn say_faults(
     faults: &[(u64, ImageError)],
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let name = printable(path.as_os_str().as_encoded_bytes());
+    let name = shown(path);
     for (_, fault) in faults.iter().take(MOST) {
         writeln!(out, "{name}: {fault}")?;
     }

@@ -1,31 +1,31 @@
-//! Which line of `/proc/swaps` a swap type is.
+//! Assigns swap types to the lines of `/proc/swaps`.
 
 use swap_records::SwapType;
 
 use super::SwapFile;
 
-/// What the page tables told of a type.
+/// What the page tables show of a type.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
     pub(super) ty: SwapType,
     pub(super) max_offset: u64,
-    /// How many of its slots were found.
+    /// The number of its slots that were found.
     pub(super) found: u64,
 }
 
-/// Which swapfile a type is.
+/// The swapfile of a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Name {
-    /// No other line of `/proc/swaps` can be this type.
+    /// Only this line of `/proc/swaps` can have the type.
     Certain(usize),
-    /// Each of these lines can be this type.
+    /// Each of these lines can have the type.
     OneOf(Vec<usize>),
-    /// No line can be this type.
+    /// No line can have the type.
     Unknown,
 }
 
 impl Name {
-    /// The lines that can be this type.
+    /// Returns the lines that can have the type.
     pub fn lines(&self) -> &[usize] {
         match self {
             Self::Certain(line) => std::slice::from_ref(line),
@@ -35,12 +35,17 @@ impl Name {
     }
 }
 
-/// Which line each type is; `seen` is in the order of the types, and none of them is `end` or above.
+/// Returns the line of each type. `seen` is in the order of the types, and all types are below `end`.
 ///
-/// The kernel does not say. It does list the swapfiles in the order of their types. So lines follow each other as their
-/// types do, there is a type below `end` for every line, a type's pages lie within its file, and no more of them were
-/// found than were in use: `out` is how many pages went to swap during the reading, and were not counted at its
-/// beginning. What meets all that is possible, and nothing is taken for more likely than the rest.
+/// The kernel does not show the types of swapfiles, but it lists the swapfiles in the order of their types.
+/// So an assignment is possible if
+///
+/// - the lines are in the order of their types,
+/// - every line has a type below `end`,
+/// - the slots of a type lie within its file, and
+/// - no more slots were found than were in use, plus the `out` slots that came into use during the reading.
+///
+/// All possible assignments count; none is taken for more likely than another.
 pub(super) fn match_names(seen: &[Seen], files: &[SwapFile], end: usize, out: u64) -> Vec<Name> {
     possible_lines(seen, files, end, out)
         .into_iter()
@@ -52,16 +57,29 @@ pub(super) fn match_names(seen: &[Seen], files: &[SwapFile], end: usize, out: u6
         .collect()
 }
 
+/// Returns how many slots may have been found beyond those in use `before`. `out` pages went to swap between
+/// the two readings of `/proc/swaps`.
+///
+/// The kernel counts a page when it writes the page, which is later than the page gets its slot. So up to
+/// 1024 more slots may have been found, unless neither the counter nor the slots in use have changed.
+pub(super) fn not_in_use_before(before: &[SwapFile], after: &[SwapFile], out: u64) -> u64 {
+    let used = |files: &[SwapFile]| files.iter().map(|file| file.used).collect::<Vec<_>>();
+    if out == 0 && used(before) == used(after) {
+        return 0;
+    }
+    out.saturating_add(1024)
+}
+
 fn possible_lines(seen: &[Seen], files: &[SwapFile], end: usize, out: u64) -> Vec<Vec<usize>> {
     let ty = |i: usize| usize::from(seen[i].ty.get());
     let fits = |i: usize, line: usize| {
         let file = &files[line];
-        // Room below for the lines above, and the other way round.
+        // The lines above need types below, and the lines below need types above.
         let room = ty(i) >= line && files.len() - line <= end.saturating_sub(ty(i));
         room && seen[i].found <= file.used.saturating_add(out)
             && seen[i].max_offset < file.max_pages
     };
-    // `line` for the type `i` leaves room for the lines between it and `after` for `i + 1`.
+    // Whether the lines between `line` for type `i` and `after` for type `i + 1` have types.
     let follows =
         |i: usize, line: usize, after: usize| line < after && after - line <= ty(i + 1) - ty(i);
     let lines = 0..files.len();
@@ -80,7 +98,7 @@ fn possible_lines(seen: &[Seen], files: &[SwapFile], end: usize, out: u64) -> Ve
             .collect();
         from_below.push(reachable);
     }
-    // What a later type rules out for an earlier one.
+    // Removes the lines of a type that its next type rules out.
     let mut possible = from_below;
     for i in (0..seen.len().saturating_sub(1)).rev() {
         let (head, tail) = possible.split_at_mut(i + 1);
@@ -134,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn where_two_lines_are_possible_none_is_guessed() {
+    fn if_two_lines_are_possible_both_are_named() {
         let files = [file("a", 100, 5), file("b", 100, 5)];
         // Type 0 may be off and `a` be type 1.
         assert_eq!(names(&seen(&[(1, 9)]), &files), [Name::OneOf(vec![0, 1])]);
@@ -151,8 +169,21 @@ mod tests {
         assert_eq!(
             match_names(&found(&[(1, 900, 722)]), &files, END, 500),
             [Name::OneOf(vec![0, 1])],
-            "not if that many went to swap meanwhile"
+            "not if that many came into use during the reading"
         );
+    }
+
+    #[test]
+    fn slots_that_came_into_use_meanwhile_make_no_line_certain() {
+        let before = [file("a", 1000, 300), file("b", 1000, 310)];
+        // 20 pages have slots and are not written yet, so the counter of the kernel has not moved.
+        let after = [file("a", 1000, 320), file("b", 1000, 310)];
+        let seen = found(&[(1, 900, 305)]);
+        let names =
+            |after, out| match_names(&seen, &before, END, not_in_use_before(&before, after, out));
+        assert_eq!(names(&before, 0), [Name::Certain(1)]);
+        assert_eq!(names(&after, 0), [Name::OneOf(vec![0, 1])]);
+        assert_eq!(names(&before, 5), [Name::OneOf(vec![0, 1])]);
     }
 
     #[test]
@@ -192,7 +223,7 @@ mod tests {
         assert_eq!(
             names(&seen(&[(0, 9), (1, 9)]), &files),
             [Name::Unknown, Name::Unknown],
-            "there is no type for b"
+            "b has no type"
         );
     }
 
@@ -203,9 +234,9 @@ mod tests {
         assert_eq!(names(&seen(&[(0, 9)]), &files), [Name::Unknown]);
     }
 
-    /// Against all strictly increasing maps from lines to types, tried one by one.
+    /// Compares the result with all strictly increasing maps from lines to types, tried one by one.
     #[test]
-    fn what_is_possible_is_what_some_map_allows() {
+    fn an_assignment_is_possible_if_some_map_allows_it() {
         let mut rng = fastrand::Rng::with_seed(16);
         for _ in 0..3000 {
             let end = rng.usize(1..7);

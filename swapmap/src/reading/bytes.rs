@@ -1,37 +1,37 @@
-//! What the kernel writes in its text files, taken apart as bytes.
+//! Parses the kernel's text files as bytes.
 //!
-//! Names of mappings, files, cgroups and commands are any bytes but 0, and any user can give some that are not UTF-8. So
-//! nothing here asks for text, and nothing here drops a process for a name.
+//! Names of mappings, files, cgroups and commands may have any byte but 0, and any user can choose names that
+//! are not UTF-8. So nothing here needs UTF-8, and no process is dropped because of a name.
 
 use super::Version;
 
-/// The number that these digits are, blanks around them left out.
+/// Parses a decimal number. Ignores blanks around it.
 pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     number(digits.trim_ascii(), 10)
 }
 
 fn number(digits: &[u8], radix: u32) -> Option<u64> {
-    // from_str_radix takes a sign, which no file of the kernel has.
+    // `from_str_radix` accepts a sign, which the kernel never writes.
     if digits.first() == Some(&b'+') {
         return None;
     }
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()
 }
 
-/// The lines of a file, without their ends.
+/// Returns the lines of a file, without their ends.
 pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty())
 }
 
-/// What blanks and tabs part. Other white space may be part of a name: the kernel escapes blanks, tabs, line ends and
-/// backslashes alone.
+/// Splits a line at blanks and tabs. Other white space may be part of a name: the kernel escapes only blanks,
+/// tabs, line ends and backslashes.
 pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| b" \t".contains(byte))
         .filter(|word| !word.is_empty())
 }
 
-/// A name whose blanks, line ends and backslashes are written as three octal digits.
+/// Decodes a name whose blanks, line ends and backslashes are written as three octal digits.
 pub(super) fn unescape(name: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name;
@@ -48,14 +48,15 @@ pub(super) fn unescape(name: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The value beside `name` in a file of lines `name value`.
+/// Returns the value of `name` in a file of lines `name value`.
 pub(super) fn field(text: &[u8], name: &[u8]) -> Option<u64> {
     lines(text)
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(b" "))
         .and_then(decimal)
 }
 
-/// The memory cgroup in `/proc/PID/cgroup`: lines `number:controllers:path`. The path may have colons.
+/// Returns the memory cgroup in `/proc/PID/cgroup`: lines `number:controllers:path`. The path may have
+/// colons.
 pub(super) fn memcg_path(text: &[u8], version: Version) -> Option<&[u8]> {
     lines(text).find_map(|line| {
         let mut parts = line.splitn(3, |&byte| byte == b':');
@@ -70,15 +71,16 @@ pub(super) fn memcg_path(text: &[u8], version: Version) -> Option<&[u8]> {
     })
 }
 
-/// When a process began, and whose child it is.
+/// The start time and the parent of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Start {
-    /// Since the machine booted, in clock ticks (10 ms).
+    /// Clock ticks (10 ms) since the machine booted.
     pub(super) ticks: u64,
     pub(super) parent: u32,
 }
 
-/// Fields 4 and 22 of `/proc/PID/stat`. Field 2 is the command in parentheses, which may have some itself.
+/// Parses fields 4 and 22 of `/proc/PID/stat`. Field 2 is the command in parentheses, which may itself have
+/// parentheses.
 pub(super) fn start(stat: &[u8]) -> Option<Start> {
     let command_ends = stat.iter().rposition(|&byte| byte == b')')?;
     let mut fields = words(&stat[command_ends + 1..]);
@@ -91,7 +93,7 @@ pub(super) fn start(stat: &[u8]) -> Option<Start> {
     })
 }
 
-/// Field 20 of `/proc/PID/stat`: how many threads the process has, with a main thread that has ended.
+/// Parses field 20 of `/proc/PID/stat`: the number of threads. A main thread that has ended counts.
 pub(super) fn threads(stat: &[u8]) -> Option<u64> {
     let command_ends = stat.iter().rposition(|&byte| byte == b')')?;
     words(&stat[command_ends + 1..])
@@ -104,13 +106,14 @@ pub(super) fn threads(stat: &[u8]) -> Option<u64> {
 pub(super) struct Mapping {
     pub(super) start: u64,
     pub(super) end: u64,
-    /// It has a file, which may be one of tmpfs.
+    /// Whether it has a file, which may be one of tmpfs.
     pub(super) of_file: bool,
     /// `Swap:`, in bytes.
     pub(super) swap: u64,
 }
 
-/// The mappings in `/proc/PID/smaps`: a line of `/proc/PID/maps` for each, and below it lines `Key: value`.
+/// Parses the mappings in `/proc/PID/smaps`: for each a line of `/proc/PID/maps`, and below it lines `Key:
+/// value`.
 pub(super) fn mappings(smaps: &[u8]) -> Vec<Mapping> {
     let mut mappings: Vec<Mapping> = Vec::new();
     for line in lines(smaps) {
@@ -141,7 +144,7 @@ fn heading(line: &[u8]) -> Option<Mapping> {
     })
 }
 
-/// A line of `/proc/self/mountinfo`, as far as it is needed.
+/// The fields of a line of `/proc/self/mountinfo` that are used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mount {
     pub(super) root: Vec<u8>,
@@ -154,7 +157,7 @@ pub(super) struct Mount {
 pub(super) fn mount(line: &[u8]) -> Option<Mount> {
     let mut fields = words(line);
     let (root, point) = (fields.nth(3)?, fields.next()?);
-    // The end of the tags.
+    // The dash ends the tags.
     fields.find(|&word| word == b"-")?;
     let (fs_type, _source, options) = (fields.next()?, fields.next()?, fields.next()?);
     Some(Mount {
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_cannot_pretend_another_start() {
+    fn a_command_name_cannot_change_the_start_time() {
         let stat = b"7 (a\xe9) 1 (b) S 3 7 7 0 -1 4 5 6 7 8 9 10 11 12 20 0 1 0 4711 99 1\n";
         assert_eq!(
             start(stat),
@@ -249,7 +252,7 @@ mod tests {
         assert_eq!(field(b"swapcached 1\nswap 2\n", b"swap"), Some(2));
     }
 
-    /// Whole lines with bytes replaced, dropped and doubled, and random bytes.
+    /// Parses complete lines with bytes replaced, dropped and doubled, and random bytes.
     #[test]
     fn any_bytes_are_read_without_a_panic() {
         let seeds: [&[u8]; 4] = [

@@ -1,30 +1,30 @@
-//! The kernel's own figures for cgroups.
+//! Reads the kernel's own figures for cgroups.
 
 use std::fs;
 use std::path::Path;
 
 use super::{Hierarchy, Version, bytes, page_size};
 
-/// The kernel's figures for one cgroup alone, without those below it, in pages.
+/// The kernel's figures for one cgroup, without the cgroups below it, in pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
-    /// v1: `swap` of `memory.stat`, the slots whose page is not in memory.
-    /// v2: `memory.swap.current`, all slots, those whose page is in memory as well included; and those of cgroups below
-    /// that are gone.
+    /// v1: `swap` of `memory.stat`, which counts the slots whose page is not in memory.
+    /// v2: `memory.swap.current`, which counts all slots, and those of removed cgroups below.
     pub swap: u64,
-    /// Pages in memory that have a slot too: the swap cache. A page table may show either.
+    /// Pages in memory that also have a slot: the swap cache. A page table may show the page or the slot.
     pub swapcached: u64,
-    /// v1: `total_swap` less `swap`, less the `total_swap` of the cgroups below: what cgroups below left that are gone.
+    /// v1: `total_swap` minus `swap`, minus the `total_swap` of the cgroups below: the slots of removed
+    /// cgroups below.
     pub gone: u64,
     version: Version,
 }
 
-/// The figures of a cgroup as its files have them, in bytes.
+/// The figures in the files of a cgroup, in bytes.
 #[derive(Debug, Clone, Copy)]
 struct Raw {
     swap: u64,
     swapcached: u64,
-    /// With all cgroups below. v2 tells nothing else.
+    /// With all cgroups below. v2 has no other figure.
     total: u64,
     total_cached: u64,
 }
@@ -37,7 +37,7 @@ impl Raw {
                 let stat = stat()?;
                 let field = |name| bytes::field(&stat, name);
                 let swap = field(b"swap")?;
-                // Kernels before 5.12 do not tell.
+                // Kernels before 5.12 do not have this line.
                 let swapcached = field(b"swapcached").unwrap_or(0);
                 Some(Self {
                     swap,
@@ -49,7 +49,7 @@ impl Raw {
             Version::V2 => {
                 let current = fs::read(folder.join("memory.swap.current")).ok()?;
                 let swap = bytes::decimal(&current)?;
-                // Without a slot there is no page that has one too, and memory.stat is long.
+                // Without slots the swap cache is empty, and memory.stat is long.
                 let cached = if swap > 0 {
                     bytes::field(&stat()?, b"swapcached").unwrap_or(0)
                 } else {
@@ -67,7 +67,7 @@ impl Raw {
 }
 
 impl Figures {
-    /// Reads `folder`, the folder of a cgroup.
+    /// Reads the figures of the cgroup in `folder`.
     pub fn read(version: Version, folder: &Path) -> Option<Self> {
         let entries = fs::read_dir(folder).ok()?.flatten();
         let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -93,7 +93,7 @@ impl Figures {
         }
     }
 
-    /// Reads all cgroups that the mount shows. The root of v2 has no figures.
+    /// Reads the figures of all cgroups that the mount shows. The root of v2 has none.
     pub(super) fn read_all(hierarchy: &Hierarchy) -> Vec<(Vec<u8>, Self)> {
         let version = hierarchy.version;
         let cgroups = hierarchy.cgroups();
@@ -118,7 +118,7 @@ impl Figures {
             .collect()
     }
 
-    /// The least that page tables can show: the slots whose page is nowhere in memory.
+    /// Returns the smallest number of slots that page tables can show: those whose page is not in memory.
     pub fn at_least(&self) -> u64 {
         match self.version {
             Version::V1 => self.swap,
@@ -126,12 +126,12 @@ impl Figures {
         }
     }
 
-    /// The most that page tables can show: all pages of the swap cache still to be faulted in.
+    /// Returns the largest number of slots that page tables can show: those of the swap cache included.
     pub fn at_most(&self) -> u64 {
         self.at_least() + self.swapcached
     }
 
-    /// Whether page tables that show `found` slots agree with these figures.
+    /// Returns whether page tables that show `found` slots agree with these figures.
     pub fn agrees_with(&self, found: u64) -> bool {
         (self.at_least()..=self.at_most()).contains(&found)
     }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn v1_tells_what_cgroups_left_that_are_gone() {
+    fn v1_shows_the_slots_of_removed_cgroups() {
         let stat = |own, total| format!("swap {}\ntotal_swap {}\n", pages(own), pages(total));
         let fake = Fake::new("gone")
             .with("a", "memory.stat", &stat(10, 37))
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn v2_figures_are_freed_of_what_is_below_and_hold_the_swap_cache() {
+    fn v2_figures_exclude_the_cgroups_below_and_include_the_swap_cache() {
         let stat = |nr| format!("anon 1\nswapcached {}\n", pages(nr));
         let fake = Fake::new("v2")
             .with("a", "memory.swap.current", &pages(10))

@@ -1,26 +1,28 @@
-//! Which types are those of swapfiles.
+//! Tells the types of swapfiles from other types.
 //!
-//! Of the 32 types a kernel keeps the highest for entries of page tables that are no slots: markers, pages that are being
-//! migrated, pages of devices, poisoned pages. How many depends on its version and configuration, and `pagemap` does not
-//! say. `smaps` does, indirectly: what it counts as `Swap:` of a mapping is the entries of swapfiles. So where a mapping
-//! has entries of a type that may be either, its `Swap:` tells.
+//! A kernel reserves the highest of the 32 types for entries of page tables that are not slots: markers,
+//! pages that are being migrated, pages of devices, poisoned pages. Their number depends on its version and
+//! configuration, and `pagemap` does not show it. `smaps` shows it indirectly: the `Swap:` of a mapping
+//! counts only its slots. So the `Swap:` of a mapping with entries of an unknown type tells what this type
+//! is.
 
 use swap_records::{MAX_SWAPFILES, SwapType};
 
-/// Types below this one are swapfiles' on every kernel so far (up to 6.18): at most 9 are kept, 1 for markers, 1 for
-/// poisoned pages, 3 for migration and 4 for devices. See `MAX_SWAPFILES` in the kernel's `include/linux/swap.h`.
+/// Types below this one have swapfiles on every kernel so far (up to 6.18). At most 9 types are reserved: 1
+/// for markers, 1 for poisoned pages, 3 for migration and 4 for devices. See `MAX_SWAPFILES` in the kernel's
+/// `include/linux/swap.h`.
 pub(super) const ALWAYS_SWAPFILES: usize = MAX_SWAPFILES - 9;
 
-/// What an entry of a page table is.
+/// Says what an entry of a page table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Slot,
     NoSlot,
-    /// One of the two.
+    /// Not known yet.
     Untold,
 }
 
-/// The bounds of the first type that is no swapfile's, as far as they are known.
+/// The bounds that are known for the first reserved type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kinds {
     least: usize,
@@ -28,7 +30,7 @@ pub(super) struct Kinds {
 }
 
 impl Kinds {
-    /// For a machine with `swapfiles` on: there is a type for each of them.
+    /// Starts with the bounds for a machine with `swapfiles` on: each has a type.
     pub(super) fn new(swapfiles: usize) -> Self {
         Self {
             least: ALWAYS_SWAPFILES.max(swapfiles).min(MAX_SWAPFILES),
@@ -44,15 +46,18 @@ impl Kinds {
         }
     }
 
-    /// The first type that may be no swapfile's; types from here on that are one are not known to be.
+    /// Returns the end of the types that may have swapfiles.
     pub(super) fn end(&self) -> usize {
         self.most
     }
 
-    /// Learns from a mapping that has `entries` of each type, and `swap` pages by its `Swap:`. For a file of tmpfs the
-    /// kernel adds pages that no page table shows, so there `swap` is the most that they can be.
+    /// Narrows the bounds by a mapping that has `entries` of each type, and `swap` pages by its `Swap:`. For
+    /// a file of tmpfs the kernel adds pages that no page table shows, so `swap` is then an upper bound of
+    /// the slots.
     ///
-    /// Where nothing fits, the mapping changed between the two readings; then nothing is learnt.
+    /// If no bound fits, the mapping changed between the reading of both, and the bounds stay as they are. A
+    /// mapping whose changes go unseen would give a wrong bound for the whole reading: `Walk::learn` says how
+    /// callers exclude that.
     pub(super) fn learn(&mut self, entries: &[u64; MAX_SWAPFILES], swap: u64, of_file: bool) {
         let fits = |&end: &usize| {
             let slots: u64 = entries[..end].iter().sum();
@@ -83,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_above_the_least_is_no_marker_by_its_number() {
+    fn the_number_of_a_type_alone_does_not_make_it_a_marker() {
         use Kind::{Slot, Untold};
         assert_eq!(
             kinds(Kinds::new(1), [0, 22, 23, 31]),
@@ -112,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_of_tmpfs_tells_markers_only() {
+    fn a_mapping_of_tmpfs_shows_only_markers() {
         use Kind::{NoSlot, Untold};
         let mut known = Kinds::new(1);
         known.learn(&entries(&[(25, 2), (31, 7)]), 100, true);
@@ -125,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_that_changed_meanwhile_teaches_nothing() {
+    fn a_mapping_that_changed_between_the_readings_is_not_used() {
         let mut known = Kinds::new(1);
         known.learn(&entries(&[(0, 5), (25, 2)]), 6, false);
         assert_eq!(known, Kinds::new(1));

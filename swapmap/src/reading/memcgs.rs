@@ -1,4 +1,4 @@
-//! The ids that memory cgroups get here.
+//! Gives ids to memory cgroups.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,8 +8,8 @@ use super::{Figures, Hierarchy, Refused};
 
 /// The ids of the memory cgroups.
 ///
-/// The kernel has 16-bit ids of its own but shows them to nobody, so these are handed out here, in
-/// the order in which cgroups are met.
+/// The kernel has 16-bit ids of its own but does not show them. So cgroups get the ids 1, 2, 3 and so on, in
+/// the order in which they are found.
 #[derive(Debug)]
 pub struct Memcgs {
     hierarchy: Hierarchy,
@@ -30,7 +30,8 @@ impl Memcgs {
         &self.hierarchy
     }
 
-    /// The id of the cgroup that the processes of `path` are charged to.
+    /// Returns the id of the cgroup that the processes of `path` are charged to. A new cgroup gets the next
+    /// id.
     pub fn id_of(&mut self, path: &[u8]) -> Result<MemcgId, Refused> {
         if let Some(&id) = self.ids.get(path) {
             return Ok(id);
@@ -52,13 +53,14 @@ impl Memcgs {
         Ok(id)
     }
 
-    /// The cgroup of `id`: any bytes but 0 and line ends.
+    /// Returns the path of the cgroup `id`: any bytes but 0 and line ends.
     pub fn path(&self, id: MemcgId) -> &[u8] {
         let path = self.paths.get(usize::from(id.get()) - 1);
         path.map_or(b"(unknown)", Vec::as_slice)
     }
 
-    /// The kernel's figures for all cgroups that have an id or, by them, swap. The latter get an id.
+    /// Reads the kernel's figures for all cgroups that have an id, or swap by these figures. Those with swap
+    /// get an id.
     pub(super) fn figures(&mut self) -> Result<BTreeMap<MemcgId, Figures>, Refused> {
         let mut figures = BTreeMap::new();
         for (path, of) in Figures::read_all(&self.hierarchy) {
@@ -121,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cgroup_without_the_controller_lives_at_its_parents_cost() {
+    fn a_cgroup_without_the_controller_is_charged_to_its_parent() {
         let fake =
             Fake::new("charged")
                 .with("a", "memory.stat", "")
@@ -134,7 +136,7 @@ mod tests {
         assert_eq!(
             memcgs.path(gone),
             b"/gone",
-            "removed meanwhile, still its own"
+            "a cgroup that was removed keeps its path"
         );
         assert!(memcgs.figures().unwrap().is_empty());
     }

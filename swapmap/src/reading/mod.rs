@@ -1,8 +1,8 @@
-//! Reads who owns what in this machine's swap: `/proc/swaps`, the `pagemap` of every process, and the
-//! memory cgroup of every process, into one table.
+//! Reads the owners of this machine's swap into one table, from `/proc/swaps`, the `pagemap` of every process
+//! and the memory cgroup of every process.
 //!
-//! `swapmap live` prints what is read here; the test `live_kernel` holds it against the kernel's own
-//! figures. There is one copy of this code, so what the test shows holds for the command.
+//! `swapmap live` prints a [`Reading`]. The test `live_kernel` compares a reading with the kernel's own
+//! figures. Both run the same code, so the test holds for the command.
 
 mod assign;
 mod bytes;
@@ -16,6 +16,7 @@ mod reader;
 mod scan;
 mod slots;
 mod swaps;
+mod untold;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ use std::time::{Duration, Instant};
 
 use swap_records::{EntryError, MemcgId, SwapRecords, SwapType, SwaponError};
 
+use crate::names::shown;
+
 pub use assign::Name;
 pub use figures::Figures;
 pub use hierarchy::{Hierarchy, Version};
@@ -38,26 +41,27 @@ pub use watch::Watch;
 
 use reader::Reader;
 
-/// How often something is read that changes meanwhile: a process that begins another program, the swapfiles.
+/// How often a thing is read that changes during the reading: a process that starts another program, the
+/// swapfiles.
 const ATTEMPTS: usize = 3;
 
-/// The kernel adds up what its processors counted for a cgroup every 2 seconds.
+/// The kernel adds up the counts of its processors for a cgroup every 2 seconds.
 const FIGURES_LATE: Duration = Duration::from_millis(2250);
 const FIGURES_AGAIN: Duration = Duration::from_millis(250);
 
-/// Bytes per page.
+/// Returns the bytes per page.
 pub fn page_size() -> u64 {
     // SAFETY: sysconf has no precondition.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(size).unwrap_or(4096)
 }
 
-/// Why nothing could be read at all.
+/// Says why the machine cannot be read.
 #[derive(Debug)]
 pub enum Refused {
-    /// Without `CAP_SYS_ADMIN` the kernel says that a page is swapped out, but not where.
+    /// Without `CAP_SYS_ADMIN` the kernel shows that a page is swapped out, but not its slot.
     NotPrivileged,
-    /// The capabilities are there, but they are those of a user namespace.
+    /// The process has the capabilities, but in a user namespace.
     OffsetsHidden,
     NoSwap,
     NoMemoryController,
@@ -72,28 +76,31 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotPrivileged => f.write_str(
-                "where a page is in swap is shown to CAP_SYS_ADMIN only, and the pagemap of another \
-                 user's process to CAP_SYS_PTRACE only: run this as root",
+                "the kernel shows the slots of pages only to CAP_SYS_ADMIN, and the pagemaps of other users' \
+                 processes only to CAP_SYS_PTRACE: run this as root",
             ),
             Self::OffsetsHidden => f.write_str(
-                "a user namespace's root is not shown where pages are in swap: \
-                 run this as root outside of it",
+                "the kernel does not show the slots of pages to the root of a user namespace: run this as root \
+                 outside of it",
             ),
             Self::NoSwap => f.write_str(
-                "no swap is on: /proc/swaps lists no swapfile, so there are no owners to show",
+                "no swap is on: /proc/swaps lists no swapfile, so no slot has an owner",
             ),
             Self::NoMemoryController => f.write_str(
-                "the memory cgroup controller is mounted neither as v1 nor as v2, \
-                 so swapped pages have no owner",
+                "the memory controller is mounted neither as cgroup v1 nor as v2, so swapped pages have no owner: \
+                 mount it",
             ),
             Self::TooManyMemcgs => write!(
                 f,
-                "more than {} memory cgroups have swap: an owner is a 16-bit id, \
-                 there is none left for the next cgroup",
+                "more than {} memory cgroups have swap, and there are no more 16-bit ids for them: remove some \
+                 cgroups",
                 MemcgId::MAX
             ),
-            Self::File(path, error) => write!(f, "cannot read {}: {error}", path.display()),
-            Self::Malformed(what, line) => write!(f, "{what} has a line of another form: {line:?}"),
+            Self::File(path, error) => write!(f, "cannot read {}: {error}", shown(path)),
+            Self::Malformed(what, line) => write!(
+                f,
+                "{what}: unexpected line \"{line}\": this kernel writes a form that swapmap does not know"
+            ),
             Self::Swapon(error) => error.fmt(f),
             Self::Entry(error) => error.fmt(f),
         }
@@ -102,46 +109,52 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// What did not go smoothly: none of it stops the reading, all of it is to be told.
+/// Counts the problems of a reading. None of them stops it, and the notes name all of them.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Read from beginning to end.
+    /// Processes that were read completely.
     pub processes: u64,
-    /// Ended before they were read to their end. What they had in swap is free by that.
+    /// Processes that ended before they were read completely. Their slots are free.
     pub vanished: u64,
-    /// Began another program at each attempt to read them, or had other threads each time: their slots are missing.
+    /// Processes that started another program or other threads at each attempt to read them. Their slots are
+    /// missing.
     pub restless: u64,
-    /// Not readable for another reason: their slots are missing. The first one is kept as an example.
+    /// Processes that could not be read for another reason. Their slots are missing. The first one is kept as
+    /// an example.
     pub unreadable: u64,
     pub first_unreadable: Option<String>,
-    /// Slots seen again in another process of the same memory cgroup.
+    /// Processes that were read again, because they got the number of a process that ended after the cgroups
+    /// were read.
+    pub reused: u64,
+    /// Slots that were found again in another process of the same memory cgroup.
     pub shared: u64,
-    /// Slots seen again in a process of another memory cgroup: the process that began first keeps them.
+    /// Slots that were found again in a process of another memory cgroup. The process that began first keeps
+    /// them.
     pub disputed: u64,
-    /// Entries of a type that is no swapfile's: markers, pages being migrated, device memory.
+    /// Entries of types without a swapfile: markers, pages that are being migrated, device memory.
     pub no_slot: u64,
-    /// Entries of types that may be swapfiles' or not; no process could be read that tells.
+    /// Entries of types that may have a swapfile or not: no process that was read tells.
     pub untold: BTreeMap<SwapType, u64>,
     /// Slots past the end of every swapfile known when the reading began.
     pub past_the_end: u64,
     /// A swapfile was turned on or off at each attempt.
     pub swapfiles_changed: bool,
-    /// This is not the first namespace of processes: others are not seen.
+    /// This is not the first PID namespace: processes outside of it are not read.
     pub confined: bool,
-    /// How long the kernel's figures were waited for.
+    /// How long the kernel's figures were read again.
     pub settled_in: Duration,
 }
 
-/// What was found.
+/// The owners of this machine's swap.
 pub struct Reading {
     pub records: SwapRecords,
     /// The lines of `/proc/swaps`.
     pub swapfiles: Vec<SwapFile>,
-    /// The types that records were found for.
+    /// The types that have records, and their swapfiles.
     pub names: BTreeMap<SwapType, Name>,
     pub memcgs: Memcgs,
-    /// The kernel's figures for every memcg that has a record or, by them, swap. Read after the page tables; the v2
-    /// root has none.
+    /// The kernel's figures for every cgroup that has a record, or swap by these figures. They are read after
+    /// the page tables. The root of v2 has no figures.
     pub figures: BTreeMap<MemcgId, Figures>,
     pub tally: Tally,
 }
@@ -152,12 +165,12 @@ impl Reading {
         Self::take_by(Method::best())
     }
 
-    /// As [`take`](Self::take); another thread may look at `watch` meanwhile.
+    /// Reads the machine as [`take`](Self::take) does. Another thread may read `watch` concurrently.
     pub fn take_watched(watch: &Watch) -> Result<Self, Refused> {
         Self::take_as(Method::best(), watch)
     }
 
-    /// As [`take`](Self::take), with swapped-out pages found in this way.
+    /// Reads the machine as [`take`](Self::take) does, and finds swapped-out pages by `method`.
     pub fn take_by(method: Method) -> Result<Self, Refused> {
         Self::take_as(method, &Watch::default())
     }
@@ -175,20 +188,19 @@ impl Reading {
     }
 
     fn attempt(method: Method, watch: &Watch) -> Result<Self, Refused> {
+        // The counter before the slots in use, and after them at the end: then it covers every page that went
+        // to swap between the two readings of the slots in use.
+        let out_before = pages_swapped_out();
         let before = SwapFile::read_all()?;
         if before.is_empty() {
             return Err(Refused::NoSwap);
         }
-        let out_before = pages_swapped_out();
         let mut reader = Reader::new(method, &before)?;
         reader.read_processes(watch)?;
         reader.slots.trim()?;
         let swapfiles = SwapFile::read_all()?;
-        // The kernel counts a page when it writes it, somewhat after it gave it a slot.
-        let out = match pages_swapped_out().saturating_sub(out_before) {
-            0 => 0,
-            out => out + 1024,
-        };
+        let out = pages_swapped_out().saturating_sub(out_before);
+        let out = assign::not_in_use_before(&before, &swapfiles, out);
         let mut tally = reader.tally;
         tally.swapfiles_changed =
             before.len() != swapfiles.len() || !before.iter().zip(&swapfiles).all(|(a, b)| a.is(b));
@@ -211,7 +223,7 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Reads the kernel's figures until they agree with what was found, or are as new as what was found.
+    /// Reads the kernel's figures until they agree with the table, or are as new as the table.
     fn settle_figures(&mut self) -> Result<(), Refused> {
         let began = Instant::now();
         self.figures = self.memcgs.figures()?;
@@ -227,7 +239,7 @@ impl Reading {
             && began.elapsed() < FIGURES_LATE
         {
             thread::sleep(FIGURES_AGAIN);
-            // What agreed once does so: the machine goes on, and page tables are not read again.
+            // A figure that agreed once is kept: the machine keeps running, and the table does not change.
             self.figures.retain(agrees);
             for (id, new) in self.memcgs.figures()? {
                 self.figures.entry(id).or_insert(new);
@@ -238,7 +250,8 @@ impl Reading {
     }
 }
 
-/// Pages that went to swap since the machine booted: to a swapfile, to memory in its stead, or nowhere, being zero.
+/// Returns how many pages were swapped out since the machine booted: to a swapfile, to compressed memory, or
+/// as pages of zeros.
 fn pages_swapped_out() -> u64 {
     let text = fs::read("/proc/vmstat").unwrap_or_default();
     let field = |name: &&[u8]| bytes::field(&text, name);
@@ -251,8 +264,8 @@ pub(crate) mod fake {
     use super::memcgs::fake::Fake;
     use super::*;
 
-    /// A reading of a machine with v1 cgroups: of each its name, the pages of `swap` and `swapcached`, and how many slots
-    /// were found. One swapfile has `used` slots in use.
+    /// Returns a reading of a machine with v1 cgroups. Each has a name, the pages of `swap` and `swapcached`,
+    /// and the number of slots that were found. One swapfile has `used` slots in use.
     pub(crate) fn reading(name: &str, cgroups: &[(&str, [u64; 2], u64)], used: u64) -> Reading {
         let mut fake = Fake::new(name);
         for &(name, [swap, cached], _) in cgroups {

@@ -1,4 +1,4 @@
-//! The swapped-out pages of a process, from its `pagemap`.
+//! Finds the swapped-out pages of a process, in its `pagemap`.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,17 +15,17 @@ use super::{Refused, page_size};
 const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// What the first user namespace maps: all ids to themselves.
+/// The map of the first user namespace: all ids to themselves.
 const ALL_IDS: [&str; 3] = ["0", "0", "4294967295"];
 
-/// Refuses a process that may not see where another user's pages are in swap.
+/// Checks that this process may read the slots of other users' pages.
 pub fn check_privilege() -> Result<(), Refused> {
     const STATUS: &str = "/proc/self/status";
     let status = fs::read(STATUS).map_err(|error| Refused::File(STATUS.into(), error))?;
     let effective = bytes::lines(&status)
         .find_map(|line| line.strip_prefix(b"CapEff:"))
         .and_then(|hex| u64::from_str_radix(std::str::from_utf8(hex.trim_ascii()).ok()?, 16).ok())
-        .ok_or_else(|| Refused::Malformed(STATUS, "no CapEff".to_owned()))?;
+        .ok_or_else(|| Refused::Malformed(STATUS, "(no line CapEff)".to_owned()))?;
     let capable = |cap: &u32| effective & 1 << cap != 0;
     if ![CAP_SYS_PTRACE, CAP_SYS_ADMIN].iter().all(capable) {
         return Err(Refused::NotPrivileged);
@@ -37,17 +37,17 @@ pub fn check_privilege() -> Result<(), Refused> {
     }
 }
 
-/// How to find the swapped-out pages of an address space.
+/// A way to find the swapped-out pages of an address space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// Ask the kernel for them, from 0 to the end of all addresses: `PAGEMAP_SCAN`, Linux 6.7.
+    /// Asks the kernel for them, from 0 to the end of all addresses: `PAGEMAP_SCAN`, Linux 6.7.
     Scan { end: u64 },
-    /// Read the mappings of which `smaps` says that they have some.
+    /// Reads the mappings for which `smaps` shows swapped-out pages.
     Smaps,
 }
 
 impl Method {
-    /// The fastest that this kernel has.
+    /// Returns the fastest way that this kernel has.
     pub fn best() -> Self {
         scan::end_of_addresses(page_size()).map_or(Self::Smaps, |end| Self::Scan { end })
     }
@@ -55,10 +55,10 @@ impl Method {
 
 const WORD: usize = size_of::<u64>();
 
-/// Ranges this many pages apart are read at once: that costs less than another call.
+/// Ranges up to this many pages apart are read by one call, which costs less than two.
 const GAP: u64 = 64;
 
-/// Reads page tables through buffers that are used again for each process.
+/// Reads page tables. Uses the same buffers for each process.
 pub(super) struct Walk {
     method: Method,
     page_size: u64,
@@ -81,12 +81,13 @@ impl Walk {
 
     /// Calls `found` with the entry of every page of `task` that is swapped out.
     ///
-    /// Pages of shared mappings and tmpfs have no entry in a page table while they are swapped out, so no process shows
-    /// them.
+    /// Pages of shared mappings and tmpfs have no entry in a page table while they are swapped out, so they
+    /// are not found.
     ///
     /// # Errors
     ///
-    /// `ESRCH` where the address space ends meanwhile: some of its pages were not found, and those that were are free.
+    /// Returns `ESRCH` if the address space ends during the call. Some pages were then not found, and all of
+    /// them are free.
     pub(super) fn swapped_pages(
         &mut self,
         task: &Task,
@@ -94,8 +95,8 @@ impl Walk {
     ) -> io::Result<()> {
         let alive = match self.method {
             Method::Scan { end } => self.range((0, end), &task.pagemap, &mut found)?,
-            // The status line VmSwap would be cheaper to ask, but recent kernels round it: it may be 0 with dozens of
-            // pages swapped out. The kernel counts smaps from the page tables.
+            // VmSwap of `status` is cheaper to read, but recent kernels round it: it may be 0 with dozens of
+            // pages swapped out. The kernel counts `smaps` from the page tables.
             Method::Smaps => {
                 for mapping in self.mappings(task)?.iter().filter(|m| m.swap > 0) {
                     self.range((mapping.start, mapping.end), &task.pagemap, &mut found)?;
@@ -103,17 +104,37 @@ impl Walk {
                 false
             }
         };
-        // Where it has ended, nothing is found, and that is no error.
+        // If the address space has ended, the kernel finds nothing and returns no error.
         if alive { Ok(()) } else { task.check_alive() }
     }
 
-    /// Learns from the mappings of `task` which types are no slots.
+    /// Learns from the mappings of `task` which types are not slots.
+    ///
+    /// The kernel shows `Swap:` and the entries of a mapping at different times. A page that is read back in
+    /// between makes them disagree, and a wrong conclusion would hold for the whole reading. So both are read
+    /// twice, in turns: `Swap:`, entries, `Swap:`, entries. Only a mapping that shows the same values both
+    /// times is used.
+    ///
+    /// Such a mapping is misleading only if all of this holds: both readings of `Swap:` fell into moments in
+    /// which some of its pages were not in swap, these pages were in swap in both readings of the entries,
+    /// and their number was the number of entries of unknown types.
     pub(super) fn learn(&mut self, task: &Task, kinds: &mut Kinds) -> io::Result<()> {
-        let before = self.mappings(task)?;
+        let first = self.counted(task)?;
+        let second = self.counted(task)?;
+        for (mapping, entries) in unchanged(&first, &second) {
+            if entries.iter().any(|&nr| nr > 0) {
+                kinds.learn(entries, mapping.swap / self.page_size, mapping.of_file);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the mappings of `task` from `smaps`, and then counts the entries of each mapping by type.
+    fn counted(&mut self, task: &Task) -> io::Result<Vec<Counted>> {
         let mut counted = Vec::new();
-        for mapping in before {
+        for mapping in self.mappings(task)? {
             let looked_at = match self.method {
-                // The kernel's own page that x86 shows last is past the end.
+                // The kernel's own page, which x86 shows last, is past the end.
                 Method::Scan { end } => mapping.end <= end,
                 Method::Smaps => mapping.swap > 0,
             };
@@ -126,14 +147,7 @@ impl Walk {
             })?;
             counted.push((mapping, entries));
         }
-        // A mapping that reads the same twice is as it was between.
-        let after = self.mappings(task)?;
-        for (mapping, entries) in counted {
-            if after.contains(&mapping) && entries.iter().any(|&nr| nr > 0) {
-                kinds.learn(&entries, mapping.swap / self.page_size, mapping.of_file);
-            }
-        }
-        Ok(())
+        Ok(counted)
     }
 
     fn mappings(&mut self, task: &Task) -> io::Result<Vec<Mapping>> {
@@ -142,7 +156,8 @@ impl Walk {
         Ok(bytes::mappings(&self.smaps))
     }
 
-    /// Gives whether the address space was there at the end, as far as that is known.
+    /// Calls `found` with the entries of a range. Returns whether the address space is known to have existed
+    /// at the end.
     fn range(
         &mut self,
         (start, end): (u64, u64),
@@ -212,7 +227,48 @@ impl Walk {
     }
 }
 
-/// What the kernel says of a process that has ended.
+/// A mapping, and how many entries of each type it has.
+type Counted = (Mapping, [u64; MAX_SWAPFILES]);
+
+/// Returns what is the same in both readings.
+fn unchanged<'f>(first: &'f [Counted], second: &[Counted]) -> impl Iterator<Item = &'f Counted> {
+    first.iter().filter(|counted| second.contains(counted))
+}
+
+/// Returns the kernel's error for a process that has ended.
 pub(super) fn gone() -> io::Error {
     io::Error::from_raw_os_error(libc::ESRCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_that_changed_between_two_readings_teaches_nothing() {
+        let mapping = |start, swap| Mapping {
+            start,
+            end: start + 0x1000,
+            of_file: false,
+            swap,
+        };
+        let entries = |nr| {
+            let mut entries = [0; MAX_SWAPFILES];
+            entries[25] = nr;
+            entries
+        };
+        let first = [
+            (mapping(0x1000, 8192), entries(2)),
+            (mapping(0x2000, 8192), entries(2)),
+            (mapping(0x3000, 8192), entries(1)),
+            (mapping(0x4000, 8192), entries(2)),
+        ];
+        let second = [
+            first[0],
+            (mapping(0x2000, 4096), entries(2)),
+            (mapping(0x3000, 8192), entries(2)),
+        ];
+        let same: Vec<_> = unchanged(&first, &second).copied().collect();
+        assert_eq!(same, [first[0]]);
+    }
 }

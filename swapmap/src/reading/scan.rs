@@ -1,5 +1,6 @@
-//! `PAGEMAP_SCAN` (Linux 6.7): where a process has entries in its page tables that are swapped out, without a look at its
-//! mappings. `include/uapi/linux/fs.h` and `Documentation/admin-guide/mm/pagemap.rst` describe it.
+//! Calls `PAGEMAP_SCAN` (Linux 6.7), which finds the swapped-out entries in the page tables of a process
+//! without reading its mappings. `include/uapi/linux/fs.h` and `Documentation/admin-guide/mm/pagemap.rst`
+//! describe it.
 
 use std::fs::File;
 use std::io;
@@ -37,10 +38,10 @@ const _: () = assert!(size_of::<Args>() == 96 && size_of::<Region>() == 24);
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 const PAGEMAP_SCAN: libc::Ioctl = libc::_IOWR::<Args>(b'f' as u32, 16);
 
-/// Finds the ranges that are swapped out from `start` to `end`, as many as `regions` has room for. Gives how many there
-/// are, and up to where it looked.
+/// Finds the ranges from `start` to `end` that are swapped out, as many as `regions` has room for. Returns
+/// the number of ranges, and the address up to which the kernel looked.
 ///
-/// `pagemap` must have an address space. Kernels from 6.7 to 6.15 follow a null pointer where it has none.
+/// `pagemap` must have an address space. Kernels from 6.7 to 6.15 follow a null pointer if it has none.
 pub(super) fn scan(
     pagemap: &File,
     start: u64,
@@ -58,8 +59,9 @@ pub(super) fn scan(
         return_mask: PAGE_IS_SWAPPED,
         ..Args::default()
     };
-    // SAFETY: the descriptor is open. The kernel reads and writes `args`, whose size it is told, and writes up to
-    // `vec_len` regions to `vec`, which is `regions`, borrowed for longer than the call; any bits are a `Region`.
+    // SAFETY: the descriptor is open. The kernel reads and writes `args`, whose size it is told, and writes
+    // up to `vec_len` regions to `vec`, which is `regions`, borrowed for longer than the call; any bits are a
+    // `Region`.
     let nr = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut args) };
     match usize::try_from(nr) {
         Ok(nr) => Ok((nr.min(regions.len()), args.walk_end)),
@@ -67,10 +69,10 @@ pub(super) fn scan(
     }
 }
 
-/// The end of the addresses that the kernel takes; `None` where it has no `PAGEMAP_SCAN`.
+/// Returns the highest end of addresses that the kernel accepts; `None` if it has no `PAGEMAP_SCAN`.
 pub(super) fn end_of_addresses(page_size: u64) -> Option<u64> {
     let own = File::open("/proc/self/pagemap").ok()?;
-    // Where addresses of processes end depends on the architecture and the processor. Too far is refused.
+    // The end depends on the architecture and the processor. The kernel refuses an address past it.
     (32..u64::BITS)
         .rev()
         .map(|bits| (1 << bits) - page_size)

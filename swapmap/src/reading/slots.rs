@@ -1,4 +1,4 @@
-//! The slots that were found, and the process of each that began first.
+//! Records the slots that were found. Of several processes with one slot, the one that began first keeps it.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub(super) struct Slots {
 /// The slots of a type.
 struct Of {
     max_offset: u64,
-    /// For each slot its process, in `holders`. Pages of it that are not written to cost nothing.
+    /// The number of the process of each slot. Pages of this list that are not written to take no memory.
     holders: Vec<u32>,
 }
 
@@ -34,7 +34,28 @@ impl Slots {
         }
     }
 
-    /// The number of a process that slots are recorded for.
+    /// Returns the processes that have slots, by their numbers.
+    pub(super) fn holders(&self) -> &[Holder] {
+        &self.holders
+    }
+
+    /// Clears all slots that are recorded for the process `holder`. Reads the whole of each type.
+    pub(super) fn forget(&self, holder: usize) -> Result<(), Refused> {
+        let holder = u32::try_from(holder).unwrap_or(u32::MAX);
+        for (&ty, of) in &self.types {
+            let slots = (0_u64..).zip(&of.holders);
+            for (offset, _) in slots.filter(|&(_, &of)| of == holder) {
+                // The process 0 also stands for slots without a record, which are cleared in vain.
+                if let Some(entry) = SwapEntry::new(ty, offset) {
+                    let cleared = self.records.clear_range(entry, 1);
+                    cleared.map_err(Refused::Entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a process, and returns its number.
     pub(super) fn holder(&mut self, holder: Holder) -> usize {
         self.holders.push(holder);
         self.holders.len() - 1
@@ -42,8 +63,8 @@ impl Slots {
 
     /// Records a slot of the process `holder`, which is in the memcg `id`.
     ///
-    /// The kernel charged the process that touched the page first. That is the one that began first, its forks have the
-    /// slot from it.
+    /// The kernel charged the process that touched the page first. This is the process that began first: its
+    /// forks got the slot from it.
     pub(super) fn record(
         &mut self,
         entry: SwapEntry,
@@ -52,18 +73,18 @@ impl Slots {
         tally: &mut Tally,
     ) -> Result<(), Refused> {
         let (ty, offset) = (entry.swap_type(), entry.offset());
-        // Slot 0 of every swapfile is its header, no page is ever written there.
+        // Slot 0 of every swapfile is its header. The kernel never writes a page there.
         if offset == 0 {
             return Err(Refused::OffsetsHidden);
         }
         tally.past_the_end += u64::from(offset >= self.longest);
-        // Which swapfile this is comes out at the end. A table that is too long until then costs address space only.
+        // The swapfile of the type is not known yet. A table that is too long takes only address space.
         let records = &self.records;
         match records.max_pages(ty) {
             None => records
                 .swapon(ty, self.longest.max(offset + 1))
                 .map_err(Refused::Swapon)?,
-            // Each time to twice the size, so that all slots are recorded again only now and then.
+            // The size doubles, so the slots are rarely recorded again.
             Some(max_pages) if offset >= max_pages => {
                 let doubled = max_pages.saturating_mul(2).min(SwapEntry::MAX_OFFSET + 1);
                 resize(records, ty, doubled.max(offset + 1))?;
@@ -97,7 +118,7 @@ impl Slots {
         Ok(())
     }
 
-    /// Gives types that grew the size that their last slot needs. For the end of the reading.
+    /// Shrinks the types that grew to the size that their last slot needs. Called at the end of the reading.
     pub(super) fn trim(&self) -> Result<(), Refused> {
         for (&ty, of) in &self.types {
             let needed = self.longest.max(of.max_offset + 1);
@@ -108,7 +129,7 @@ impl Slots {
         Ok(())
     }
 
-    /// What was found of each type, lowest first.
+    /// Returns what was found of each type, lowest first.
     pub(super) fn seen(&self) -> Vec<Seen> {
         let seen = |(&ty, of): (&SwapType, &Of)| Seen {
             ty,
@@ -119,7 +140,8 @@ impl Slots {
     }
 }
 
-/// Turns `ty` off and on again with so many pages, and keeps its records, which are all below.
+/// Turns `ty` off, and on again with `max_pages`, and keeps its records. All records must be below
+/// `max_pages`.
 fn resize(records: &SwapRecords, ty: SwapType, max_pages: u64) -> Result<(), Refused> {
     let runs: Vec<_> = records.runs(ty).collect();
     records.swapoff(ty).map_err(Refused::Entry)?;
@@ -142,7 +164,7 @@ mod tests {
         let mut tally = Tally::default();
         let ty = SwapType::new(3).unwrap();
         let id = MemcgId::new(7).unwrap();
-        let holder = slots.holder(Holder::new(u32::MAX));
+        let holder = slots.holder(Holder::new(u32::MAX, 0, false));
         for offset in [9, 19, 100] {
             let entry = SwapEntry::new(ty, offset).unwrap();
             slots.record(entry, id, holder, &mut tally).unwrap();
@@ -156,16 +178,16 @@ mod tests {
     }
 
     #[test]
-    fn many_slots_past_the_end_take_no_longer_each() {
+    fn many_slots_past_the_end_take_linear_time() {
         let mut slots = Slots::new(&[]);
         let mut tally = Tally::default();
         let ty = SwapType::new(0).unwrap();
         let ids = [1, 2].map(|id| MemcgId::new(id).unwrap());
-        let holder = slots.holder(Holder::new(u32::MAX));
+        let holder = slots.holder(Holder::new(u32::MAX, 0, false));
         let began = std::time::Instant::now();
         for offset in 1..=40_000 {
             let entry = SwapEntry::new(ty, offset).unwrap();
-            // No two neighbours are of one cgroup.
+            // Neighbours are never of one cgroup.
             let id = ids[usize::from(offset % 2 == 0)];
             slots.record(entry, id, holder, &mut tally).unwrap();
         }
@@ -177,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_two_have_goes_to_the_one_that_lives() {
+    fn a_slot_of_two_processes_goes_to_the_one_that_has_not_ended() {
         let file = SwapFile {
             name: b"a".to_vec(),
             max_pages: 100,
@@ -187,13 +209,17 @@ mod tests {
         let mut tally = Tally::default();
         let [a, b] = [1, 2].map(|id| MemcgId::new(id).unwrap());
         let entry = SwapEntry::new(SwapType::new(0).unwrap(), 9).unwrap();
-        let gone = slots.holder(Holder::new(u32::MAX));
-        let own = slots.holder(Holder::new(std::process::id()));
+        let gone = slots.holder(Holder::new(u32::MAX, 0, false));
+        let own = slots.holder(Holder::new(std::process::id(), u64::MAX, false));
         for (id, holder) in [(a, gone), (b, own), (a, gone)] {
             slots.record(entry, id, holder, &mut tally).unwrap();
         }
         assert_eq!(slots.records.lookup(entry), Some(b));
         assert_eq!((tally.disputed, tally.shared), (2, 0));
+        slots.forget(gone).unwrap();
+        assert_eq!(slots.records.lookup(entry), Some(b));
+        slots.forget(own).unwrap();
+        assert_eq!(slots.records.lookup(entry), None);
         let hidden = SwapEntry::new(entry.swap_type(), 0).unwrap();
         let refused = slots.record(hidden, a, own, &mut tally);
         assert!(matches!(refused, Err(Refused::OffsetsHidden)));

@@ -1,38 +1,39 @@
-//! `/proc/swaps`.
+//! Reads `/proc/swaps`.
 
 use std::fs;
 use std::path::PathBuf;
 
 use super::bytes::{decimal, lines, unescape, words};
 use super::{Refused, page_size};
+use crate::names::printable;
 
 const SWAPS: &str = "/proc/swaps";
 
 /// A line of `/proc/swaps`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SwapFile {
-    /// Any bytes but 0. A file that was removed while it is on ends in ` (deleted)`.
+    /// Any bytes but 0. The name of a file that was removed while it is on ends in ` (deleted)`.
     pub name: Vec<u8>,
-    /// Slots, the header's included: the length of the table.
+    /// The number of slots, with the header: the length of the table.
     pub max_pages: u64,
-    /// Slots in use, by the kernel's own count.
+    /// The number of slots in use, by the kernel's own count.
     pub used: u64,
 }
 
 impl SwapFile {
-    /// The swapfiles that are on, in the order of their types.
+    /// Reads the swapfiles that are on, in the order of their types.
     pub fn read_all() -> Result<Vec<Self>, Refused> {
         let text = fs::read(SWAPS).map_err(|e| Refused::File(PathBuf::from(SWAPS), e))?;
         parse_swaps(&text, page_size())
     }
 
-    /// Whether both are the same swapfile, as far as the kernel tells.
+    /// Returns whether both are the same swapfile, as far as the kernel shows.
     pub(super) fn is(&self, other: &Self) -> bool {
         (&self.name, self.max_pages) == (&other.name, other.max_pages)
     }
 }
 
-/// The lines of `/proc/swaps` below its heading: name, kind, size and use in KiB, priority.
+/// Parses the lines of `/proc/swaps` below its heading: name, kind, size and use in KiB, priority.
 fn parse_swaps(text: &[u8], page_size: u64) -> Result<Vec<SwapFile>, Refused> {
     let kib_per_page = (page_size / 1024).max(1);
     let line = |line: &[u8]| {
@@ -49,11 +50,7 @@ fn parse_swaps(text: &[u8], page_size: u64) -> Result<Vec<SwapFile>, Refused> {
     };
     lines(text)
         .skip(1)
-        .map(|text| {
-            line(text).ok_or_else(|| {
-                Refused::Malformed(SWAPS, String::from_utf8_lossy(text).into_owned())
-            })
-        })
+        .map(|text| line(text).ok_or_else(|| Refused::Malformed(SWAPS, printable(text))))
         .collect()
 }
 
@@ -88,8 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_read_whatever_its_bytes_are() {
-        // A vertical tab, a form feed and a carriage return are not escaped.
+    fn a_name_may_have_any_bytes() {
+        // The kernel does not escape a vertical tab, a form feed and a carriage return.
         let text = b"heading\n/caf\xe9\x0b\x0c\r\\012x file\t\t40\t\t8\t\t-2\n";
         assert_eq!(
             parse_swaps(text, 4096).unwrap(),

@@ -1,8 +1,8 @@
-//! How far a reading is, for another thread to show.
+//! Tells another thread the progress of a reading.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// How far a reading is. All of it is only for show, so every access is relaxed.
+/// The progress of a reading. It is only displayed, so every access is relaxed.
 #[derive(Debug, Default)]
 pub struct Watch {
     read: AtomicU64,
@@ -11,22 +11,22 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// What is being done, as text.
+    /// Returns the progress as text.
     pub fn doing(&self) -> String {
         if self.waits.load(Ordering::Relaxed) {
-            return "waiting for the kernel's figures, which may be 2 s late".to_owned();
+            return "waiting for the kernel's figures, which may be 2 s old".to_owned();
         }
         let read = self.read.load(Ordering::Relaxed);
         let total = self.total.load(Ordering::Relaxed);
         format!("reading processes: {read} of {total}")
     }
 
-    /// Whether the figures of the kernel are waited for.
+    /// Returns whether the reading waits for newer figures of the kernel.
     pub fn waits(&self) -> bool {
         self.waits.load(Ordering::Relaxed)
     }
 
-    /// So many processes are to be read from now on.
+    /// Begins to count up to `processes`.
     pub(super) fn begin(&self, processes: usize) {
         self.read.store(0, Ordering::Relaxed);
         self.total.store(processes as u64, Ordering::Relaxed);
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watch_says_what_is_being_done() {
+    fn a_watch_shows_the_progress() {
         let watch = Watch::default();
         watch.begin(9);
         watch.one_more();

@@ -1,4 +1,4 @@
-//! What is said of figures that do not agree.
+//! Tests of the text for figures that do not agree.
 
 use super::*;
 use crate::reading::fake::reading;
@@ -19,7 +19,7 @@ fn a_cgroup_whose_slots_are_all_in_the_swap_cache_is_shown() {
 }
 
 #[test]
-fn slots_found_in_another_cgroup_hide_none_that_are_missing() {
+fn slots_found_in_another_cgroup_do_not_hide_missing_slots() {
     // A process with 300 moved from `from` to `to`; 100 are in use and in no figure.
     let cgroups = [("from", [300, 0], 0), ("to", [0, 0], 300)];
     let reading = reading("moved", &cgroups, 400);
@@ -37,7 +37,7 @@ fn slots_found_in_another_cgroup_hide_none_that_are_missing() {
     let [table, _] = text(&reading);
     for line in [
         "the owners of 100 of 400 slots in use were not found",
-        "300 slots were found in another cgroup than the kernel's",
+        "300 slots were found in a cgroup that the kernel does not charge for them",
     ] {
         assert!(table.contains(line), "{line}: {table}");
     }
@@ -50,7 +50,7 @@ fn slots_found_in_another_cgroup_hide_none_that_are_missing() {
 }
 
 #[test]
-fn a_process_that_moved_is_told_also_where_nothing_is_missing() {
+fn slots_of_a_process_that_moved_are_shown_also_where_none_is_missing() {
     let cgroups = [("from", [300, 0], 0), ("to", [0, 0], 300)];
     let [table, _] = text(&reading("moved-all", &cgroups, 300));
     assert!(
@@ -59,7 +59,7 @@ fn a_process_that_moved_is_told_also_where_nothing_is_missing() {
     );
     assert!(!table.contains("in no figure of a cgroup"), "{table}");
     assert!(
-        table.contains("300 slots were found in another cgroup"),
+        table.contains("300 slots were found in a cgroup that the kernel does not charge"),
         "{table}"
     );
 }

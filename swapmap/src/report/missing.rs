@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use swap_records::MemcgId;
 
-use super::{printable, row};
+use super::row;
+use crate::names::printable;
 use crate::reading::Reading;
 
 /// Slots in use beyond those that were found.
@@ -13,33 +14,33 @@ use crate::reading::Reading;
 pub struct Missing {
     /// Slots in use, in all swapfiles.
     pub in_use: u64,
-    /// How many of them were not found.
+    /// How many of them have no owner that was found.
     pub slots: u64,
-    /// Cgroups that have more by the kernel's figure than was found, and how many more. One of which nothing was found
-    /// is here in any case.
+    /// Cgroups for which the kernel counts more than was found, and how many more. A cgroup with swap of
+    /// which nothing was found is always in this list.
     pub cgroups: Vec<(MemcgId, u64)>,
-    /// Cgroups that are charged for what removed ones below them left.
+    /// Cgroups that are charged for the remaining records of removed cgroups below them, and for how many.
     pub gone: Vec<(MemcgId, u64)>,
-    /// Cgroups of which more was found than they have by the kernel's figure, and how much more.
+    /// Cgroups of which more was found than the kernel counts, and how many more.
     pub more: Vec<(MemcgId, u64)>,
-    /// How many slots of [`cgroups`](Self::cgroups) and [`gone`](Self::gone) may be among those that were found, in a
-    /// cgroup of [`more`](Self::more): they are missing there alone.
+    /// How many slots of [`cgroups`](Self::cgroups) and [`gone`](Self::gone) may have been found, but in a
+    /// cgroup of [`more`](Self::more).
     pub elsewhere: u64,
-    /// Slots that were not found and are in no figure of a cgroup: `slots + elsewhere` are those of `cgroups`, of `gone`
-    /// and these.
+    /// Slots that were not found and that the kernel counts for no cgroup: `slots + elsewhere` is the sum of
+    /// `cgroups`, `gone` and `rest`.
     pub rest: u64,
 }
 
 impl Missing {
-    /// The slots of [`rest`](Self::rest).
+    /// The row of [`rest`](Self::rest).
     pub const REST: &str = "(in no figure of a cgroup)";
 
-    /// `all`: the slots of each cgroup that were found.
+    /// Compares the slots of each cgroup that were found, `all`, with the kernel's figures.
     pub fn new(reading: &Reading, all: &HashMap<MemcgId, u64>) -> Self {
         let in_use: u64 = reading.swapfiles.iter().map(|file| file.used).sum();
         let slots = in_use.saturating_sub(all.values().sum());
         let of = |id: &MemcgId| all.get(id).copied().unwrap_or(0);
-        // A cgroup without a slot found has no other row.
+        // A cgroup of which no slot was found has no other row.
         let cgroups: Vec<(MemcgId, u64)> = reading
             .figures
             .iter()
@@ -76,13 +77,13 @@ impl Missing {
         self.slots == 0 && self.cgroups.is_empty() && self.gone.is_empty() && self.more.is_empty()
     }
 
-    /// What removed cgroups below `id` left.
+    /// Returns the row of the remaining records of removed cgroups below `id`.
     pub fn gone_below(reading: &Reading, id: MemcgId) -> String {
         let path = printable(reading.memcgs.path(id));
-        format!("(cgroups below {path} that are gone)")
+        format!("(removed cgroups below {path})")
     }
 
-    /// Why that is, a sentence each.
+    /// Returns the reasons, one sentence each.
     pub fn reasons(&self, reading: &Reading) -> Vec<String> {
         reasons(reading, self)
     }
@@ -92,7 +93,8 @@ fn sum(of: &[(MemcgId, u64)]) -> u64 {
     of.iter().map(|&(_, slots)| slots).sum()
 }
 
-/// What is in use beyond what was found: cgroup by cgroup where the kernel's figures say so, and why.
+/// Writes the slots in use whose owner was not found, by cgroup where the kernel's figures show the cgroup,
+/// and the reasons.
 pub(super) fn section(
     reading: &Reading,
     all: &HashMap<MemcgId, u64>,
@@ -159,49 +161,48 @@ fn reasons(reading: &Reading, missing: &Missing) -> Vec<String> {
     because(
         of_cgroups > 0,
         format!(
-            "{of_cgroups} are in the kernel's figures of these cgroups and in no page table of their processes: tmpfs \
-             and shared memory show in none, and a process that moved is counted where it is now"
+            "{of_cgroups} are in the kernel's figures of these cgroups, and in no page table of their processes: pages \
+             of tmpfs and shared memory are in no page table, and a process that moved is counted in its new cgroup"
         ),
     );
     because(
         of_gone > 0,
         format!(
-            "{of_gone} are of cgroups that were removed: what they left in swap is their parents' by the kernel"
+            "{of_gone} belong to removed cgroups: the kernel charges their remaining swap to their parents"
         ),
     );
     because(
         elsewhere > 0,
-        format!("up to {elsewhere} of these are not missing, but were found in another cgroup"),
+        format!("up to {elsewhere} of these were found, but in another cgroup"),
     );
     because(
         of_more > 0,
         format!(
-            "{of_more} slots were found in another cgroup than the kernel's: the process was moved after it touched \
-             the pages, or is a fork whose parent has ended"
+            "{of_more} slots were found in a cgroup that the kernel does not charge for them: the process moved after it \
+             touched the pages, or is a fork whose parent has ended"
         ),
     );
     because(
         rest > 0,
         format!(
-            "{rest} are in no figure of a cgroup: pages that are in memory again and keep their slot \
-             (the cgroups have {cached} in the swap cache), slots that the kernel holds ready, \
-             and what no cgroup below the root is charged for"
+            "{rest} are in no figure of a cgroup: pages that are in memory again and keep their slot (the cgroups have \
+             {cached} in the swap cache), slots that the kernel has reserved, and pages that are charged to no cgroup \
+             below the root"
         ),
     );
     because(
         unread > 0,
-        format!(
-            "{unread} processes could not be read, so their slots, if they have any, are among these"
-        ),
+        format!("{unread} processes could not be read: their slots, if any, are among these"),
     );
     because(
         tally.confined,
-        "this is not the first namespace of processes: the slots of processes outside of it are among these"
+        "this is not the first PID namespace: the slots of processes outside of it are among these"
             .to_owned(),
     );
     because(
         !tally.untold.is_empty(),
-        "entries of some types are slots or markers, and nothing tells which: slots are among these".to_owned(),
+        "entries of some types may be slots or markers: those that are slots are among these"
+            .to_owned(),
     );
     reasons
 }

@@ -1,20 +1,20 @@
-//! What is to be known about the figures.
+//! Notes on a reading: how far the figures can be trusted.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 
 use swap_records::MemcgId;
 
-use super::{owners_of_all, printable};
+use super::owners_of_all;
 use crate::reading::{Name, Reading, Version};
 
-/// What is to be known about the figures.
+/// Writes the notes on a reading, one per line.
 pub fn notes(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     let tally = &reading.tally;
     let version = match reading.memcgs.hierarchy().version {
-        Version::V1 => "v1 (kernel: memory.stat swap, without the swap cache)",
+        Version::V1 => "v1 (kernel: memory.stat swap, which excludes the swap cache)",
         Version::V2 => {
-            "v2 (kernel: memory.swap.current less the cgroups below, with the swap cache)"
+            "v2 (kernel: memory.swap.current minus the cgroups below, which includes the swap cache)"
         }
     };
     writeln!(
@@ -25,27 +25,31 @@ pub fn notes(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     agreement(reading, out)?;
     let notes = [
         (
-            "processes that ended while they were read: what they had in swap is free, and not shown",
+            "processes that ended during the reading: their slots are free, and not shown",
             tally.vanished,
         ),
         (
-            "processes that began another program or had other threads each time they were read, so their slots are missing",
+            "processes that started another program or other threads at each attempt to read them, so their slots are missing",
             tally.restless,
         ),
         (
-            "slots seen again in another process of their cgroup, and counted once",
+            "processes that had the number of one that ended during the reading: read again",
+            tally.reused,
+        ),
+        (
+            "slots that several processes of one cgroup share, counted once",
             tally.shared,
         ),
         (
-            "slots seen again in another cgroup: the process that began first keeps them",
+            "slots that processes of several cgroups share: the process that began first keeps them",
             tally.disputed,
         ),
         (
-            "entries of a type that is no swapfile's: no slots, but markers and the like",
+            "entries of types without a swapfile, which are not slots, but markers and the like",
             tally.no_slot,
         ),
         (
-            "slots past the end that /proc/swaps told of (bad pages), counted all the same",
+            "slots past the end that /proc/swaps shows (the file has bad pages), which are counted too",
             tally.past_the_end,
         ),
     ];
@@ -57,24 +61,22 @@ pub fn notes(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     for (ty, nr) in &tally.untold {
         writeln!(
             out,
-            "entries of type {ty}, which is a swapfile's or that of markers, and nothing told which: \
-             not counted: {nr}"
+            "entries of type {ty}, which may be slots or markers, and are not counted: {nr}"
         )?;
     }
     if tally.unreadable > 0 {
         let first = tally.first_unreadable.as_deref().unwrap_or_default();
         writeln!(
             out,
-            "processes that could not be read, so their slots, if they have any, are missing: {}; the first is {}",
-            tally.unreadable,
-            printable(first)
+            "processes that could not be read, so their slots, if any, are missing: {}; the first is {}",
+            tally.unreadable, first
         )?;
     }
     if tally.swapfiles_changed {
         writeln!(
             out,
-            "a swapfile was turned on or off each time the machine was read: which type is which swapfile, and what \
-             was in those, is not known"
+            "a swapfile was turned on or off at each attempt to read the machine: the types of the swapfiles are not \
+             known, and slots of these swapfiles may be missing"
         )?;
     }
     if reading
@@ -84,14 +86,14 @@ pub fn notes(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     {
         writeln!(
             out,
-            "the kernel does not tell which type a swapfile is: where several are possible, a swapfile may have been \
-             turned off before"
+            "the kernel does not show which type a swapfile has: where several are named, a swapfile may have been \
+             turned off earlier"
         )?;
     }
     Ok(())
 }
 
-/// How many cgroups have what the kernel says.
+/// Writes how many cgroups agree with the kernel's figures.
 fn agreement(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
     let all: HashMap<MemcgId, u64> = owners_of_all(reading).into_iter().collect();
     let in_swap: Vec<bool> = reading
@@ -107,13 +109,13 @@ fn agreement(reading: &Reading, out: &mut dyn Write) -> io::Result<()> {
         String::new()
     } else {
         format!(
-            "; these were read again for {:.1} s, being up to 2 s late",
+            "; the figures, which may be 2 s old, were read again for {:.1} s",
             waited.as_secs_f64()
         )
     };
     writeln!(
         out,
-        "{agree} of {} cgroups with swap agree with the kernel's figures, the swap cache allowed for{after}",
+        "{agree} of {} cgroups with swap agree with the kernel's figures (give or take the swap cache){after}",
         in_swap.len()
     )
 }

@@ -1,4 +1,5 @@
-//! Processes that play a part in a scene: each is this program, started again with its part in a variable.
+//! Processes with a part in a scene: each is this program, started again with its part in an environment
+//! variable.
 
 use std::env;
 use std::ffi::CString;
@@ -19,7 +20,7 @@ use crate::machine::Memcg;
 const PART: &str = "SWAP_RECORDS_LIVE_PART";
 const ARGUMENT: &str = "SWAP_RECORDS_LIVE_ARGUMENT";
 
-/// What a process does. All of them say when they have, and sleep until they are dropped.
+/// The part of a process. It prints a line when it has done its part, and sleeps until it is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// Has pages in swap.
@@ -32,11 +33,11 @@ pub enum Part {
     OwnsBesideAName,
     /// As `Owns`, and has a child with a lower number; the argument is the child's cgroup.
     Forks,
-    /// As `Owns`, and has as many markers in its page table.
+    /// As `Owns`, and has the same number of markers in its page table.
     Marks,
-    /// As `Owns`. Frees some at each word to go on.
+    /// As `Owns`. Frees some pages at each line that it reads.
     Frees,
-    /// Starts processes that end at once, one after the other.
+    /// Starts processes that end at once, one after another.
     Churns,
 }
 
@@ -58,7 +59,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Starts it in `memcg`, and waits until it has done its part.
+    /// Starts a process in `memcg`, and waits until it has done its part.
     pub fn start(part: Part, pages: u64, memcg: &Memcg) -> Self {
         Self::start_with(part, pages, memcg, "")
     }
@@ -75,8 +76,8 @@ impl Actor {
             .env(ARGUMENT, argument)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        // SAFETY: between fork and exec the closure makes one write to a file that is open, which is async-signal-safe;
-        // it allocates nothing and takes no lock. 0 stands for the writer.
+        // SAFETY: between fork and exec the closure makes one write to a file that is open, which is
+        // async-signal-safe; it allocates nothing and takes no lock. 0 stands for the writer.
         unsafe { command.pre_exec(move || (&join).write_all(b"0")) };
         let mut process = command.spawn().unwrap();
         let says = BufReader::new(process.stdout.take().unwrap());
@@ -89,7 +90,7 @@ impl Actor {
         self.process.id()
     }
 
-    /// Has it go on with its part, and waits until it has.
+    /// Tells the process to continue, and waits until it has.
     pub fn go_on(&mut self) {
         self.process
             .stdin
@@ -103,7 +104,7 @@ impl Actor {
     fn wait_until_done(&mut self) {
         let mut said = String::new();
         self.says.read_line(&mut said).unwrap();
-        assert_eq!(said, "done\n", "it failed: its words are above");
+        assert_eq!(said, "done\n", "the process failed: its output is above");
     }
 }
 
@@ -115,10 +116,10 @@ impl Drop for Actor {
     }
 }
 
-/// Plays the part that this process has; `None` if it has none.
+/// Plays the part of this process. Returns `None` if it has none.
 pub fn play() -> Option<ExitCode> {
     let part = env::var(PART).ok()?;
-    // Nobody waits for longer, and nothing is left for longer if the test was killed.
+    // No test waits longer. If the test was killed, the process ends all the same.
     // SAFETY: alarm has no precondition; what the signal does is end this process.
     unsafe { libc::alarm(60) };
     end_with_parent();
@@ -132,7 +133,7 @@ pub fn play() -> Option<ExitCode> {
             }
         }
         Part::Frees => {
-            // What else it has stays in memory.
+            // The other pages of the process stay in memory.
             // SAFETY: changes where pages are, not what is in them.
             let locked = unsafe { libc::mlockall(libc::MCL_CURRENT) };
             assert_eq!(locked, 0, "mlockall: {}", io::Error::last_os_error());
@@ -147,7 +148,7 @@ pub fn play() -> Option<ExitCode> {
         Part::Marks => mark(pages),
         Part::OwnsWithoutMainThread | Part::OwnsInARelay => {
             thread::spawn(move || {
-                // So that the main thread has ended.
+                // Waits until the main thread has ended.
                 let status = || fs::read_to_string("/proc/self/stat").unwrap();
                 while !status().contains(") Z ") {
                     thread::sleep(Duration::from_millis(10));
@@ -168,14 +169,15 @@ pub fn play() -> Option<ExitCode> {
     sleep()
 }
 
-/// Stacks of the threads of a relay, one after the other. A thread has ended long before its stack has its turn again.
+/// The number of stacks of a relay, which its threads use in turns. A thread ends long before its stack is
+/// used again.
 const STACKS: usize = 1024;
 const STACK: usize = 1 << 14;
 
 static RELAY: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 
-/// Starts a thread that starts the next one and ends, and so on. A thread of the kernel's alone lives for some
-/// microseconds, one of the standard library for longer.
+/// Starts a thread that starts the next thread and ends, and so on. Such a thread lives for some
+/// microseconds; a thread of the standard library lives longer.
 fn relay() {
     let stacks = map(STACKS * STACK, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
     RELAY.store(stacks, Ordering::Relaxed);
@@ -189,8 +191,8 @@ extern "C" fn leg(nr: *mut libc::c_void) -> i32 {
         .wrapping_add((next + 1) * STACK);
     let shared = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
     let flags = shared | libc::CLONE_THREAD | libc::CLONE_SYSVSEM;
-    // SAFETY: `top` is the end of a stack that no living thread is on. The new thread runs this function alone, which
-    // takes no lock, allocates nothing and does not unwind.
+    // SAFETY: `top` is the end of a stack that no living thread is on. The new thread runs this function
+    // alone, which takes no lock, allocates nothing and does not unwind.
     unsafe { libc::clone(leg, top.cast(), flags, ptr::without_provenance_mut(next)) };
     0
 }
@@ -211,7 +213,7 @@ fn end_with_parent() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
-/// Maps memory, for good.
+/// Maps memory, which stays mapped.
 fn map(bytes: usize, flags: i32, file: i32) -> *mut u8 {
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping at an address that the kernel chooses.
@@ -220,7 +222,7 @@ fn map(bytes: usize, flags: i32, file: i32) -> *mut u8 {
     memory.cast()
 }
 
-/// Maps pages, writes to each, and sends them to swap.
+/// Maps pages, writes to each of them, and swaps them out.
 fn own(pages: usize) -> *mut u8 {
     let page = usize::try_from(page_size()).unwrap();
     let memory = map(pages * page, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
@@ -230,7 +232,7 @@ fn own(pages: usize) -> *mut u8 {
         // SAFETY: within the mapping, which is this function's.
         unsafe { byte.write_volatile(1) };
     }
-    // A page that another processor is about to put on its list is passed over.
+    // The kernel skips a page that another processor is moving to its list.
     for _ in 0..100 {
         // SAFETY: the mapping keeps what is in it.
         unsafe { libc::madvise(memory.cast(), pages * page, libc::MADV_PAGEOUT) };
@@ -245,7 +247,7 @@ fn own(pages: usize) -> *mut u8 {
     );
 }
 
-/// How many pages are freed at a word.
+/// The number of pages that are freed at once.
 pub const FREED: u64 = 20;
 
 fn free_at_each_word(memory: *mut u8) {
@@ -260,7 +262,7 @@ fn free_at_each_word(memory: *mut u8) {
     }
 }
 
-/// How many of the pages are not swapped out.
+/// Returns how many of the pages are not swapped out.
 fn resident(memory: *mut u8, pages: usize) -> usize {
     let mut words = vec![0_u8; pages * 8];
     let at = memory.addr() as u64 / page_size() * 8;
@@ -280,7 +282,8 @@ fn map_a_name() {
     map(4096, libc::MAP_PRIVATE, file);
 }
 
-/// Forks with a lower number than this process. The child goes to the cgroup whose list is the file `procs`.
+/// Forks a child with a lower number than this process. The child joins the cgroup whose list is the file
+/// `procs`.
 fn fork_below(procs: &str) {
     let join = File::options().write(true).open(procs).unwrap();
     let own = std::process::id();
@@ -292,7 +295,8 @@ fn fork_below(procs: &str) {
         args.exit_signal = u64::try_from(libc::SIGCHLD).unwrap();
         args.set_tid = (&raw const pid).expose_provenance() as u64;
         args.set_tid_size = 1;
-        // SAFETY: as a fork: the child gets a copy of everything. It makes calls that are async-signal-safe, and no others.
+        // SAFETY: as a fork: the child gets a copy of everything. It makes calls that are async-signal-safe,
+        // and no others.
         let child = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
         match child {
             0 => {
@@ -307,10 +311,10 @@ fn fork_below(procs: &str) {
                     unsafe { libc::pause() };
                 }
             }
-            // Another process has the number by now.
+            // Another process has got the number.
             -1 => continue,
             _ => {
-                // So that it has gone to its cgroup.
+                // Waits until the child has joined its cgroup.
                 while !fs::read_to_string(procs)
                     .unwrap()
                     .lines()
@@ -323,12 +327,12 @@ fn fork_below(procs: &str) {
         }
     }
     panic!(
-        "no number below {own} could be had: {}",
+        "no number below {own} is free: {}",
         io::Error::last_os_error()
     );
 }
 
-/// Write-protects pages that have never been written to, by `userfaultfd`: that is a marker in the page table for each.
+/// Write-protects pages that were never written to, by `userfaultfd`: each gets a marker in the page table.
 fn mark(pages: usize) {
     #[repr(C)]
     struct Api([u64; 3]);
@@ -343,7 +347,8 @@ fn mark(pages: usize) {
     let file = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
     let file = i32::try_from(file).unwrap();
     let mut api = Api([0xaa, WP_UNPOPULATED, 0]);
-    // SAFETY: the descriptor is that of a userfaultfd, and the structure that of the call, which is told its size.
+    // SAFETY: the descriptor is that of a userfaultfd, and the structure that of the call, which is told its
+    // size.
     let done = unsafe { libc::ioctl(file, libc::_IOWR::<Api>(0xaa, 0x3f), &raw mut api) };
     assert_eq!(done, 0, "UFFDIO_API: {}", io::Error::last_os_error());
     let mut register = Register([start, bytes as u64, 2, 0]);

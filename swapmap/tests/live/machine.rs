@@ -1,5 +1,5 @@
-//! A swapfile, memory cgroups with small limits, and processes that overrun them. All of it goes
-//! when its value is dropped, so after a panic too.
+//! A swapfile, memory cgroups with small limits, and processes that exceed them. Each is removed when its
+//! value is dropped, so also after a panic.
 
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
@@ -16,33 +16,34 @@ use std::time::Duration;
 
 use swapmap::reading::{Figures, Hierarchy, SwapFile, Version, check_privilege, page_size};
 
-/// Followed by the id of the process that made it: whose it is, and that it may go.
+/// The prefix of all names. The id of the process that made the thing follows, so a later run knows what it
+/// may remove.
 const PREFIX: &str = "swap-records-live-";
 const TOUCH: &str = "SWAP_RECORDS_LIVE_TOUCH";
 
-/// Of swapon(2): the low 15 bits are the priority. The highest of all: whatever else is on, the
-/// pages go to this swapfile first.
+/// The highest priority of swapon(2), in its low 15 bits: pages go to this swapfile first.
 pub const PREFERRED: i32 = 0x7fff;
 const WITH_PRIORITY: i32 = 0x8000;
 
-/// `println!` panics where nobody listens any more; in a `drop`, that would end the cleaning up.
+/// Prints a line. `println!` panics if standard output is closed, and in a `drop` that would end the cleanup.
 macro_rules! tell {
     ($($what:tt)*) => {{
         let _ = writeln!(io::stdout(), $($what)*);
     }};
 }
 
-/// Why it cannot run here, as far as can be told without changing anything.
+/// Returns the reason why this machine cannot run the tests, as far as it shows without a change.
 pub fn reason_not_to_run() -> Option<String> {
     // SAFETY: geteuid has no precondition and cannot fail.
     if unsafe { libc::geteuid() } != 0 {
-        return Some("it turns swap on and makes memory cgroups: that takes root".to_owned());
+        return Some("the test turns swap on and makes memory cgroups: run it as root".to_owned());
     }
     let refused = check_privilege().and_then(|()| Hierarchy::find().map(drop));
     refused.err().map(|refused| refused.to_string())
 }
 
-/// Fields drop in this order: a cgroup goes once it is empty, a swapfile fastest once it is.
+/// Fields are dropped in this order: a cgroup can be removed when it is empty, and an empty swapfile is
+/// turned off fastest.
 pub struct Machine {
     memcgs: Vec<Memcg>,
     hierarchy: Hierarchy,
@@ -51,7 +52,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The error is the reason why this machine does not allow it.
+    /// An error is the reason why this machine cannot run the test.
     pub fn set_up(memcgs: usize, limit: u64, swapfile: u64) -> Result<Self, String> {
         let hierarchy = Hierarchy::find().map_err(|refused| refused.to_string())?;
         clear_leftovers(&hierarchy.mount_point);
@@ -68,8 +69,8 @@ impl Machine {
         })
     }
 
-    /// A process in each memcg touches `bytes`, all at once. They have done so when this returns,
-    /// and sleep until they are dropped.
+    /// Starts a process in each memcg that touches `bytes`, all concurrently. Returns when all have done so.
+    /// They sleep until they are dropped.
     pub fn touch_at_once(&self, bytes: u64) -> Vec<Toucher<'_>> {
         let mut touchers: Vec<_> = self
             .memcgs
@@ -85,7 +86,7 @@ impl Machine {
         touchers
     }
 
-    /// The kernel's figures, memcg by memcg.
+    /// Returns the kernel's figures of each memcg.
     pub fn figures(&self) -> Vec<Figures> {
         self.memcgs
             .iter()
@@ -105,7 +106,7 @@ pub struct SwapOn {
 }
 
 impl SwapOn {
-    /// Not every file system takes a swapfile (tmpfs does not), so there are two places to try.
+    /// Tries two places, because some file systems, such as tmpfs, cannot have swapfiles.
     fn new(bytes: u64) -> Result<Self, String> {
         Self::named(OsStr::new("swapfile"), bytes, PREFERRED)
     }
@@ -146,7 +147,7 @@ impl SwapOn {
     /// A swapfile must not have holes, so every byte is written.
     fn fill(&self, bytes: u64) -> io::Result<()> {
         let mut file = File::create_new(&self.file)?;
-        // Others must not read what was swapped out.
+        // Other users must not read the pages.
         let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         file.set_permissions(owner_only)?;
         io::copy(&mut io::repeat(0).take(bytes), &mut file)?;
@@ -154,7 +155,7 @@ impl SwapOn {
     }
 
     fn format(&self) -> Result<(), String> {
-        // Where mkswap lives is not on everybody's path.
+        // mkswap may be outside of PATH.
         let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
         let made = Command::new("mkswap")
             .env("PATH", path)
@@ -173,7 +174,7 @@ impl SwapOn {
 impl Drop for SwapOn {
     fn drop(&mut self) {
         if self.on && !swap_off(&self.file) {
-            // A file that is on must stay, or nobody could turn it off by name any more.
+            // A file that is on must stay: swapoff needs its name.
             tell!("{} is still on as swap", self.file.display());
             return;
         }
@@ -199,7 +200,7 @@ impl Memcg {
         };
         fs::write(folder.join(file), limit.to_string()).map_err(failed)?;
         if hierarchy.version == Version::V1 {
-            // Rather swap than kill, whatever the machine's own setting; v2 has none per cgroup.
+            // Prefers swapping to killing, whatever the machine's setting is. v2 has no setting per cgroup.
             let _ = fs::write(folder.join("memory.swappiness"), "100");
         }
         Figures::read(hierarchy.version, &folder)
@@ -207,7 +208,8 @@ impl Memcg {
         Ok(memcg)
     }
 
-    /// Without a limit, in the folder `above`. Its name is that of this run, a dash and `name`.
+    /// Makes a cgroup without a limit, in the folder `above`. Its name is that of this run, a dash and
+    /// `name`.
     pub fn named(above: &Path, name: &OsStr) -> Result<Self, String> {
         let mut own = OsString::from(own_name());
         own.push("-");
@@ -226,7 +228,8 @@ impl Drop for Memcg {
     }
 }
 
-/// v2: the memory controller, on for the cgroups below the top. Off again when dropped, if it was.
+/// v2: turns the memory controller on for the cgroups below the top. Turned off again when dropped, if it was
+/// off.
 pub struct Delegation(PathBuf);
 
 impl Delegation {
@@ -269,10 +272,10 @@ impl<'m> Toucher<'m> {
             .env(TOUCH, bytes.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        // It joins before it becomes a program: every page that the program has is then charged
-        // to the memcg, and its records can be held against the memcg's figure.
-        // SAFETY: between fork and exec the closure makes one write to a file that is open, which
-        // is async-signal-safe; it allocates nothing and takes no lock. 0 stands for the writer.
+        // The child joins before it runs the program. So every page of the program is charged to the memcg,
+        // and its records can be compared with the memcg's figure.
+        // SAFETY: between fork and exec the closure makes one write to a file that is open, which is
+        // async-signal-safe. It allocates nothing and takes no lock. 0 stands for the writer.
         unsafe { command.pre_exec(move || (&join).write_all(b"0")) };
         let mut process = command.spawn().unwrap();
         let says = BufReader::new(process.stdout.take().unwrap());
@@ -293,12 +296,12 @@ impl<'m> Toucher<'m> {
         assert_eq!(
             line.trim(),
             what,
-            "a toucher ended: {:?} (killed for want of swap?)",
+            "a toucher ended: {:?} (was there too little swap?)",
             self.process.try_wait()
         );
     }
 
-    /// The memcg, as the kernel names it: what a mount shows of it may be another path.
+    /// Returns the path of the memcg as the kernel writes it. A mount may show another path.
     pub fn memcg_path(&self) -> Vec<u8> {
         let cgroup = fs::read(format!("/proc/{}/cgroup", self.process.id())).unwrap();
         self.machine.hierarchy.path_in(&cgroup).to_owned()
@@ -313,14 +316,14 @@ impl Drop for Toucher<'_> {
     }
 }
 
-/// Whether this process is a toucher.
+/// Returns whether this process is a toucher.
 pub fn is_toucher() -> bool {
     env::var_os(TOUCH).is_some()
 }
 
-/// What a toucher does.
+/// Touches memory, as a toucher.
 pub fn touch() -> ExitCode {
-    // Nobody waits for longer, and nothing is left for longer if the test was killed.
+    // No test waits longer. If the test was killed, the process ends all the same.
     // SAFETY: alarm has no precondition; what the signal does is end this process.
     unsafe { libc::alarm(60) };
     let bytes: Option<usize> = env::var(TOUCH).ok().and_then(|bytes| bytes.parse().ok());
@@ -335,8 +338,7 @@ pub fn touch() -> ExitCode {
         // Not 0: a page of zeros may be swapped out without being written.
         *black_box(at) = 1;
     }
-    // Some are read back, and with them their neighbours: pages in the swap cache are what the
-    // bounds are about.
+    // Reads some pages back, and with them their neighbours, so that pages are in the swap cache.
     for at in memory[..bytes / 4].iter().step_by(64 * page) {
         black_box(*at);
     }
@@ -362,7 +364,7 @@ fn swap_off(file: &Path) -> bool {
     })
 }
 
-/// The kernel may hold on to what is given back for a moment longer.
+/// Tries up to 50 times: the kernel may keep a thing in use for a moment.
 fn again_and_again(mut done: impl FnMut() -> bool) -> bool {
     (0..50).any(|nr| {
         if nr > 0 {
@@ -378,10 +380,10 @@ fn remove_memcg(folder: &Path) {
     }
 }
 
-/// Takes away what a run left that was killed.
+/// Removes what a killed run left.
 pub fn clear_leftovers(mount_point: &Path) {
     for folder in leftovers(mount_point) {
-        // Its processes end by themselves when their pipe closes, which it has.
+        // Its processes have ended, because their pipe is closed.
         tell!("an earlier run left {}", folder.display());
         remove_memcg(&folder);
     }
@@ -401,7 +403,7 @@ pub fn clear_leftovers(mount_point: &Path) {
     }
 }
 
-/// Folders that carry the name of a run whose process is gone.
+/// Returns the folders with the name of a run whose process has ended.
 fn leftovers(place: &Path) -> Vec<PathBuf> {
     let left = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str());

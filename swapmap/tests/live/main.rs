@@ -1,17 +1,17 @@
-//! The table against the kernel's own figures, on a swapfile and memory cgroups made for it.
+//! Compares the table with the kernel's own figures, on a swapfile and memory cgroups made for this test.
 //!
-//! It turns on a swapfile, makes cgroups, and fills them, so it runs only where `SWAP_RECORDS_LIVE=1` asks for it, as
-//! root, with a memory controller. Elsewhere it says why not and is counted as ignored, unless
-//! `SWAP_RECORDS_REQUIRE_LIVE=1` makes that a failure. It leaves nothing behind; what a killed run left, the next one
-//! clears away.
+//! The test turns on a swapfile, makes cgroups and fills them. So it runs only if `SWAP_RECORDS_LIVE=1` is
+//! set, as root, with a memory controller. Otherwise it prints the reason and is counted as ignored, or as
+//! failed if `SWAP_RECORDS_REQUIRE_LIVE=1` is set. It removes everything that it made. The next run removes
+//! what a killed run left.
 //!
 //! # Why the bounds are what they are
 //!
-//! Page tables and cgroup figures disagree about one kind of page: those of the swap cache, in
-//! memory and with a slot at once. A page table may point to the slot (read ahead, or just written)
-//! or to the page. v1's `swap` counts none of them, so a cgroup has at least `swap` and at most
-//! `swap + swapcached` entries. v2's `memory.swap.current` counts all of them, so there the same
-//! bounds begin at `memory.swap.current - swapcached`.
+//! Page tables and cgroup figures disagree about the pages of the swap cache, which are in memory and have a
+//! slot. A page table may point to the slot (read ahead, or just written) or to the page. `swap` of v1 counts
+//! none of these pages, so a cgroup has at least `swap` and at most `swap + swapcached` entries.
+//! `memory.swap.current` of v2 counts all of them, so the bounds are `memory.swap.current - swapcached` and
+//! `memory.swap.current`.
 
 mod actors;
 mod machine;
@@ -31,21 +31,21 @@ const MEMCGS: usize = 4;
 const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 8 * MIB;
 const TOUCHED: u64 = 24 * MIB;
-/// More than twice what is swapped out: a kernel frees the slots of pages it has read back as soon
-/// as half of all swap is in use.
+/// More than twice the size of the pages that are swapped out: a kernel frees the slots of pages that it has
+/// read back when half of all swap is in use.
 const SWAPFILE: u64 = 192 * MIB;
 
-/// The kernel folds its per-CPU counts into a cgroup's figures every 2 seconds; sooner only if
-/// they are large.
+/// The kernel adds its counts per processor to a cgroup's figures every 2 seconds, or sooner if they are
+/// large.
 const STILL_FOR: Duration = Duration::from_secs(3);
 const STILL_WITHIN: Duration = Duration::from_secs(20);
 
-/// Asks for the test.
+/// The variable that turns the test on.
 const ASK: &str = "SWAP_RECORDS_LIVE";
-/// Makes it a failure if the test cannot run.
+/// The variable that makes a test that cannot run a failure.
 const REQUIRE: &str = "SWAP_RECORDS_REQUIRE_LIVE";
 
-/// A test: the error is the reason why this machine does not allow it.
+/// A test. An error is the reason why this machine cannot run it.
 type Test = fn() -> Result<(), String>;
 
 fn main() -> ExitCode {
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         })
     });
     let mut arguments = Arguments::from_args();
-    // Swapfiles and what is in them are the machine's: one scene at a time.
+    // All scenes use the swap of the machine, so they run one after another.
     arguments.test_threads = Some(1);
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
@@ -88,7 +88,7 @@ fn reason_not_to_run() -> Option<String> {
     machine::reason_not_to_run()
 }
 
-/// The error is the reason why this machine does not allow it.
+/// An error is the reason why this machine cannot run the test.
 fn test() -> Result<(), String> {
     let machine = Machine::set_up(MEMCGS, LIMIT, SWAPFILE)?;
     let touchers = machine.touch_at_once(TOUCHED);
@@ -109,7 +109,7 @@ fn test() -> Result<(), String> {
             (least..=most).contains(count),
             "memcg {nr}: the table has {count} records, the kernel {figures:?}"
         );
-        // Whatever is charged fits below the limit, so the rest of what was touched is in swap.
+        // The charged pages fit below the limit, so all other pages that were touched are in swap.
         let swapped_out = (TOUCHED - LIMIT) / page_size();
         assert!(*count >= swapped_out, "memcg {nr} has {count} records only");
     }
@@ -117,7 +117,7 @@ fn test() -> Result<(), String> {
     Ok(())
 }
 
-/// A reading before and after which the figures are the same, and the figures.
+/// Returns a reading before and after which the figures are the same, and the figures.
 fn read_in_peace(machine: &Machine) -> (Reading, Vec<Figures>) {
     let began = Instant::now();
     let mut before = machine.figures();

@@ -1,4 +1,4 @@
-//! What `swapmap live` prints.
+//! Runs `swapmap live`, and finds rows in its output.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -16,7 +16,7 @@ pub struct Printed {
 /// The figures of a cgroup in one of the tables.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The line above the table.
+    /// The first line of the section.
     pub heading: String,
     pub slots: u64,
     pub all: u64,
@@ -40,7 +40,7 @@ impl Printed {
         printed
     }
 
-    /// What the command prints on standard output with these arguments.
+    /// Runs the command with arguments. Returns its standard output.
     pub fn live_with(arguments: &[&OsStr]) -> String {
         let done = Command::new(env!("CARGO_BIN_EXE_swapmap"))
             .arg("live")
@@ -53,7 +53,7 @@ impl Printed {
         text
     }
 
-    /// What the command prints on a kernel without `PAGEMAP_SCAN`.
+    /// Returns the output of the command on a kernel without `PAGEMAP_SCAN`.
     pub fn by_smaps() -> Self {
         let reading = Reading::take_by(Method::Smaps).unwrap_or_else(|refused| panic!("{refused}"));
         let [mut table, mut notes] = [Vec::new(), Vec::new()];
@@ -66,7 +66,7 @@ impl Printed {
         }
     }
 
-    /// The rows of cgroups whose path ends in `end`. A heading is the first line after an empty one.
+    /// Returns the rows of cgroups whose path ends in `end`. A section begins after an empty line.
     pub fn rows(&self, end: &str) -> Vec<Row> {
         let mut rows = Vec::new();
         for section in self.table.split("\n\n") {
@@ -92,7 +92,14 @@ impl Printed {
         rows
     }
 
-    /// What was found in all swapfiles of the cgroup whose path ends in `end`.
+    /// Returns the number after `text` in the notes.
+    pub fn note(&self, text: &str) -> Option<u64> {
+        let rest = self.notes.split_once(text)?.1;
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    }
+
+    /// Returns the slots in all swapfiles of the cgroup whose path ends in `end`; 0 if it has no row.
     pub fn all(&self, end: &str) -> u64 {
         self.rows(end).first().map_or(0, |row| row.all)
     }

@@ -1,4 +1,4 @@
-//! Files that are damaged, and files that are odd.
+//! Damaged images, unusual names, links and directories.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 
-/// Commands that read one image.
+/// The commands that read one image.
 const READERS: [&[&str]; 3] = [&["show"], &["owners"], &["export", "--csv"]];
 
 #[test]
@@ -62,7 +62,7 @@ fn a_damaged_image_is_refused_with_file_and_offset() {
         }
         check(swapmap!("diff", path, path).exits(3).err());
         check(swapmap!("reparent", path, "7", "9", "-o", out).says(3));
-        // The answer of verify is what is wrong.
+        // `verify` prints the fault on standard output.
         let done = swapmap!("verify", path).exits(1);
         assert!(done.out().contains(says), "{name}: {}", done.out());
         assert_eq!(done.err(), "");
@@ -95,20 +95,71 @@ fn names_that_are_not_unicode_or_command_terminals_are_read_and_written() {
     let folder = Folder::new("names");
     let name = OsString::from_vec(b"x\xe9 \x1b[2J.image".to_vec());
     let path = folder.path(&name);
-    let said = swapmap!("make", "--size", "100", "-o", path).prints();
-    assert!(said.ends_with("x\u{fffd} \\u{1b}[2J.image\n"), "{said}");
+    let said = swapmap!("make", "--size", "100", "--size", "5", "-o", path).prints();
+    let shown = "x\\xe9 \\u{1b}[2J.image";
+    assert!(said.ends_with(&format!("{shown}\n")), "{said}");
+    // In JSON a backslash is two.
+    let json = swapmap!("owners", path, "--json").prints();
+    let doubled = shown.replace('\\', "\\\\");
+    assert!(json.contains(&doubled), "{json}");
     for said in [
         swapmap!("show", path).prints(),
-        swapmap!("owners", path, "--json").prints(),
         swapmap!("verify", path).prints(),
         swapmap!("reparent", path, "1", "2", "-o", path).prints(),
+        swapmap!("show", path, "--png", path).says(2),
+        swapmap!("diff", path, folder.path("none").join(&name)).says(3),
+        swapmap!("make", "-o", folder.path(&name).join(&name)).says(3),
     ] {
-        assert!(!said.contains('\u{1b}'), "{said:?}");
+        assert!(said.contains(shown), "{said:?}");
+        assert!(!said.contains(['\u{1b}', '\u{fffd}']), "{said:?}");
     }
+    let other = folder.image("other");
+    let said = swapmap!("diff", other, path).exits(1).out();
+    assert!(said.contains(&format!("{shown} alone\n")), "{said}");
+    fs::remove_file(&other).unwrap();
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
     fs::write(&path, "no image").unwrap();
     let said = swapmap!("owners", path).says(3);
-    assert!(said.contains("\\u{1b}[2J.image: offset 0:"), "{said:?}");
+    assert!(said.contains(&format!("{shown}: ")), "{said:?}");
+    // The library of images names files in its errors too.
+    let mut partial = b".".to_vec();
+    partial.extend(name.as_encoded_bytes());
+    partial.extend(b".partial");
+    let partial = folder.path(OsString::from_vec(partial));
+    fs::create_dir(&partial).unwrap();
+    let said = swapmap!("make", "--size", "100", "-o", path).says(3);
+    assert!(
+        said.contains(&format!(".{shown}.partial is a directory")),
+        "{said:?}"
+    );
+    fs::remove_dir(&partial).unwrap();
+}
+
+#[test]
+fn what_an_error_quotes_is_escaped_once() {
+    let folder = Folder::new("escaped");
+    let path = folder.path("rnd");
+    fs::write(
+        &path,
+        [b"\x7f\xe9\0\\ab\"c".as_slice(), &[0; 9000]].concat(),
+    )
+    .unwrap();
+    let said = swapmap!("owners", path).says(3);
+    let quoted = r#"found "\x7f\xe9\x00\\ab\"c", expected"#;
+    assert!(said.contains(quoted), "{said}");
+    let said = swapmap!("verify", path).exits(1).out();
+    assert!(said.contains(quoted), "{said}");
+}
+
+#[test]
+fn a_directory_is_called_a_directory() {
+    let folder = Folder::new("directory");
+    for command in ["show", "owners", "verify"] {
+        let said = swapmap!(command, folder.0).says(3);
+        let says = format!("{} is a directory", folder.0.display());
+        assert!(said.contains(&says), "{said}");
+        assert!(said.contains("give the path of an image"), "{said}");
+    }
 }
 
 #[test]

@@ -1,6 +1,9 @@
-//! The command as it is called: what it prints, what it writes, and how it exits.
+//! Tests the command as it is called: its output, its files and its exit codes.
 
 mod files;
+mod outputs;
+mod progress;
+mod readme;
 mod refusals;
 
 use std::ffi::OsStr;
@@ -11,7 +14,7 @@ use std::process::{Command, Output, Stdio};
 use swap_records::image;
 use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
 
-/// A folder that goes with this.
+/// A folder. Removed when this is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -26,14 +29,15 @@ impl Folder {
         self.0.join(name.as_ref())
     }
 
-    /// Two swap types, of which the second one ends within a page: 7 has 512 slots, 9 has 3.
+    /// Writes an image with two swap types, of which the second one ends within a page. 7 has 512 slots, 9
+    /// has 3.
     fn image(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         image::write(&table(), &path).unwrap();
         path
     }
 
-    /// The names that are in it.
+    /// Returns the names in the folder.
     fn names(&self) -> Vec<String> {
         let names = fs::read_dir(&self.0).unwrap();
         let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
@@ -56,7 +60,7 @@ fn table() -> SwapRecords {
     let entry = |ty, offset| SwapEntry::new(ty, offset).unwrap();
     records.swapon(first, 70_000).unwrap();
     records.swapon(second, 100).unwrap();
-    // Over the end of a unit.
+    // Across the end of a unit.
     records
         .record_range(entry(first, 32_700), 512, seven)
         .unwrap();
@@ -71,7 +75,7 @@ fn command(args: &[&OsStr]) -> Command {
     command
 }
 
-/// Words, and paths.
+/// Runs the command with words and paths.
 macro_rules! swapmap {
     ($($arg:expr),* $(,)?) => {
         $crate::Done($crate::command(&[$(std::ffi::OsStr::new(&$arg)),*]).output().unwrap())
@@ -97,7 +101,7 @@ impl Done {
         String::from_utf8(self.0.stderr.clone()).unwrap()
     }
 
-    /// What it prints when all goes well, and is short: nothing on standard error.
+    /// Returns standard output. Nothing may be on standard error.
     #[track_caller]
     fn prints(self) -> String {
         let this = self.exits(0);
@@ -105,7 +109,7 @@ impl Done {
         this.out()
     }
 
-    /// What it says when it refuses, and nothing else.
+    /// Returns standard error. Nothing may be on standard output.
     #[track_caller]
     fn says(self, code: i32) -> String {
         let this = self.exits(code);
@@ -120,7 +124,7 @@ fn owners(path: &Path) -> Vec<(u16, u64)> {
 }
 
 #[test]
-fn a_map_is_made_as_its_seed_says_and_is_the_same_each_time() {
+fn the_same_arguments_make_the_same_map() {
     let folder = Folder::new("make");
     let [a, b, c] = ["a", "b", "c"].map(|name| folder.path(name));
     for (path, seed) in [(&a, "5"), (&b, "5"), (&c, "6")] {
@@ -147,7 +151,7 @@ fn a_map_is_made_as_its_seed_says_and_is_the_same_each_time() {
     let records = image::read(&a).unwrap();
     let sizes = [0, 1, 2].map(|ty| records.max_pages(SwapType::new(ty).unwrap()));
     assert_eq!(sizes, [Some(256), Some(100_000), None]);
-    // The map is that of the library of maps.
+    // The map is the one that the library of maps makes.
     let map = swap_records_sim::Map::new(swap_records_sim::Family::Interleaved(40), 256, 5);
     let map = map.remains(41, 17);
     let expected: Vec<_> = map.runs().map(|run| (run.start, run.len, run.id)).collect();
@@ -316,7 +320,7 @@ fn records_of_an_id_are_moved_to_another_one() {
     );
     assert_eq!(owners(&out), [(9, 515)]);
     assert_eq!(owners(&path), [(7, 512), (9, 3)]);
-    // In place, and where there is nothing to move.
+    // In place, and without a record to move.
     swapmap!("reparent", path, "9", "11", "-o", path).prints();
     assert_eq!(owners(&path), [(7, 512), (11, 3)]);
     let said = swapmap!("reparent", path, "5", "6", "-o", path).prints();
@@ -370,7 +374,7 @@ fn diff_prints_the_slots_that_differ() {
     let records = table();
     let entry = |ty, offset| SwapEntry::new(SwapType::new(ty).unwrap(), offset).unwrap();
     let id = |id| MemcgId::new(id).unwrap();
-    // Over the end of a unit, and at the very end.
+    // Across the end of a unit, and at the end of a type.
     records.record_range(entry(0, 32_760), 16, id(8)).unwrap();
     records.record(entry(0, 69_999), id(8)).unwrap();
     let _ = records.clear_range(entry(3, 99), 1).unwrap();
@@ -407,7 +411,7 @@ type 4: 1 slot in {c} alone
         c = c.display()
     );
     assert_eq!(swapmap!("diff", a, c, "--summary").exits(1).out(), expected);
-    // A type without records is a difference all the same.
+    // A type without records is a difference too.
     assert_eq!(swapmap!("diff", c, a).exits(1).out().lines().count(), 7);
 }
 

@@ -1,4 +1,4 @@
-//! What is refused, with which exit code; and output that nobody takes.
+//! Refusals and their exit codes; and outputs that cannot be written.
 
 use std::io::Read;
 use std::os::unix::net::UnixListener;
@@ -52,7 +52,7 @@ fn wrong_usage_exits_with_2() {
         let said = done.says(2);
         assert!(said.contains(says), "{said}");
     }
-    // Nothing was written over.
+    // No file was replaced.
     assert_eq!(owners(&path), [(7, 512), (9, 3)]);
     assert_eq!(folder.names(), ["image"]);
 }
@@ -73,7 +73,7 @@ fn more_types_than_there_are_is_wrong_usage() {
 }
 
 #[test]
-fn what_cannot_be_read_or_written_exits_with_3_and_is_named() {
+fn a_file_that_cannot_be_read_or_written_is_named_with_exit_code_3() {
     let folder = Folder::new("io");
     let path = folder.image("image");
     let none = folder.path("none");
@@ -84,8 +84,12 @@ fn what_cannot_be_read_or_written_exits_with_3_and_is_named() {
         (swapmap!("owners", none), &none, "No such file"),
         (swapmap!("verify", none), &none, "No such file"),
         (swapmap!("diff", path, none), &none, "No such file"),
-        (swapmap!("show", folder.0), &folder.0, "is no file"),
-        (swapmap!("show", socket), &socket, "is no file"),
+        (swapmap!("show", folder.0), &folder.0, "is a directory"),
+        (
+            swapmap!("show", socket),
+            &socket,
+            "a pipe or a socket: save its",
+        ),
         (
             swapmap!("make", "--size", "1", "-o", deep),
             &folder.path("no folder"),
@@ -123,7 +127,7 @@ fn what_cannot_be_read_or_written_exits_with_3_and_is_named() {
 }
 
 #[test]
-fn an_input_that_the_writer_would_take_for_what_was_left_is_not_lost() {
+fn an_input_with_the_name_of_the_partial_file_is_not_lost() {
     let folder = Folder::new("left");
     let input = folder.image(".out.partial");
     let said = swapmap!("reparent", input, "7", "9", "-o", folder.path("out")).says(2);
@@ -180,14 +184,14 @@ fn a_pipe_that_is_closed_ends_a_command_quietly() {
     assert_eq!(head(&[export[0], export[1], path.as_os_str()]), Some(0));
     let make = ["make", "--size", "1GiB", "-o", "-"].map(OsStr::new);
     assert_eq!(head(&make), Some(0));
-    // What differs is known all the same.
+    // `diff` has found a difference.
     let diff = [OsStr::new("diff"), path.as_os_str(), moved.as_os_str()];
     assert_eq!(head(&diff), Some(1));
 }
 
-/// Before it reads the machine, so this needs no privilege.
+/// The command checks this before it reads the machine, so the test needs no privilege.
 #[test]
-fn live_refuses_two_names_of_one_file_that_is_not_there() {
+fn live_refuses_two_names_of_one_file_that_does_not_exist() {
     let folder = Folder::new("one-file");
     std::os::unix::fs::symlink(&folder.0, folder.path("link")).unwrap();
     fs::create_dir(folder.path("below")).unwrap();
@@ -200,7 +204,7 @@ fn live_refuses_two_names_of_one_file_that_is_not_there() {
 }
 
 #[test]
-fn verify_looks_at_all_files_also_where_one_cannot_be_read() {
+fn verify_checks_all_files_also_where_one_cannot_be_read() {
     let folder = Folder::new("verify-all");
     let (good, bad) = (folder.image("good"), folder.image("bad"));
     let mut bytes = fs::read(&bad).unwrap();
