@@ -21,6 +21,9 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// Waits for the operations on pages that are under way, for one region of long ones; for none that begins later.
     ///
+    /// A caller that is about to free most of the records should pass a `budget` of 0: each record that this call moves is
+    /// moved only to be freed. [`css_free`](Self::css_free) moves the records that are left.
+    ///
     /// Gives what it moved and, in [`left_at_most`](Migrated::left_at_most), how many are left.
     ///
     /// # Errors
