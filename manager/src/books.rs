@@ -73,6 +73,15 @@ pub(crate) struct Held {
     pub(crate) swap: u64,
 }
 
+/// Records that were freed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Freed {
+    /// Records of the owner that was named.
+    pub(crate) owned: u64,
+    /// Records of other owners.
+    pub(crate) others: u64,
+}
+
 /// Owners with what they are charged, and the owner of each slot. Pages in memory and slots count alike: one each.
 pub(crate) trait Books: Send + Sync {
     /// Who inherits.
@@ -90,17 +99,14 @@ pub(crate) trait Books: Send + Sync {
     /// Takes the charge of pages in memory back.
     fn uncharge(&self, id: MemcgId, nr: u64) -> Result<()>;
 
-    /// Makes as many pages in memory records as there are slots.
-    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<()>;
+    /// Makes as many pages in memory records as there are slots. Returns the owner of the records.
+    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<MemcgId>;
 
     /// Makes a slot a page in memory, and says who is charged for it.
     fn swap_in(&self, slot: SwapEntry) -> Result<MemcgId, Refused>;
 
-    /// Who owns the slot.
-    fn owner(&self, slot: SwapEntry) -> Option<MemcgId>;
-
-    /// Frees slots, wherever they lie. Says how many had an owner.
-    fn free(&self, slots: &[SwapEntry]) -> Result<u64>;
+    /// Frees slots, wherever they lie. Returns how many records this owner had, and how many others had.
+    fn free(&self, slots: &[SwapEntry], owner: MemcgId) -> Result<Freed>;
 
     /// The owner is charged for nothing more, once this has returned.
     fn offline(&self, id: MemcgId) -> Result<()>;

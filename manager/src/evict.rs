@@ -1,6 +1,5 @@
 //! An eviction: pages of one owner go to slots, and their memory goes back to the system.
 
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering::Relaxed;
 
 use swap_records::MemcgId;
@@ -28,26 +27,32 @@ impl<B: Books> Manager<B> {
         if victims.is_empty() {
             return Ok(0);
         }
-        // Nobody joins the region until its pages are out.
-        let sharers = self.guests.read();
         let runs = runs(&victims);
         let mut bytes = vec![0; victims.len() * PAGE];
         let mut rest = &mut bytes[..];
+        // docs: protect
+        // No guest joins the region until its pages are out.
+        let sharers = self.guests.read();
         for &(place, nr) in &runs {
+            // From here on a write waits, in each process that has the pages. So the copy stays as good as the page.
             self.protect(guest, &sharers, place, nr)?;
             let (here, behind) = rest.split_at_mut(nr * PAGE);
             let (memory, at) = self.memory(guest, place)?;
             memory.read(at, here)?;
             rest = behind;
         }
+        // docs: end
         self.steps.at(Step::Protected);
         self.write_out(owner, guest, &victims, &bytes)?;
         self.steps.at(Step::Named);
+        // docs: punch
         for (place, nr) in runs {
             let (memory, at) = self.memory(guest, place)?;
+            // The memory goes back to the system. The next touch is a missing fault.
             memory.punch(at, nr)?;
             self.steps.at(Step::Punched);
         }
+        // docs: end
         let nr = victims.len();
         let before = clock
             .evicted
@@ -78,17 +83,18 @@ impl<B: Books> Manager<B> {
                 .take(key, (pages.len() - slots.len()) as u64);
             let run = run.ok_or("the swapfile is full")?;
             let (here, rest) = bytes.split_at(index(run.end - run.start) * PAGE);
-            self.swapfile.write_all_at(here, run.start * PAGE as u64)?;
+            self.swapfile.write(run.start, here)?;
             slots.extend(run.map(entry).collect::<Result<Vec<_>>>()?);
             bytes = rest;
         }
         self.steps.at(Step::Written);
-        // In this order, and the memory of the pages goes last. Whenever the manager is killed, the bytes are in memory,
-        // or in a slot that has a record.
-        self.books.swap_out(owner, &slots)?;
+        // In this order, and the memory of the pages goes last. So whenever the manager is killed, the bytes are in
+        // memory, or in a slot that has a record.
+        let owner = self.books.swap_out(owner, &slots)?;
         self.steps.at(Step::Recorded);
         for ((_, page), slot) in pages.iter().zip(&slots) {
-            page.set(State::Swap(slot.offset()));
+            let slot = slot.offset();
+            page.set(State::Swap { slot, owner });
             self.steps.at(Step::SomeNamed);
         }
         // docs: end

@@ -79,7 +79,9 @@ impl<B: Books> Manager<B> {
                 self.fill(guest, place, &ZEROS)?;
                 Ok(Some(guest.id))
             }
-            State::Swap(slot) => self.fault_in(guest, place, &mut page, slot).map(Some),
+            State::Swap { slot, owner } => self
+                .fault_in(guest, place, &mut page, slot, owner)
+                .map(Some),
             // Another fault was served while this one waited; or it was never evicted, or no more.
             State::Memory(_) if fault.protected => {
                 let address = guest.address(place);
@@ -100,23 +102,19 @@ impl<B: Books> Manager<B> {
         place: Place,
         page: &mut Page<'_>,
         slot: u64,
+        owner: MemcgId,
     ) -> Result<MemcgId, Refused> {
         let entry = entry(slot)?;
-        let owner = self
-            .books
-            .owner(entry)
-            .ok_or("a page is in a slot that nobody owns")?;
         // docs: fault
         let mut bytes = [0; PAGE];
-        self.swapfile
-            .read_exact_at(&mut bytes, slot * PAGE as u64)?;
+        self.swapfile.read(slot, &mut bytes)?;
         // A manager that is killed from here on leaves a page whose bytes are in the slot, or in memory.
         page.set(State::Filling { slot, owner });
         self.steps.at(Step::Filling);
         let payer = self
             .books
             .swap_in(entry)
-            .inspect_err(|_| page.set(State::Swap(slot)))?;
+            .inspect_err(|_| page.set(State::Swap { slot, owner }))?;
         self.steps.at(Step::SwappedIn);
         self.fill(guest, place, &bytes)?;
         self.steps.at(Step::Filled);
@@ -128,6 +126,7 @@ impl<B: Books> Manager<B> {
             .free(slot)
             .map_err(|twice| twice.to_string())?;
         // docs: end
+        self.check_payer(slot, owner, payer)?;
         self.came(payer, 1);
         self.stats.add(Count::Read, PAGE as u64);
         let clock = if payer == guest.id {
@@ -137,6 +136,19 @@ impl<B: Books> Manager<B> {
         };
         self.warm(page, payer, clock);
         Ok(payer)
+    }
+
+    /// Checks that the record of a slot had the owner that the page's word names. While that owner's end is under way, the
+    /// host may have the record.
+    fn check_payer(&self, slot: u64, owner: MemcgId, payer: MemcgId) -> Result<()> {
+        let lives = || self.guests.read().contains_key(&owner);
+        if payer == owner || payer == self.books.host() && !lives() {
+            return Ok(());
+        }
+        Err(format!(
+            "slot {slot} has a page of {owner}, and {payer} is charged for it by its record"
+        )
+        .into())
     }
 
     /// Nobody tells the manager which pages a guest reads. So a page is hot that came back before its owner had evicted as

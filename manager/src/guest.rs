@@ -17,7 +17,7 @@ use crate::pattern::{Content, WORDS};
 use crate::shared::{self, Words};
 use crate::uffd::Uffd;
 use crate::wire::{self, Kind};
-use crate::{Result, index};
+use crate::{About, Result, index};
 
 /// Of a hundred touches, those of the hot pages; and how many of all pages these are.
 const HOT: u64 = 80;
@@ -103,7 +103,8 @@ fn connect(
 ) -> Result<UnixStream> {
     let address = SocketAddr::from_abstract_name(name)?;
     let hello = || -> Result<Option<UnixStream>> {
-        let connection = UnixStream::connect_addr(&address)?;
+        let connection = UnixStream::connect_addr(&address)
+            .about(|| format!("connecting to the abstract socket {name}"))?;
         let numbers = [number, private.address(), region.address()];
         wire::send(
             &connection,

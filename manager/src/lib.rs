@@ -9,7 +9,7 @@
 //! | which kernel calls? where is `unsafe`? | `uffd.rs`, `shared.rs` |
 //! | how do processes talk? | `wire.rs` |
 //! | what is known of a page, and where does that lie? | `page.rs`, `memory.rs` |
-//! | which slots are free? | `slots.rs` |
+//! | which slots are free? where do their bytes lie? | `slots.rs`, `swapfile.rs` |
 //! | who is charged? what does that cost? | `books.rs`, `tree.rs`, `plain.rs`, `timed.rs` |
 //! | the manager: a fault, an eviction, an arrival, a death, a restart | `manager.rs`, `fault.rs`, `evict.rs`, `admit.rs`, `death.rs`, `recover.rs`, `serve.rs` |
 //! | where may it be killed? | `step.rs` |
@@ -39,12 +39,14 @@ mod shared;
 mod slots;
 mod stats;
 mod step;
+mod swapfile;
 mod timed;
 mod tree;
 mod uffd;
 mod wire;
 
 use std::error::Error;
+use std::io;
 use std::process::ExitCode;
 
 /// Bytes per page.
@@ -52,6 +54,21 @@ const PAGE: usize = 4096;
 
 /// Any error, with its text.
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// Says what an error of the system is about.
+trait About<T> {
+    /// Puts `what` before the error's text.
+    fn about(self, what: impl FnOnce() -> String) -> io::Result<T>;
+}
+
+impl<T, E: Into<io::Error>> About<T> for std::result::Result<T, E> {
+    fn about(self, what: impl FnOnce() -> String) -> io::Result<T> {
+        self.map_err(|error| {
+            let error = error.into();
+            io::Error::new(error.kind(), format!("{}: {error}", what()))
+        })
+    }
+}
 
 /// The command, and the processes that it starts from its own executable.
 #[must_use]

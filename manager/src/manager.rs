@@ -1,7 +1,6 @@
 //! What the threads of a manager share.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -17,7 +16,8 @@ use crate::memory::Memory;
 use crate::options::Options;
 use crate::slots::Slots;
 use crate::stats::Stats;
-use crate::step::Steps;
+use crate::step::{EndAt, Steps};
+use crate::swapfile::Swapfile;
 use crate::timed::Timed;
 use crate::uffd::Uffd;
 use crate::wire::{self, Kind, NUMBERS};
@@ -32,7 +32,7 @@ pub(crate) struct Manager<B> {
     pub(crate) stats: Stats,
     pub(crate) options: Options,
     pub(crate) slots: Mutex<Slots>,
-    pub(crate) swapfile: File,
+    pub(crate) swapfile: Swapfile,
     pub(crate) region: Memory,
     /// All that have the region. A page of it is evicted with this read, so that nobody joins meanwhile.
     pub(crate) guests: RwLock<Guests>,
@@ -159,11 +159,14 @@ impl<B: Books> Manager<B> {
         books: Timed<B>,
         stats: Stats,
         options: Options,
-        swapfile: File,
+        swapfile: Swapfile,
         region: Memory,
         keeper: Keeper,
     ) -> Self {
-        let steps = Steps::new(options.end);
+        let steps = Steps::new(match options.end {
+            Some(EndAt::This(end)) => Some(end),
+            Some(EndAt::All) | None => None,
+        });
         let slots = Mutex::new(Slots::new(options.slots()));
         Self {
             books,

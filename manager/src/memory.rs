@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::Ordering::{Acquire, SeqCst};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::page::State;
 use crate::shared::{self, Words};
-use crate::{PAGE, index};
+use crate::{About, PAGE, index};
 
 /// The memory of a guest, or a region that several share.
 #[derive(Debug)]
@@ -81,12 +81,34 @@ impl Memory {
 
     /// Reads as many pages from `at` on as fit.
     pub(crate) fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(into, (at * PAGE) as u64)
+        self.file
+            .read_exact_at(into, (at * PAGE) as u64)
+            .about(|| format!("reading a guest's memory at page {at}"))
     }
 
     /// Gives the memory of `nr` pages back.
     pub(crate) fn punch(&self, at: usize, nr: usize) -> io::Result<()> {
         shared::punch(&self.file, (at * PAGE) as u64, (nr * PAGE) as u64)
+    }
+
+    /// Looks for a page that was evicted and is still in memory: one of `evicted`, where the file has more memory than these
+    /// `resident` pages. Both must be all that there are.
+    pub(crate) fn not_punched(
+        &self,
+        resident: u64,
+        evicted: &[usize],
+    ) -> io::Result<Option<usize>> {
+        // In units of 512 bytes. Where there are no more pages than those, none is wrong.
+        if self.file.metadata()?.blocks() * 512 <= resident * PAGE as u64 {
+            return Ok(None);
+        }
+        for &at in evicted {
+            if self.is_present(at)? {
+                return Ok(Some(at));
+            }
+        }
+        // Pages that belong to a guest that ended before a manager was killed.
+        Ok(None)
     }
 
     /// Whether there is memory for this page.
@@ -103,5 +125,25 @@ impl Page<'_> {
     /// In the order of the program for whoever finds the word after a kill: nothing moves over it.
     pub(crate) fn set(&self, state: State) {
         self.memory.words.get()[self.at].store(state.to_bits(), SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_was_evicted_and_not_punched_is_found() {
+        let bytes = 4 * PAGE as u64;
+        let file = shared::memfd("test", bytes).unwrap();
+        file.write_all_at(&vec![7; 4 * PAGE], 0).unwrap();
+        let words = shared::memfd("words", Memory::bytes_of_words(4)).unwrap();
+        let memory = Memory::new(file, &words).unwrap();
+        memory.punch(1, 1).unwrap();
+        assert_eq!(memory.not_punched(2, &[1, 3]).unwrap(), Some(3));
+        memory.punch(3, 1).unwrap();
+        assert_eq!(memory.not_punched(2, &[1, 3]).unwrap(), None);
+        // A guest that has ended was being taken back: its pages have no owner any more.
+        assert_eq!(memory.not_punched(1, &[1, 3]).unwrap(), None);
     }
 }

@@ -16,8 +16,8 @@ pub(crate) enum State {
     Untouched,
     /// It is in memory, charged to this cgroup.
     Memory(MemcgId),
-    /// It is in this slot, whose record says who is charged.
-    Swap(u64),
+    /// It is in this slot. The record of the slot has the same owner; or the owner has ended, and the record is the host's.
+    Swap { slot: u64, owner: MemcgId },
     /// It is on its way from the slot to memory. `owner` had the record.
     Filling { slot: u64, owner: MemcgId },
 }
@@ -32,7 +32,7 @@ impl State {
         match self {
             Self::Untouched => 0,
             Self::Memory(owner) => 1 << KIND | (owner.get() as u64) << OWNER,
-            Self::Swap(slot) => 2 << KIND | slot & SLOT,
+            Self::Swap { slot, owner } => 2 << KIND | (owner.get() as u64) << OWNER | slot & SLOT,
             Self::Filling { slot, owner } => {
                 3 << KIND | (owner.get() as u64) << OWNER | slot & SLOT
             }
@@ -47,7 +47,7 @@ impl State {
         match bits >> KIND {
             0 => Self::Untouched,
             1 => Self::Memory(owner),
-            2 => Self::Swap(slot),
+            2 => Self::Swap { slot, owner },
             _ => Self::Filling { slot, owner },
         }
     }
@@ -64,7 +64,7 @@ mod tests {
                 let states = [
                     State::Untouched,
                     State::Memory(owner),
-                    State::Swap(slot),
+                    State::Swap { slot, owner },
                     State::Filling { slot, owner },
                 ];
                 for state in states {

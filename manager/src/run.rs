@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -17,11 +17,12 @@ use crate::board::Board;
 use crate::keeper::Kept;
 use crate::memory::Memory;
 use crate::options::{HELP, Options, Table};
-use crate::report::{Live, Outcome, compare};
+use crate::report::{ClosedOutput, Live, Outcome, compare, complain, print};
 use crate::stats::Stats;
-use crate::step::End;
+use crate::step::{End, EndAt, STEPS, Schedule, Step};
+use crate::swapfile::Swapfile;
 use crate::wire::{self, Kind, NUMBERS};
-use crate::{PAGE, Result, guest, serve, shared, uffd};
+use crate::{About, PAGE, Result, guest, serve, shared, uffd};
 
 /// Between two looks at the children.
 const TICK: Duration = Duration::from_millis(5);
@@ -31,30 +32,27 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) fn main() -> ExitCode {
     let mut args: Vec<OsString> = env::args_os().skip(1).collect();
     let role = args.first().and_then(|arg| arg.to_str()).map(str::to_owned);
-    let done = match role.as_deref() {
-        Some("guest") => guest::main(args.split_off(1)),
-        Some("serve") => serve::main(args.split_off(1)),
+    let (name, done) = match role.as_deref() {
+        Some("guest") => ("guest", guest::main(args.split_off(1))),
+        Some("serve") => ("manager", serve::main(args.split_off(1))),
         _ => {
-            let options = match Options::parse(args) {
-                Ok(Some(options)) => options,
-                Ok(None) => {
-                    println!("{HELP}");
-                    return ExitCode::SUCCESS;
-                }
+            let done = match Options::parse(args) {
+                Ok(Some(options)) => command(&options),
+                Ok(None) => print(&format!("{HELP}\n")),
                 Err(error) => {
-                    eprintln!("manager: {error}; --help lists the flags");
+                    complain(&format!("manager: {error}; --help lists the flags"));
                     return ExitCode::from(2);
                 }
             };
-            command(&options)
+            ("manager", done)
         }
     };
-    let name = role.unwrap_or_default();
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader of the output has read enough.
+        Err(error) if error.is::<ClosedOutput>() => ExitCode::SUCCESS,
         Err(error) => {
-            let name = if name == "guest" { "guest" } else { "manager" };
-            eprintln!("{name}: {error}");
+            complain(&format!("{name}: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -67,12 +65,13 @@ fn command(options: &Options) -> Result<()> {
     if options.compare {
         return compare(options, run);
     }
-    for nr in 1..=options.runs {
-        let outcome = run(options)?;
-        outcome.print();
-        if options.runs > 1 {
-            println!("run {nr} of {}: everything balanced\n", options.runs);
+    let runs = options.runs();
+    for nr in 1..=runs {
+        let mut text = run(options)?.table();
+        if runs > 1 {
+            text += &format!("run {nr} of {runs}: everything balanced\n\n");
         }
+        print(&text)?;
     }
     Ok(())
 }
@@ -84,20 +83,31 @@ fn run(options: &Options) -> Result<Outcome> {
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(options.seconds);
     let mut live = Live::new(options, &run.stats);
-    let mut next_guest_kill = start + run.pause(options.seconds / 16.0);
-    let mut next_manager_kill = start + run.pause(2.0);
+    // Managers that end at a step of a guest's end, or of the start of its successor, need more guests that end.
+    let between = match options.end {
+        Some(_) => 0.1,
+        None => options.seconds / 16.0,
+    };
+    let mut next_guest_kill = start + run.pause(between);
+    // With --end-at, the first one is killed soon.
+    let first = if options.end.is_some() { 0.5 } else { 2.0 };
+    let mut next_manager_kill = start + run.pause(first);
     run.start_manager()?;
     for _ in 0..options.guests {
         run.start_guest()?;
     }
-    while Instant::now() < end {
+    let deadline = end + PATIENCE;
+    while Instant::now() < end || run.unmet().is_some() {
         thread::sleep(TICK);
         run.reap(true)?;
+        if Instant::now() > deadline {
+            return Err(format!("no manager has come to {:?}", run.unmet()).into());
+        }
         if options.kills && Instant::now() > next_guest_kill {
             run.kill_guest()?;
-            next_guest_kill = Instant::now() + run.pause(options.seconds / 16.0);
+            next_guest_kill = Instant::now() + run.pause(between);
         }
-        if options.restart && Instant::now() > next_manager_kill {
+        if options.restart && run.may_kill_manager() && Instant::now() > next_manager_kill {
             run.restart_manager()?;
             // Some are killed before they have recovered.
             let seconds = if run.random.u8(..4) == 0 { 0.01 } else { 2.0 };
@@ -142,6 +152,10 @@ struct Run {
     guests: Vec<Guest>,
     next_number: u64,
     ended: Ended,
+    /// What `--end-at` asks for, and what is left of it.
+    end_at: Option<EndAt>,
+    schedule: Schedule,
+    met: [u64; STEPS.len()],
 }
 
 #[derive(Clone, Copy, Default, Debug)]
@@ -150,6 +164,9 @@ pub(crate) struct Ended {
     pub(crate) killed: u64,
     pub(crate) by_themselves: u64,
     pub(crate) restarts: u64,
+    /// Of these, managers that ended at a step, and how often the step was met that was met the fewest times.
+    pub(crate) at_steps: u64,
+    pub(crate) at_each: u64,
     pub(crate) checked: u64,
     pub(crate) written: u64,
 }
@@ -157,7 +174,7 @@ pub(crate) struct Ended {
 struct Manager {
     child: Child,
     /// It was told where to end.
-    ends: bool,
+    end: Option<End>,
     socket: UnixStream,
     listening: JoinHandle<Result<Option<[u64; NUMBERS]>>>,
 }
@@ -170,12 +187,13 @@ struct Guest {
 }
 
 impl Run {
-    fn new(options: Options, seed: u64) -> Result<Self> {
+    fn new(mut options: Options, seed: u64) -> Result<Self> {
+        let end_at = options.end.take();
         let region_pages = options.shared_size() / PAGE as u64;
         let region = shared::memfd("region", options.shared_size())?;
         let words = shared::memfd("words", Memory::bytes_of_words(region_pages))?;
         let records = RecordFile::memfd(options.slots())?;
-        let swapfile = swapfile(&options)?;
+        let Swapfile(swapfile) = Swapfile::make(&options)?;
         let stats_file = Stats::file()?;
         let stats = Stats::map(&stats_file)?;
         let name = format!(
@@ -183,7 +201,8 @@ impl Run {
             std::process::id(),
             fastrand::u64(..)
         );
-        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)
+            .about(|| format!("binding the abstract socket {name}"))?;
         let files = vec![
             records.into(),
             swapfile.into(),
@@ -209,6 +228,9 @@ impl Run {
             guests: Vec::new(),
             next_number: 1,
             ended: Ended::default(),
+            end_at,
+            schedule: Schedule::default(),
+            met: [0; STEPS.len()],
         })
     }
 
@@ -218,14 +240,15 @@ impl Run {
     }
 
     fn start_manager(&mut self) -> Result<()> {
-        let ends = self.options.restart && self.random.bool();
-        self.options.end = ends.then(|| End::random(&mut self.random));
+        let end = self.next_end();
+        self.options.end = end.map(EndAt::This);
         let (socket, theirs) = UnixStream::pair()?;
         let child = this_program()
             .arg("serve")
             .args(self.options.to_args())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .spawn()?;
+            .spawn()
+            .about(|| "starting a manager".into())?;
         // docs: keep
         // The descriptors that are there from the start, and those that managers before this one sent to be kept.
         let fds: Vec<_> = self.files.iter().map(AsFd::as_fd).collect();
@@ -237,11 +260,49 @@ impl Run {
         let listening = thread::spawn(move || kept.listen(&listener));
         self.manager = Some(Manager {
             child,
-            ends,
+            end,
             socket,
             listening,
         });
         Ok(())
+    }
+
+    /// Where the next manager ends, if not at a random moment.
+    fn next_end(&mut self) -> Option<End> {
+        if !self.options.restart {
+            return None;
+        }
+        match self.end_at {
+            // The first one begins without guests, so some steps would not be between two others.
+            Some(asked) => (self.ended.started > 0)
+                .then(|| self.schedule.next(asked, &mut self.random))
+                .flatten(),
+            None => {
+                let ends = self.random.bool();
+                ends.then(|| End::random(&mut self.random))
+            }
+        }
+    }
+
+    /// A step of `--end-at` that no manager has come to yet.
+    fn unmet(&self) -> Option<Step> {
+        let not_met = |step: &Step| self.met[*step as usize] == 0;
+        match self.end_at? {
+            EndAt::All => STEPS.into_iter().find(not_met),
+            EndAt::This(end) => Some(end.step).filter(not_met),
+        }
+    }
+
+    /// A manager that ends at a step of `--end-at` must come to it. Others are killed at random moments.
+    fn may_kill_manager(&self) -> bool {
+        let ends = self.manager.as_ref().and_then(|manager| manager.end);
+        self.end_at.is_none() || ends.is_none()
+    }
+
+    fn note_step(&mut self, end: End) {
+        self.met[end.step as usize] += 1;
+        self.ended.at_steps += 1;
+        self.ended.at_each = self.met.into_iter().min().unwrap_or(0);
     }
 
     fn restart_manager(&mut self) -> Result<()> {
@@ -279,7 +340,8 @@ impl Run {
             .args(numbers.map(|number| number.to_string()))
             .arg(milliseconds.to_string())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .spawn()?;
+            .spawn()
+            .about(|| format!("starting guest {number}"))?;
         wire::send(
             &control,
             Kind::Files,
@@ -329,8 +391,13 @@ impl Run {
         let manager = self.manager.as_mut().ok_or("there is a manager")?;
         match manager.child.try_wait()? {
             None => Ok(()),
-            Some(status) if manager.ends && status.signal() == Some(9) => self.restart_manager(),
-            Some(status) => Err(format!("the manager ended by itself: {status}").into()),
+            Some(status) => match manager.end {
+                Some(end) if status.signal() == Some(9) => {
+                    self.note_step(end);
+                    self.restart_manager()
+                }
+                _ => Err(format!("the manager ended by itself: {status}").into()),
+            },
         }
     }
 
@@ -366,7 +433,7 @@ impl Run {
         let status = loop {
             match manager.child.try_wait()? {
                 // While it buried the last guests.
-                Some(status) if manager.ends && status.signal() == Some(9) => {
+                Some(status) if manager.end.is_some() && status.signal() == Some(9) => {
                     self.manager = Some(manager);
                     self.restart_manager()?;
                     manager = self.manager.take().ok_or("there is a manager")?;
@@ -405,6 +472,7 @@ impl Run {
             ended: self.ended,
             seed: self.seed,
             with_records: self.options.table == Table::Records,
+            must_evict: self.options.must_evict(),
             left: None,
         }
     }
@@ -425,26 +493,4 @@ impl Drop for Run {
 fn this_program() -> Command {
     // Also where the file has been built anew meanwhile.
     Command::new("/proc/self/exe")
-}
-
-/// A file that is gone when its last descriptor is closed.
-fn swapfile(options: &Options) -> Result<File> {
-    let name = format!(
-        "swap-records-manager-{}-{}",
-        std::process::id(),
-        fastrand::u64(..)
-    );
-    let path = options
-        .swapfile
-        .clone()
-        .unwrap_or_else(|| env::temp_dir().join(name));
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path);
-    let file = file.map_err(|error| format!("the swapfile {}: {error}", path.display()))?;
-    fs::remove_file(&path)?;
-    file.set_len(options.slots() * PAGE as u64)?;
-    Ok(file)
 }

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process;
@@ -16,20 +15,23 @@ use rustix::process::Signal;
 use rustix::time::ClockId;
 
 use crate::Result;
+use crate::admit::spawn;
 use crate::books::{Books, entry};
 use crate::manager::{Guest, Keeper, Manager};
 use crate::memory::Memory;
 use crate::options::{Options, Table};
 use crate::page::State;
 use crate::plain::Plain;
+use crate::report::complain;
 use crate::stats::{Count, Stats};
-use crate::timed::Timed;
+use crate::swapfile::Swapfile;
+use crate::timed::{self, Timed};
 use crate::tree::Tree;
 use crate::wire::{self, Kind, Message};
 
 /// Ends the process with an error: there is nothing that a manager could do without one of its threads.
 pub(crate) fn fail(error: &(dyn Error + Send + Sync)) -> ! {
-    eprintln!("manager: {error}");
+    complain(&format!("manager: {error}"));
     process::exit(1)
 }
 
@@ -60,18 +62,18 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
         socket: socket.try_clone()?,
         answers: Mutex::new(answers),
     };
-    let swapfile = File::from(swapfile);
+    let swapfile = Swapfile(swapfile.into());
     let listener = UnixListener::from(listener);
     match options.table {
         Table::Records => {
             let ids: Vec<_> = guests.iter().map(|guest| guest.id).collect();
-            let tree = Timed::new(Tree::open(records, &ids)?, stats.clone());
+            let tree = Timed::open(stats.clone(), || Tree::open(records, &ids))?;
             let manager = Arc::new(Manager::new(tree, stats, options, swapfile, region, keeper));
             manager.recover(&guests)?;
             manager.run(guests, listener, &socket, &answer)
         }
         Table::HashMap => {
-            let plain = Timed::new(Plain::new(), stats.clone());
+            let plain = Timed::open(stats.clone(), || Ok(Plain::new()))?;
             plain.limit(plain.host(), options.limit_of_all())?;
             let manager = Arc::new(Manager::new(
                 plain, stats, options, swapfile, region, keeper,
@@ -89,19 +91,20 @@ impl<B: Books + 'static> Manager<B> {
         socket: &UnixStream,
         answer: &Sender<()>,
     ) -> Result<()> {
+        self.books.serve();
         for guest in guests {
             self.begin(guest)?;
         }
         let manager = self.clone();
-        thread::Builder::new().spawn(move || {
+        spawn(move || {
             loop {
-                let admitted = listener.accept().map_err(Into::into);
-                let admitted = admitted.and_then(|(connection, _)| manager.admit(connection));
-                admitted.unwrap_or_else(|error| fail(&*error));
+                let (connection, _) = listener.accept()?;
+                let manager = manager.clone();
+                spawn(move || manager.admit(connection))?;
             }
         })?;
         let stats = self.stats.clone();
-        thread::Builder::new().spawn(move || note_processor_time(&stats))?;
+        spawn(move || note_processor_time(&stats))?;
         loop {
             match wire::receive(socket)? {
                 Some(Message {
@@ -112,10 +115,9 @@ impl<B: Books + 'static> Manager<B> {
                 }) => {
                     // The answers to guests that are being buried come meanwhile.
                     let (manager, socket) = (self.clone(), socket.try_clone()?);
-                    thread::Builder::new().spawn(move || {
-                        let left = manager.finish().unwrap_or_else(|error| fail(&*error));
-                        let told = wire::send(&socket, Kind::Ended, &left, &[]);
-                        told.unwrap_or_else(|error| fail(&error));
+                    spawn(move || {
+                        let left = manager.finish()?;
+                        wire::send(&socket, Kind::Ended, &left, &[])?;
                         process::exit(0)
                     })?;
                 }
@@ -141,12 +143,15 @@ impl<B: Books + 'static> Manager<B> {
         // The last one may be being buried.
         let _change = self.change.lock();
         let host = self.books.host();
-        let (mut slots, mut in_memory) = (Vec::new(), 0);
+        let (mut slots, mut places, mut in_memory) = (Vec::new(), Vec::new(), 0);
         for at in 0..self.region.len() {
             match self.region.peek(at) {
                 State::Untouched => {}
                 State::Memory(owner) if owner == host => in_memory += 1,
-                State::Swap(slot) => slots.push(entry(slot)?),
+                State::Swap { slot, owner } if owner == host => {
+                    slots.push(entry(slot)?);
+                    places.push(at);
+                }
                 other => return Err(format!("page {at} of the region is left in {other:?}").into()),
             }
         }
@@ -162,8 +167,18 @@ impl<B: Books + 'static> Manager<B> {
             )
             .into());
         }
+        if let Some(at) = self.region.not_punched(in_memory, &places)? {
+            return Err(format!("page {at} of the region was evicted and is in memory").into());
+        }
         self.books.uncharge(host, in_memory)?;
-        self.books.free(&slots)?;
+        let freed = self.books.free(&slots, host)?;
+        if freed.owned != slots.len() as u64 {
+            return Err(format!(
+                "the region has {} slots of the host: {freed:?}",
+                slots.len()
+            )
+            .into());
+        }
         for slot in &slots {
             self.slots.lock().free(slot.offset())?;
         }
@@ -174,11 +189,10 @@ impl<B: Books + 'static> Manager<B> {
 }
 
 /// Adds up what the process has taken of the processor, as long as it lives.
-fn note_processor_time(stats: &Stats) {
+fn note_processor_time(stats: &Stats) -> ! {
     let mut last = 0;
     loop {
-        let time = rustix::time::clock_gettime(ClockId::ProcessCPUTime);
-        let now = time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs();
+        let now = timed::now(ClockId::ProcessCPUTime);
         stats.add(Count::Processor, now - last);
         last = now;
         thread::sleep(Duration::from_millis(20));

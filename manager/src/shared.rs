@@ -7,19 +7,25 @@ use std::sync::atomic::AtomicU64;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
 
+use crate::About;
+
 /// Makes a `memfd` of so many bytes, which nobody can shrink or grow.
 pub(crate) fn memfd(name: &str, bytes: u64) -> io::Result<File> {
-    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let what = || format!("making the memfd {name:?} of {bytes} bytes");
+    let fd = rustix::fs::memfd_create(name, flags).about(what)?;
     let file = File::from(fd);
-    file.set_len(bytes)?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    file.set_len(bytes).about(what)?;
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals).about(what)?;
     Ok(file)
 }
 
 /// Gives the memory of a part of the file back. What is read there next is zeros, or a missing fault.
 pub(crate) fn punch(file: &File, start: u64, len: u64) -> io::Result<()> {
     let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    Ok(rustix::fs::fallocate(file, how, start, len)?)
+    rustix::fs::fallocate(file, how, start, len)
+        .about(|| format!("punching {len} bytes of a memfd at {start}"))
 }
 
 /// Whether there is memory of the file at `at`.
@@ -28,7 +34,7 @@ pub(crate) fn is_present(file: &File, at: u64) -> io::Result<bool> {
         Ok(found) => Ok(found == at),
         // Nothing from there to the end.
         Err(rustix::io::Errno::NXIO) => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error).about(|| format!("looking for data of a memfd at {at}")),
     }
 }
 
@@ -42,12 +48,15 @@ pub(crate) struct Words {
 impl Words {
     /// Maps the whole file.
     pub(crate) fn map(file: &File) -> io::Result<Self> {
-        let seals = rustix::fs::fcntl_get_seals(file)?;
+        let seals =
+            rustix::fs::fcntl_get_seals(file).about(|| "reading the seals of a memfd".into())?;
         if !seals.contains(SealFlags::SHRINK) {
             let why = "the file could be truncated under its map: seal it against shrinking";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
-        let map = MmapOptions::new().map_raw(file)?;
+        let map = MmapOptions::new()
+            .map_raw(file)
+            .about(|| "mapping a memfd".into())?;
         let len = map.len() / size_of::<AtomicU64>();
         Ok(Self { map, len })
     }

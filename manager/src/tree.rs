@@ -7,7 +7,7 @@ use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource};
 use swap_records::{MemcgId, RawSpinLock, Run, SwapEntry, SwapRecords};
 
 use crate::Result;
-use crate::books::{Books, Held, Refused, TYPE};
+use crate::books::{Books, Freed, Held, Refused, TYPE};
 
 /// A tree of cgroups: the root, the host below it, and the guests below the host.
 #[derive(Debug)]
@@ -99,12 +99,12 @@ impl Books for Tree {
         Ok(self.memcgs.uncharge(self.find(id)?, nr)?)
     }
 
-    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<()> {
+    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<MemcgId> {
         // docs: swap_out
-        // Where the owner is offline by now, its parent gets the records.
-        let _owner = self.memcgs.swap_out_batch(self.find(id)?, slots)?;
+        // If the guest is offline by now, its parent owns the records.
+        let owner = self.memcgs.swap_out_batch(self.find(id)?, slots)?;
+        Ok(owner.id())
         // docs: end
-        Ok(())
     }
 
     fn swap_in(&self, slot: SwapEntry) -> Result<MemcgId, Refused> {
@@ -115,12 +115,19 @@ impl Books for Tree {
         // docs: end
     }
 
-    fn owner(&self, slot: SwapEntry) -> Option<MemcgId> {
-        self.memcgs.records().lookup(slot)
-    }
-
-    fn free(&self, slots: &[SwapEntry]) -> Result<u64> {
-        Ok(self.memcgs.free_swap_batch(slots, |_, _| ())?)
+    fn free(&self, slots: &[SwapEntry], owner: MemcgId) -> Result<Freed> {
+        // docs: free_batch
+        let mut freed = Freed::default();
+        self.memcgs.free_swap_batch(slots, |_slot, of| {
+            // The callback gets each owner, so that the caller can check it against its own words.
+            *(if of == owner {
+                &mut freed.owned
+            } else {
+                &mut freed.others
+            }) += 1;
+        })?;
+        Ok(freed)
+        // docs: end
     }
 
     fn offline(&self, id: MemcgId) -> Result<()> {

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl};
 use rustix::mm::UserfaultfdFlags;
 
-use crate::PAGE;
 use crate::shared::Words;
+use crate::{About, PAGE};
 
 /// The header names it; the bindings leave it out, as other constants that are computed.
 const WRITEPROTECT_MODE_WP: u32 = 1;
@@ -68,7 +68,8 @@ impl Uffd {
             mode: u64::from(mode),
             ioctls: 0,
         };
-        Ok(self.call::<{ op::UFFDIO_REGISTER }, _>(&mut register)?)
+        self.call::<{ op::UFFDIO_REGISTER }, _>(&mut register)
+            .about(|| at("UFFDIO_REGISTER", words.address()))
     }
 
     /// The faults that wait to be read, up to 16; none where there is none.
@@ -79,7 +80,7 @@ impl Uffd {
         let read = match rustix::io::read(&self.0, &mut bytes) {
             Ok(read) => read,
             Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).about(|| "reading a userfaultfd".into()),
         };
         for message in bytes[..read].chunks_exact(MESSAGE) {
             let word =
@@ -108,7 +109,7 @@ impl Uffd {
             match self.call::<{ op::UFFDIO_COPY }, _>(&mut copy) {
                 Err(Errno::EXIST) => return Ok(Done::Exists),
                 done => {
-                    if let Some(done) = ended(done)? {
+                    if let Some(done) = ended(done).about(|| at("UFFDIO_COPY", address))? {
                         return Ok(done);
                     }
                 }
@@ -132,7 +133,8 @@ impl Uffd {
                 range: range(address, bytes),
                 mode: u64::from(mode),
             };
-            if let Some(done) = ended(self.call::<{ op::UFFDIO_WRITEPROTECT }, _>(&mut protect))? {
+            let done = ended(self.call::<{ op::UFFDIO_WRITEPROTECT }, _>(&mut protect));
+            if let Some(done) = done.about(|| at("UFFDIO_WRITEPROTECT", address))? {
                 return Ok(done);
             }
         }
@@ -142,7 +144,8 @@ impl Uffd {
     pub(crate) fn wake(&self, address: u64, bytes: u64) -> io::Result<Done> {
         loop {
             let mut range = range(address, bytes);
-            if let Some(done) = ended(self.call::<{ op::UFFDIO_WAKE }, _>(&mut range))? {
+            let done = ended(self.call::<{ op::UFFDIO_WAKE }, _>(&mut range));
+            if let Some(done) = done.about(|| at("UFFDIO_WAKE", address))? {
                 return Ok(done);
             }
         }
@@ -170,6 +173,11 @@ fn ended(done: Result<(), Errno>) -> io::Result<Option<Done>> {
         Err(Errno::SRCH | Errno::NOENT) => Ok(Some(Done::Gone)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Names a request, and the address in the guest that it is about.
+fn at(request: &str, address: u64) -> String {
+    format!("{request} at {address:#x}")
 }
 
 fn range(start: u64, len: u64) -> sys::uffdio_range {

@@ -10,6 +10,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 
+use crate::About;
+
 /// What a message says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
@@ -87,7 +89,7 @@ pub(crate) fn send(
                 control.clear();
             }
             Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).about(|| format!("sending {kind:?} over a socket")),
         }
     }
     Ok(())
@@ -107,7 +109,7 @@ pub(crate) fn receive(from: &UnixStream) -> io::Result<Option<Message>> {
             Err(rustix::io::Errno::INTR) => {}
             // An end that was killed with bytes to read.
             Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).about(|| "receiving a message over a socket".into()),
         }
     };
     if read == 0 {
@@ -123,7 +125,7 @@ pub(crate) fn receive(from: &UnixStream) -> io::Result<Option<Message>> {
         Ok(()) => {}
         // Killed while it wrote.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error) => return Err(error).about(|| "receiving the rest of a message".into()),
     }
     let mut all = bytes
         .chunks_exact(8)
