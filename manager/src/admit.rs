@@ -1,4 +1,4 @@
-//! A guest that comes, and the thread that serves it.
+//! Takes guests in, and runs the thread that serves each of them.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -29,8 +29,9 @@ struct Hello {
     fds: [OwnedFd; 2],
 }
 
-/// Reads the first message of a connection; `None` where that is closed. An abstract socket has no file whose mode could keep other users out, so the
-/// kernel says which user connected.
+/// Reads the first message of a connection. Returns `None` where the connection is closed.
+///
+/// An abstract socket has no file whose mode could keep other users out. So the kernel says which user connected.
 fn hello(connection: &UnixStream) -> Result<Option<Hello>> {
     // docs: peer
     let peer = rustix::net::sockopt::socket_peercred(connection)
@@ -103,7 +104,7 @@ impl<B: Books + 'static> Manager<B> {
         spawn(move || manager.live(&guest))
     }
 
-    /// Serves a guest's faults, and takes back what it has when it has ended.
+    /// Serves a guest's faults until it has ended, and then takes back its pages.
     fn live(&self, guest: &Guest) -> Result<()> {
         self.serve_all(guest)?;
         self.bury(guest)
@@ -140,7 +141,7 @@ fn has_hung_up(fd: &PollFd<'_>) -> bool {
         .intersects(PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR)
 }
 
-/// Whether the guest's end of its connection is closed.
+/// Returns whether the guest's side of its connection is closed.
 pub(crate) fn has_ended(guest: &Guest) -> Result<bool> {
     let mut fds = [PollFd::new(&guest.connection, PollFlags::RDHUP)];
     let now = rustix::event::Timespec {

@@ -1,4 +1,4 @@
-//! A guest that has ended: what it had alone is freed, what others use as well is the host's.
+//! Takes back the pages of a guest that has ended: frees those of its own memory, and gives those of the region to the host.
 
 use swap_records::MemcgId;
 
@@ -15,27 +15,27 @@ use crate::wire::Kind;
 const MOVED_TOGETHER: usize = 64;
 
 impl<B: Books> Manager<B> {
-    /// Takes back what a guest has that has ended. A manager that is killed meanwhile leaves the rest to its successor.
+    /// Takes back all pages of a guest that has ended. If the manager is killed meanwhile, its successor begins anew.
     pub(crate) fn bury(&self, guest: &Guest) -> Result<()> {
         let _change = self.change.lock();
         self.guests.write().remove(&guest.id);
         self.books.offline(guest.id)?;
         let freed = self.free_private(guest)?;
         let moved = self.move_region(guest)?;
-        let handed_over = self.books.remove(guest.id)?;
+        let migrated = self.books.remove(guest.id)?;
         self.steps.at(Step::Removed);
         self.rename_region(guest);
         self.slots.lock().leave(guest.number);
-        // Now that nothing has its id, and before another guest gets it.
+        // After the last use of the id, and before another guest gets it.
         self.keeper.tell(Kind::Drop, &[guest.number], None, None)?;
         self.stats.add(Count::Died, 1);
-        self.stats.add(Count::HandedOver, handed_over);
+        self.stats.add(Count::Migrated, migrated);
         self.stats.add(Count::Moved, moved);
         self.stats.add(Count::Freed, freed);
         Ok(())
     }
 
-    /// Frees all that the guest had alone. Gives how many slots.
+    /// Frees all pages of the guest's own memory. Returns the number of slots.
     fn free_private(&self, guest: &Guest) -> Result<u64> {
         let (mut slots, mut places) = (Vec::new(), Vec::new());
         let (mut in_memory, mut owned) = (0, 0);
@@ -65,10 +65,10 @@ impl<B: Books> Manager<B> {
         self.books.uncharge(guest.id, in_memory)?;
         self.went(guest.id, in_memory);
         // docs: batch
-        // One call for all, wherever they lie.
+        // One call for all slots, wherever they lie.
         let freed = self.books.free(&slots, guest.id)?;
         self.steps.at(Step::Cleared);
-        // Then no page is in them, and only then are they free for others: so none ever has two users.
+        // The slots are free for other pages only after no word names them. So no slot ever has two pages.
         for &at in &places {
             guest.private.lock(at).set(State::Untouched);
             self.steps.at(Step::Freed);
@@ -131,7 +131,7 @@ impl<B: Books> Manager<B> {
         Ok(nr)
     }
 
-    /// Names the host in the words of pages whose records it has got, before another guest gets the id.
+    /// Names the host in the words of pages whose records the host has got, before another guest gets the id.
     fn rename_region(&self, guest: &Guest) {
         let host = self.books.host();
         for at in 0..self.region.len() {
@@ -156,7 +156,7 @@ impl<B: Books> Manager<B> {
 fn may_be_charged(state: State, id: MemcgId) -> bool {
     match state {
         State::Memory(owner) => owner == id,
-        // Another guest's fault: it may have been charged before, to whoever had the record then.
+        // Another guest's fault: it may have been charged before, to the owner of the record at that time.
         State::Filling { .. } => true,
         // From here on it is charged to others.
         State::Untouched | State::Swap { .. } => false,

@@ -1,4 +1,4 @@
-//! An eviction: pages of one owner go to slots, and their memory goes back to the system.
+//! Evicts pages of one owner: writes them to slots, and gives their memory back to the system.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -13,8 +13,7 @@ use crate::step::Step;
 use crate::{PAGE, Result, index};
 
 impl<B: Books> Manager<B> {
-    /// Evicts up to `most` pages of an owner: of a guest, its own and those of the region that it pays for. Gives how
-    /// many.
+    /// Evicts up to `most` pages that are charged to an owner: a guest's own, and those of the region. Returns how many.
     pub(crate) fn evict(
         &self,
         owner: MemcgId,
@@ -65,7 +64,7 @@ impl<B: Books> Manager<B> {
         Ok(nr)
     }
 
-    /// Makes slots of pages that are protected, whose bytes these are.
+    /// Writes these bytes of protected pages to slots, records the slots, and names them in the words of the pages.
     fn write_out(
         &self,
         owner: MemcgId,
@@ -103,7 +102,7 @@ impl<B: Books> Manager<B> {
     }
 
     /// Turns the hand of the owner's clock until it has found as many pages that have no round left, or has been
-    /// everywhere as often as a page has rounds. They are locked.
+    /// everywhere as often as a page has rounds. Returns the pages locked.
     fn choose<'a>(
         &'a self,
         owner: MemcgId,
@@ -146,7 +145,7 @@ impl<B: Books> Manager<B> {
         victims
     }
 
-    /// Has every guest that has these pages wait when it writes to them: from here on, a copy is as good as the page.
+    /// Protects these pages in every guest that has them: a write waits. From here on, a copy is as good as the page.
     fn protect(
         &self,
         guest: Option<&Guest>,
@@ -166,7 +165,7 @@ impl<B: Books> Manager<B> {
     }
 }
 
-/// The pages that lie together, and how many these are.
+/// Joins pages that lie together: returns the first one of each run, and the length of the run.
 fn runs(pages: &[(Place, Page<'_>)]) -> Vec<(Place, usize)> {
     let mut runs: Vec<(Place, usize)> = Vec::with_capacity(pages.len());
     for &(place, _) in pages {

@@ -1,4 +1,4 @@
-//! The process of a guest: it writes to its memory and to the region, and checks every page that it reads.
+//! Runs a guest: it writes to its memory and to the region, and checks every page that it reads.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -19,13 +19,13 @@ use crate::uffd::Uffd;
 use crate::wire::{self, Kind};
 use crate::{About, Result, index};
 
-/// Of a hundred touches, those of the hot pages; and how many of all pages these are.
+/// How many of a hundred touches are of hot pages; and one page of how many is hot.
 const HOT: u64 = 80;
 const HOT_PART: u64 = 8;
-/// Of a hundred touches, those of the region, and those that write.
+/// How many of a hundred touches are of the region, and how many write.
 const SHARED: u64 = 25;
 const WRITES: u64 = 40;
-/// How long a guest waits for anything.
+/// The longest time that a guest waits for the manager, or for a page of the region.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Guest {
@@ -33,7 +33,7 @@ struct Guest {
     private: Words,
     region: Words,
     board: Board,
-    /// How often each page of its own was written: in memory that nobody evicts.
+    /// How often each page of its own memory was written. The manager does not manage these counts.
     versions: Vec<u64>,
     random: fastrand::Rng,
     checked: u64,
@@ -93,7 +93,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
     Ok(())
 }
 
-/// Says hello to the manager until it is welcome: one that is killed meanwhile has a successor.
+/// Says hello until a manager welcomes the guest. A manager that is killed meanwhile has a successor.
 fn connect(
     name: &str,
     number: u64,
@@ -138,7 +138,7 @@ fn is_told_to_end(control: &UnixStream) -> Result<bool> {
 }
 
 impl Guest {
-    /// Reads a page and checks it, and may write it anew.
+    /// Reads a page and checks it. Writes some of the pages anew.
     fn touch(&mut self) -> Result<()> {
         let shared = self.random.u64(..100) < SHARED;
         let words = if shared { &self.region } else { &self.private };

@@ -1,4 +1,4 @@
-//! The flags of the command. The processes that it starts get the same ones.
+//! Parses the flags of the command. A manager that the command starts gets the same flags.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,9 +23,9 @@ Usage: cargo run --release --example manager -- [FLAGS]
   --restart           kills the manager too, about every two seconds; its successor goes on
   --end-at STEP,N     with --restart: ends each manager but the first one when it is at this step for the Nth time;
                       manager/src/step.rs has the steps
-  --end-at all        the same, at each of the steps in turn; the run goes on after --seconds until each was met
+  --end-at all        the same, at one step after the other; the run goes on after --seconds until each was met
   --no-kills          kills no guest
-  --seed N            of what is random [default: the time]
+  --seed N            seed of all random choices [default: a random one]
   --runs N            that many runs, one after the other [default: 1; with --compare: 4]
   --table KIND        records, or hashmap to keep the books in one instead [default: records]
   --compare           as many pairs of runs as --runs says, with the table and with a HashMap, and the ratio of their
@@ -34,9 +34,9 @@ Usage: cargo run --release --example manager -- [FLAGS]
 
 Sizes take K, M or G. --guest-size is 256K at least, --shared is 4K at least, and --memory is 256K per guest at least.
 Needs root, and Linux 5.19. Exits with 1 if a byte is wrong or something does not balance, and with 2 for a flag that is
-none. Where each guest may have in memory what it uses, little or nothing is evicted. The last lines say so then.";
+none. If all that a guest uses may be in memory, nothing need be evicted. The end of the output says if nothing was.";
 
-/// What keeps the books.
+/// Which structure keeps the books.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Table {
     Records,
@@ -83,7 +83,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What the arguments ask for; `None` where they ask for help.
+    /// Parses the arguments. Returns `None` where they ask for help.
     pub(crate) fn parse(
         args: impl IntoIterator<Item = OsString>,
     ) -> Result<Option<Self>, lexopt::Error> {
@@ -135,7 +135,7 @@ impl Options {
         Ok(Some(options))
     }
 
-    /// The flags that the manager needs, as text.
+    /// Returns the flags that a manager needs, as text.
     pub(crate) fn to_args(&self) -> Vec<String> {
         let table = match self.table {
             Table::Records => "records",
@@ -165,27 +165,27 @@ impl Options {
         self.shared.unwrap_or(half)
     }
 
-    /// How many runs, or pairs of them.
+    /// Returns the number of runs, or of pairs of runs.
     pub(crate) fn runs(&self) -> u64 {
         self.runs.unwrap_or(if self.compare { 4 } else { 1 })
     }
 
-    /// Whether each guest, when it reads all of its memory, needs more than it may have in memory.
+    /// Returns whether a guest that reads all of its memory must have pages evicted.
     pub(crate) fn must_evict(&self) -> bool {
         self.guest_size / PAGE as u64 > self.limit()
     }
 
-    /// Pages that a guest may have in memory.
+    /// Returns the number of pages that a guest may have in memory.
     pub(crate) fn limit(&self) -> u64 {
         self.memory / PAGE as u64 / self.guests
     }
 
-    /// Pages that all may have.
+    /// Returns the number of pages that all guests may have in memory.
     pub(crate) fn limit_of_all(&self) -> u64 {
         self.memory / PAGE as u64
     }
 
-    /// Slots of the swapfile: room for all pages of all guests twice, since clusters are not full.
+    /// Returns the number of slots of the swapfile: twice the number of all pages, since clusters are not full.
     pub(crate) fn slots(&self) -> u64 {
         let pages = (self.guest_size * self.guests + self.shared_size()) / PAGE as u64;
         (2 * pages).next_multiple_of(crate::slots::CLUSTER)
@@ -218,7 +218,7 @@ fn number(text: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, Strin
     }
 }
 
-/// Bytes, in whole pages, and at least so many of them.
+/// Parses a size of whole pages, `least` of them or more. Returns bytes.
 fn size(text: &str, least: u64) -> Result<u64, String> {
     let (digits, shift) = match text.char_indices().next_back() {
         Some((at, 'K' | 'k')) => (&text[..at], 10),

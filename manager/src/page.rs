@@ -1,14 +1,14 @@
-//! What is known of a page: one word, which outlives the manager.
+//! Describes a page in one word, which outlives the manager.
 
 use swap_records::MemcgId;
 
-/// Where the bytes of a page are, and who pays for them.
+/// Says where the bytes of a page are, and which owner pays for them.
 ///
 /// | state | bytes | in `memfd` | record of the slot |
 /// | --- | --- | --- | --- |
 /// | `Untouched` | zeros | no | |
 /// | `Memory` | in the `memfd`; zeros, where it has none | yes, or not yet | |
-/// | `Swap` | in the slot | no; or the same bytes, and nobody can write | yes |
+/// | `Swap` | in the slot | no; or the same bytes, and no guest can write | yes |
 /// | `Filling` | in the `memfd` where it has any, otherwise in the slot | maybe | maybe |
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {

@@ -1,5 +1,5 @@
-//! The same books in a `HashMap`, to compare with: what one would write without this crate. A guest that dies costs a
-//! look at every record, and nothing outlives the process.
+//! Keeps the same books in a `HashMap`, as a manager without this crate could. When a guest dies, it looks at every record.
+//! Nothing outlives the process.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use swap_records::{MemcgId, SwapEntry};
 use crate::Result;
 use crate::books::{Books, Freed, Held, Refused};
 
-/// One lock for all of it.
+/// Has one lock for everything.
 #[derive(Debug)]
 pub(crate) struct Plain {
     books: Mutex<Open>,

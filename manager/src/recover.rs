@@ -1,5 +1,5 @@
-//! A manager that begins where another one was killed. What it finds: the records, a word for each page, the bytes in
-//! memory and in the swapfile, and the guests, which wait or go on. All else it makes from these.
+//! Begins where another manager was killed. It finds the records, a word for each page, the bytes in memory and in the
+//! swapfile, and the guests, which wait or go on. It makes everything else from these.
 //!
 //! The rules that every step of a manager keeps, so that this can be done after any of them, are in `docs/manager.md`.
 
@@ -31,8 +31,7 @@ struct Found {
 }
 
 impl Manager<Tree> {
-    /// Makes slots, charges and limits as they were, and finishes or takes back what was under way. No other thread is at
-    /// work yet.
+    /// Restores slots, charges and limits, and finishes or takes back what was under way. No other thread is at work yet.
     pub(crate) fn recover(&self, guests: &[Arc<Guest>]) -> Result<()> {
         let mut found = Found {
             owners: vec![None; index(self.options.slots())],
@@ -76,7 +75,7 @@ impl Manager<Tree> {
         self.recover_limit_of_host()?;
         self.steps.at(Step::Limited);
         for guest in guests {
-            // The one before may have read a fault and not have served it. All that wait ask again.
+            // The manager before may have read a fault and not served it. All threads that wait ask again.
             guest
                 .uffd
                 .wake(guest.base, (guest.private.len() * crate::PAGE) as u64)?;

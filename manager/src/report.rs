@@ -1,4 +1,4 @@
-//! What is printed: a line while it runs, and a table at the end.
+//! Prints a line during a run, and a table at the end.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write, stderr, stdout};
@@ -12,7 +12,7 @@ use crate::run::Ended;
 use crate::stats::{Call, Count, Stats};
 use crate::step::STEPS;
 
-/// How a run went, or goes.
+/// The state of a run, or its result.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
@@ -21,12 +21,12 @@ pub(crate) struct Outcome {
     pub(crate) seed: u64,
     pub(crate) with_records: bool,
     pub(crate) must_evict: bool,
-    /// At the end: slots, pages in memory and records that are still charged, owners beside the host.
+    /// At the end: slots, pages in memory and records that are still charged, and owners other than the host.
     pub(crate) left: Option<[u64; 4]>,
 }
 
 impl Outcome {
-    /// The error is what did not balance.
+    /// Returns an error that says what did not balance.
     pub(crate) fn check(&self) -> Result<()> {
         let [slots, memory, records, owners] = self.left.unwrap_or([u64::MAX; 4]);
         if slots + memory + records + owners > 0 {
@@ -138,15 +138,15 @@ impl Outcome {
         );
         row("  that were killed", HumanCount(killed).to_string());
         row(
-            "slots of theirs that were freed",
+            "slots of ended guests, freed",
             HumanCount(count(Count::Freed)).to_string(),
         );
         row(
-            "records handed to the host",
-            HumanCount(count(Count::HandedOver)).to_string(),
+            "records migrated to the host",
+            HumanCount(count(Count::Migrated)).to_string(),
         );
         row(
-            "pages in memory, likewise",
+            "pages moved to the host",
             HumanCount(count(Count::Moved)).to_string(),
         );
         if restarts > 0 {
@@ -176,14 +176,14 @@ impl Outcome {
             ),
         );
         if count(Count::Evicted) == 0 {
-            text += "nothing was evicted: each guest may have in memory what it used\n";
+            text += "nothing was evicted: all that each guest used may be in memory\n";
         }
         text += "every page that was read was right; no slot is leaked, and no charge is left\n";
         text
     }
 }
 
-/// The line while it runs.
+/// Prints the line during a run.
 pub(crate) struct Live {
     bar: Option<ProgressBar>,
     every: Duration,
@@ -266,7 +266,7 @@ pub(crate) fn complain(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// Runs with the table and with a `HashMap` in turn, so that what the machine does meets both.
+/// Runs pairs, with the table and with a `HashMap`, so that a change of the machine's speed affects both.
 pub(crate) fn compare(options: &Options, run: impl Fn(&Options) -> Result<Outcome>) -> Result<()> {
     let mut ratios = Vec::new();
     let first = options.seed.unwrap_or(1);
@@ -303,7 +303,7 @@ pub(crate) fn compare(options: &Options, run: impl Fn(&Options) -> Result<Outcom
     // Of an even number, the mean of the two in the middle.
     let median = f64::midpoint(ratios[(ratios.len() - 1) / 2], ratios[ratios.len() / 2]);
     print(&format!(
-        "p50 with the table beside a HashMap: {median:.3}, the median of {} pairs\n",
+        "p50 with the table, compared with a HashMap: {median:.3}, the median of {} pairs\n",
         ratios.len()
     ))?;
     Ok(())

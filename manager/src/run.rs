@@ -1,4 +1,4 @@
-//! The command: it starts a manager and guests, kills some of both, starts others, and says how it went.
+//! Runs the command: starts a manager and guests, kills some of both, starts others, and reports the result.
 
 use std::env;
 use std::ffi::OsString;
@@ -26,7 +26,7 @@ use crate::{About, PAGE, Result, guest, serve, shared, uffd};
 
 /// Between two looks at the children.
 const TICK: Duration = Duration::from_millis(5);
-/// How long guests may take to check all of their memory, and a manager to say what is left.
+/// How long guests may take to check all of their memory, and a manager to report its balance.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn main() -> ExitCode {
@@ -83,11 +83,7 @@ fn run(options: &Options) -> Result<Outcome> {
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(options.seconds);
     let mut live = Live::new(options, &run.stats);
-    // Managers that end at a step of a guest's end, or of the start of its successor, need more guests that end.
-    let between = match options.end {
-        Some(_) => 0.1,
-        None => options.seconds / 16.0,
-    };
+    let between = options.seconds / 16.0;
     let mut next_guest_kill = start + run.pause(between);
     // With --end-at, the first one is killed soon.
     let first = if options.end.is_some() { 0.5 } else { 2.0 };
@@ -101,9 +97,12 @@ fn run(options: &Options) -> Result<Outcome> {
         thread::sleep(TICK);
         run.reap(true)?;
         if Instant::now() > deadline {
-            return Err(format!("no manager has come to {:?}", run.unmet()).into());
+            let end = run.manager.as_ref().and_then(|manager| manager.end);
+            let end = end.map_or("nowhere".into(), |end| end.to_string());
+            let unmet = run.unmet();
+            return Err(format!("no manager has come to {unmet:?}; this one ends at {end}").into());
         }
-        if options.kills && Instant::now() > next_guest_kill {
+        if options.kills && run.may_kill_guest() && Instant::now() > next_guest_kill {
             run.kill_guest()?;
             next_guest_kill = Instant::now() + run.pause(between);
         }
@@ -135,7 +134,7 @@ fn run(options: &Options) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The processes of a run, and what outlives them.
+/// The processes of a run, and the files that outlive them.
 struct Run {
     options: Options,
     seed: u64,
@@ -152,7 +151,7 @@ struct Run {
     guests: Vec<Guest>,
     next_number: u64,
     ended: Ended,
-    /// What `--end-at` asks for, and what is left of it.
+    /// The steps that `--end-at` asks for, and those that are still to come.
     end_at: Option<EndAt>,
     schedule: Schedule,
     met: [u64; STEPS.len()],
@@ -173,7 +172,7 @@ pub(crate) struct Ended {
 
 struct Manager {
     child: Child,
-    /// It was told where to end.
+    /// Where it was told to end.
     end: Option<End>,
     socket: UnixStream,
     listening: JoinHandle<Result<Option<[u64; NUMBERS]>>>,
@@ -234,7 +233,7 @@ impl Run {
         })
     }
 
-    /// About so long, and often much shorter or longer.
+    /// Returns a random time up to twice as long.
     fn pause(&mut self, seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds * 2.0 * self.random.f64())
     }
@@ -267,7 +266,7 @@ impl Run {
         Ok(())
     }
 
-    /// Where the next manager ends, if not at a random moment.
+    /// Chooses where the next manager ends, if not at a random moment.
     fn next_end(&mut self) -> Option<End> {
         if !self.options.restart {
             return None;
@@ -284,7 +283,7 @@ impl Run {
         }
     }
 
-    /// A step of `--end-at` that no manager has come to yet.
+    /// Returns a step of `--end-at` that no manager has come to yet.
     fn unmet(&self) -> Option<Step> {
         let not_met = |step: &Step| self.met[*step as usize] == 0;
         match self.end_at? {
@@ -299,6 +298,13 @@ impl Run {
         self.end_at.is_none() || ends.is_none()
     }
 
+    /// With `--end-at`, guests are killed for the steps of a guest's end, and of the start of its successor. Other steps need
+    /// guests that live for some time, also on a busy machine.
+    fn may_kill_guest(&self) -> bool {
+        let end = self.manager.as_ref().and_then(|manager| manager.end);
+        self.end_at.is_none() || end.is_some_and(|end| end.step.is_of_guests())
+    }
+
     fn note_step(&mut self, end: End) {
         self.met[end.step as usize] += 1;
         self.ended.at_steps += 1;
@@ -307,13 +313,13 @@ impl Run {
 
     fn restart_manager(&mut self) -> Result<()> {
         let mut manager = self.manager.take().ok_or("there is a manager")?;
-        // It may have come to its end already.
+        // The manager may have come to its end already.
         manager.child.kill()?;
         let status = manager.child.wait()?;
         if status.signal() != Some(9) {
             return Err(format!("the manager ended by itself: {status}").into());
         }
-        // What it said before it was killed counts.
+        // Messages that it sent before it was killed count.
         drop(manager.socket);
         manager
             .listening
@@ -367,7 +373,7 @@ impl Run {
         Ok(())
     }
 
-    /// Looks which children have ended. Each guest has a successor, if `again`.
+    /// Collects children that have ended. Starts another guest for each one, if `again`.
     fn reap(&mut self, again: bool) -> Result<()> {
         self.reap_manager()?;
         let mut at = 0;
@@ -386,7 +392,7 @@ impl Run {
         Ok(())
     }
 
-    /// A manager that came to where it was to end has a successor.
+    /// Starts a successor if the manager has come to its end.
     fn reap_manager(&mut self) -> Result<()> {
         let manager = self.manager.as_mut().ok_or("there is a manager")?;
         match manager.child.try_wait()? {
@@ -424,7 +430,7 @@ impl Run {
         }
     }
 
-    /// When all guests have ended. Gives what the manager has left.
+    /// Ends the manager after all guests have ended. Returns the slots, pages, records and owners that it has left.
     fn finish(&mut self) -> Result<[u64; 4]> {
         let mut manager = self.manager.take().ok_or("there is a manager")?;
         let deadline = Instant::now() + PATIENCE;
@@ -491,6 +497,6 @@ impl Drop for Run {
 }
 
 fn this_program() -> Command {
-    // Also where the file has been built anew meanwhile.
+    // Works also if the file was built anew meanwhile.
     Command::new("/proc/self/exe")
 }

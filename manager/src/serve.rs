@@ -1,4 +1,4 @@
-//! The process of a manager.
+//! Runs a manager.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -29,13 +29,13 @@ use crate::timed::{self, Timed};
 use crate::tree::Tree;
 use crate::wire::{self, Kind, Message};
 
-/// Ends the process with an error: there is nothing that a manager could do without one of its threads.
+/// Ends the process with an error. A manager cannot work without one of its threads.
 pub(crate) fn fail(error: &(dyn Error + Send + Sync)) -> ! {
     complain(&format!("manager: {error}"));
     process::exit(1)
 }
 
-/// The process: it gets descriptors by its standard input, serves until it is told to finish, or is killed.
+/// Runs the process: gets descriptors over its standard input, and serves until it is told to finish or is killed.
 pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let options = Options::parse(args)?.ok_or("a manager needs no help")?;
@@ -52,7 +52,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
                 fds,
             } => guests.push(Arc::new(Guest::new(&numbers, fds)?)),
             Message { kind: Kind::Go, .. } => break,
-            other => return Err(format!("{:?} is no message for the start", other.kind).into()),
+            other => return Err(format!("{:?} is not a message for the start", other.kind).into()),
         }
     }
     let stats = Stats::map(&stats.into())?;
@@ -113,7 +113,7 @@ impl<B: Books + 'static> Manager<B> {
                 Some(Message {
                     kind: Kind::Finish, ..
                 }) => {
-                    // The answers to guests that are being buried come meanwhile.
+                    // Another thread, since this one must take the answers about guests whose end is under way.
                     let (manager, socket) = (self.clone(), socket.try_clone()?);
                     spawn(move || {
                         let left = manager.finish()?;
@@ -121,26 +121,28 @@ impl<B: Books + 'static> Manager<B> {
                         process::exit(0)
                     })?;
                 }
-                // The command has ended, and with it all that there is to do.
+                // The command has ended, so there is nothing left to do.
                 None => return Ok(()),
                 Some(other) => {
-                    return Err(format!("{:?} is no message for a manager", other.kind).into());
+                    return Err(format!("{:?} is not a message for a manager", other.kind).into());
                 }
             }
         }
     }
 
-    /// When the last guest has ended: what the host has is what the region's words say. Then the region goes as well.
-    /// Gives what is left: slots, pages that are charged, records, owners beside the host.
+    /// Waits until all guests have ended. Checks that the host has exactly what the region's words say, and frees that.
+    /// Returns what is left: slots, pages that are charged, records, and owners other than the host.
     fn finish(&self) -> Result<[u64; 4]> {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !self.guests.read().is_empty() {
             if Instant::now() > deadline {
-                return Err("guests have ended, and are not buried".into());
+                return Err(
+                    "guests have ended, and their pages were not taken back in 30 seconds".into(),
+                );
             }
             thread::sleep(Duration::from_millis(1));
         }
-        // The last one may be being buried.
+        // The last guest's end may be under way.
         let _change = self.change.lock();
         let host = self.books.host();
         let (mut slots, mut places, mut in_memory) = (Vec::new(), Vec::new(), 0);
@@ -188,7 +190,7 @@ impl<B: Books + 'static> Manager<B> {
     }
 }
 
-/// Adds up what the process has taken of the processor, as long as it lives.
+/// Counts the processor time of the process, until the process ends.
 fn note_processor_time(stats: &Stats) -> ! {
     let mut last = 0;
     loop {

@@ -1,4 +1,4 @@
-//! Memory that processes share: sealed `memfd`s, and their maps as atomic words.
+//! Makes memory that processes share: sealed `memfd`s, and their maps as atomic words.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
 
 use crate::About;
 
-/// Makes a `memfd` of so many bytes, which nobody can shrink or grow.
+/// Makes a `memfd` of this size, sealed so that no process can shrink or grow it.
 pub(crate) fn memfd(name: &str, bytes: u64) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let what = || format!("making the memfd {name:?} of {bytes} bytes");
@@ -21,14 +21,14 @@ pub(crate) fn memfd(name: &str, bytes: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// Gives the memory of a part of the file back. What is read there next is zeros, or a missing fault.
+/// Gives the memory of a part of the file back. The next read there finds zeros, or is a missing fault.
 pub(crate) fn punch(file: &File, start: u64, len: u64) -> io::Result<()> {
     let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     rustix::fs::fallocate(file, how, start, len)
         .about(|| format!("punching {len} bytes of a memfd at {start}"))
 }
 
-/// Whether there is memory of the file at `at`.
+/// Returns whether the file has memory at `at`.
 pub(crate) fn is_present(file: &File, at: u64) -> io::Result<bool> {
     match rustix::fs::seek(file, SeekFrom::Data(at)) {
         Ok(found) => Ok(found == at),
@@ -61,20 +61,20 @@ impl Words {
         Ok(Self { map, len })
     }
 
-    /// The words. Other processes write them, too.
+    /// Returns the words. Other processes write to them, too.
     pub(crate) fn get(&self) -> &[AtomicU64] {
-        // SAFETY: the map is aligned to pages, as long as this, readable and writable, and there as long as `self`; the
-        // seal keeps anybody from truncating the file under it. All processes of this program reach it by atomics, or
+        // SAFETY: the map is aligned to pages, has this length, is readable and writable, and lives until `self` is
+        // dropped. The seal keeps every process from truncating the file under it. All processes of this program reach it by atomics, or
         // let the kernel replace whole pages of it by ones with the same bytes.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
     }
 
-    /// The address of the map in this process.
+    /// Returns the address of the map in this process.
     pub(crate) fn address(&self) -> u64 {
         self.map.as_ptr() as u64
     }
 
-    /// The bytes of the map.
+    /// Returns the size of the map in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.map.len() as u64
     }

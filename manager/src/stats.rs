@@ -1,4 +1,4 @@
-//! What is counted. The numbers lie in a `memfd`, so that they outlive the manager, which is killed without a word.
+//! Counts events. The numbers lie in a `memfd`, so that they outlive a manager that is killed.
 
 use std::fs::File;
 use std::io;
@@ -24,16 +24,16 @@ pub(crate) enum Count {
     Read,
     /// Faults that had to evict before they were served.
     Reclaimed,
-    /// Guests that were welcomed, and that were seen to their end.
+    /// Guests that were taken in, and guests whose pages were taken back after their end.
     Lived,
     Died,
     /// Records of guests that died which are the host's now.
-    HandedOver,
-    /// Pages in memory, likewise.
+    Migrated,
+    /// Pages in memory of guests that died which are the host's now.
     Moved,
     /// Slots of guests that died.
     Freed,
-    /// Evictions that a kill had interrupted after the record was written.
+    /// Pages whose eviction a kill had interrupted after the record was written.
     Undone,
     /// Pages that a kill had left on their way to memory.
     OnTheirWay,
@@ -78,7 +78,7 @@ const COUNTS: usize = Count::Calls as usize + 2 * Call::ALL.len();
 const STEPS: u64 = 128;
 const BUCKETS: usize = 40 * 128;
 
-/// The numbers, shared by all processes that have the file.
+/// The counts, shared by all processes that have the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Stats(Arc<Words>);
 
@@ -128,7 +128,7 @@ impl Stats {
         self.0.get()[COUNTS + bucket(nanoseconds)].fetch_add(1, Relaxed);
     }
 
-    /// The latencies below which so many of a thousand are, in nanoseconds; 0 where there is none.
+    /// Returns percentiles of the latencies, in nanoseconds, for shares in thousandths; 0 where there is no latency.
     pub(crate) fn percentiles<const N: usize>(&self, per_mille: [u64; N]) -> [u64; N] {
         let buckets: Vec<u64> = self.0.get()[COUNTS..][..BUCKETS]
             .iter()

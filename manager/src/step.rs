@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::process::Signal;
 
-/// A place where a manager may end.
+/// Names a place where a manager may end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
     /// An eviction: the pages are protected and read; in their slots; recorded there; some name their slots; all do; some
@@ -43,6 +43,22 @@ pub(crate) enum Step {
     Repaired,
     Marked,
     Limited,
+}
+
+impl Step {
+    /// Whether managers come to it only when a guest comes or has ended.
+    pub(crate) fn is_of_guests(self) -> bool {
+        matches!(
+            self,
+            Self::Created
+                | Self::Kept
+                | Self::Uncharged
+                | Self::Cleared
+                | Self::Freed
+                | Self::Moved
+                | Self::Removed
+        )
+    }
 }
 
 pub(crate) const STEPS: [Step; 22] = [
@@ -178,7 +194,7 @@ impl Schedule {
     }
 }
 
-/// Counts the times.
+/// Counts how often a manager comes to the step where it ends.
 #[derive(Debug)]
 pub(crate) struct Steps {
     end: Option<End>,
@@ -191,11 +207,11 @@ impl Steps {
         Self { end, left }
     }
 
-    /// Here the manager may end, as if it was killed from outside.
+    /// Ends the manager, if it was told to end here, as if it was killed from outside.
     pub(crate) fn at(&self, step: Step) {
         if self.end.is_some_and(|end| end.step == step) && self.left.fetch_sub(1, Relaxed) == 1 {
             let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
-            // Until it is delivered.
+            // Until the signal is delivered.
             std::thread::park();
         }
     }

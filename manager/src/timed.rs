@@ -2,7 +2,7 @@
 //! two readings of that clock take.
 //!
 //! A reading is a system call, which costs more than a call of the table. So only one of 16 of the calls that each fault
-//! makes is measured, and counts for all 16. At another one of 16, the clock is read twice with nothing in between. The
+//! makes is measured, and counts for all 16. At another one of 16, the clock is read twice without a call. The
 //! caches are then as they are for a call. Time for which a thread waits for a processor counts neither for the table nor
 //! for the manager.
 
@@ -17,7 +17,7 @@ use crate::Result;
 use crate::books::{Books, Freed, Held, Refused};
 use crate::stats::{Call, Count, Stats};
 
-/// One of so many calls that each fault makes is measured.
+/// One call of this many is measured, of the calls that each fault makes.
 const ONE_OF: u64 = 16;
 
 /// Books with a clock.

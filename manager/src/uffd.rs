@@ -1,6 +1,6 @@
-//! The calls of `userfaultfd` that the manager and its guests make.
+//! Makes the calls of `userfaultfd` that the manager and its guests need.
 //!
-//! By hand, over the structures of `linux-raw-sys`: the crate `userfaultfd` wants libclang where it is built.
+//! It uses the structures of `linux-raw-sys`. The crate `userfaultfd` needs libclang to build.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +20,7 @@ const FEATURES: u32 = sys::UFFD_FEATURE_PAGEFAULT_FLAG_WP
     | sys::UFFD_FEATURE_MISSING_SHMEM
     | sys::UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 
-/// A `userfaultfd`: of this process, or one that another process has handed over.
+/// A `userfaultfd` of this process, or one that another process has sent.
 #[derive(Debug)]
 pub(crate) struct Uffd(OwnedFd);
 
@@ -60,7 +60,7 @@ impl Uffd {
         Ok(uffd)
     }
 
-    /// Has faults of these words reported.
+    /// Makes the kernel report faults of these words.
     pub(crate) fn register(&self, words: &Words) -> io::Result<()> {
         let mode = sys::UFFDIO_REGISTER_MODE_MISSING | sys::UFFDIO_REGISTER_MODE_WP;
         let mut register = sys::uffdio_register {
@@ -72,7 +72,7 @@ impl Uffd {
             .about(|| at("UFFDIO_REGISTER", words.address()))
     }
 
-    /// The faults that wait to be read, up to 16; none where there is none.
+    /// Reads up to 16 faults that wait to be read.
     pub(crate) fn read(&self, faults: &mut Vec<Fault>) -> io::Result<()> {
         const MESSAGE: usize = size_of::<sys::uffd_msg>();
         faults.clear();
@@ -117,7 +117,7 @@ impl Uffd {
         }
     }
 
-    /// Lets nobody write to these pages: a write is a fault, which waits. Also where no page is there yet.
+    /// Protects these pages: a write is a fault, which waits. Also protects places that have no page yet.
     pub(crate) fn protect(&self, address: u64, bytes: u64) -> io::Result<Done> {
         self.write_protect(address, bytes, WRITEPROTECT_MODE_WP)
     }
@@ -140,7 +140,7 @@ impl Uffd {
         }
     }
 
-    /// Has everything that waits for these pages try again.
+    /// Wakes all threads that wait for these pages. They try again.
     pub(crate) fn wake(&self, address: u64, bytes: u64) -> io::Result<Done> {
         loop {
             let mut range = range(address, bytes);
@@ -161,7 +161,7 @@ impl Uffd {
     }
 }
 
-/// `None` where it is to be asked again: the guest is changing its maps.
+/// Returns `None` where the call must be made again, since the guest is changing its maps.
 fn ended(done: Result<(), Errno>) -> io::Result<Option<Done>> {
     match done {
         Ok(()) => Ok(Some(Done::Yes)),
@@ -196,7 +196,7 @@ impl From<OwnedFd> for Uffd {
     }
 }
 
-/// Why no guest can run here.
+/// Says why no guest can run here.
 pub(crate) fn reason_not_to_run() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("it needs root: userfaultfd is for processes that may trace others".into());

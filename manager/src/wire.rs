@@ -1,4 +1,4 @@
-//! Messages between processes, over Unix sockets: a kind, numbers, and descriptors.
+//! Sends messages between processes over Unix sockets: a kind, numbers, and descriptors.
 
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
@@ -12,7 +12,7 @@ use rustix::net::{
 
 use crate::About;
 
-/// What a message says.
+/// The kind of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub(crate) enum Kind {
@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     Files = 1,
     /// Command to manager, and back to be kept: a guest.
     Guest,
-    /// Command to manager: that is all; serve.
+    /// Command to manager: nothing more comes; serve.
     Go,
     /// Command to manager: kept, or dropped.
     Kept,
@@ -95,7 +95,7 @@ pub(crate) fn send(
     Ok(())
 }
 
-/// Waits for a message; `None` where the other end is closed.
+/// Waits for a message. Returns `None` where the other side is closed.
 pub(crate) fn receive(from: &UnixStream) -> io::Result<Option<Message>> {
     let mut bytes = [0; BYTES];
     let mut fds = Vec::new();
@@ -132,7 +132,7 @@ pub(crate) fn receive(from: &UnixStream) -> io::Result<Option<Message>> {
         .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or([0; 8])));
     let kind = all.next().unwrap_or(0);
     let kind = KINDS.into_iter().find(|&known| known as u64 == kind);
-    let kind = kind.ok_or_else(|| io::Error::other("a message of no kind that is known"))?;
+    let kind = kind.ok_or_else(|| io::Error::other("a message of an unknown kind"))?;
     let mut numbers = [0; NUMBERS];
     numbers
         .iter_mut()

@@ -30,7 +30,7 @@ mod linux {
     const LAST: &str =
         "every page that was read was right; no slot is leaked, and no charge is left";
 
-    /// A test, and whether it can run on this machine.
+    /// A test: an error says what went wrong.
     type Test = fn() -> Result<(), Failed>;
 
     pub(crate) fn main() -> ExitCode {
@@ -46,7 +46,7 @@ mod linux {
             (
                 "guests_and_managers_are_killed_and_no_byte_slot_or_charge_is_lost",
                 || {
-                    let rows = ["managers that were killed", "records handed to the host"];
+                    let rows = ["managers that were killed", "records migrated to the host"];
                     run("--seconds 6 --restart", &rows)
                 },
             ),
