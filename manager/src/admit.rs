@@ -31,7 +31,8 @@ struct Hello {
 
 /// Reads the first message of a connection. Returns `None` where the connection is closed.
 ///
-/// An abstract socket has no file whose mode could keep other users out. So the kernel says which user connected.
+/// An abstract socket has no file whose mode could keep other users out. So the kernel says which user
+/// connected.
 fn hello(connection: &UnixStream) -> Result<Option<Hello>> {
     // docs: peer
     let peer = rustix::net::sockopt::socket_peercred(connection)
@@ -64,8 +65,8 @@ pub(crate) fn spawn(work: impl FnOnce() -> Result<()> + Send + 'static) -> Resul
 }
 
 impl<B: Books + 'static> Manager<B> {
-    /// Takes a guest in that has connected, and serves its faults. It runs on a thread of its own, so that a connection
-    /// that says nothing keeps no other guest waiting.
+    /// Takes a guest in that has connected, and serves its faults. It runs on a thread of its own, so that a
+    /// connection that says nothing keeps no other guest waiting.
     pub(crate) fn admit(self: &Arc<Self>, connection: UnixStream) -> Result<()> {
         let hello = match hello(&connection) {
             Ok(Some(hello)) => hello,

@@ -1,5 +1,5 @@
-//! Keeps the version of each page of the region, and the guest that writes it. The board lies in memory that the manager
-//! does not manage. So the guests know the right content of a page without the manager.
+//! Keeps the version of each page of the region, and the guest that writes it. The board lies in memory that
+//! the manager does not manage. So the guests know the right content of a page without the manager.
 
 use std::fs::File;
 use std::io;

@@ -1,5 +1,5 @@
-//! Names the operations that the manager needs of a table with its tree. [`Tree`](crate::tree::Tree) has those of
-//! `swap_records`; [`Plain`](crate::plain::Plain) has a `HashMap` to compare with.
+//! Names the operations that the manager needs of a table with its tree. [`Tree`](crate::tree::Tree) has
+//! those of `swap_records`; [`Plain`](crate::plain::Plain) has a `HashMap` to compare with.
 
 use std::error::Error;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! Takes back the pages of a guest that has ended: frees those of its own memory, and gives those of the region to the host.
+//! Takes back the pages of a guest that has ended: frees those of its own memory, and gives those of the
+//! region to the host.
 
 use swap_records::MemcgId;
 
@@ -15,7 +16,8 @@ use crate::wire::Kind;
 const MOVED_TOGETHER: usize = 64;
 
 impl<B: Books> Manager<B> {
-    /// Takes back all pages of a guest that has ended. If the manager is killed meanwhile, its successor begins anew.
+    /// Takes back all pages of a guest that has ended. If the manager is killed meanwhile, its successor
+    /// begins anew.
     pub(crate) fn bury(&self, guest: &Guest) -> Result<()> {
         let _change = self.change.lock();
         self.guests.write().remove(&guest.id);
@@ -119,7 +121,8 @@ impl<B: Books> Manager<B> {
     fn move_to_host(&self, guest: &Guest, pages: &mut Vec<Page<'_>>) -> Result<u64> {
         let (nr, host) = (pages.len() as u64, self.books.host());
         // docs: move
-        // The crate cannot know whose pages these are. They are locked, so no thread charges or uncharges them meanwhile.
+        // The crate cannot know whose pages these are. They are locked, so no thread charges or uncharges
+        // them meanwhile.
         self.books.move_to_host(guest.id, nr)?;
         for page in pages.drain(..) {
             page.set(State::Memory(host));
@@ -152,7 +155,8 @@ impl<B: Books> Manager<B> {
     }
 }
 
-/// Whether a page that was in this state after the cgroup went offline may be in memory and charged to it once it is locked.
+/// Whether a page that was in this state after the cgroup went offline may be in memory and charged to it
+/// once it is locked.
 fn may_be_charged(state: State, id: MemcgId) -> bool {
     match state {
         State::Memory(owner) => owner == id,

@@ -13,7 +13,8 @@ use crate::step::Step;
 use crate::{PAGE, Result, index};
 
 impl<B: Books> Manager<B> {
-    /// Evicts up to `most` pages that are charged to an owner: a guest's own, and those of the region. Returns how many.
+    /// Evicts up to `most` pages that are charged to an owner: a guest's own, and those of the region.
+    /// Returns how many.
     pub(crate) fn evict(
         &self,
         owner: MemcgId,
@@ -33,7 +34,8 @@ impl<B: Books> Manager<B> {
         // No guest joins the region until its pages are out.
         let sharers = self.guests.read();
         for &(place, nr) in &runs {
-            // From here on a write waits, in each process that has the pages. So the copy stays as good as the page.
+            // From here on a write waits, in each process that has the pages. So the copy stays as good as
+            // the page.
             self.protect(guest, &sharers, place, nr)?;
             let (here, behind) = rest.split_at_mut(nr * PAGE);
             let (memory, at) = self.memory(guest, place)?;
@@ -64,7 +66,8 @@ impl<B: Books> Manager<B> {
         Ok(nr)
     }
 
-    /// Writes these bytes of protected pages to slots, records the slots, and names them in the words of the pages.
+    /// Writes these bytes of protected pages to slots, records the slots, and names them in the words of the
+    /// pages.
     fn write_out(
         &self,
         owner: MemcgId,
@@ -87,8 +90,8 @@ impl<B: Books> Manager<B> {
             bytes = rest;
         }
         self.steps.at(Step::Written);
-        // In this order, and the memory of the pages goes last. So whenever the manager is killed, the bytes are in
-        // memory, or in a slot that has a record.
+        // In this order, and the memory of the pages goes last. So whenever the manager is killed, the bytes
+        // are in memory, or in a slot that has a record.
         let owner = self.books.swap_out(owner, &slots)?;
         self.steps.at(Step::Recorded);
         for ((_, page), slot) in pages.iter().zip(&slots) {
@@ -101,8 +104,8 @@ impl<B: Books> Manager<B> {
         Ok(())
     }
 
-    /// Turns the hand of the owner's clock until it has found as many pages that have no round left, or has been
-    /// everywhere as often as a page has rounds. Returns the pages locked.
+    /// Turns the hand of the owner's clock until it has found as many pages that have no round left, or has
+    /// been everywhere as often as a page has rounds. Returns the pages locked.
     fn choose<'a>(
         &'a self,
         owner: MemcgId,
@@ -145,7 +148,8 @@ impl<B: Books> Manager<B> {
         victims
     }
 
-    /// Protects these pages in every guest that has them: a write waits. From here on, a copy is as good as the page.
+    /// Protects these pages in every guest that has them: a write waits. From here on, a copy is as good as
+    /// the page.
     fn protect(
         &self,
         guest: Option<&Guest>,

@@ -72,7 +72,8 @@ impl<B: Books> Manager<B> {
             State::Untouched => {
                 self.books.charge(guest.id, 1)?;
                 self.steps.at(Step::Charged);
-                // From here on the page has an owner, and a manager that finds it without bytes knows that they are zeros.
+                // From here on the page has an owner, and a manager that finds it without bytes knows that
+                // they are zeros.
                 page.set(State::Memory(guest.id));
                 self.steps.at(Step::Owned);
                 self.came(guest.id, 1);
@@ -140,8 +141,8 @@ impl<B: Books> Manager<B> {
         Ok(payer)
     }
 
-    /// Checks that the record of a slot had the owner that the page's word names. While that owner's end is under way, the
-    /// host may have the record.
+    /// Checks that the record of a slot had the owner that the page's word names. While that owner's end is
+    /// under way, the host may have the record.
     fn check_payer(&self, slot: u64, owner: MemcgId, payer: MemcgId) -> Result<()> {
         let lives = || self.guests.read().contains_key(&owner);
         if payer == owner || payer == self.books.host() && !lives() {
@@ -153,8 +154,8 @@ impl<B: Books> Manager<B> {
         .into())
     }
 
-    /// Counts a page as hot if it came back before its owner had evicted as many others as it has in memory. The manager
-    /// does not learn which pages a guest reads.
+    /// Counts a page as hot if it came back before its owner had evicted as many others as it has in memory.
+    /// The manager does not learn which pages a guest reads.
     fn warm(&self, page: &mut Page<'_>, payer: MemcgId, clock: &Clock) {
         let since = clock.evicted.load(Relaxed).wrapping_sub(page.heat.left_at);
         let heat = &mut page.heat;
@@ -201,7 +202,8 @@ impl<B: Books> Manager<B> {
         Ok(())
     }
 
-    /// Evicts pages of an owner that has too many. If that is the host, evicts pages of the owner that has the most.
+    /// Evicts pages of an owner that has too many. If that is the host, evicts pages of the owner that has
+    /// the most.
     pub(crate) fn make_room(&self, id: MemcgId, tries: u32) -> Result<()> {
         if tries > 100_000 {
             return Err(format!("owner {id} is full, and has no page that can be evicted").into());

@@ -40,8 +40,8 @@ struct Guest {
     written: u64,
 }
 
-/// The process: `NAME NUMBER SIZE SEED MILLISECONDS`; the name is that of the manager's socket, and the milliseconds those
-/// after which it ends by itself.
+/// The process: `NAME NUMBER SIZE SEED MILLISECONDS`; the name is that of the manager's socket, and the
+/// milliseconds those after which it ends by itself.
 pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let text: Option<Vec<String>> = args.into_iter().map(|arg| arg.into_string().ok()).collect();
@@ -65,7 +65,8 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
     let region = Words::map(&region.into())?;
     let board = Board::map(&board.into())?;
     // docs: register
-    // In the guest: its own memory and the region, for pages that are missing and for writes to protected ones.
+    // In the guest: its own memory and the region, for pages that are missing and for writes to protected
+    // ones.
     let uffd = Uffd::new()?;
     uffd.register(&private)?;
     uffd.register(&region)?;

@@ -30,8 +30,8 @@ impl Kept {
         Ok(())
     }
 
-    /// Carries out the messages of a manager until the manager has ended, and returns the numbers of its last message. A
-    /// message that was sent before a kill still counts.
+    /// Carries out the messages of a manager until the manager has ended, and returns the numbers of its last
+    /// message. A message that was sent before a kill still counts.
     pub(crate) fn listen(&self, manager: &UnixStream) -> Result<Option<[u64; NUMBERS]>> {
         let mut ended = None;
         while let Some(Message { kind, numbers, fds }) = wire::receive(manager)? {

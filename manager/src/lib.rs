@@ -1,5 +1,6 @@
-//! Manages the memory of guests over `userfaultfd`, on top of [`swap_records`]: evicts pages to a swapfile, brings them back,
-//! and takes them back when a guest dies. It shows how to embed the crate: `docs/manager.md` goes through it step by step.
+//! Manages the memory of guests over `userfaultfd`, on top of [`swap_records`]: evicts pages to a swapfile,
+//! brings them back, and takes them back when a guest dies. It shows how to embed the crate:
+//! `docs/manager.md` goes through it step by step.
 //!
 //! `cargo run --release --example manager -- --help` lists the flags.
 //!

@@ -25,8 +25,8 @@ use crate::{PAGE, Result};
 
 /// A manager at work.
 ///
-/// Its locks, in this order: `change`, a page's, `guests`, all others. A thread that has locked a page must not wait for
-/// another page: evictions skip pages that are locked.
+/// Its locks, in this order: `change`, a page's, `guests`, all others. A thread that has locked a page must
+/// not wait for another page: evictions skip pages that are locked.
 pub(crate) struct Manager<B> {
     pub(crate) books: Timed<B>,
     pub(crate) stats: Stats,
@@ -34,10 +34,12 @@ pub(crate) struct Manager<B> {
     pub(crate) slots: Mutex<Slots>,
     pub(crate) swapfile: Swapfile,
     pub(crate) region: Memory,
-    /// All guests that have the region. A page of it is evicted with this read, so that no guest joins meanwhile.
+    /// All guests that have the region. A page of it is evicted with this read, so that no guest joins
+    /// meanwhile.
     pub(crate) guests: RwLock<Guests>,
     pub(crate) host: Clock,
-    /// Pages in memory of each owner. The books know them as well; here they cost one load. `docs/manager.md` says why.
+    /// Pages in memory of each owner. The books know them as well; here they cost one load. `docs/manager.md`
+    /// says why.
     resident: Box<[AtomicU64]>,
     /// One guest comes or goes at a time.
     pub(crate) change: Mutex<()>,

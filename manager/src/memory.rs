@@ -91,8 +91,8 @@ impl Memory {
         shared::punch(&self.file, (at * PAGE) as u64, (nr * PAGE) as u64)
     }
 
-    /// Returns a page of `evicted` that is still in memory, if there is one. `resident` is the number of all pages that may be
-    /// in memory.
+    /// Returns a page of `evicted` that is still in memory, if there is one. `resident` is the number of all
+    /// pages that may be in memory.
     pub(crate) fn not_punched(
         &self,
         resident: u64,
@@ -122,8 +122,8 @@ impl Page<'_> {
         self.memory.peek(self.at)
     }
 
-    /// Writes the word. A process that reads it after a kill must find all earlier writes and no later ones, so nothing
-    /// moves over this write.
+    /// Writes the word. A process that reads it after a kill must find all earlier writes and no later ones,
+    /// so nothing moves over this write.
     pub(crate) fn set(&self, state: State) {
         self.memory.words.get()[self.at].store(state.to_bits(), SeqCst);
     }

@@ -185,7 +185,8 @@ impl Options {
         self.memory / PAGE as u64
     }
 
-    /// Returns the number of slots of the swapfile: twice the number of all pages, since clusters are not full.
+    /// Returns the number of slots of the swapfile: twice the number of all pages, since clusters are not
+    /// full.
     pub(crate) fn slots(&self) -> u64 {
         let pages = (self.guest_size * self.guests + self.shared_size()) / PAGE as u64;
         (2 * pages).next_multiple_of(crate::slots::CLUSTER)

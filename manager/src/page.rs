@@ -16,7 +16,8 @@ pub(crate) enum State {
     Untouched,
     /// It is in memory, charged to this cgroup.
     Memory(MemcgId),
-    /// It is in this slot. The record of the slot has the same owner; or the owner has ended, and the record is the host's.
+    /// It is in this slot. The record of the slot has the same owner; or the owner has ended, and the record
+    /// is the host's.
     Swap { slot: u64, owner: MemcgId },
     /// It is on its way from the slot to memory. `owner` had the record.
     Filling { slot: u64, owner: MemcgId },

@@ -1,5 +1,5 @@
-//! Keeps the same books in a `HashMap`, as a manager without this crate could. When a guest dies, it looks at every record.
-//! Nothing outlives the process.
+//! Keeps the same books in a `HashMap`, as a manager without this crate could. When a guest dies, it looks at
+//! every record. Nothing outlives the process.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,8 @@
-//! Begins where another manager was killed. It finds the records, a word for each page, the bytes in memory and in the
-//! swapfile, and the guests, which wait or go on. It makes everything else from these.
+//! Begins where another manager was killed. It finds the records, a word for each page, the bytes in memory
+//! and in the swapfile, and the guests, which wait or go on. It makes everything else from these.
 //!
-//! The rules that every step of a manager keeps, so that this can be done after any of them, are in `docs/manager.md`.
+//! The rules that every step of a manager keeps, so that this can be done after any of them, are in
+//! `docs/manager.md`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -31,7 +32,8 @@ struct Found {
 }
 
 impl Manager<Tree> {
-    /// Restores slots, charges and limits, and finishes or takes back what was under way. No other thread is at work yet.
+    /// Restores slots, charges and limits, and finishes or takes back what was under way. No other thread is
+    /// at work yet.
     pub(crate) fn recover(&self, guests: &[Arc<Guest>]) -> Result<()> {
         let mut found = Found {
             owners: vec![None; index(self.options.slots())],
@@ -147,7 +149,8 @@ impl Manager<Tree> {
             let known = self.books.held(owner).ok().map(|_| owner);
             let owner = recorded.or(known).unwrap_or(host);
             if memory.is_present(at)? {
-                // A guest may have written to it. The record, if it is there still, names a slot without a page.
+                // A guest may have written to it. The record, if it is there still, names a slot without a
+                // page.
                 page.set(State::Memory(owner));
             } else {
                 if recorded.is_none() {
@@ -174,7 +177,8 @@ impl Manager<Tree> {
     fn recover_slots(&self, found: &Found) -> Result<()> {
         let tree = &self.books.books;
         // docs: orphans
-        // Slots of evictions that were not finished: the pages are still in memory, and no page needs the copies.
+        // Slots of evictions that were not finished: the pages are still in memory, and no page needs the
+        // copies.
         let recorded = tree.runs().flat_map(Run::slots);
         let orphans: Vec<_> = recorded
             .filter(|slot| !found.named[index(slot.offset())])

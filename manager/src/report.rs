@@ -51,7 +51,8 @@ impl Outcome {
         }
     }
 
-    /// The table's and the tree's part of the manager's processor time, in percent. All calls count, those of a restart too.
+    /// The table's and the tree's part of the manager's processor time, in percent. All calls count, those of
+    /// a restart too.
     pub(crate) fn share(&self) -> f64 {
         self.share_of(&Call::ALL)
     }

@@ -249,7 +249,8 @@ impl Run {
             .spawn()
             .about(|| "starting a manager".into())?;
         // docs: keep
-        // The descriptors that are there from the start, and those that managers before this one sent to be kept.
+        // The descriptors that are there from the start, and those that managers before this one sent to be
+        // kept.
         let fds: Vec<_> = self.files.iter().map(AsFd::as_fd).collect();
         wire::send(&socket, Kind::Files, &[], &fds)?;
         self.kept.hand_to(&socket)?;
@@ -298,8 +299,8 @@ impl Run {
         self.end_at.is_none() || ends.is_none()
     }
 
-    /// With `--end-at`, guests are killed for the steps of a guest's end, and of the start of its successor. Other steps need
-    /// guests that live for some time, also on a busy machine.
+    /// With `--end-at`, guests are killed for the steps of a guest's end, and of the start of its successor.
+    /// Other steps need guests that live for some time, also on a busy machine.
     fn may_kill_guest(&self) -> bool {
         let end = self.manager.as_ref().and_then(|manager| manager.end);
         self.end_at.is_none() || end.is_some_and(|end| end.step.is_of_guests())
@@ -430,7 +431,8 @@ impl Run {
         }
     }
 
-    /// Ends the manager after all guests have ended. Returns the slots, pages, records and owners that it has left.
+    /// Ends the manager after all guests have ended. Returns the slots, pages, records and owners that it has
+    /// left.
     fn finish(&mut self) -> Result<[u64; 4]> {
         let mut manager = self.manager.take().ok_or("there is a manager")?;
         let deadline = Instant::now() + PATIENCE;

@@ -35,7 +35,8 @@ pub(crate) fn fail(error: &(dyn Error + Send + Sync)) -> ! {
     process::exit(1)
 }
 
-/// Runs the process: gets descriptors over its standard input, and serves until it is told to finish or is killed.
+/// Runs the process: gets descriptors over its standard input, and serves until it is told to finish or is
+/// killed.
 pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let options = Options::parse(args)?.ok_or("a manager needs no help")?;
@@ -113,7 +114,8 @@ impl<B: Books + 'static> Manager<B> {
                 Some(Message {
                     kind: Kind::Finish, ..
                 }) => {
-                    // Another thread, since this one must take the answers about guests whose end is under way.
+                    // Another thread, since this one must take the answers about guests whose end is under
+                    // way.
                     let (manager, socket) = (self.clone(), socket.try_clone()?);
                     spawn(move || {
                         let left = manager.finish()?;
@@ -130,8 +132,9 @@ impl<B: Books + 'static> Manager<B> {
         }
     }
 
-    /// Waits until all guests have ended. Checks that the host has exactly what the region's words say, and frees that.
-    /// Returns what is left: slots, pages that are charged, records, and owners other than the host.
+    /// Waits until all guests have ended. Checks that the host has exactly what the region's words say, and
+    /// frees that. Returns what is left: slots, pages that are charged, records, and owners other than the
+    /// host.
     fn finish(&self) -> Result<[u64; 4]> {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !self.guests.read().is_empty() {

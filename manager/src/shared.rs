@@ -63,9 +63,10 @@ impl Words {
 
     /// Returns the words. Other processes write to them, too.
     pub(crate) fn get(&self) -> &[AtomicU64] {
-        // SAFETY: the map is aligned to pages, has this length, is readable and writable, and lives until `self` is
-        // dropped. The seal keeps every process from truncating the file under it. All processes of this program reach it by atomics, or
-        // let the kernel replace whole pages of it by ones with the same bytes.
+        // SAFETY: the map is aligned to pages, has this length, is readable and writable, and lives until
+        // `self` is dropped. The seal keeps every process from truncating the file under it. All processes of
+        // this program reach it by atomics, or let the kernel replace whole pages of it by ones with the same
+        // bytes.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
     }
 

@@ -1,7 +1,7 @@
 //! Allocates slots of the swapfile. The crate does not: it knows the owner of each slot, but picks none.
 //!
-//! Slots come in clusters of 512. Each owner takes slots from a cluster of its own, as in kernels. So the pages of one guest
-//! lie together.
+//! Slots come in clusters of 512. Each owner takes slots from a cluster of its own, as in kernels. So the
+//! pages of one guest lie together.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -124,8 +124,8 @@ impl Slots {
         self.used
     }
 
-    /// Gives the owner an empty cluster. If there is none, gives it the cluster that has the most room, and prefers one without
-    /// an owner.
+    /// Gives the owner an empty cluster. If there is none, gives it the cluster that has the most room, and
+    /// prefers one without an owner.
     fn next_cluster(&mut self, owner: u64) -> Option<usize> {
         let next = self.empty.pop().or_else(|| {
             let all = self.clusters.iter().enumerate();

@@ -42,8 +42,8 @@ pub(crate) enum Count {
     /// Nanoseconds between two readings of the clock with nothing in between, and the number of such pairs.
     ClockTime,
     ClockCalls,
-    /// The first of two numbers per [`Call`]: nanoseconds between two readings of the clock with calls in between, and the
-    /// number of calls. It is the last count.
+    /// The first of two numbers per [`Call`]: nanoseconds between two readings of the clock with calls in
+    /// between, and the number of calls. It is the last count.
     Calls,
 }
 
@@ -107,8 +107,8 @@ impl Stats {
         self.0.get()[at + 1].fetch_add(calls, Relaxed);
     }
 
-    /// Returns the number of calls, and the nanoseconds that they took without the clock's. The start of a manager is
-    /// measured in a few long pieces, and counts with the clock's.
+    /// Returns the number of calls, and the nanoseconds that they took without the clock's. The start of a
+    /// manager is measured in a few long pieces, and counts with the clock's.
     pub(crate) fn calls(&self, call: Call) -> (u64, u64) {
         let at = Count::Calls as usize + 2 * call as usize;
         let [time, calls] = [at, at + 1].map(|at| self.0.get()[at].load(Relaxed));
@@ -128,7 +128,8 @@ impl Stats {
         self.0.get()[COUNTS + bucket(nanoseconds)].fetch_add(1, Relaxed);
     }
 
-    /// Returns percentiles of the latencies, in nanoseconds, for shares in thousandths; 0 where there is no latency.
+    /// Returns percentiles of the latencies, in nanoseconds, for shares in thousandths; 0 where there is no
+    /// latency.
     pub(crate) fn percentiles<const N: usize>(&self, per_mille: [u64; N]) -> [u64; N] {
         let buckets: Vec<u64> = self.0.get()[COUNTS..][..BUCKETS]
             .iter()

@@ -1,6 +1,6 @@
-//! Kills managers between two steps whose order matters. Kills at random moments seldom meet some of these places. So with
-//! `--restart`, the command tells half of the managers where to end: when they come to this step for this many times. With
-//! `--end-at`, it tells each of them, and `all` takes each step in turn.
+//! Kills managers between two steps whose order matters. Kills at random moments seldom meet some of these
+//! places. So with `--restart`, the command tells half of the managers where to end: when they come to this
+//! step for this many times. With `--end-at`, it tells each of them, and `all` takes each step in turn.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,8 +13,8 @@ use rustix::process::Signal;
 /// Names a place where a manager may end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
-    /// An eviction: the pages are protected and read; in their slots; recorded there; some name their slots; all do; some
-    /// are punched.
+    /// An eviction: the pages are protected and read; in their slots; recorded there; some name their slots;
+    /// all do; some are punched.
     Protected,
     Written,
     Recorded,
@@ -32,8 +32,8 @@ pub(crate) enum Step {
     /// A guest that comes: it has an id; it is kept.
     Created,
     Kept,
-    /// A guest that has ended: some of its pages are uncharged; its records are gone; some of its pages are; some of the
-    /// region are the host's; it has no id any more.
+    /// A guest that has ended: some of its pages are uncharged; its records are gone; some of its pages are;
+    /// some of the region are the host's; it has no id any more.
     Uncharged,
     Cleared,
     Freed,

@@ -1,10 +1,10 @@
-//! Measures how long the table and the tree take: the processor time of the calling thread over a call, less the time that
-//! two readings of that clock take.
+//! Measures how long the table and the tree take: the processor time of the calling thread over a call, less
+//! the time that two readings of that clock take.
 //!
-//! A reading is a system call, which costs more than a call of the table. So only one of 16 of the calls that each fault
-//! makes is measured, and counts for all 16. At another one of 16, the clock is read twice without a call. The
-//! caches are then as they are for a call. Time for which a thread waits for a processor counts neither for the table nor
-//! for the manager.
+//! A reading is a system call, which costs more than a call of the table. So only one of 16 of the calls that
+//! each fault makes is measured, and counts for all 16. At another one of 16, the clock is read twice without
+//! a call. The caches are then as they are for a call. Time for which a thread waits for a processor counts
+//! neither for the table nor for the manager.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};

@@ -17,7 +17,8 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Makes the tree over the records of a file. If the file has records already, `guests` are the ids that had a guest.
+    /// Makes the tree over the records of a file. If the file has records already, `guests` are the ids that
+    /// had a guest.
     pub(crate) fn open(records: OwnedFd, guests: &[MemcgId]) -> Result<Self> {
         // docs: open
         let file = RecordFile::from_memfd(records)?;
@@ -132,8 +133,8 @@ impl Books for Tree {
 
     fn offline(&self, id: MemcgId) -> Result<()> {
         // docs: offline
-        // From here on nothing more is charged to the guest, whatever was under way. It keeps its records for now: most of
-        // them are about to be freed, so the budget is 0.
+        // From here on nothing more is charged to the guest, whatever was under way. It keeps its records for
+        // now: most of them are about to be freed, so the budget is 0.
         self.memcgs.css_offline(self.find(id)?, 0)?;
         // docs: end
         Ok(())

@@ -154,9 +154,9 @@ impl Uffd {
     fn call<const OPCODE: Opcode, T>(&self, argument: &mut T) -> Result<(), Errno> {
         // SAFETY: the callers above name each request with the structure that it takes.
         let request = unsafe { Updater::<OPCODE, T>::new(argument) };
-        // SAFETY: of memory of this process, the kernel reads and writes the structure, and reads the page that a copy
-        // names, which is borrowed meanwhile. It writes to a page of a map only where none is there, so under no
-        // reference that was read through; protection and wakes change no byte.
+        // SAFETY: of memory of this process, the kernel reads and writes the structure, and reads the page
+        // that a copy names, which is borrowed meanwhile. It writes to a page of a map only where none is
+        // there, so under no reference that was read through; protection and wakes change no byte.
         unsafe { ioctl(&self.0, request) }
     }
 }

@@ -1,8 +1,8 @@
-//! Runs guests for some seconds under a manager that evicts their pages. Guests and managers are killed, and at the end
-//! everything must balance.
+//! Runs guests for some seconds under a manager that evicts their pages. Guests and managers are killed, and
+//! at the end everything must balance.
 //!
-//! The tests need root and `userfaultfd`. Elsewhere they say why they cannot run and are counted as ignored, unless
-//! `SWAP_RECORDS_REQUIRE_MANAGER=1` makes that a failure. The processes of the tests are this program.
+//! The tests need root and `userfaultfd`. Elsewhere they say why they cannot run and are counted as ignored,
+//! unless `SWAP_RECORDS_REQUIRE_MANAGER=1` makes that a failure. The processes of the tests are this program.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {}
