@@ -169,6 +169,9 @@ impl Manager<Tree> {
             }
             // The manager before was freeing all that this guest had.
             page.set(State::Untouched);
+        } else if let Some(owner) = recorded {
+            // The manager before had removed the guest, and was naming the host in the words.
+            page.set(State::Swap { slot, owner });
         }
         Ok(page.state())
     }

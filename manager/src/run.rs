@@ -26,6 +26,8 @@ use crate::{About, PAGE, Result, guest, serve, shared, uffd};
 
 /// Between two looks at the children.
 const TICK: Duration = Duration::from_millis(5);
+/// How long a manager may take to come to a step of `--end-at`. Then the next step has its turn.
+const TIME_TO_END: Duration = Duration::from_secs(5);
 /// How long guests may take to check all of their memory, and a manager to report its balance.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -172,6 +174,7 @@ pub(crate) struct Ended {
 
 struct Manager {
     child: Child,
+    started: Instant,
     /// Where it was told to end.
     end: Option<End>,
     socket: UnixStream,
@@ -260,6 +263,7 @@ impl Run {
         let listening = thread::spawn(move || kept.listen(&listener));
         self.manager = Some(Manager {
             child,
+            started: Instant::now(),
             end,
             socket,
             listening,
@@ -293,10 +297,14 @@ impl Run {
         }
     }
 
-    /// A manager that ends at a step of `--end-at` must come to it. Others are killed at random moments.
+    /// A manager that ends at a step of `--end-at` has some time to come to it. Others are killed at random moments.
     fn may_kill_manager(&self) -> bool {
-        let ends = self.manager.as_ref().and_then(|manager| manager.end);
-        self.end_at.is_none() || ends.is_none()
+        let has_time = |manager: &Manager| {
+            self.end_at.is_some()
+                && manager.end.is_some()
+                && manager.started.elapsed() < TIME_TO_END
+        };
+        !self.manager.as_ref().is_some_and(has_time)
     }
 
     /// With `--end-at`, guests are killed for the steps of a guest's end, and of the start of its successor.
