@@ -172,6 +172,7 @@ cfg_if! {
         mod rebuild;
         mod region;
         mod regions;
+        mod run_slots;
         mod runs;
         mod scan;
         #[cfg(feature = "serde")]
@@ -199,6 +200,7 @@ cfg_if! {
         #[cfg(all(feature = "std", not(swap_records_loom)))]
         pub use rebuild::Progress;
         pub use region::{CHUNK_ENTRIES, REGION_ENTRIES};
+        pub use run_slots::RunSlots;
         pub use runs::{Runs, RunsIntoIter};
         pub use scan::Backend;
         pub use sync::RawSpinLock;

@@ -1,5 +1,5 @@
-//! The guests' own board about the region: the version of each page, and the guest that is writing it. The board lies in
-//! memory that is not managed, so the guests know what a page should hold without the manager.
+//! Keeps the version of each page of the region, and the guest that writes it. The board lies in memory that
+//! the manager does not manage. So the guests know the right content of a page without the manager.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use crate::shared::{self, Words};
 #[derive(Debug)]
 pub(crate) struct Board(Words);
 
-/// A page of the region that is this guest's for the moment.
+/// Gives one guest a page of the region until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     word: &'a AtomicU64,
@@ -20,9 +20,9 @@ pub(crate) struct Turn<'a> {
 }
 
 const VERSION: u64 = (1 << 32) - 1;
-/// Whose turn it is: the number of a guest.
+/// The number of the guest that has the page.
 const HOLDER: u64 = 0xffff << 32;
-/// A writer was killed, and the page is in between two versions.
+/// A writer was killed, and a part of the page has the next version.
 const TORN: u64 = 1 << 63;
 
 impl Board {
@@ -34,7 +34,7 @@ impl Board {
         Ok(Self(Words::map(file)?))
     }
 
-    /// The page, if no other guest is at it.
+    /// Takes the page, unless another guest has it.
     pub(crate) fn try_take(&self, page: usize, guest: u64) -> Option<Turn<'_>> {
         let word = &self.0.get()[page];
         let value = word.load(Relaxed);
@@ -49,7 +49,7 @@ impl Board {
         Some(Turn { word, value: mine })
     }
 
-    /// Takes from a guest that has been killed what it was at.
+    /// Ends the turn of a guest that was killed.
     pub(crate) fn release(&self, guest: u64) {
         for word in self.0.get() {
             if word.load(Relaxed) & HOLDER == guest << 32 & HOLDER {
@@ -68,11 +68,11 @@ impl Turn<'_> {
         self.value & TORN != 0
     }
 
-    /// Does the work that makes the page one of the next version.
+    /// Makes the page one of the next version: `work` writes it.
     pub(crate) fn write(&mut self, work: impl FnOnce(u64)) {
         let next = self.version() + 1;
         self.word.store(self.value | TORN, Release);
-        // Not before a reader would know of it.
+        // A reader must find the mark before it finds a word of the next version.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         work(next);
         self.value = self.value & HOLDER | next;

@@ -1,5 +1,5 @@
-//! What the manager asks of a table with its tree: [`Tree`](crate::tree::Tree) is this crate's,
-//! [`Plain`](crate::plain::Plain) a `HashMap` to compare with.
+//! Names the operations that the manager needs of a table with its tree. [`Tree`](crate::tree::Tree) has
+//! those of `swap_records`; [`Plain`](crate::plain::Plain) has a `HashMap` to compare with.
 
 use std::error::Error;
 use std::fmt;
@@ -20,12 +20,12 @@ pub(crate) fn entry(slot: u64) -> Result<SwapEntry> {
     SwapEntry::new(TYPE, slot).ok_or_else(|| format!("slot {slot} is past all swapfiles").into())
 }
 
-/// Why a page may not come to memory.
+/// Says why a page may not come to memory.
 #[derive(Debug)]
 pub(crate) enum Refused {
     /// This owner has all the memory that it may have: evict some of its pages, and ask again.
     Full(MemcgId),
-    /// Something that must not be.
+    /// An operation failed that must not.
     Failed(Box<dyn Error + Send + Sync>),
 }
 
@@ -73,15 +73,24 @@ pub(crate) struct Held {
     pub(crate) swap: u64,
 }
 
-/// Owners with what they are charged, and the owner of each slot. Pages in memory and slots count alike: one each.
+/// Records that were freed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Freed {
+    /// Records of the owner that was named.
+    pub(crate) owned: u64,
+    /// Records of other owners.
+    pub(crate) others: u64,
+}
+
+/// Keeps the charges of owners, and the owner of each slot. A page in memory and a slot both count as one.
 pub(crate) trait Books: Send + Sync {
-    /// Who inherits.
+    /// Returns the owner that gets the records of owners that are removed.
     fn host(&self) -> MemcgId;
 
-    /// A new owner, for a guest, with the most pages that it may have in memory.
+    /// Makes an owner for a guest, with the most pages that it may have in memory.
     fn create(&self, limit: u64) -> Result<MemcgId>;
 
-    /// Sets that number anew. `false` where the owner has more already.
+    /// Sets the most pages of an owner. Returns `false` where the owner has more already.
     fn limit(&self, id: MemcgId, pages: u64) -> Result<bool>;
 
     /// Charges pages in memory.
@@ -90,30 +99,27 @@ pub(crate) trait Books: Send + Sync {
     /// Takes the charge of pages in memory back.
     fn uncharge(&self, id: MemcgId, nr: u64) -> Result<()>;
 
-    /// Makes as many pages in memory records as there are slots.
-    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<()>;
+    /// Makes as many pages in memory records as there are slots. Returns the owner of the records.
+    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<MemcgId>;
 
-    /// Makes a slot a page in memory, and says who is charged for it.
+    /// Makes a slot a page in memory, and returns the owner that is charged for it.
     fn swap_in(&self, slot: SwapEntry) -> Result<MemcgId, Refused>;
 
-    /// Who owns the slot.
-    fn owner(&self, slot: SwapEntry) -> Option<MemcgId>;
+    /// Frees slots, wherever they lie. Returns how many records this owner had, and how many others had.
+    fn free(&self, slots: &[SwapEntry], owner: MemcgId) -> Result<Freed>;
 
-    /// Frees slots, wherever they lie. Says how many had an owner.
-    fn free(&self, slots: &[SwapEntry]) -> Result<u64>;
-
-    /// The owner is charged for nothing more, once this has returned.
+    /// Takes the owner offline: after the return, nothing more is charged to it.
     fn offline(&self, id: MemcgId) -> Result<()>;
 
     /// Makes pages in memory the host's.
     fn move_to_host(&self, id: MemcgId, nr: u64) -> Result<()>;
 
-    /// The owner goes, its slots are the host's. Says how many.
+    /// Removes the owner, and gives its slots to the host. Returns how many.
     fn remove(&self, id: MemcgId) -> Result<u64>;
 
-    /// What an owner has, without its guests.
+    /// Returns the charges of one owner.
     fn held(&self, id: MemcgId) -> Result<Held>;
 
-    /// What all owners have together, and how many there are.
+    /// Returns the charges of all owners together, and the number of owners.
     fn all(&self) -> Result<(Held, u64)>;
 }

@@ -1,6 +1,5 @@
-//! An eviction: pages of one owner go to slots, and their memory goes back to the system.
+//! Evicts pages of one owner: writes them to slots, and gives their memory back to the system.
 
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering::Relaxed;
 
 use swap_records::MemcgId;
@@ -14,8 +13,8 @@ use crate::step::Step;
 use crate::{PAGE, Result, index};
 
 impl<B: Books> Manager<B> {
-    /// Evicts up to `most` pages of an owner: of a guest, its own and those of the region that it pays for. Gives how
-    /// many.
+    /// Evicts up to `most` pages that are charged to an owner: a guest's own, and those of the region.
+    /// Returns how many.
     pub(crate) fn evict(
         &self,
         owner: MemcgId,
@@ -28,26 +27,33 @@ impl<B: Books> Manager<B> {
         if victims.is_empty() {
             return Ok(0);
         }
-        // Nobody joins the region until its pages are out.
-        let sharers = self.guests.read();
         let runs = runs(&victims);
         let mut bytes = vec![0; victims.len() * PAGE];
         let mut rest = &mut bytes[..];
+        // docs: protect
+        // No guest joins the region until its pages are out.
+        let sharers = self.guests.read();
         for &(place, nr) in &runs {
+            // From here on a write waits, in each process that has the pages. So the copy stays as good as
+            // the page.
             self.protect(guest, &sharers, place, nr)?;
             let (here, behind) = rest.split_at_mut(nr * PAGE);
             let (memory, at) = self.memory(guest, place)?;
             memory.read(at, here)?;
             rest = behind;
         }
+        // docs: end
         self.steps.at(Step::Protected);
         self.write_out(owner, guest, &victims, &bytes)?;
         self.steps.at(Step::Named);
+        // docs: punch
         for (place, nr) in runs {
             let (memory, at) = self.memory(guest, place)?;
+            // The memory goes back to the system. The next touch is a missing fault.
             memory.punch(at, nr)?;
             self.steps.at(Step::Punched);
         }
+        // docs: end
         let nr = victims.len();
         let before = clock
             .evicted
@@ -60,7 +66,8 @@ impl<B: Books> Manager<B> {
         Ok(nr)
     }
 
-    /// Makes slots of pages that are protected, whose bytes these are.
+    /// Writes these bytes of protected pages to slots, records the slots, and names them in the words of the
+    /// pages.
     fn write_out(
         &self,
         owner: MemcgId,
@@ -78,17 +85,18 @@ impl<B: Books> Manager<B> {
                 .take(key, (pages.len() - slots.len()) as u64);
             let run = run.ok_or("the swapfile is full")?;
             let (here, rest) = bytes.split_at(index(run.end - run.start) * PAGE);
-            self.swapfile.write_all_at(here, run.start * PAGE as u64)?;
+            self.swapfile.write(run.start, here)?;
             slots.extend(run.map(entry).collect::<Result<Vec<_>>>()?);
             bytes = rest;
         }
         self.steps.at(Step::Written);
-        // In this order, and the memory of the pages goes last. Whenever the manager is killed, the bytes are in memory,
-        // or in a slot that has a record.
-        self.books.swap_out(owner, &slots)?;
+        // In this order, and the memory of the pages goes last. So whenever the manager is killed, the bytes
+        // are in memory, or in a slot that has a record.
+        let owner = self.books.swap_out(owner, &slots)?;
         self.steps.at(Step::Recorded);
         for ((_, page), slot) in pages.iter().zip(&slots) {
-            page.set(State::Swap(slot.offset()));
+            let slot = slot.offset();
+            page.set(State::Swap { slot, owner });
             self.steps.at(Step::SomeNamed);
         }
         // docs: end
@@ -96,8 +104,8 @@ impl<B: Books> Manager<B> {
         Ok(())
     }
 
-    /// Turns the hand of the owner's clock until it has found as many pages that have no round left, or has been
-    /// everywhere as often as a page has rounds. They are locked.
+    /// Turns the hand of the owner's clock until it has found as many pages that have no round left, or has
+    /// been everywhere as often as a page has rounds. Returns the pages locked.
     fn choose<'a>(
         &'a self,
         owner: MemcgId,
@@ -140,7 +148,8 @@ impl<B: Books> Manager<B> {
         victims
     }
 
-    /// Has every guest that has these pages wait when it writes to them: from here on, a copy is as good as the page.
+    /// Protects these pages in every guest that has them: a write waits. From here on, a copy is as good as
+    /// the page.
     fn protect(
         &self,
         guest: Option<&Guest>,
@@ -160,7 +169,7 @@ impl<B: Books> Manager<B> {
     }
 }
 
-/// The pages that lie together, and how many these are.
+/// Joins pages that lie together: returns the first one of each run, and the length of the run.
 fn runs(pages: &[(Place, Page<'_>)]) -> Vec<(Place, usize)> {
     let mut runs: Vec<(Place, usize)> = Vec::with_capacity(pages.len());
     for &(place, _) in pages {

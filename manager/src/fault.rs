@@ -1,4 +1,4 @@
-//! A fault: a guest has touched a page that is not there, or written to one that is protected.
+//! Serves faults: a guest has touched a page that is not there, or has written to one that is protected.
 
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,9 +16,9 @@ use crate::timed::nanoseconds;
 use crate::uffd::{Done, Fault};
 use crate::{PAGE, Result};
 
-/// A page that has come back twice this often, and soon, stays for as many rounds of the hand.
+/// The most rounds of the hand for which a page stays that comes back soon after each eviction.
 const MOST_ROUNDS: u8 = 5;
-/// A guest that is this near to its limit has some pages evicted when its fault is served.
+/// If a guest is this near to its limit, the manager evicts some of its pages after a fault.
 const NEAR: u64 = 32;
 /// Pages that are evicted together at most.
 pub(crate) const BATCH: usize = 32;
@@ -56,7 +56,7 @@ impl<B: Books> Manager<B> {
         Ok(())
     }
 
-    /// Gives the owner of the page, if it was brought in.
+    /// Returns the owner that pays for the page, if the page was brought in.
     fn try_serve(
         &self,
         guest: &Guest,
@@ -72,14 +72,17 @@ impl<B: Books> Manager<B> {
             State::Untouched => {
                 self.books.charge(guest.id, 1)?;
                 self.steps.at(Step::Charged);
-                // From here on the page has an owner, and a manager that finds it without bytes knows that they are zeros.
+                // From here on the page has an owner, and a manager that finds it without bytes knows that
+                // they are zeros.
                 page.set(State::Memory(guest.id));
                 self.steps.at(Step::Owned);
                 self.came(guest.id, 1);
                 self.fill(guest, place, &ZEROS)?;
                 Ok(Some(guest.id))
             }
-            State::Swap(slot) => self.fault_in(guest, place, &mut page, slot).map(Some),
+            State::Swap { slot, owner } => self
+                .fault_in(guest, place, &mut page, slot, owner)
+                .map(Some),
             // Another fault was served while this one waited; or it was never evicted, or no more.
             State::Memory(_) if fault.protected => {
                 let address = guest.address(place);
@@ -90,7 +93,9 @@ impl<B: Books> Manager<B> {
                 self.fill(guest, place, &ZEROS)?;
                 Ok(None)
             }
-            State::Filling { .. } => Err("a page is on its way, and nobody has its lock".into()),
+            State::Filling { .. } => {
+                Err("a page is on its way to memory, and no thread has its lock".into())
+            }
         }
     }
 
@@ -100,23 +105,19 @@ impl<B: Books> Manager<B> {
         place: Place,
         page: &mut Page<'_>,
         slot: u64,
+        owner: MemcgId,
     ) -> Result<MemcgId, Refused> {
         let entry = entry(slot)?;
-        let owner = self
-            .books
-            .owner(entry)
-            .ok_or("a page is in a slot that nobody owns")?;
         // docs: fault
         let mut bytes = [0; PAGE];
-        self.swapfile
-            .read_exact_at(&mut bytes, slot * PAGE as u64)?;
+        self.swapfile.read(slot, &mut bytes)?;
         // A manager that is killed from here on leaves a page whose bytes are in the slot, or in memory.
         page.set(State::Filling { slot, owner });
         self.steps.at(Step::Filling);
         let payer = self
             .books
             .swap_in(entry)
-            .inspect_err(|_| page.set(State::Swap(slot)))?;
+            .inspect_err(|_| page.set(State::Swap { slot, owner }))?;
         self.steps.at(Step::SwappedIn);
         self.fill(guest, place, &bytes)?;
         self.steps.at(Step::Filled);
@@ -128,6 +129,7 @@ impl<B: Books> Manager<B> {
             .free(slot)
             .map_err(|twice| twice.to_string())?;
         // docs: end
+        self.check_payer(slot, owner, payer)?;
         self.came(payer, 1);
         self.stats.add(Count::Read, PAGE as u64);
         let clock = if payer == guest.id {
@@ -139,8 +141,21 @@ impl<B: Books> Manager<B> {
         Ok(payer)
     }
 
-    /// Nobody tells the manager which pages a guest reads. So a page is hot that came back before its owner had evicted as
-    /// many others as it may have.
+    /// Checks that the record of a slot had the owner that the page's word names. While that owner's end is
+    /// under way, the host may have the record.
+    fn check_payer(&self, slot: u64, owner: MemcgId, payer: MemcgId) -> Result<()> {
+        let lives = || self.guests.read().contains_key(&owner);
+        if payer == owner || payer == self.books.host() && !lives() {
+            return Ok(());
+        }
+        Err(format!(
+            "slot {slot} has a page of {owner}, and {payer} is charged for it by its record"
+        )
+        .into())
+    }
+
+    /// Counts a page as hot if it came back before its owner had evicted as many others as it has in memory.
+    /// The manager does not learn which pages a guest reads.
     fn warm(&self, page: &mut Page<'_>, payer: MemcgId, clock: &Clock) {
         let since = clock.evicted.load(Relaxed).wrapping_sub(page.heat.left_at);
         let heat = &mut page.heat;
@@ -165,14 +180,14 @@ impl<B: Books> Manager<B> {
                 .map(|_| ())
                 .map_err(Into::into),
             Done::Gone => match place {
-                // Nobody reads it any more.
+                // No process reads it any more.
                 Place::Private(_) => Ok(()),
                 Place::Region(at) => self.fill_for_others(place, at, bytes),
             },
         }
     }
 
-    /// The guest has died, and the page is the others' as well.
+    /// Gives the page to another guest that has the region, since this guest has died.
     fn fill_for_others(&self, place: Place, at: usize, bytes: &[u8; PAGE]) -> Result<()> {
         let guests = self.guests.read();
         for other in guests.values() {
@@ -180,14 +195,15 @@ impl<B: Books> Manager<B> {
                 return Ok(());
             }
         }
-        // Nobody is there who could see a page that is half written.
+        // No guest has the region, so none can see a page that is half written.
         if !self.region.is_present(at)? {
             self.region.file.write_all_at(bytes, (at * PAGE) as u64)?;
         }
         Ok(())
     }
 
-    /// Evicts pages of an owner that has too many, or where that is the host, of the one that has the most.
+    /// Evicts pages of an owner that has too many. If that is the host, evicts pages of the owner that has
+    /// the most.
     pub(crate) fn make_room(&self, id: MemcgId, tries: u32) -> Result<()> {
         if tries > 100_000 {
             return Err(format!("owner {id} is full, and has no page that can be evicted").into());
@@ -207,13 +223,13 @@ impl<B: Books> Manager<B> {
         };
         let owner = guest.as_ref().map_or(self.books.host(), |guest| guest.id);
         if self.evict(owner, guest.as_deref(), BATCH)? == 0 {
-            // Others are evicting just these.
+            // Other threads are evicting these pages.
             std::thread::yield_now();
         }
         Ok(())
     }
 
-    /// The memory of a page, and where in it.
+    /// Returns the memory of a page, and the page's number in it.
     pub(crate) fn memory<'a>(
         &'a self,
         guest: Option<&'a Guest>,

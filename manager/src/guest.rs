@@ -1,4 +1,4 @@
-//! The process of a guest: it writes to its memory and to the region, and checks every page that it reads.
+//! Runs a guest: it writes to its memory and to the region, and checks every page that it reads.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -17,15 +17,15 @@ use crate::pattern::{Content, WORDS};
 use crate::shared::{self, Words};
 use crate::uffd::Uffd;
 use crate::wire::{self, Kind};
-use crate::{Result, index};
+use crate::{About, Result, index};
 
-/// Of a hundred touches, those of the hot pages; and how many of all pages these are.
+/// How many of a hundred touches are of hot pages; and one page of how many is hot.
 const HOT: u64 = 80;
 const HOT_PART: u64 = 8;
-/// Of a hundred touches, those of the region, and those that write.
+/// How many of a hundred touches are of the region, and how many write.
 const SHARED: u64 = 25;
 const WRITES: u64 = 40;
-/// How long a guest waits for anything.
+/// The longest time that a guest waits for the manager, or for a page of the region.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Guest {
@@ -33,15 +33,15 @@ struct Guest {
     private: Words,
     region: Words,
     board: Board,
-    /// How often each page of its own was written: in memory that nobody evicts.
+    /// How often each page of its own memory was written. The manager does not manage these counts.
     versions: Vec<u64>,
     random: fastrand::Rng,
     checked: u64,
     written: u64,
 }
 
-/// The process: `NAME NUMBER SIZE SEED MILLISECONDS`; the name is that of the manager's socket, and the milliseconds those
-/// after which it ends by itself.
+/// The process: `NAME NUMBER SIZE SEED MILLISECONDS`; the name is that of the manager's socket, and the
+/// milliseconds those after which it ends by itself.
 pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let text: Option<Vec<String>> = args.into_iter().map(|arg| arg.into_string().ok()).collect();
@@ -65,7 +65,8 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
     let region = Words::map(&region.into())?;
     let board = Board::map(&board.into())?;
     // docs: register
-    // In the guest: its own memory and the region, for pages that are missing and for writes to protected ones.
+    // In the guest: its own memory and the region, for pages that are missing and for writes to protected
+    // ones.
     let uffd = Uffd::new()?;
     uffd.register(&private)?;
     uffd.register(&region)?;
@@ -93,7 +94,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
     Ok(())
 }
 
-/// Says hello to the manager until it is welcome: one that is killed meanwhile has a successor.
+/// Says hello until a manager welcomes the guest. A manager that is killed meanwhile has a successor.
 fn connect(
     name: &str,
     number: u64,
@@ -103,7 +104,8 @@ fn connect(
 ) -> Result<UnixStream> {
     let address = SocketAddr::from_abstract_name(name)?;
     let hello = || -> Result<Option<UnixStream>> {
-        let connection = UnixStream::connect_addr(&address)?;
+        let connection = UnixStream::connect_addr(&address)
+            .about(|| format!("connecting to the abstract socket {name}"))?;
         let numbers = [number, private.address(), region.address()];
         wire::send(
             &connection,
@@ -137,7 +139,7 @@ fn is_told_to_end(control: &UnixStream) -> Result<bool> {
 }
 
 impl Guest {
-    /// Reads a page and checks it, and may write it anew.
+    /// Reads a page and checks it. Writes some of the pages anew.
     fn touch(&mut self) -> Result<()> {
         let shared = self.random.u64(..100) < SHARED;
         let words = if shared { &self.region } else { &self.private };

@@ -1,4 +1,4 @@
-//! What the command keeps while managers come and go: descriptors. A service manager's descriptor store does the same.
+//! Keeps descriptors while managers come and go. The descriptor store of a service manager does the same.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::Result;
 use crate::wire::{self, Kind, Message, NUMBERS};
 
-/// The guests that managers have taken in and not seen to their end, by their numbers.
+/// Keeps the guests that managers have taken in and not taken back, by their numbers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept(Arc<Mutex<BTreeMap<u64, Entry>>>);
 
@@ -21,7 +21,7 @@ struct Entry {
 }
 
 impl Kept {
-    /// Hands all of it to a manager that begins.
+    /// Sends all guests to a manager that begins.
     pub(crate) fn hand_to(&self, manager: &UnixStream) -> Result<()> {
         for entry in self.0.lock().values() {
             let fds: Vec<BorrowedFd<'_>> = entry.fds.iter().map(AsFd::as_fd).collect();
@@ -30,8 +30,8 @@ impl Kept {
         Ok(())
     }
 
-    /// Takes what a manager says until it has ended, and gives what it said at its end. All that it said before it was
-    /// killed is taken.
+    /// Carries out the messages of a manager until the manager has ended, and returns the numbers of its last
+    /// message. A message that was sent before a kill still counts.
     pub(crate) fn listen(&self, manager: &UnixStream) -> Result<Option<[u64; NUMBERS]>> {
         let mut ended = None;
         while let Some(Message { kind, numbers, fds }) = wire::receive(manager)? {
@@ -46,7 +46,7 @@ impl Kept {
                     ended = Some(numbers);
                     continue;
                 }
-                other => return Err(format!("{other:?} is no message of a manager").into()),
+                other => return Err(format!("{other:?} is not a message of a manager").into()),
             }
             // A manager that was killed meanwhile does not wait for it.
             let _ = wire::send(manager, Kind::Kept, &[], &[]);
@@ -54,7 +54,7 @@ impl Kept {
         Ok(ended)
     }
 
-    /// How many guests there are.
+    /// Returns the number of guests.
     pub(crate) fn len(&self) -> usize {
         self.0.lock().len()
     }

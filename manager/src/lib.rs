@@ -1,16 +1,17 @@
-//! A memory manager over `userfaultfd` that runs on [`swap_records`]: guests whose memory it evicts to a swapfile, faults
-//! in, and takes back when they die. It shows how to embed the crate: `docs/manager.md` goes through it step by step.
+//! Manages the memory of guests over `userfaultfd`, on top of [`swap_records`]: evicts pages to a swapfile,
+//! brings them back, and takes them back when a guest dies. It shows how to embed the crate:
+//! `docs/manager.md` goes through it step by step.
 //!
 //! `cargo run --release --example manager -- --help` lists the flags.
 //!
 //! | question | file |
 //! | --- | --- |
-//! | what was asked for? | `options.rs` |
+//! | which flags are there? | `options.rs` |
 //! | which kernel calls? where is `unsafe`? | `uffd.rs`, `shared.rs` |
 //! | how do processes talk? | `wire.rs` |
-//! | what is known of a page, and where does that lie? | `page.rs`, `memory.rs` |
-//! | which slots are free? | `slots.rs` |
-//! | who is charged? what does that cost? | `books.rs`, `tree.rs`, `plain.rs`, `timed.rs` |
+//! | which word describes a page, and where do the words lie? | `page.rs`, `memory.rs` |
+//! | which slots are free? where do their bytes lie? | `slots.rs`, `swapfile.rs` |
+//! | which guest is charged? how long does that take? | `books.rs`, `tree.rs`, `plain.rs`, `timed.rs` |
 //! | the manager: a fault, an eviction, an arrival, a death, a restart | `manager.rs`, `fault.rs`, `evict.rs`, `admit.rs`, `death.rs`, `recover.rs`, `serve.rs` |
 //! | where may it be killed? | `step.rs` |
 //! | a guest, and how it knows that a page is right | `guest.rs`, `pattern.rs`, `board.rs` |
@@ -39,12 +40,14 @@ mod shared;
 mod slots;
 mod stats;
 mod step;
+mod swapfile;
 mod timed;
 mod tree;
 mod uffd;
 mod wire;
 
 use std::error::Error;
+use std::io;
 use std::process::ExitCode;
 
 /// Bytes per page.
@@ -52,6 +55,21 @@ const PAGE: usize = 4096;
 
 /// Any error, with its text.
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// Says what an error of the system is about.
+trait About<T> {
+    /// Puts `what` before the error's text.
+    fn about(self, what: impl FnOnce() -> String) -> io::Result<T>;
+}
+
+impl<T, E: Into<io::Error>> About<T> for std::result::Result<T, E> {
+    fn about(self, what: impl FnOnce() -> String) -> io::Result<T> {
+        self.map_err(|error| {
+            let error = error.into();
+            io::Error::new(error.kind(), format!("{}: {error}", what()))
+        })
+    }
+}
 
 /// The command, and the processes that it starts from its own executable.
 #[must_use]
@@ -65,7 +83,7 @@ pub fn reason_not_to_run() -> Option<String> {
     uffd::reason_not_to_run()
 }
 
-/// What a page is, from a count that fits.
+/// Converts a count of pages or bytes to an index.
 fn index(at: u64) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
 }

@@ -1,7 +1,6 @@
-//! What the threads of a manager share.
+//! Holds what the threads of a manager share.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -17,7 +16,8 @@ use crate::memory::Memory;
 use crate::options::Options;
 use crate::slots::Slots;
 use crate::stats::Stats;
-use crate::step::Steps;
+use crate::step::{EndAt, Steps};
+use crate::swapfile::Swapfile;
 use crate::timed::Timed;
 use crate::uffd::Uffd;
 use crate::wire::{self, Kind, NUMBERS};
@@ -25,19 +25,21 @@ use crate::{PAGE, Result};
 
 /// A manager at work.
 ///
-/// Its locks, in this order: `change`, a page's, `guests`, all others. A thread that has one page waits for no other one:
-/// an eviction takes those that nobody has.
+/// Its locks, in this order: `change`, a page's, `guests`, all others. A thread that has locked a page must
+/// not wait for another page: evictions skip pages that are locked.
 pub(crate) struct Manager<B> {
     pub(crate) books: Timed<B>,
     pub(crate) stats: Stats,
     pub(crate) options: Options,
     pub(crate) slots: Mutex<Slots>,
-    pub(crate) swapfile: File,
+    pub(crate) swapfile: Swapfile,
     pub(crate) region: Memory,
-    /// All that have the region. A page of it is evicted with this read, so that nobody joins meanwhile.
+    /// All guests that have the region. A page of it is evicted with this read, so that no guest joins
+    /// meanwhile.
     pub(crate) guests: RwLock<Guests>,
     pub(crate) host: Clock,
-    /// Pages in memory of each owner: what the books know as well, at the cost of one load.
+    /// Pages in memory of each owner. The books know them as well; here they cost one load. `docs/manager.md`
+    /// says why.
     resident: Box<[AtomicU64]>,
     /// One guest comes or goes at a time.
     pub(crate) change: Mutex<()>,
@@ -48,7 +50,7 @@ pub(crate) struct Manager<B> {
 /// By their ids.
 pub(crate) type Guests = HashMap<MemcgId, Arc<Guest>>;
 
-/// A guest, as the manager sees it.
+/// What the manager knows of a guest.
 #[derive(Debug)]
 pub(crate) struct Guest {
     pub(crate) number: u64,
@@ -58,7 +60,7 @@ pub(crate) struct Guest {
     pub(crate) base: u64,
     pub(crate) region_base: u64,
     pub(crate) uffd: Uffd,
-    /// Closed by the guest's end, whatever that was.
+    /// The system closes the guest's side when the guest ends.
     pub(crate) connection: UnixStream,
     pub(crate) clock: Clock,
 }
@@ -70,7 +72,7 @@ pub(crate) struct Clock {
     pub(crate) evicted: AtomicU32,
 }
 
-/// The process that keeps descriptors over a restart.
+/// Talks to the process that keeps descriptors over a restart.
 pub(crate) struct Keeper {
     pub(crate) socket: UnixStream,
     pub(crate) answers: Mutex<Receiver<()>>,
@@ -101,7 +103,7 @@ impl Keeper {
 }
 
 impl Guest {
-    /// What a successor must know, beside the descriptors.
+    /// Returns the numbers that a successor needs, besides the descriptors.
     pub(crate) fn to_numbers(&self) -> [u64; 4] {
         [
             self.number,
@@ -111,7 +113,7 @@ impl Guest {
         ]
     }
 
-    /// The guest of a message: those numbers; its userfaultfd, memory, words and connection.
+    /// Makes a guest from a message: the same numbers, and its userfaultfd, memory, words and connection.
     pub(crate) fn new(numbers: &[u64; NUMBERS], fds: Vec<OwnedFd>) -> Result<Self> {
         let [uffd, memory, words, connection] = <[OwnedFd; 4]>::try_from(fds)
             .map_err(|fds| format!("a guest has 4 descriptors, not {}", fds.len()))?;
@@ -128,7 +130,7 @@ impl Guest {
         })
     }
 
-    /// The address of a page in the guest.
+    /// Returns the address of a page in the guest.
     pub(crate) fn address(&self, at: Place) -> u64 {
         match at {
             Place::Private(page) => self.base + (page * PAGE) as u64,
@@ -136,7 +138,7 @@ impl Guest {
         }
     }
 
-    /// The page at an address of the guest.
+    /// Returns the page at an address of the guest.
     pub(crate) fn place(&self, address: u64, region: &Memory) -> Option<Place> {
         let within = |base: u64, memory: &Memory| {
             let page = crate::index(address.checked_sub(base)? / PAGE as u64);
@@ -159,11 +161,14 @@ impl<B: Books> Manager<B> {
         books: Timed<B>,
         stats: Stats,
         options: Options,
-        swapfile: File,
+        swapfile: Swapfile,
         region: Memory,
         keeper: Keeper,
     ) -> Self {
-        let steps = Steps::new(options.end);
+        let steps = Steps::new(match options.end {
+            Some(EndAt::This(end)) => Some(end),
+            Some(EndAt::All) | None => None,
+        });
         let slots = Mutex::new(Slots::new(options.slots()));
         Self {
             books,
@@ -181,7 +186,7 @@ impl<B: Books> Manager<B> {
         }
     }
 
-    /// Pages in memory of an owner.
+    /// Returns the number of pages that an owner has in memory.
     pub(crate) fn resident(&self, id: MemcgId) -> u64 {
         self.resident[usize::from(id.get())].load(Relaxed)
     }

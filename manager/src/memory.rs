@@ -1,15 +1,15 @@
-//! Memory that guests share with the manager: a `memfd`, and a word for each of its pages.
+//! Gives access to memory that guests share with the manager: a `memfd`, and a word for each of its pages.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::Ordering::{Acquire, SeqCst};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::page::State;
 use crate::shared::{self, Words};
-use crate::{PAGE, index};
+use crate::{About, PAGE, index};
 
 /// The memory of a guest, or a region that several share.
 #[derive(Debug)]
@@ -41,12 +41,12 @@ pub(crate) struct Page<'a> {
 }
 
 impl Memory {
-    /// The bytes of the file of words for so many pages.
+    /// Returns the size of the file of words for this number of pages.
     pub(crate) fn bytes_of_words(pages: u64) -> u64 {
         (8 * pages).next_multiple_of(PAGE as u64)
     }
 
-    /// The memory of a file, with the words of the other one.
+    /// Makes a memory of the file of its pages and the file of its words.
     pub(crate) fn new(file: File, words: &File) -> io::Result<Self> {
         let pages = index(file.metadata()?.len() / PAGE as u64);
         let words = Words::map(words)?;
@@ -57,23 +57,23 @@ impl Memory {
         Ok(Self { file, words, pages })
     }
 
-    /// How many pages it has.
+    /// Returns the number of pages.
     pub(crate) fn len(&self) -> usize {
         self.pages.len()
     }
 
-    /// What the page's word says now. Without its lock it may be another thing the next moment.
+    /// Reads the page's word. It may change at once, unless the caller has locked the page.
     pub(crate) fn peek(&self, at: usize) -> State {
         State::from_bits(self.words.get()[at].load(Acquire))
     }
 
-    /// Waits for the page.
+    /// Waits for the page, and locks it.
     pub(crate) fn lock(&self, at: usize) -> Page<'_> {
         let (memory, heat) = (self, self.pages[at].lock());
         Page { memory, at, heat }
     }
 
-    /// The page, if nobody has it.
+    /// Locks the page, if no thread has it.
     pub(crate) fn try_lock(&self, at: usize) -> Option<Page<'_>> {
         let (memory, heat) = (self, self.pages[at].try_lock()?);
         Some(Page { memory, at, heat })
@@ -81,15 +81,37 @@ impl Memory {
 
     /// Reads as many pages from `at` on as fit.
     pub(crate) fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(into, (at * PAGE) as u64)
+        self.file
+            .read_exact_at(into, (at * PAGE) as u64)
+            .about(|| format!("reading a guest's memory at page {at}"))
     }
 
-    /// Gives the memory of `nr` pages back.
+    /// Gives the memory of `nr` pages back to the system.
     pub(crate) fn punch(&self, at: usize, nr: usize) -> io::Result<()> {
         shared::punch(&self.file, (at * PAGE) as u64, (nr * PAGE) as u64)
     }
 
-    /// Whether there is memory for this page.
+    /// Returns a page of `evicted` that is still in memory, if there is one. `resident` is the number of all
+    /// pages that may be in memory.
+    pub(crate) fn not_punched(
+        &self,
+        resident: u64,
+        evicted: &[usize],
+    ) -> io::Result<Option<usize>> {
+        // A block has 512 bytes. If there are no more pages than those, there is nothing to look for.
+        if self.file.metadata()?.blocks() * 512 <= resident * PAGE as u64 {
+            return Ok(None);
+        }
+        for &at in evicted {
+            if self.is_present(at)? {
+                return Ok(Some(at));
+            }
+        }
+        // The rest are pages whose words were cleared before a manager was killed.
+        Ok(None)
+    }
+
+    /// Returns whether the file has memory for this page.
     pub(crate) fn is_present(&self, at: usize) -> io::Result<bool> {
         shared::is_present(&self.file, (at * PAGE) as u64)
     }
@@ -100,8 +122,29 @@ impl Page<'_> {
         self.memory.peek(self.at)
     }
 
-    /// In the order of the program for whoever finds the word after a kill: nothing moves over it.
+    /// Writes the word. A process that reads it after a kill must find all earlier writes and no later ones,
+    /// so nothing moves over this write.
     pub(crate) fn set(&self, state: State) {
         self.memory.words.get()[self.at].store(state.to_bits(), SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_was_evicted_and_not_punched_is_found() {
+        let bytes = 4 * PAGE as u64;
+        let file = shared::memfd("test", bytes).unwrap();
+        file.write_all_at(&vec![7; 4 * PAGE], 0).unwrap();
+        let words = shared::memfd("words", Memory::bytes_of_words(4)).unwrap();
+        let memory = Memory::new(file, &words).unwrap();
+        memory.punch(1, 1).unwrap();
+        assert_eq!(memory.not_punched(2, &[1, 3]).unwrap(), Some(3));
+        memory.punch(3, 1).unwrap();
+        assert_eq!(memory.not_punched(2, &[1, 3]).unwrap(), None);
+        // Page 0 or 2 is one whose word was cleared before a manager was killed.
+        assert_eq!(memory.not_punched(1, &[1, 3]).unwrap(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The flags of the command. The processes that it starts get the same ones.
+//! Parses the flags of the command. A manager that the command starts gets the same flags.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use crate::PAGE;
-use crate::step::End;
+use crate::step::EndAt;
 
 pub(crate) const HELP: &str = "\
 Guests under a memory manager: their memory is evicted to a swapfile and faulted in over userfaultfd, they are
@@ -21,17 +21,22 @@ Usage: cargo run --release --example manager -- [FLAGS]
   --seconds N         how long [default: 20]
   --swapfile FILE     is made, and removed at once [default: a temporary file]
   --restart           kills the manager too, about every two seconds; its successor goes on
+  --end-at STEP,N     with --restart: ends each manager but the first one when it is at this step for the Nth time;
+                      manager/src/step.rs has the steps
+  --end-at all        the same, at one step after the other; the run goes on after --seconds until each was met
   --no-kills          kills no guest
-  --seed N            of what is random [default: the time]
-  --runs N            that many runs, one after the other [default: 1]
+  --seed N            seed of all random choices [default: a random one]
+  --runs N            that many runs, one after the other [default: 1; with --compare: 4]
   --table KIND        records, or hashmap to keep the books in one instead [default: records]
-  --compare           runs of both kinds in turn, and what the median latencies are beside each other
+  --compare           as many pairs of runs as --runs says, with the table and with a HashMap, and the ratio of their
+                      median latencies; pair N has the seed that --seed says [default: 1] plus N - 1
   --help              this text
 
-Sizes take K, M or G. Needs root, and Linux 5.19. Exits with 1 if a byte is wrong or something does not balance, with 2
-for a flag that is none.";
+Sizes take K, M or G. --guest-size is 256K at least, --shared is 4K at least, and --memory is 256K per guest at least.
+Needs root, and Linux 5.19. Exits with 1 if a byte is wrong or something does not balance, and with 2 for a flag that is
+none. If all that a guest uses may be in memory, nothing need be evicted. The end of the output says if nothing was.";
 
-/// What keeps the books.
+/// Which structure keeps the books.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Table {
     Records,
@@ -50,11 +55,11 @@ pub(crate) struct Options {
     pub(crate) restart: bool,
     pub(crate) kills: bool,
     pub(crate) seed: Option<u64>,
-    pub(crate) runs: u64,
+    pub(crate) runs: Option<u64>,
     pub(crate) table: Table,
     pub(crate) compare: bool,
-    /// Of a manager: where it ends.
-    pub(crate) end: Option<End>,
+    /// Where managers end.
+    pub(crate) end: Option<EndAt>,
 }
 
 impl Default for Options {
@@ -69,7 +74,7 @@ impl Default for Options {
             restart: false,
             kills: true,
             seed: None,
-            runs: 1,
+            runs: None,
             table: Table::Records,
             compare: false,
             end: None,
@@ -78,7 +83,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What the arguments ask for; `None` where they ask for help.
+    /// Parses the arguments. Returns `None` where they ask for help.
     pub(crate) fn parse(
         args: impl IntoIterator<Item = OsString>,
     ) -> Result<Option<Self>, lexopt::Error> {
@@ -89,19 +94,25 @@ impl Options {
                 Long("guests") => {
                     options.guests = args.value()?.parse_with(|text| number(text, 1..=64))?;
                 }
-                Long("memory") => options.memory = args.value()?.parse_with(size)?,
-                Long("guest-size") => options.guest_size = args.value()?.parse_with(size)?,
-                Long("shared") => options.shared = Some(args.value()?.parse_with(size)?),
+                Long("memory") => {
+                    options.memory = args.value()?.parse_with(|text| size(text, 64))?;
+                }
+                Long("guest-size") => {
+                    options.guest_size = args.value()?.parse_with(|text| size(text, 64))?;
+                }
+                Long("shared") => {
+                    options.shared = Some(args.value()?.parse_with(|text| size(text, 1))?);
+                }
                 Long("seconds") => options.seconds = args.value()?.parse_with(seconds)?,
                 Long("swapfile") => options.swapfile = Some(args.value()?.into()),
                 Long("restart") => options.restart = true,
                 Long("no-kills") => options.kills = false,
                 Long("seed") => options.seed = Some(args.value()?.parse()?),
                 Long("runs") => {
-                    options.runs = args.value()?.parse_with(|text| number(text, 1..=1000))?;
+                    let runs = args.value()?.parse_with(|text| number(text, 1..=1000))?;
+                    options.runs = Some(runs);
                 }
                 Long("table") => options.table = args.value()?.parse_with(table)?,
-                // The command says so to a manager.
                 Long("end-at") => options.end = Some(args.value()?.parse()?),
                 Long("compare") => options.compare = true,
                 Short('h') | Long("help") => return Ok(None),
@@ -110,6 +121,9 @@ impl Options {
         }
         if options.restart && (options.table == Table::HashMap || options.compare) {
             return Err("a HashMap does not outlive its process: leave --restart out".into());
+        }
+        if options.end.is_some() && !options.restart {
+            return Err("a manager that ends needs a successor: add --restart to --end-at".into());
         }
         let least = options.guests * 64 * PAGE as u64;
         if options.memory < least {
@@ -121,7 +135,7 @@ impl Options {
         Ok(Some(options))
     }
 
-    /// The flags that the manager needs, as text.
+    /// Returns the flags that a manager needs, as text.
     pub(crate) fn to_args(&self) -> Vec<String> {
         let table = match self.table {
             Table::Records => "records",
@@ -133,10 +147,10 @@ impl Options {
             ("--guest-size", self.guest_size),
             ("--shared", self.shared_size()),
         ];
-        let end = self
-            .end
-            .iter()
-            .flat_map(|end| ["--end-at".to_owned(), end.to_arg()]);
+        let end = self.end.iter().flat_map(|end| {
+            let end = end.to_string();
+            ["--restart".to_owned(), "--end-at".to_owned(), end]
+        });
         let flags = numbers
             .into_iter()
             .flat_map(|(flag, number)| [flag.to_owned(), number.to_string()]);
@@ -151,17 +165,28 @@ impl Options {
         self.shared.unwrap_or(half)
     }
 
-    /// Pages that a guest may have in memory.
+    /// Returns the number of runs, or of pairs of runs.
+    pub(crate) fn runs(&self) -> u64 {
+        self.runs.unwrap_or(if self.compare { 4 } else { 1 })
+    }
+
+    /// Returns whether a guest that reads all of its memory must have pages evicted.
+    pub(crate) fn must_evict(&self) -> bool {
+        self.guest_size / PAGE as u64 > self.limit()
+    }
+
+    /// Returns the number of pages that a guest may have in memory.
     pub(crate) fn limit(&self) -> u64 {
         self.memory / PAGE as u64 / self.guests
     }
 
-    /// Pages that all may have.
+    /// Returns the number of pages that all guests may have in memory.
     pub(crate) fn limit_of_all(&self) -> u64 {
         self.memory / PAGE as u64
     }
 
-    /// Slots of the swapfile: room for all pages of all guests twice, since clusters are not full.
+    /// Returns the number of slots of the swapfile: twice the number of all pages, since clusters are not
+    /// full.
     pub(crate) fn slots(&self) -> u64 {
         let pages = (self.guest_size * self.guests + self.shared_size()) / PAGE as u64;
         (2 * pages).next_multiple_of(crate::slots::CLUSTER)
@@ -194,8 +219,8 @@ fn number(text: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, Strin
     }
 }
 
-/// Bytes, in whole pages.
-fn size(text: &str) -> Result<u64, String> {
+/// Parses a size of whole pages, `least` of them or more. Returns bytes.
+fn size(text: &str, least: u64) -> Result<u64, String> {
     let (digits, shift) = match text.char_indices().next_back() {
         Some((at, 'K' | 'k')) => (&text[..at], 10),
         Some((at, 'M' | 'm')) => (&text[..at], 20),
@@ -208,11 +233,16 @@ fn size(text: &str) -> Result<u64, String> {
         .and_then(|number| number.checked_mul(1 << shift));
     match bytes {
         Some(bytes)
-            if bytes >= 64 * PAGE as u64 && bytes <= 1 << 40 && bytes % PAGE as u64 == 0 =>
+            if bytes >= least * PAGE as u64 && bytes <= 1 << 40 && bytes % PAGE as u64 == 0 =>
         {
             Ok(bytes)
         }
-        _ => Err("give whole pages of 4K, 256K to 1024G, as in 64M".into()),
+        _ => {
+            let least = 4 * least;
+            Err(format!(
+                "give whole pages of 4K, {least}K to 1024G, as in 64M"
+            ))
+        }
     }
 }
 
@@ -248,6 +278,30 @@ mod tests {
         );
     }
 
+    /// Half of it, for the region, was refused by the manager, which gets the sizes as flags.
+    #[test]
+    fn the_least_guest_size_is_one_that_the_manager_takes() {
+        let options = parse(&["--guest-size", "256K"]).unwrap().unwrap();
+        let args = options.to_args();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let again = parse(&args).unwrap().unwrap();
+        assert_eq!(
+            (again.guest_size, again.shared_size()),
+            (256 << 10, 128 << 10)
+        );
+        assert!(!again.must_evict() && Options::default().must_evict());
+        let error = parse(&["--guest-size", "252K"]).unwrap_err().to_string();
+        assert!(error.contains("256K to"), "{error}");
+    }
+
+    #[test]
+    fn pairs_are_compared_as_often_as_asked_and_four_times_otherwise() {
+        let runs = |args: &[&str]| parse(args).unwrap().unwrap().runs();
+        assert_eq!(runs(&[]), 1);
+        assert_eq!(runs(&["--compare"]), 4);
+        assert_eq!(runs(&["--compare", "--runs", "2"]), 2);
+    }
+
     #[test]
     fn what_cannot_be_is_refused() {
         for args in [
@@ -257,6 +311,8 @@ mod tests {
             &["--guests", "0"],
             &["--seconds", "0"],
             &["--restart", "--table", "hashmap"],
+            &["--end-at", "all"],
+            &["--restart", "--end-at", "What,3"],
             &["--what"],
         ] {
             assert!(parse(args).is_err(), "{args:?}");

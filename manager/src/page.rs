@@ -1,14 +1,14 @@
-//! What is known of a page: one word, which outlives the manager.
+//! Describes a page in one word, which outlives the manager.
 
 use swap_records::MemcgId;
 
-/// Where the bytes of a page are, and who pays for them.
+/// Says where the bytes of a page are, and which owner pays for them.
 ///
 /// | state | bytes | in `memfd` | record of the slot |
 /// | --- | --- | --- | --- |
 /// | `Untouched` | zeros | no | |
 /// | `Memory` | in the `memfd`; zeros, where it has none | yes, or not yet | |
-/// | `Swap` | in the slot | no; or the same bytes, and nobody can write | yes |
+/// | `Swap` | in the slot | no; or the same bytes, and no guest can write | yes |
 /// | `Filling` | in the `memfd` where it has any, otherwise in the slot | maybe | maybe |
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
@@ -16,8 +16,9 @@ pub(crate) enum State {
     Untouched,
     /// It is in memory, charged to this cgroup.
     Memory(MemcgId),
-    /// It is in this slot, whose record says who is charged.
-    Swap(u64),
+    /// It is in this slot. The record of the slot has the same owner; or the owner has ended, and the record
+    /// is the host's.
+    Swap { slot: u64, owner: MemcgId },
     /// It is on its way from the slot to memory. `owner` had the record.
     Filling { slot: u64, owner: MemcgId },
 }
@@ -32,7 +33,7 @@ impl State {
         match self {
             Self::Untouched => 0,
             Self::Memory(owner) => 1 << KIND | (owner.get() as u64) << OWNER,
-            Self::Swap(slot) => 2 << KIND | slot & SLOT,
+            Self::Swap { slot, owner } => 2 << KIND | (owner.get() as u64) << OWNER | slot & SLOT,
             Self::Filling { slot, owner } => {
                 3 << KIND | (owner.get() as u64) << OWNER | slot & SLOT
             }
@@ -47,7 +48,7 @@ impl State {
         match bits >> KIND {
             0 => Self::Untouched,
             1 => Self::Memory(owner),
-            2 => Self::Swap(slot),
+            2 => Self::Swap { slot, owner },
             _ => Self::Filling { slot, owner },
         }
     }
@@ -64,7 +65,7 @@ mod tests {
                 let states = [
                     State::Untouched,
                     State::Memory(owner),
-                    State::Swap(slot),
+                    State::Swap { slot, owner },
                     State::Filling { slot, owner },
                 ];
                 for state in states {

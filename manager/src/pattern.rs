@@ -1,5 +1,5 @@
-//! What a page holds: words that follow from whose it is, which page it is, and how often it was written. So a page of
-//! another guest, another page and an older version are all told apart from the right one.
+//! Fills pages with words that follow from the guest, the number of the page, and how often it was written.
+//! So a page of another guest, another page and an older version all differ from the right one.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,7 +23,8 @@ impl Content {
             return 0;
         }
         let key = self.owner << 48 ^ self.page << 24 ^ self.version;
-        // Different for each key at the same place, and mixed, so that a page that was shifted is wrong as well.
+        // Different for each key at the same place, and mixed, so that a page that was shifted is wrong as
+        // well.
         let mixed = key
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
             .wrapping_add(at as u64);
@@ -56,7 +57,7 @@ impl Content {
     }
 }
 
-/// A word that is not what it should be.
+/// A word that differs from the expected one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Wrong {
     pub(crate) at: usize,

@@ -1,5 +1,5 @@
-//! The same books in a `HashMap`, to compare with: what one would write without this crate. A guest that dies costs a
-//! look at every record, and nothing outlives the process.
+//! Keeps the same books in a `HashMap`, as a manager without this crate could. When a guest dies, it looks at
+//! every record. Nothing outlives the process.
 
 use std::collections::HashMap;
 
@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use swap_records::{MemcgId, SwapEntry};
 
 use crate::Result;
-use crate::books::{Books, Held, Refused};
+use crate::books::{Books, Freed, Held, Refused};
 
-/// One lock for all of it.
+/// Has one lock for everything.
 #[derive(Debug)]
 pub(crate) struct Plain {
     books: Mutex<Open>,
@@ -126,7 +126,7 @@ impl Books for Plain {
         self.books.lock().uncharge(id, nr)
     }
 
-    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<()> {
+    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<MemcgId> {
         let mut books = self.books.lock();
         let nr = slots.len() as u64;
         books.uncharge(id, nr)?;
@@ -138,7 +138,7 @@ impl Books for Plain {
                 return Err(format!("{entry} has an owner").into());
             }
         }
-        Ok(())
+        Ok(payer)
     }
 
     fn swap_in(&self, slot: SwapEntry) -> Result<MemcgId, Refused> {
@@ -152,17 +152,14 @@ impl Books for Plain {
         Ok(payer)
     }
 
-    fn owner(&self, slot: SwapEntry) -> Option<MemcgId> {
-        self.books.lock().records.get(&slot).copied()
-    }
-
-    fn free(&self, slots: &[SwapEntry]) -> Result<u64> {
+    fn free(&self, slots: &[SwapEntry], owner: MemcgId) -> Result<Freed> {
         let mut books = self.books.lock();
-        let mut freed = 0;
+        let mut freed = Freed::default();
         for slot in slots {
             if let Some(id) = books.records.remove(slot) {
                 books.owner(id)?.held.swap -= 1;
-                freed += 1;
+                freed.owned += u64::from(id == owner);
+                freed.others += u64::from(id != owner);
             }
         }
         Ok(freed)

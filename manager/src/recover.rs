@@ -1,12 +1,13 @@
-//! A manager that begins where another one was killed. What it finds: the records, a word for each page, the bytes in
-//! memory and in the swapfile, and the guests, which wait or go on. All else it makes from these.
+//! Begins where another manager was killed. It finds the records, a word for each page, the bytes in memory
+//! and in the swapfile, and the guests, which wait or go on. It makes everything else from these.
 //!
-//! The rules that every step of a manager keeps, so that this can be done after any of them, are in `docs/manager.md`.
+//! The rules that every step of a manager keeps, so that this can be done after any of them, are in
+//! `docs/manager.md`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use swap_records::MemcgId;
+use swap_records::{MemcgId, Run};
 
 use crate::admit::has_ended;
 use crate::books::{Books, entry};
@@ -18,8 +19,12 @@ use crate::step::Step;
 use crate::tree::Tree;
 use crate::{Result, index};
 
-/// What the words of all pages say.
+/// What the records and the words of all pages say.
 struct Found {
+    /// The owner that the record of each slot has.
+    owners: Vec<Option<MemcgId>>,
+    /// Guests whose end was under way, or is to come.
+    ended: HashSet<MemcgId>,
     /// Slots that have a page.
     named: Vec<bool>,
     /// Pages in memory of each owner.
@@ -27,16 +32,32 @@ struct Found {
 }
 
 impl Manager<Tree> {
-    /// Makes slots, charges and limits as they were, and finishes or takes back what was under way. No other thread is at
-    /// work yet.
+    /// Restores slots, charges and limits, and finishes or takes back what was under way. No other thread is
+    /// at work yet.
     pub(crate) fn recover(&self, guests: &[Arc<Guest>]) -> Result<()> {
         let mut found = Found {
+            owners: vec![None; index(self.options.slots())],
+            ended: HashSet::new(),
             named: vec![false; index(self.options.slots())],
             charged: HashMap::new(),
         };
+        self.books.seldom(|tree| {
+            for run in tree.runs() {
+                // The runs lie in the swapfile, so there is an owner for each slot.
+                for slot in run.slots() {
+                    found.owners[index(slot.offset())] = Some(run.id);
+                }
+            }
+        });
+        for guest in guests {
+            if has_ended(guest)? {
+                found.ended.insert(guest.id);
+            }
+        }
         self.recover_memory(&self.region, false, &mut found)?;
         for guest in guests {
-            self.recover_memory(&guest.private, has_ended(guest)?, &mut found)?;
+            let ended = found.ended.contains(&guest.id);
+            self.recover_memory(&guest.private, ended, &mut found)?;
         }
         self.recover_slots(&found)?;
         self.steps.at(Step::Marked);
@@ -56,7 +77,7 @@ impl Manager<Tree> {
         self.recover_limit_of_host()?;
         self.steps.at(Step::Limited);
         for guest in guests {
-            // The one before may have read a fault and not have served it. All that wait ask again.
+            // The manager before may have read a fault and not served it. All threads that wait ask again.
             guest
                 .uffd
                 .wake(guest.base, (guest.private.len() * crate::PAGE) as u64)?;
@@ -79,12 +100,9 @@ impl Manager<Tree> {
     fn recover_memory(&self, memory: &Memory, ended: bool, found: &mut Found) -> Result<()> {
         let mut swapped = 0;
         for at in 0..memory.len() {
-            match self.recover_page(memory, at, ended)? {
-                State::Swap(slot) => {
-                    let named = found
-                        .named
-                        .get_mut(index(slot))
-                        .ok_or("a page is in a slot past the swapfile")?;
+            match self.recover_page(memory, at, ended, found)? {
+                State::Swap { slot, .. } => {
+                    let named = &mut found.named[index(slot)];
                     if std::mem::replace(named, true) {
                         return Err(format!("two pages are in slot {slot}").into());
                     }
@@ -99,38 +117,61 @@ impl Manager<Tree> {
         give_back(memory, memory.len(), &mut swapped)
     }
 
-    /// Brings a page to a state that is not on the way to another, and gives it.
-    fn recover_page(&self, memory: &Memory, at: usize, ended: bool) -> Result<State> {
+    /// Brings a page to a state that is not on the way to another, and returns it.
+    fn recover_page(
+        &self,
+        memory: &Memory,
+        at: usize,
+        ended: bool,
+        found: &mut Found,
+    ) -> Result<State> {
         let page = memory.lock(at);
-        match page.state() {
-            State::Filling { slot, owner } => {
-                self.stats.add(Count::OnTheirWay, 1);
-                self.steps.at(Step::Repaired);
-                let recorded = self.books.owner(entry(slot)?);
-                let known = self.books.held(owner).ok().map(|_| owner);
-                let owner = recorded.or(known).unwrap_or(self.books.host());
-                if memory.is_present(at)? {
-                    // A guest may have written to it. The record, if it is there still, names a slot without a page.
-                    page.set(State::Memory(owner));
-                } else {
-                    if recorded.is_none() {
-                        self.books.charge(owner, 1)?;
-                        self.books.swap_out(owner, &[entry(slot)?])?;
-                    }
-                    page.set(State::Swap(slot));
+        let host = self.books.host();
+        let (State::Filling { slot, owner } | State::Swap { slot, owner }) = page.state() else {
+            return Ok(page.state());
+        };
+        let recorded = *found
+            .owners
+            .get(index(slot))
+            .ok_or_else(|| format!("page {at} is in slot {slot}, past the end of the swapfile"))?;
+        if let Some(recorded) = recorded
+            && recorded != owner
+            && !(recorded == host && found.ended.contains(&owner))
+        {
+            return Err(format!(
+                "slot {slot} has a record of {recorded}, and page {at}, which is in it, is one of {owner}"
+            )
+            .into());
+        }
+        if let State::Filling { .. } = page.state() {
+            self.stats.add(Count::OnTheirWay, 1);
+            self.steps.at(Step::Repaired);
+            let known = self.books.held(owner).ok().map(|_| owner);
+            let owner = recorded.or(known).unwrap_or(host);
+            if memory.is_present(at)? {
+                // A guest may have written to it. The record, if it is there still, names a slot without a
+                // page.
+                page.set(State::Memory(owner));
+            } else {
+                if recorded.is_none() {
+                    self.books.charge(owner, 1)?;
+                    self.books.swap_out(owner, &[entry(slot)?])?;
+                    found.owners[index(slot)] = Some(owner);
                 }
+                page.set(State::Swap { slot, owner });
             }
-            State::Swap(slot) if self.books.owner(entry(slot)?).is_none() => {
-                if !ended {
-                    return Err(format!(
-                        "page {at} is lost: it is in slot {slot}, which has no record"
-                    )
-                    .into());
-                }
-                // The one before was freeing all that this guest had.
-                page.set(State::Untouched);
+        } else if recorded.is_none() {
+            if !ended {
+                return Err(format!(
+                    "page {at} is lost: it is in slot {slot}, which has no record"
+                )
+                .into());
             }
-            State::Untouched | State::Memory(_) | State::Swap(_) => {}
+            // The manager before was freeing all that this guest had.
+            page.set(State::Untouched);
+        } else if let Some(owner) = recorded {
+            // The manager before had removed the guest, and was naming the host in the words.
+            page.set(State::Swap { slot, owner });
         }
         Ok(page.state())
     }
@@ -139,19 +180,19 @@ impl Manager<Tree> {
     fn recover_slots(&self, found: &Found) -> Result<()> {
         let tree = &self.books.books;
         // docs: orphans
-        let mut orphans = Vec::new();
-        for run in tree.runs() {
-            let slots = (0..run.len).filter_map(|at| run.start.checked_add(at));
-            orphans.extend(slots.filter(|slot| !found.named[index(slot.offset())]));
-        }
-        // Evictions that were not finished: the pages are in memory still, and nobody needs the copies.
-        let undone = self.books.free(&orphans)?;
+        // Slots of evictions that were not finished: the pages are still in memory, and no page needs the
+        // copies.
+        let recorded = tree.runs().flat_map(Run::slots);
+        let orphans: Vec<_> = recorded
+            .filter(|slot| !found.named[index(slot.offset())])
+            .collect();
+        let undone = self.books.free(&orphans, self.books.host())?;
         let mut slots = self.slots.lock();
         for run in tree.runs() {
             slots.mark(run.start.offset()..run.start.offset() + run.len)?;
         }
         // docs: end
-        self.stats.add(Count::Undone, undone);
+        self.stats.add(Count::Undone, undone.owned + undone.others);
         let named = found.named.iter().filter(|&&named| named).count() as u64;
         if slots.used() != named {
             return Err(format!(

@@ -1,8 +1,8 @@
-//! The command: it starts a manager and guests, kills some of both, starts others, and says how it went.
+//! Runs the command: starts a manager and guests, kills some of both, starts others, and reports the result.
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -17,44 +17,44 @@ use crate::board::Board;
 use crate::keeper::Kept;
 use crate::memory::Memory;
 use crate::options::{HELP, Options, Table};
-use crate::report::{Live, Outcome, compare};
+use crate::report::{ClosedOutput, Live, Outcome, compare, complain, print};
 use crate::stats::Stats;
-use crate::step::End;
+use crate::step::{End, EndAt, STEPS, Schedule, Step};
+use crate::swapfile::Swapfile;
 use crate::wire::{self, Kind, NUMBERS};
-use crate::{PAGE, Result, guest, serve, shared, uffd};
+use crate::{About, PAGE, Result, guest, serve, shared, uffd};
 
 /// Between two looks at the children.
 const TICK: Duration = Duration::from_millis(5);
-/// How long guests may take to check all of their memory, and a manager to say what is left.
+/// How long a manager may take to come to a step of `--end-at`. Then the next step has its turn.
+const TIME_TO_END: Duration = Duration::from_secs(5);
+/// How long guests may take to check all of their memory, and a manager to report its balance.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn main() -> ExitCode {
     let mut args: Vec<OsString> = env::args_os().skip(1).collect();
     let role = args.first().and_then(|arg| arg.to_str()).map(str::to_owned);
-    let done = match role.as_deref() {
-        Some("guest") => guest::main(args.split_off(1)),
-        Some("serve") => serve::main(args.split_off(1)),
+    let (name, done) = match role.as_deref() {
+        Some("guest") => ("guest", guest::main(args.split_off(1))),
+        Some("serve") => ("manager", serve::main(args.split_off(1))),
         _ => {
-            let options = match Options::parse(args) {
-                Ok(Some(options)) => options,
-                Ok(None) => {
-                    println!("{HELP}");
-                    return ExitCode::SUCCESS;
-                }
+            let done = match Options::parse(args) {
+                Ok(Some(options)) => command(&options),
+                Ok(None) => print(&format!("{HELP}\n")),
                 Err(error) => {
-                    eprintln!("manager: {error}; --help lists the flags");
+                    complain(&format!("manager: {error}; --help lists the flags"));
                     return ExitCode::from(2);
                 }
             };
-            command(&options)
+            ("manager", done)
         }
     };
-    let name = role.unwrap_or_default();
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader of the output has read enough.
+        Err(error) if error.is::<ClosedOutput>() => ExitCode::SUCCESS,
         Err(error) => {
-            let name = if name == "guest" { "guest" } else { "manager" };
-            eprintln!("{name}: {error}");
+            complain(&format!("{name}: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -67,12 +67,13 @@ fn command(options: &Options) -> Result<()> {
     if options.compare {
         return compare(options, run);
     }
-    for nr in 1..=options.runs {
-        let outcome = run(options)?;
-        outcome.print();
-        if options.runs > 1 {
-            println!("run {nr} of {}: everything balanced\n", options.runs);
+    let runs = options.runs();
+    for nr in 1..=runs {
+        let mut text = run(options)?.table();
+        if runs > 1 {
+            text += &format!("run {nr} of {runs}: everything balanced\n\n");
         }
+        print(&text)?;
     }
     Ok(())
 }
@@ -84,20 +85,30 @@ fn run(options: &Options) -> Result<Outcome> {
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(options.seconds);
     let mut live = Live::new(options, &run.stats);
-    let mut next_guest_kill = start + run.pause(options.seconds / 16.0);
-    let mut next_manager_kill = start + run.pause(2.0);
+    let between = options.seconds / 16.0;
+    let mut next_guest_kill = start + run.pause(between);
+    // With --end-at, the first one is killed soon.
+    let first = if options.end.is_some() { 0.5 } else { 2.0 };
+    let mut next_manager_kill = start + run.pause(first);
     run.start_manager()?;
     for _ in 0..options.guests {
         run.start_guest()?;
     }
-    while Instant::now() < end {
+    let deadline = end + PATIENCE;
+    while Instant::now() < end || run.unmet().is_some() {
         thread::sleep(TICK);
         run.reap(true)?;
-        if options.kills && Instant::now() > next_guest_kill {
-            run.kill_guest()?;
-            next_guest_kill = Instant::now() + run.pause(options.seconds / 16.0);
+        if Instant::now() > deadline {
+            let end = run.manager.as_ref().and_then(|manager| manager.end);
+            let end = end.map_or("nowhere".into(), |end| end.to_string());
+            let unmet = run.unmet();
+            return Err(format!("no manager has come to {unmet:?}; this one ends at {end}").into());
         }
-        if options.restart && Instant::now() > next_manager_kill {
+        if options.kills && run.may_kill_guest() && Instant::now() > next_guest_kill {
+            run.kill_guest()?;
+            next_guest_kill = Instant::now() + run.pause(between);
+        }
+        if options.restart && run.may_kill_manager() && Instant::now() > next_manager_kill {
             run.restart_manager()?;
             // Some are killed before they have recovered.
             let seconds = if run.random.u8(..4) == 0 { 0.01 } else { 2.0 };
@@ -125,7 +136,7 @@ fn run(options: &Options) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The processes of a run, and what outlives them.
+/// The processes of a run, and the files that outlive them.
 struct Run {
     options: Options,
     seed: u64,
@@ -142,6 +153,10 @@ struct Run {
     guests: Vec<Guest>,
     next_number: u64,
     ended: Ended,
+    /// The steps that `--end-at` asks for, and those that are still to come.
+    end_at: Option<EndAt>,
+    schedule: Schedule,
+    met: [u64; STEPS.len()],
 }
 
 #[derive(Clone, Copy, Default, Debug)]
@@ -150,14 +165,18 @@ pub(crate) struct Ended {
     pub(crate) killed: u64,
     pub(crate) by_themselves: u64,
     pub(crate) restarts: u64,
+    /// Of these, managers that ended at a step, and how often the step was met that was met the fewest times.
+    pub(crate) at_steps: u64,
+    pub(crate) at_each: u64,
     pub(crate) checked: u64,
     pub(crate) written: u64,
 }
 
 struct Manager {
     child: Child,
-    /// It was told where to end.
-    ends: bool,
+    started: Instant,
+    /// Where it was told to end.
+    end: Option<End>,
     socket: UnixStream,
     listening: JoinHandle<Result<Option<[u64; NUMBERS]>>>,
 }
@@ -170,12 +189,13 @@ struct Guest {
 }
 
 impl Run {
-    fn new(options: Options, seed: u64) -> Result<Self> {
+    fn new(mut options: Options, seed: u64) -> Result<Self> {
+        let end_at = options.end.take();
         let region_pages = options.shared_size() / PAGE as u64;
         let region = shared::memfd("region", options.shared_size())?;
         let words = shared::memfd("words", Memory::bytes_of_words(region_pages))?;
         let records = RecordFile::memfd(options.slots())?;
-        let swapfile = swapfile(&options)?;
+        let Swapfile(swapfile) = Swapfile::make(&options)?;
         let stats_file = Stats::file()?;
         let stats = Stats::map(&stats_file)?;
         let name = format!(
@@ -183,7 +203,8 @@ impl Run {
             std::process::id(),
             fastrand::u64(..)
         );
-        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)
+            .about(|| format!("binding the abstract socket {name}"))?;
         let files = vec![
             records.into(),
             swapfile.into(),
@@ -209,25 +230,30 @@ impl Run {
             guests: Vec::new(),
             next_number: 1,
             ended: Ended::default(),
+            end_at,
+            schedule: Schedule::default(),
+            met: [0; STEPS.len()],
         })
     }
 
-    /// About so long, and often much shorter or longer.
+    /// Returns a random time up to twice as long.
     fn pause(&mut self, seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds * 2.0 * self.random.f64())
     }
 
     fn start_manager(&mut self) -> Result<()> {
-        let ends = self.options.restart && self.random.bool();
-        self.options.end = ends.then(|| End::random(&mut self.random));
+        let end = self.next_end();
+        self.options.end = end.map(EndAt::This);
         let (socket, theirs) = UnixStream::pair()?;
         let child = this_program()
             .arg("serve")
             .args(self.options.to_args())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .spawn()?;
+            .spawn()
+            .about(|| "starting a manager".into())?;
         // docs: keep
-        // The descriptors that are there from the start, and those that managers before this one sent to be kept.
+        // The descriptors that are there from the start, and those that managers before this one sent to be
+        // kept.
         let fds: Vec<_> = self.files.iter().map(AsFd::as_fd).collect();
         wire::send(&socket, Kind::Files, &[], &fds)?;
         self.kept.hand_to(&socket)?;
@@ -237,22 +263,72 @@ impl Run {
         let listening = thread::spawn(move || kept.listen(&listener));
         self.manager = Some(Manager {
             child,
-            ends,
+            started: Instant::now(),
+            end,
             socket,
             listening,
         });
         Ok(())
     }
 
+    /// Chooses where the next manager ends, if not at a random moment.
+    fn next_end(&mut self) -> Option<End> {
+        if !self.options.restart {
+            return None;
+        }
+        match self.end_at {
+            // The first one begins without guests, so some steps would not be between two others.
+            Some(asked) => (self.ended.started > 0)
+                .then(|| self.schedule.next(asked, &mut self.random))
+                .flatten(),
+            None => {
+                let ends = self.random.bool();
+                ends.then(|| End::random(&mut self.random))
+            }
+        }
+    }
+
+    /// Returns a step of `--end-at` that no manager has come to yet.
+    fn unmet(&self) -> Option<Step> {
+        let not_met = |step: &Step| self.met[*step as usize] == 0;
+        match self.end_at? {
+            EndAt::All => STEPS.into_iter().find(not_met),
+            EndAt::This(end) => Some(end.step).filter(not_met),
+        }
+    }
+
+    /// A manager that ends at a step of `--end-at` has some time to come to it. Others are killed at random moments.
+    fn may_kill_manager(&self) -> bool {
+        let has_time = |manager: &Manager| {
+            self.end_at.is_some()
+                && manager.end.is_some()
+                && manager.started.elapsed() < TIME_TO_END
+        };
+        !self.manager.as_ref().is_some_and(has_time)
+    }
+
+    /// With `--end-at`, guests are killed for the steps of a guest's end, and of the start of its successor.
+    /// Other steps need guests that live for some time, also on a busy machine.
+    fn may_kill_guest(&self) -> bool {
+        let end = self.manager.as_ref().and_then(|manager| manager.end);
+        self.end_at.is_none() || end.is_some_and(|end| end.step.is_of_guests())
+    }
+
+    fn note_step(&mut self, end: End) {
+        self.met[end.step as usize] += 1;
+        self.ended.at_steps += 1;
+        self.ended.at_each = self.met.into_iter().min().unwrap_or(0);
+    }
+
     fn restart_manager(&mut self) -> Result<()> {
         let mut manager = self.manager.take().ok_or("there is a manager")?;
-        // It may have come to its end already.
+        // The manager may have come to its end already.
         manager.child.kill()?;
         let status = manager.child.wait()?;
         if status.signal() != Some(9) {
             return Err(format!("the manager ended by itself: {status}").into());
         }
-        // What it said before it was killed counts.
+        // Messages that it sent before it was killed count.
         drop(manager.socket);
         manager
             .listening
@@ -279,7 +355,8 @@ impl Run {
             .args(numbers.map(|number| number.to_string()))
             .arg(milliseconds.to_string())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .spawn()?;
+            .spawn()
+            .about(|| format!("starting guest {number}"))?;
         wire::send(
             &control,
             Kind::Files,
@@ -305,7 +382,7 @@ impl Run {
         Ok(())
     }
 
-    /// Looks which children have ended. Each guest has a successor, if `again`.
+    /// Collects children that have ended. Starts another guest for each one, if `again`.
     fn reap(&mut self, again: bool) -> Result<()> {
         self.reap_manager()?;
         let mut at = 0;
@@ -324,13 +401,18 @@ impl Run {
         Ok(())
     }
 
-    /// A manager that came to where it was to end has a successor.
+    /// Starts a successor if the manager has come to its end.
     fn reap_manager(&mut self) -> Result<()> {
         let manager = self.manager.as_mut().ok_or("there is a manager")?;
         match manager.child.try_wait()? {
             None => Ok(()),
-            Some(status) if manager.ends && status.signal() == Some(9) => self.restart_manager(),
-            Some(status) => Err(format!("the manager ended by itself: {status}").into()),
+            Some(status) => match manager.end {
+                Some(end) if status.signal() == Some(9) => {
+                    self.note_step(end);
+                    self.restart_manager()
+                }
+                _ => Err(format!("the manager ended by itself: {status}").into()),
+            },
         }
     }
 
@@ -357,7 +439,8 @@ impl Run {
         }
     }
 
-    /// When all guests have ended. Gives what the manager has left.
+    /// Ends the manager after all guests have ended. Returns the slots, pages, records and owners that it has
+    /// left.
     fn finish(&mut self) -> Result<[u64; 4]> {
         let mut manager = self.manager.take().ok_or("there is a manager")?;
         let deadline = Instant::now() + PATIENCE;
@@ -366,7 +449,7 @@ impl Run {
         let status = loop {
             match manager.child.try_wait()? {
                 // While it buried the last guests.
-                Some(status) if manager.ends && status.signal() == Some(9) => {
+                Some(status) if manager.end.is_some() && status.signal() == Some(9) => {
                     self.manager = Some(manager);
                     self.restart_manager()?;
                     manager = self.manager.take().ok_or("there is a manager")?;
@@ -405,6 +488,7 @@ impl Run {
             ended: self.ended,
             seed: self.seed,
             with_records: self.options.table == Table::Records,
+            must_evict: self.options.must_evict(),
             left: None,
         }
     }
@@ -423,28 +507,6 @@ impl Drop for Run {
 }
 
 fn this_program() -> Command {
-    // Also where the file has been built anew meanwhile.
+    // Works also if the file was built anew meanwhile.
     Command::new("/proc/self/exe")
-}
-
-/// A file that is gone when its last descriptor is closed.
-fn swapfile(options: &Options) -> Result<File> {
-    let name = format!(
-        "swap-records-manager-{}-{}",
-        std::process::id(),
-        fastrand::u64(..)
-    );
-    let path = options
-        .swapfile
-        .clone()
-        .unwrap_or_else(|| env::temp_dir().join(name));
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path);
-    let file = file.map_err(|error| format!("the swapfile {}: {error}", path.display()))?;
-    fs::remove_file(&path)?;
-    file.set_len(options.slots() * PAGE as u64)?;
-    Ok(file)
 }

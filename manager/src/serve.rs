@@ -1,8 +1,7 @@
-//! The process of a manager.
+//! Runs a manager.
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process;
@@ -16,24 +15,28 @@ use rustix::process::Signal;
 use rustix::time::ClockId;
 
 use crate::Result;
+use crate::admit::spawn;
 use crate::books::{Books, entry};
 use crate::manager::{Guest, Keeper, Manager};
 use crate::memory::Memory;
 use crate::options::{Options, Table};
 use crate::page::State;
 use crate::plain::Plain;
+use crate::report::complain;
 use crate::stats::{Count, Stats};
-use crate::timed::Timed;
+use crate::swapfile::Swapfile;
+use crate::timed::{self, Timed};
 use crate::tree::Tree;
 use crate::wire::{self, Kind, Message};
 
-/// Ends the process with an error: there is nothing that a manager could do without one of its threads.
+/// Ends the process with an error. A manager cannot work without one of its threads.
 pub(crate) fn fail(error: &(dyn Error + Send + Sync)) -> ! {
-    eprintln!("manager: {error}");
+    complain(&format!("manager: {error}"));
     process::exit(1)
 }
 
-/// The process: it gets descriptors by its standard input, serves until it is told to finish, or is killed.
+/// Runs the process: gets descriptors over its standard input, and serves until it is told to finish or is
+/// killed.
 pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let options = Options::parse(args)?.ok_or("a manager needs no help")?;
@@ -50,7 +53,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
                 fds,
             } => guests.push(Arc::new(Guest::new(&numbers, fds)?)),
             Message { kind: Kind::Go, .. } => break,
-            other => return Err(format!("{:?} is no message for the start", other.kind).into()),
+            other => return Err(format!("{:?} is not a message for the start", other.kind).into()),
         }
     }
     let stats = Stats::map(&stats.into())?;
@@ -60,18 +63,18 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
         socket: socket.try_clone()?,
         answers: Mutex::new(answers),
     };
-    let swapfile = File::from(swapfile);
+    let swapfile = Swapfile(swapfile.into());
     let listener = UnixListener::from(listener);
     match options.table {
         Table::Records => {
             let ids: Vec<_> = guests.iter().map(|guest| guest.id).collect();
-            let tree = Timed::new(Tree::open(records, &ids)?, stats.clone());
+            let tree = Timed::open(stats.clone(), || Tree::open(records, &ids))?;
             let manager = Arc::new(Manager::new(tree, stats, options, swapfile, region, keeper));
             manager.recover(&guests)?;
             manager.run(guests, listener, &socket, &answer)
         }
         Table::HashMap => {
-            let plain = Timed::new(Plain::new(), stats.clone());
+            let plain = Timed::open(stats.clone(), || Ok(Plain::new()))?;
             plain.limit(plain.host(), options.limit_of_all())?;
             let manager = Arc::new(Manager::new(
                 plain, stats, options, swapfile, region, keeper,
@@ -89,19 +92,20 @@ impl<B: Books + 'static> Manager<B> {
         socket: &UnixStream,
         answer: &Sender<()>,
     ) -> Result<()> {
+        self.books.serve();
         for guest in guests {
             self.begin(guest)?;
         }
         let manager = self.clone();
-        thread::Builder::new().spawn(move || {
+        spawn(move || {
             loop {
-                let admitted = listener.accept().map_err(Into::into);
-                let admitted = admitted.and_then(|(connection, _)| manager.admit(connection));
-                admitted.unwrap_or_else(|error| fail(&*error));
+                let (connection, _) = listener.accept()?;
+                let manager = manager.clone();
+                spawn(move || manager.admit(connection))?;
             }
         })?;
         let stats = self.stats.clone();
-        thread::Builder::new().spawn(move || note_processor_time(&stats))?;
+        spawn(move || note_processor_time(&stats))?;
         loop {
             match wire::receive(socket)? {
                 Some(Message {
@@ -110,43 +114,49 @@ impl<B: Books + 'static> Manager<B> {
                 Some(Message {
                     kind: Kind::Finish, ..
                 }) => {
-                    // The answers to guests that are being buried come meanwhile.
+                    // Another thread, since this one must take the answers about guests whose end is under
+                    // way.
                     let (manager, socket) = (self.clone(), socket.try_clone()?);
-                    thread::Builder::new().spawn(move || {
-                        let left = manager.finish().unwrap_or_else(|error| fail(&*error));
-                        let told = wire::send(&socket, Kind::Ended, &left, &[]);
-                        told.unwrap_or_else(|error| fail(&error));
+                    spawn(move || {
+                        let left = manager.finish()?;
+                        wire::send(&socket, Kind::Ended, &left, &[])?;
                         process::exit(0)
                     })?;
                 }
-                // The command has ended, and with it all that there is to do.
+                // The command has ended, so there is nothing left to do.
                 None => return Ok(()),
                 Some(other) => {
-                    return Err(format!("{:?} is no message for a manager", other.kind).into());
+                    return Err(format!("{:?} is not a message for a manager", other.kind).into());
                 }
             }
         }
     }
 
-    /// When the last guest has ended: what the host has is what the region's words say. Then the region goes as well.
-    /// Gives what is left: slots, pages that are charged, records, owners beside the host.
+    /// Waits until all guests have ended. Checks that the host has exactly what the region's words say, and
+    /// frees that. Returns what is left: slots, pages that are charged, records, and owners other than the
+    /// host.
     fn finish(&self) -> Result<[u64; 4]> {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !self.guests.read().is_empty() {
             if Instant::now() > deadline {
-                return Err("guests have ended, and are not buried".into());
+                return Err(
+                    "guests have ended, and their pages were not taken back in 30 seconds".into(),
+                );
             }
             thread::sleep(Duration::from_millis(1));
         }
-        // The last one may be being buried.
+        // The last guest's end may be under way.
         let _change = self.change.lock();
         let host = self.books.host();
-        let (mut slots, mut in_memory) = (Vec::new(), 0);
+        let (mut slots, mut places, mut in_memory) = (Vec::new(), Vec::new(), 0);
         for at in 0..self.region.len() {
             match self.region.peek(at) {
                 State::Untouched => {}
                 State::Memory(owner) if owner == host => in_memory += 1,
-                State::Swap(slot) => slots.push(entry(slot)?),
+                State::Swap { slot, owner } if owner == host => {
+                    slots.push(entry(slot)?);
+                    places.push(at);
+                }
                 other => return Err(format!("page {at} of the region is left in {other:?}").into()),
             }
         }
@@ -162,8 +172,18 @@ impl<B: Books + 'static> Manager<B> {
             )
             .into());
         }
+        if let Some(at) = self.region.not_punched(in_memory, &places)? {
+            return Err(format!("page {at} of the region was evicted and is in memory").into());
+        }
         self.books.uncharge(host, in_memory)?;
-        self.books.free(&slots)?;
+        let freed = self.books.free(&slots, host)?;
+        if freed.owned != slots.len() as u64 {
+            return Err(format!(
+                "the region has {} slots of the host: {freed:?}",
+                slots.len()
+            )
+            .into());
+        }
         for slot in &slots {
             self.slots.lock().free(slot.offset())?;
         }
@@ -173,12 +193,11 @@ impl<B: Books + 'static> Manager<B> {
     }
 }
 
-/// Adds up what the process has taken of the processor, as long as it lives.
-fn note_processor_time(stats: &Stats) {
+/// Counts the processor time of the process, until the process ends.
+fn note_processor_time(stats: &Stats) -> ! {
     let mut last = 0;
     loop {
-        let time = rustix::time::clock_gettime(ClockId::ProcessCPUTime);
-        let now = time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs();
+        let now = timed::now(ClockId::ProcessCPUTime);
         stats.add(Count::Processor, now - last);
         last = now;
         thread::sleep(Duration::from_millis(20));

@@ -1,4 +1,4 @@
-//! Memory that processes share: sealed `memfd`s, and their maps as atomic words.
+//! Makes memory that processes share: sealed `memfd`s, and their maps as atomic words.
 
 use std::fs::File;
 use std::io;
@@ -7,28 +7,34 @@ use std::sync::atomic::AtomicU64;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
 
-/// Makes a `memfd` of so many bytes, which nobody can shrink or grow.
+use crate::About;
+
+/// Makes a `memfd` of this size, sealed so that no process can shrink or grow it.
 pub(crate) fn memfd(name: &str, bytes: u64) -> io::Result<File> {
-    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let what = || format!("making the memfd {name:?} of {bytes} bytes");
+    let fd = rustix::fs::memfd_create(name, flags).about(what)?;
     let file = File::from(fd);
-    file.set_len(bytes)?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    file.set_len(bytes).about(what)?;
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals).about(what)?;
     Ok(file)
 }
 
-/// Gives the memory of a part of the file back. What is read there next is zeros, or a missing fault.
+/// Gives the memory of a part of the file back. The next read there finds zeros, or is a missing fault.
 pub(crate) fn punch(file: &File, start: u64, len: u64) -> io::Result<()> {
     let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    Ok(rustix::fs::fallocate(file, how, start, len)?)
+    rustix::fs::fallocate(file, how, start, len)
+        .about(|| format!("punching {len} bytes of a memfd at {start}"))
 }
 
-/// Whether there is memory of the file at `at`.
+/// Returns whether the file has memory at `at`.
 pub(crate) fn is_present(file: &File, at: u64) -> io::Result<bool> {
     match rustix::fs::seek(file, SeekFrom::Data(at)) {
         Ok(found) => Ok(found == at),
         // Nothing from there to the end.
         Err(rustix::io::Errno::NXIO) => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error).about(|| format!("looking for data of a memfd at {at}")),
     }
 }
 
@@ -42,30 +48,34 @@ pub(crate) struct Words {
 impl Words {
     /// Maps the whole file.
     pub(crate) fn map(file: &File) -> io::Result<Self> {
-        let seals = rustix::fs::fcntl_get_seals(file)?;
+        let seals =
+            rustix::fs::fcntl_get_seals(file).about(|| "reading the seals of a memfd".into())?;
         if !seals.contains(SealFlags::SHRINK) {
             let why = "the file could be truncated under its map: seal it against shrinking";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
-        let map = MmapOptions::new().map_raw(file)?;
+        let map = MmapOptions::new()
+            .map_raw(file)
+            .about(|| "mapping a memfd".into())?;
         let len = map.len() / size_of::<AtomicU64>();
         Ok(Self { map, len })
     }
 
-    /// The words. Other processes write them, too.
+    /// Returns the words. Other processes write to them, too.
     pub(crate) fn get(&self) -> &[AtomicU64] {
-        // SAFETY: the map is aligned to pages, as long as this, readable and writable, and there as long as `self`; the
-        // seal keeps anybody from truncating the file under it. All processes of this program reach it by atomics, or
-        // let the kernel replace whole pages of it by ones with the same bytes.
+        // SAFETY: the map is aligned to pages, has this length, is readable and writable, and lives until
+        // `self` is dropped. The seal keeps every process from truncating the file under it. All processes of
+        // this program reach it by atomics, or let the kernel replace whole pages of it by ones with the same
+        // bytes.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
     }
 
-    /// The address of the map in this process.
+    /// Returns the address of the map in this process.
     pub(crate) fn address(&self) -> u64 {
         self.map.as_ptr() as u64
     }
 
-    /// The bytes of the map.
+    /// Returns the size of the map in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.map.len() as u64
     }

@@ -1,8 +1,7 @@
-//! Which slots of the swapfile are free. The crate does not know: a record says who owns a slot, and no record that
-//! nobody does, but not which slot is next.
+//! Allocates slots of the swapfile. The crate does not: it knows the owner of each slot, but picks none.
 //!
-//! Slots come in clusters of 512, and each owner takes from a cluster of its own, as kernels do: so what one guest evicts
-//! lies together, and leaves together.
+//! Slots come in clusters of 512. Each owner takes slots from a cluster of its own, as in kernels. So the
+//! pages of one guest lie together.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -34,7 +33,7 @@ struct Cluster {
     taken: bool,
 }
 
-/// A slot that is free was freed, or one in use given out again.
+/// A free slot was freed, or a slot in use was given out again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Twice(pub(crate) u64);
 
@@ -47,7 +46,7 @@ impl fmt::Display for Twice {
 impl std::error::Error for Twice {}
 
 impl Slots {
-    /// For a swapfile of so many slots, in whole clusters, all free.
+    /// Makes an allocator for a swapfile of this many slots, in whole clusters, all free.
     pub(crate) fn new(slots: u64) -> Self {
         let nr = index(slots / CLUSTER);
         Self {
@@ -73,7 +72,7 @@ impl Slots {
         Ok(())
     }
 
-    /// Up to `most` slots that lie together, for this owner. `None` where all slots are in use.
+    /// Takes up to `most` slots that lie together, for this owner. Returns `None` where all slots are in use.
     pub(crate) fn take(&mut self, owner: u64, most: u64) -> Option<Range<u64>> {
         let mut cluster = match self.current.get(&owner) {
             Some(&cluster) => cluster,
@@ -94,7 +93,7 @@ impl Slots {
         Some(start + first..start + end)
     }
 
-    /// A slot is free for the next user.
+    /// Frees a slot.
     pub(crate) fn free(&mut self, slot: u64) -> Result<(), Twice> {
         let (cluster, at) = place(slot);
         let of = self.clusters.get_mut(cluster).ok_or(Twice(slot))?;
@@ -108,7 +107,7 @@ impl Slots {
         Ok(())
     }
 
-    /// The owner takes no more slots. Those that it has stay as they are.
+    /// Ends the owner's use of a cluster. The slots that it has stay in use.
     pub(crate) fn leave(&mut self, owner: u64) {
         let Some(cluster) = self.current.remove(&owner) else {
             return;
@@ -120,12 +119,13 @@ impl Slots {
         }
     }
 
-    /// How many slots are in use.
+    /// Returns the number of slots in use.
     pub(crate) fn used(&self) -> u64 {
         self.used
     }
 
-    /// An empty cluster; where there is none, the one that has the most room and no owner, or any with room.
+    /// Gives the owner an empty cluster. If there is none, gives it the cluster that has the most room, and
+    /// prefers one without an owner.
     fn next_cluster(&mut self, owner: u64) -> Option<usize> {
         let next = self.empty.pop().or_else(|| {
             let all = self.clusters.iter().enumerate();
@@ -134,7 +134,7 @@ impl Slots {
             best.map(|(cluster, _)| cluster)
         })?;
         if self.clusters[next].taken {
-            // Of the two, one is left without.
+            // The previous owner looks for another one when it needs a slot.
             self.current.retain(|_, &mut cluster| cluster != next);
         }
         self.clusters[next].taken = true;
@@ -148,7 +148,7 @@ impl Cluster {
         self.words[index(at / 64)] >> (at % 64) & 1 != 0
     }
 
-    /// Whether it was free.
+    /// Returns whether the slot was free.
     fn set(&mut self, at: u64) -> bool {
         let was = self.is_set(at);
         self.words[index(at / 64)] |= 1 << (at % 64);
@@ -156,7 +156,7 @@ impl Cluster {
         !was
     }
 
-    /// Whether it was in use.
+    /// Returns whether the slot was in use.
     fn clear(&mut self, at: u64) -> bool {
         let was = self.is_set(at);
         self.words[index(at / 64)] &= !(1 << (at % 64));

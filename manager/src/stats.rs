@@ -1,4 +1,4 @@
-//! What is counted. The numbers lie in a `memfd`, so that they outlive the manager, which is killed without a word.
+//! Counts events. The numbers lie in a `memfd`, so that they outlive a manager that is killed.
 
 use std::fs::File;
 use std::io;
@@ -24,35 +24,61 @@ pub(crate) enum Count {
     Read,
     /// Faults that had to evict before they were served.
     Reclaimed,
-    /// Guests that were welcomed, and that were seen to their end.
+    /// Guests that were taken in, and guests whose pages were taken back after their end.
     Lived,
     Died,
     /// Records of guests that died which are the host's now.
-    HandedOver,
-    /// Pages in memory, likewise.
+    Migrated,
+    /// Pages in memory of guests that died which are the host's now.
     Moved,
     /// Slots of guests that died.
     Freed,
-    /// Evictions that a kill had interrupted after the record was written.
+    /// Pages whose eviction a kill had interrupted after the record was written.
     Undone,
     /// Pages that a kill had left on their way to memory.
     OnTheirWay,
     /// Nanoseconds of the processor that managers took.
     Processor,
-    /// Nanoseconds between two readings of the clock with calls of the table and the tree in between, and the calls.
-    BooksTime,
-    BooksCalls,
-    /// The same with nothing in between, and how often.
+    /// Nanoseconds between two readings of the clock with nothing in between, and the number of such pairs.
     ClockTime,
     ClockCalls,
+    /// The first of two numbers per [`Call`]: nanoseconds between two readings of the clock with calls in
+    /// between, and the number of calls. It is the last count.
+    Calls,
 }
 
-const COUNTS: usize = Count::ClockCalls as usize + 1;
+/// Calls of the table and the tree, by what they are for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub(crate) enum Call {
+    /// A fault of a page that was evicted.
+    SwapIn,
+    /// A fault of a page that is touched first.
+    Charge,
+    /// An eviction.
+    SwapOut,
+    /// The start and the end of a guest.
+    Guests,
+    /// The start of a manager: reopens the table, makes the tree, and looks at every record.
+    Reopen,
+}
+
+impl Call {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::SwapIn,
+        Self::Charge,
+        Self::SwapOut,
+        Self::Guests,
+        Self::Reopen,
+    ];
+}
+
+const COUNTS: usize = Count::Calls as usize + 2 * Call::ALL.len();
 /// Steps per power of two of a latency: each is less than 1% of it.
 const STEPS: u64 = 128;
 const BUCKETS: usize = 40 * 128;
 
-/// The numbers, shared by all processes that have the file.
+/// The counts, shared by all processes that have the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Stats(Arc<Words>);
 
@@ -74,12 +100,36 @@ impl Stats {
         self.0.get()[count as usize].load(Relaxed)
     }
 
+    /// Adds calls and the nanoseconds that they took, the clock's included.
+    pub(crate) fn add_calls(&self, call: Call, calls: u64, nanoseconds: u64) {
+        let at = Count::Calls as usize + 2 * call as usize;
+        self.0.get()[at].fetch_add(nanoseconds, Relaxed);
+        self.0.get()[at + 1].fetch_add(calls, Relaxed);
+    }
+
+    /// Returns the number of calls, and the nanoseconds that they took without the clock's. The start of a
+    /// manager is measured in a few long pieces, and counts with the clock's.
+    pub(crate) fn calls(&self, call: Call) -> (u64, u64) {
+        let at = Count::Calls as usize + 2 * call as usize;
+        let [time, calls] = [at, at + 1].map(|at| self.0.get()[at].load(Relaxed));
+        let clocks = self.get(Count::ClockCalls).max(1);
+        if call == Call::Reopen {
+            return (calls, time);
+        }
+        let clock = u128::from(self.get(Count::ClockTime)) * u128::from(calls) / u128::from(clocks);
+        (
+            calls,
+            time.saturating_sub(u64::try_from(clock).unwrap_or(u64::MAX)),
+        )
+    }
+
     /// Notes how long a fault took.
     pub(crate) fn latency(&self, nanoseconds: u64) {
         self.0.get()[COUNTS + bucket(nanoseconds)].fetch_add(1, Relaxed);
     }
 
-    /// The latencies below which so many of a thousand are, in nanoseconds; 0 where there is none.
+    /// Returns percentiles of the latencies, in nanoseconds, for shares in thousandths; 0 where there is no
+    /// latency.
     pub(crate) fn percentiles<const N: usize>(&self, per_mille: [u64; N]) -> [u64; N] {
         let buckets: Vec<u64> = self.0.get()[COUNTS..][..BUCKETS]
             .iter()
@@ -151,7 +201,8 @@ mod tests {
             median.abs_diff(500) <= 5 && high.abs_diff(990) <= 10,
             "{median} {high}"
         );
-        stats.add(Count::BooksCalls, 3);
+        stats.add_calls(Call::Reopen, 3, 70);
+        assert_eq!(stats.calls(Call::Reopen), (3, 70));
         assert_eq!(stats.percentiles([500]), [median]);
     }
 }

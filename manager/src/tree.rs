@@ -1,4 +1,4 @@
-//! The manager's books, kept by this crate: [`Memcgs`] over a table whose records outlive the process.
+//! Keeps the manager's books with `swap_records`: [`Memcgs`] over a table whose records outlive the process.
 
 use std::os::fd::OwnedFd;
 
@@ -7,7 +7,7 @@ use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource};
 use swap_records::{MemcgId, RawSpinLock, Run, SwapEntry, SwapRecords};
 
 use crate::Result;
-use crate::books::{Books, Held, Refused, TYPE};
+use crate::books::{Books, Freed, Held, Refused, TYPE};
 
 /// A tree of cgroups: the root, the host below it, and the guests below the host.
 #[derive(Debug)]
@@ -17,7 +17,8 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// The tree over the records of a file, which may have some already: then `guests` are the ids that had a guest.
+    /// Makes the tree over the records of a file. If the file has records already, `guests` are the ids that
+    /// had a guest.
     pub(crate) fn open(records: OwnedFd, guests: &[MemcgId]) -> Result<Self> {
         // docs: open
         let file = RecordFile::from_memfd(records)?;
@@ -35,7 +36,7 @@ impl Tree {
         Ok(Self { memcgs, host })
     }
 
-    /// All records, run by run.
+    /// Returns all records, run by run.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         self.memcgs.records().runs(TYPE)
     }
@@ -56,7 +57,7 @@ const HOST: MemcgId = match MemcgId::new(2) {
 fn refused(error: MemcgError) -> Refused {
     match error {
         // docs: refused
-        // A limit is in the way, maybe that of an ancestor: `id` says whose pages to evict.
+        // A limit refused, maybe that of an ancestor: `id` says whose pages to evict.
         MemcgError::OverLimit { id, .. } => Refused::Full(id),
         // docs: end
         error => Refused::Failed(error.into()),
@@ -99,34 +100,41 @@ impl Books for Tree {
         Ok(self.memcgs.uncharge(self.find(id)?, nr)?)
     }
 
-    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<()> {
+    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<MemcgId> {
         // docs: swap_out
-        // Where the owner is offline by now, its parent gets the records.
-        let _owner = self.memcgs.swap_out_batch(self.find(id)?, slots)?;
+        // If the guest is offline by now, its parent owns the records.
+        let owner = self.memcgs.swap_out_batch(self.find(id)?, slots)?;
+        Ok(owner.id())
         // docs: end
-        Ok(())
     }
 
     fn swap_in(&self, slot: SwapEntry) -> Result<MemcgId, Refused> {
         // docs: swap_in
-        // The owner of the record pays; where it is offline, its first ancestor that is online.
+        // The owner of the record pays. If it is offline, its first ancestor that is online pays.
         let payer = self.memcgs.swap_in(slot, 1).map_err(refused)?;
         Ok(payer.id())
         // docs: end
     }
 
-    fn owner(&self, slot: SwapEntry) -> Option<MemcgId> {
-        self.memcgs.records().lookup(slot)
-    }
-
-    fn free(&self, slots: &[SwapEntry]) -> Result<u64> {
-        Ok(self.memcgs.free_swap_batch(slots, |_, _| ())?)
+    fn free(&self, slots: &[SwapEntry], owner: MemcgId) -> Result<Freed> {
+        // docs: free_batch
+        let mut freed = Freed::default();
+        self.memcgs.free_swap_batch(slots, |_slot, of| {
+            // The callback gets each owner, so that the caller can check it against its own words.
+            *(if of == owner {
+                &mut freed.owned
+            } else {
+                &mut freed.others
+            }) += 1;
+        })?;
+        Ok(freed)
+        // docs: end
     }
 
     fn offline(&self, id: MemcgId) -> Result<()> {
         // docs: offline
-        // From here on nothing more is charged to the guest, whatever was under way. It keeps its records for now: most
-        // of them are about to be freed, so the budget is 0.
+        // From here on nothing more is charged to the guest, whatever was under way. It keeps its records for
+        // now: most of them are about to be freed, so the budget is 0.
         self.memcgs.css_offline(self.find(id)?, 0)?;
         // docs: end
         Ok(())
@@ -138,7 +146,7 @@ impl Books for Tree {
 
     fn remove(&self, id: MemcgId) -> Result<u64> {
         // docs: free
-        // The rest of its records is the host's, and the id is the next guest's.
+        // The remaining records are the host's now, and the id is free for the next guest.
         let moved = self.memcgs.css_free(self.find(id)?)?;
         Ok(moved.moved)
         // docs: end

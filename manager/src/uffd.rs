@@ -1,6 +1,6 @@
-//! The calls of `userfaultfd` that the manager and its guests make.
+//! Makes the calls of `userfaultfd` that the manager and its guests need.
 //!
-//! By hand, over the structures of `linux-raw-sys`: the crate `userfaultfd` wants libclang where it is built.
+//! It uses the structures of `linux-raw-sys`. The crate `userfaultfd` needs libclang to build.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl};
 use rustix::mm::UserfaultfdFlags;
 
-use crate::PAGE;
 use crate::shared::Words;
+use crate::{About, PAGE};
 
 /// The header names it; the bindings leave it out, as other constants that are computed.
 const WRITEPROTECT_MODE_WP: u32 = 1;
@@ -20,7 +20,7 @@ const FEATURES: u32 = sys::UFFD_FEATURE_PAGEFAULT_FLAG_WP
     | sys::UFFD_FEATURE_MISSING_SHMEM
     | sys::UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 
-/// A `userfaultfd`: of this process, or one that another process has handed over.
+/// A `userfaultfd` of this process, or one that another process has sent.
 #[derive(Debug)]
 pub(crate) struct Uffd(OwnedFd);
 
@@ -60,7 +60,7 @@ impl Uffd {
         Ok(uffd)
     }
 
-    /// Has faults of these words reported.
+    /// Makes the kernel report faults of these words.
     pub(crate) fn register(&self, words: &Words) -> io::Result<()> {
         let mode = sys::UFFDIO_REGISTER_MODE_MISSING | sys::UFFDIO_REGISTER_MODE_WP;
         let mut register = sys::uffdio_register {
@@ -68,10 +68,11 @@ impl Uffd {
             mode: u64::from(mode),
             ioctls: 0,
         };
-        Ok(self.call::<{ op::UFFDIO_REGISTER }, _>(&mut register)?)
+        self.call::<{ op::UFFDIO_REGISTER }, _>(&mut register)
+            .about(|| at("UFFDIO_REGISTER", words.address()))
     }
 
-    /// The faults that wait to be read, up to 16; none where there is none.
+    /// Reads up to 16 faults that wait to be read.
     pub(crate) fn read(&self, faults: &mut Vec<Fault>) -> io::Result<()> {
         const MESSAGE: usize = size_of::<sys::uffd_msg>();
         faults.clear();
@@ -79,7 +80,7 @@ impl Uffd {
         let read = match rustix::io::read(&self.0, &mut bytes) {
             Ok(read) => read,
             Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).about(|| "reading a userfaultfd".into()),
         };
         for message in bytes[..read].chunks_exact(MESSAGE) {
             let word =
@@ -108,7 +109,7 @@ impl Uffd {
             match self.call::<{ op::UFFDIO_COPY }, _>(&mut copy) {
                 Err(Errno::EXIST) => return Ok(Done::Exists),
                 done => {
-                    if let Some(done) = ended(done)? {
+                    if let Some(done) = ended(done).about(|| at("UFFDIO_COPY", address))? {
                         return Ok(done);
                     }
                 }
@@ -116,7 +117,7 @@ impl Uffd {
         }
     }
 
-    /// Lets nobody write to these pages: a write is a fault, which waits. Also where no page is there yet.
+    /// Protects these pages: a write is a fault, which waits. Also protects places that have no page yet.
     pub(crate) fn protect(&self, address: u64, bytes: u64) -> io::Result<Done> {
         self.write_protect(address, bytes, WRITEPROTECT_MODE_WP)
     }
@@ -132,17 +133,19 @@ impl Uffd {
                 range: range(address, bytes),
                 mode: u64::from(mode),
             };
-            if let Some(done) = ended(self.call::<{ op::UFFDIO_WRITEPROTECT }, _>(&mut protect))? {
+            let done = ended(self.call::<{ op::UFFDIO_WRITEPROTECT }, _>(&mut protect));
+            if let Some(done) = done.about(|| at("UFFDIO_WRITEPROTECT", address))? {
                 return Ok(done);
             }
         }
     }
 
-    /// Has everything that waits for these pages try again.
+    /// Wakes all threads that wait for these pages. They try again.
     pub(crate) fn wake(&self, address: u64, bytes: u64) -> io::Result<Done> {
         loop {
             let mut range = range(address, bytes);
-            if let Some(done) = ended(self.call::<{ op::UFFDIO_WAKE }, _>(&mut range))? {
+            let done = ended(self.call::<{ op::UFFDIO_WAKE }, _>(&mut range));
+            if let Some(done) = done.about(|| at("UFFDIO_WAKE", address))? {
                 return Ok(done);
             }
         }
@@ -151,14 +154,14 @@ impl Uffd {
     fn call<const OPCODE: Opcode, T>(&self, argument: &mut T) -> Result<(), Errno> {
         // SAFETY: the callers above name each request with the structure that it takes.
         let request = unsafe { Updater::<OPCODE, T>::new(argument) };
-        // SAFETY: of memory of this process, the kernel reads and writes the structure, and reads the page that a copy
-        // names, which is borrowed meanwhile. It writes to a page of a map only where none is there, so under no
-        // reference that was read through; protection and wakes change no byte.
+        // SAFETY: of memory of this process, the kernel reads and writes the structure, and reads the page
+        // that a copy names, which is borrowed meanwhile. It writes to a page of a map only where none is
+        // there, so under no reference that was read through; protection and wakes change no byte.
         unsafe { ioctl(&self.0, request) }
     }
 }
 
-/// `None` where it is to be asked again: the guest is changing its maps.
+/// Returns `None` where the call must be made again, since the guest is changing its maps.
 fn ended(done: Result<(), Errno>) -> io::Result<Option<Done>> {
     match done {
         Ok(()) => Ok(Some(Done::Yes)),
@@ -170,6 +173,11 @@ fn ended(done: Result<(), Errno>) -> io::Result<Option<Done>> {
         Err(Errno::SRCH | Errno::NOENT) => Ok(Some(Done::Gone)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Names a request, and the address in the guest that it is about.
+fn at(request: &str, address: u64) -> String {
+    format!("{request} at {address:#x}")
 }
 
 fn range(start: u64, len: u64) -> sys::uffdio_range {
@@ -188,7 +196,7 @@ impl From<OwnedFd> for Uffd {
     }
 }
 
-/// Why no guest can run here.
+/// Says why no guest can run here.
 pub(crate) fn reason_not_to_run() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("it needs root: userfaultfd is for processes that may trace others".into());

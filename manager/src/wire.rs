@@ -1,4 +1,4 @@
-//! Messages between processes, over Unix sockets: a kind, numbers, and descriptors.
+//! Sends messages between processes over Unix sockets: a kind, numbers, and descriptors.
 
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
@@ -10,7 +10,9 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 
-/// What a message says.
+use crate::About;
+
+/// The kind of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub(crate) enum Kind {
@@ -18,7 +20,7 @@ pub(crate) enum Kind {
     Files = 1,
     /// Command to manager, and back to be kept: a guest.
     Guest,
-    /// Command to manager: that is all; serve.
+    /// Command to manager: nothing more comes; serve.
     Go,
     /// Command to manager: kept, or dropped.
     Kept,
@@ -87,13 +89,13 @@ pub(crate) fn send(
                 control.clear();
             }
             Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).about(|| format!("sending {kind:?} over a socket")),
         }
     }
     Ok(())
 }
 
-/// Waits for a message; `None` where the other end is closed.
+/// Waits for a message. Returns `None` where the other side is closed.
 pub(crate) fn receive(from: &UnixStream) -> io::Result<Option<Message>> {
     let mut bytes = [0; BYTES];
     let mut fds = Vec::new();
@@ -107,7 +109,7 @@ pub(crate) fn receive(from: &UnixStream) -> io::Result<Option<Message>> {
             Err(rustix::io::Errno::INTR) => {}
             // An end that was killed with bytes to read.
             Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).about(|| "receiving a message over a socket".into()),
         }
     };
     if read == 0 {
@@ -123,14 +125,14 @@ pub(crate) fn receive(from: &UnixStream) -> io::Result<Option<Message>> {
         Ok(()) => {}
         // Killed while it wrote.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error) => return Err(error).about(|| "receiving the rest of a message".into()),
     }
     let mut all = bytes
         .chunks_exact(8)
         .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or([0; 8])));
     let kind = all.next().unwrap_or(0);
     let kind = KINDS.into_iter().find(|&known| known as u64 == kind);
-    let kind = kind.ok_or_else(|| io::Error::other("a message of no kind that is known"))?;
+    let kind = kind.ok_or_else(|| io::Error::other("a message of an unknown kind"))?;
     let mut numbers = [0; NUMBERS];
     numbers
         .iter_mut()

@@ -1,7 +1,7 @@
 //! The code in `docs/manager.md` is that of the manager. `SWAP_RECORDS_BLESS=1` writes it anew.
 //!
-//! A comment `<!-- FILE NAME -->` in the document stands before each block. In the file, the code is between the
-//! comments `// docs: NAME` and `// docs: end`.
+//! A comment `<!-- FILE NAME -->` in the document stands before each block. In the file, the code is between
+//! the comments `// docs: NAME` and `// docs: end`.
 
 use std::path::Path;
 use std::{env, fs};

@@ -1,7 +1,8 @@
-//! Guests, evicted, faulted in, killed, with a manager that is killed as well: ten seconds of it, and the end balances.
+//! Runs guests for some seconds under a manager that evicts their pages. Guests and managers are killed, and
+//! at the end everything must balance.
 //!
-//! It needs root and `userfaultfd`. Elsewhere it says why not and is counted as ignored, unless
-//! `SWAP_RECORDS_REQUIRE_MANAGER=1` makes that a failure. Its processes are this very program.
+//! The tests need root and `userfaultfd`. Elsewhere they say why they cannot run and are counted as ignored,
+//! unless `SWAP_RECORDS_REQUIRE_MANAGER=1` makes that a failure. The processes of the tests are this program.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {}
@@ -13,40 +14,81 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::env;
-    use std::process::{Command, ExitCode};
+    use std::io::{self, Read, Write};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, ExitCode, Output, Stdio};
+    use std::time::{Duration, Instant};
+    use std::{env, fs, thread};
 
     use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-    /// Makes it a failure if the test cannot run.
+    /// If it is set, a test that cannot run has failed.
     const REQUIRE: &str = "SWAP_RECORDS_REQUIRE_MANAGER";
 
     const LAST: &str =
         "every page that was read was right; no slot is leaked, and no charge is left";
 
+    /// A test: an error says what went wrong.
+    type Test = fn() -> Result<(), Failed>;
+
     pub(crate) fn main() -> ExitCode {
-        // As the example, for the processes that the test starts.
+        // As the example, for the processes that the tests start.
         let role = env::args().nth(1).unwrap_or_default();
         if ["guest", "serve", "--guests"].contains(&role.as_str()) {
             return swap_records_manager::main();
         }
-        let tests = [
+        if role == "stranger" {
+            return stranger();
+        }
+        let tests: [(&str, Test); 8] = [
             (
                 "guests_and_managers_are_killed_and_no_byte_slot_or_charge_is_lost",
-                "--seconds 6 --restart",
-                ["managers that were killed", "records handed to the host"],
+                || {
+                    let rows = ["managers that were killed", "records migrated to the host"];
+                    run("--seconds 6 --restart", &rows)
+                },
+            ),
+            (
+                "managers_end_at_each_step_whose_order_matters_and_nothing_is_lost",
+                || {
+                    run(
+                        "--seconds 6 --restart --end-at all",
+                        &["  at a step that was named"],
+                    )
+                },
             ),
             (
                 "the_same_with_a_hash_map_in_place_of_the_table_balances",
-                "--seconds 3 --table hashmap",
-                ["guests that lived", "HashMap, of the manager's time"],
+                || {
+                    let rows = ["guests that lived", "HashMap, of the manager's time"];
+                    run("--seconds 3 --table hashmap", &rows)
+                },
+            ),
+            (
+                "the_least_guest_size_runs_and_says_that_nothing_was_evicted",
+                nothing_is_evicted,
+            ),
+            (
+                "strangers_and_connections_that_say_nothing_do_not_stop_the_manager",
+                strangers,
+            ),
+            ("an_output_that_is_closed_is_no_panic", closed_output),
+            (
+                "a_swapfile_that_cannot_be_made_is_named_in_the_error",
+                error_names_the_swapfile,
+            ),
+            (
+                "pairs_that_are_compared_are_as_many_as_asked_and_have_the_seeds_that_are_asked",
+                compared,
             ),
         ];
-        let tests = tests.map(|(name, flags, rows)| {
+        let tests = tests.map(|(name, test)| {
             Trial::ignorable_test(
                 name,
                 move || match swap_records_manager::reason_not_to_run() {
-                    None => run(flags, &rows).map(|()| Completion::Completed),
+                    None => test().map(|()| Completion::Completed),
                     Some(reason) if env::var_os(REQUIRE).is_some() => {
                         Err(Failed::from(format!("it must run, and cannot: {reason}")))
                     }
@@ -60,27 +102,161 @@ mod linux {
         libtest_mimic::run(&arguments, tests.into()).exit_code()
     }
 
-    /// Runs the command, which says by itself whether all was right, and looks for rows that are not 0.
-    fn run(flags: &str, rows: &[&str]) -> Result<(), Failed> {
-        let flags = format!("--guests 6 --memory 24M --guest-size 12M {flags}");
-        let output = Command::new(env::current_exe()?)
-            .args(flags.split(' '))
-            .output()?;
-        let printed = String::from_utf8_lossy(&output.stdout);
-        let said = String::from_utf8_lossy(&output.stderr);
-        let is_there = |row: &&str| {
-            let line = printed
-                .lines()
-                .find_map(|line| line.trim_start().strip_prefix(*row));
-            line.is_some_and(|number| number.contains(|digit: char| matches!(digit, '1'..='9')))
-        };
-        let missing = rows.iter().find(|row| !is_there(row));
-        if output.status.success() && printed.ends_with(&format!("{LAST}\n")) && missing.is_none() {
+    /// The command with these flags, where `--guests` comes first.
+    fn command(flags: &str) -> Command {
+        let mut command = Command::new("/proc/self/exe");
+        command.args(flags.split(' '));
+        command
+    }
+
+    /// Fails with all that was printed, unless `right`.
+    fn expect(right: bool, output: &Output) -> Result<(), Failed> {
+        if right {
             return Ok(());
         }
+        let [printed, said] =
+            [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
         Err(Failed::from(format!(
             "{}\n{said}\n{printed}",
             output.status
         )))
+    }
+
+    /// Whether the output has a row of this name whose value is not 0.
+    fn has_row(output: &Output, row: &str) -> bool {
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let value = printed
+            .lines()
+            .find_map(|line| line.trim_start().strip_prefix(row.trim_start()));
+        value.is_some_and(|value| value.contains(|digit: char| matches!(digit, '1'..='9')))
+    }
+
+    /// Whether the command ended well, with the line that says so.
+    fn balanced(output: &Output) -> bool {
+        output.status.success() && output.stdout.ends_with(format!("{LAST}\n").as_bytes())
+    }
+
+    /// Runs the command, which says by itself whether all was right, and looks for rows that are not 0.
+    fn run(flags: &str, rows: &[&str]) -> Result<(), Failed> {
+        let flags = format!("--guests 6 --memory 24M --guest-size 12M {flags}");
+        let output = command(&flags).output()?;
+        let all = rows.iter().all(|row| has_row(&output, row));
+        expect(
+            balanced(&output) && all && has_row(&output, "pages evicted"),
+            &output,
+        )
+    }
+
+    fn nothing_is_evicted() -> Result<(), Failed> {
+        let output = command("--guests 2 --memory 4M --guest-size 256K --seconds 1").output()?;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let said = printed.contains("\nnothing was evicted: ");
+        expect(balanced(&output) && said, &output)
+    }
+
+    fn strangers() -> Result<(), Failed> {
+        let mut manager = command("--guests 2 --memory 4M --guest-size 4M --seconds 3 --no-kills")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        // Any user can list the abstract sockets.
+        let of_manager = format!("@swap-records-manager-{}-", manager.id());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let name = loop {
+            let sockets = fs::read_to_string("/proc/net/unix")?;
+            let mut names = sockets
+                .lines()
+                .filter_map(|line| line.split(' ').next_back());
+            if let Some(name) = names.find(|name| name.starts_with(&of_manager)) {
+                break name[1..].to_owned();
+            }
+            if Instant::now() > deadline {
+                manager.kill()?;
+                manager.wait()?;
+                return Err("the command has no socket".into());
+            }
+            thread::sleep(Duration::from_millis(1));
+        };
+        let silent = connect(&name)?;
+        let mut wrong = connect(&name)?;
+        wrong.write_all(&[7; 72])?;
+        let stranger = Command::new("/proc/self/exe")
+            .args(["stranger", &name])
+            .uid(65534)
+            .status();
+        let output = manager.wait_with_output()?;
+        drop(silent);
+        expect(balanced(&output), &output)?;
+        if !stranger?.success() {
+            return Err("the manager took the message of another user".into());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        expect(
+            said.contains("refused a connection: it is of user 65534"),
+            &output,
+        )
+    }
+
+    fn connect(name: &str) -> io::Result<UnixStream> {
+        let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+        stream.set_read_timeout(Some(Duration::from_secs(4)))?;
+        Ok(stream)
+    }
+
+    /// Connects as another user, says something, and expects to be hung up on.
+    fn stranger() -> ExitCode {
+        let name = env::args().nth(2).unwrap_or_default();
+        let hung_up = connect(&name).and_then(|mut stream| {
+            // It may be closed already.
+            let _ = stream.write_all(&[7; 72]);
+            stream.read(&mut [0; 72])
+        });
+        match hung_up {
+            Ok(0) => ExitCode::SUCCESS,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => ExitCode::SUCCESS,
+            other => {
+                eprintln!("stranger: {other:?}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn closed_output() -> Result<(), Failed> {
+        for flags in [
+            "--guests 2 --help",
+            "--guests 2 --memory 4M --guest-size 4M --seconds 1",
+        ] {
+            let mut child = command(flags)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()?;
+            drop(child.stdout.take());
+            let output = child.wait_with_output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            expect(
+                output.status.success() && !said.contains("panicked"),
+                &output,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn error_names_the_swapfile() -> Result<(), Failed> {
+        let output = command("--guests 2 --swapfile /nowhere/swap --seconds 1").output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let named = said.contains("making the swapfile /nowhere/swap: No such file");
+        expect(output.status.code() == Some(1) && named, &output)
+    }
+
+    fn compared() -> Result<(), Failed> {
+        let flags =
+            "--guests 2 --memory 4M --guest-size 4M --seconds 1 --compare --runs 1 --seed 7";
+        let output = command(flags).output()?;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let lines: Vec<&str> = printed.lines().collect();
+        let right = lines.len() == 2
+            && lines[0].starts_with("pair 1, seed 7: p50 ")
+            && lines[1].ends_with("the median of 1 pairs");
+        expect(output.status.success() && right, &output)
     }
 }

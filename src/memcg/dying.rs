@@ -22,6 +22,9 @@ impl<L: RawMutex> Memcgs<L> {
     /// [`css_free`](Self::css_free) migrates all that are left. The statistics and charges move with the
     /// records.
     ///
+    /// A caller that is about to free most of the records should pass a `budget` of 0: a record that this call migrates
+    /// is migrated only to be freed. [`css_free`](Self::css_free) migrates the records that are left.
+    ///
     /// Returns the report of the migration. Its [`left_at_most`](Migrated::left_at_most) is an upper bound of
     /// the number of records that are left.
     ///
