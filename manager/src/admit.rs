@@ -70,7 +70,7 @@ impl<B: Books + 'static> Manager<B> {
     pub(crate) fn admit(self: &Arc<Self>, connection: UnixStream) -> Result<()> {
         let hello = match hello(&connection) {
             Ok(Some(hello)) => hello,
-            // It was killed before it said who it is.
+            // It was killed before it named itself.
             Ok(None) => return Ok(()),
             // The manager serves its guests whatever connects. A guest tries again.
             Err(error) => {

@@ -1,6 +1,6 @@
 //! Kills managers between two steps whose order matters. Kills at random moments seldom meet some of these
 //! places. So with `--restart`, the command tells half of the managers where to end: when they come to this
-//! step for this many times. With `--end-at`, it tells each of them, and `all` takes each step in turn.
+//! step for this many times. With `--end-at`, it tells each of them, and `all` takes the steps one after another.
 
 use std::collections::VecDeque;
 use std::fmt;
