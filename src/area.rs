@@ -1,9 +1,10 @@
 //! [`Area`]: the memory of one size of swapfile, and how it is emptied.
 
+use core::mem::MaybeUninit;
 use core::ptr;
 
+use alloc::alloc::{Layout, alloc};
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use lock_api::RawMutex;
 
 use crate::cell::Tally;
@@ -41,7 +42,7 @@ impl<L: RawMutex> Area<L> {
     pub(crate) fn new(regions: usize, pages: Pages) -> Result<Box<Self>, Refused> {
         Self::with(|| {
             let chunks = Chunks::of_regions(regions, pages)?;
-            Regions::new(regions, chunks, pages)
+            Regions::new(regions, chunks)
         })
     }
 
@@ -50,20 +51,17 @@ impl<L: RawMutex> Area<L> {
         regions: impl FnOnce() -> Result<Regions<L>, E>,
     ) -> Result<Box<Self>, E> {
         // A box that may be refused. It comes first: the locks are written, and must not be for nothing.
-        let mut place = Vec::new();
-        let refused = || Refused {
-            bytes: size_of::<Self>(),
-        };
-        place.try_reserve_exact(1).map_err(|_| refused())?;
+        // SAFETY: an area has a size.
+        let place = unsafe { alloc(Layout::new::<Self>()) }.cast::<MaybeUninit<Self>>();
+        if place.is_null() {
+            let bytes = size_of::<Self>();
+            return Err(Refused { bytes }.into());
+        }
+        // SAFETY: it was allocated with the layout of an area, and may hold anything.
+        let place = unsafe { Box::from_raw(place) };
+        let next = AtomicPtr::new(ptr::null_mut());
         let regions = regions()?;
-        place.push(Self {
-            regions,
-            next: AtomicPtr::new(ptr::null_mut()),
-        });
-        let place: Result<Box<[Self; 1]>, _> = place.into_boxed_slice().try_into();
-        let place = Box::into_raw(place.map_err(|_| refused())?);
-        // SAFETY: an array of one is laid out as the one, so this is the box of it.
-        Ok(unsafe { Box::from_raw(place.cast()) })
+        Ok(Box::write(place, Self { regions, next }))
     }
 
     /// Makes all entries, cells and presence bits zero. The first `used` regions are those that were in use;
@@ -140,6 +138,7 @@ mod tests {
     use crate::region::Region;
     use crate::sync::RawSpinLock;
     use alloc::vec;
+    use alloc::vec::Vec;
 
     fn area(regions: usize) -> Box<Area<RawSpinLock>> {
         Area::new(regions, Pages::GLOBAL).unwrap()

@@ -20,9 +20,9 @@ use crate::entry::{MAX_SWAPFILES, SwapEntry, SwapType, TYPE_BITS};
 use crate::error::EntryError;
 use crate::id::MemcgId;
 use crate::region::REGION_ENTRIES;
-use crate::span::locate;
+use crate::span::{locate, make};
 use crate::swapfile::On;
-use crate::table::{SwapRecords, no_memory, off};
+use crate::table::{SwapRecords, off};
 
 /// The most slots of a window, and so of one hold of a lock: those that lie close together.
 pub(crate) const WINDOW: usize = 2 * SCATTERED;
@@ -191,10 +191,9 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
     fn make(&self) -> Result<(), EntryError> {
         for item in self.items {
             let (entry, owner) = (W::entry(item), self.work.owner(item));
-            let at = offset(entry);
-            let made = self.pinned.on(entry).map(|on| on.make(at..at + 1, owner));
-            made.unwrap_or(Ok(()))
-                .map_err(|refused| no_memory(entry, refused))?;
+            if let Some(on) = self.pinned.on(entry) {
+                make(on, entry, 1, owner)?;
+            }
         }
         Ok(())
     }

@@ -42,15 +42,15 @@
 //!
 //! | swapfile | with `std`: resident | with `std`: reserved | without `std` |
 //! | --- | ---: | ---: | ---: |
-//! | 1 GiB | 512 bytes | 681 KiB | 9,552 bytes |
-//! | 1 TiB | 8 KiB | 644 MiB | 21,344 bytes |
-//! | 8 TiB | 64 KiB | 5.0 GiB | 107,696 bytes |
+//! | 1 GiB | 512 bytes | 681 KiB | 9,416 bytes |
+//! | 1 TiB | 8 KiB | 644 MiB | 21,200 bytes |
+//! | 8 TiB | 64 KiB | 5.0 GiB | 107,440 bytes |
 //!
 //! With the feature `std`, address space is reserved for all slots, and the operating system provides memory when a slot is first
 //! written. [`SwapRecords::footprint`] gives both numbers. What is reserved is rounded up to a power of two of regions.
 //!
 //! Without `std`, nothing is reserved. A record takes pages of 4 KiB from a [`PageSource`] when its slot is first written: one for
-//! each [`CHUNK_ENTRIES`] slots, and a few for the index of each 16 regions. So 1 GiB of swap with one record takes 34,128
+//! each [`CHUNK_ENTRIES`] slots, and a few for the index of each 16 regions. So 1 GiB of swap with one record takes 29,896
 //! bytes. No allocation is larger than a page, but for one table of pointers: 32 KiB for 8 TiB. Where there is
 //! no page, the operation gives an error and has written nothing.
 //! [`reserve`](SwapRecords::reserve) makes pages ahead, and [`trim_pages`](SwapRecords::trim_pages) gives them back after a swapoff.

@@ -12,33 +12,31 @@ use core::iter;
 use core::ops::Range;
 
 use crate::cell::{BLOCK, COUNTERS};
-use crate::footprint::Extent;
-use crate::pages::Pages;
-use crate::storage::Refused;
-use crate::store::Bits;
+use crate::store::Cells;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The number of counters in use is tracked by blocks, one bit each.
 const _: () = assert!(COUNTERS / BLOCK <= u64::BITS as usize);
 
-#[derive(Debug)]
 pub(crate) struct Presence {
-    bits: Bits,
+    cells: Cells,
     /// The blocks of counters of which a bit was ever set since the start or the last `discard`.
     used: AtomicU64,
 }
 
 impl Presence {
-    pub(crate) fn new(regions: usize, pages: Pages) -> Result<Self, Refused> {
-        Ok(Self {
-            bits: Bits::new(regions, pages)?,
+    /// The bits of these cells, none of which is set.
+    pub(crate) fn new(cells: Cells) -> Self {
+        Self {
+            cells,
             used: AtomicU64::new(0),
-        })
+        }
     }
 
-    /// Makes what the bits of this region take, so that they can be set.
-    pub(crate) fn make(&self, region: usize) -> Result<(), Refused> {
-        self.bits.make(region)
+    /// The cells that the bits are about.
+    #[inline(always)]
+    pub(crate) fn cells(&self) -> &Cells {
+        &self.cells
     }
 
     /// The region's lock is held. The caller counts the bit.
@@ -48,7 +46,7 @@ impl Presence {
         if self.used.load(Ordering::Relaxed) & block == 0 {
             self.used.fetch_or(block, Ordering::Relaxed);
         }
-        self.bits.set(counter, region);
+        self.cells.bitmaps().set(counter, region);
     }
 
     /// Sets bits of the 64 regions of this word. Nobody else writes to these regions. The caller counts the bits.
@@ -56,42 +54,44 @@ impl Presence {
     pub(crate) fn set_word(&self, counter: usize, word: usize, bits: u64) {
         self.used
             .fetch_or(1 << (counter / BLOCK), Ordering::Relaxed);
-        self.bits.set_word(counter, word, bits);
+        self.cells.bitmaps().set_word(counter, word, bits);
     }
 
     /// The region's lock is held. The caller counts the bit.
     #[inline]
     pub(crate) fn clear(&self, counter: usize, region: usize) {
-        self.bits.clear(counter, region);
+        self.cells.bitmaps().clear(counter, region);
     }
 
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn is_set(&self, counter: usize, region: usize) -> bool {
-        self.bits.word(counter, region / 64) >> (region % 64) & 1 != 0
+        self.cells.bitmaps().word(counter, region / 64) >> (region % 64) & 1 != 0
     }
 
     /// The first of `regions` where the counter's bit is set. There may be no such regions.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn next(&self, counter: usize, regions: Range<usize>) -> Option<usize> {
-        let words = regions.end.div_ceil(64).min(self.bits.words());
-        next_bit(words, regions.start, |word| self.bits.word(counter, word))
-            .filter(|&region| region < regions.end)
+        let words = regions.end.div_ceil(64).min(self.cells.bitmaps().words());
+        next_bit(words, regions.start, |word| {
+            self.cells.bitmaps().word(counter, word)
+        })
+        .filter(|&region| region < regions.end)
     }
 
     /// In how many of `regions`, and of those that share a word with them, the counter's bit is set.
     #[cfg(feature = "std")]
     pub(crate) fn about(&self, counter: usize, regions: Range<usize>) -> usize {
         let words = regions.start / 64..regions.end.div_ceil(64);
-        if words.end > self.bits.words() {
+        if words.end > self.cells.bitmaps().words() {
             return 0;
         }
-        let words = words.map(|word| self.bits.word(counter, word));
+        let words = words.map(|word| self.cells.bitmaps().word(counter, word));
         words.map(|bits| bits.count_ones() as usize).sum()
     }
 
     /// How many words the bitmap of a counter has, of 64 regions each.
     pub(crate) fn words_a_counter(&self) -> usize {
-        self.bits.words()
+        self.cells.bitmaps().words()
     }
 
     /// The regions of this word where the counter's bit is set.
@@ -101,7 +101,7 @@ impl Presence {
         counter: usize,
         word: usize,
     ) -> impl Iterator<Item = usize> + use<> {
-        set_bits(word, self.bits.word(counter, word))
+        set_bits(word, self.cells.bitmaps().word(counter, word))
     }
 
     /// The counters of which a bit may be set: whole blocks, lowest first.
@@ -128,24 +128,12 @@ impl Presence {
         (u64::BITS - self.used.load(Ordering::Relaxed).leading_zeros()) as usize * BLOCK
     }
 
-    pub(crate) fn extent(&self) -> Extent {
-        self.bits.extent()
-    }
-
     /// All bits clear. No region's lock can be taken any more to set one.
     pub(crate) fn discard(&self) {
-        self.bits.discard(self.counters_end(), self.counters());
+        self.cells
+            .bitmaps()
+            .discard(self.counters_end(), self.counters());
         self.used.store(0, Ordering::Relaxed);
-    }
-
-    /// Gives the pages of the bits back.
-    ///
-    /// # Safety
-    ///
-    /// As of `Area::trim`.
-    pub(crate) unsafe fn trim(&self) -> u64 {
-        // SAFETY: the caller's promise.
-        unsafe { self.bits.trim() }
     }
 }
 
@@ -178,6 +166,8 @@ pub(crate) fn next_bit(len: usize, from: usize, word: impl Fn(usize) -> u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pages::Pages;
+    use crate::store::Chunks;
     use alloc::vec::Vec;
 
     fn regions(presence: &Presence, counter: usize) -> Vec<usize> {
@@ -192,9 +182,10 @@ mod tests {
 
     /// With room for all bits.
     fn of(regions: usize) -> Presence {
-        let presence = Presence::new(regions, Pages::GLOBAL).unwrap();
-        (0..regions).for_each(|region| presence.make(region).unwrap());
-        presence
+        let chunks = Chunks::of_regions(regions, Pages::GLOBAL).unwrap();
+        let cells = Cells::new(regions, chunks).unwrap();
+        (0..regions).for_each(|region| cells.make(region, None).unwrap());
+        Presence::new(cells)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::error::EntryError;
 use crate::id::MemcgId;
 use crate::runs::Runs;
 use crate::scan::Backend;
-use crate::span::Span;
+use crate::span::{Span, make};
 use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
@@ -144,7 +144,7 @@ impl<L: RawMutex> SwapRecords<L> {
         mut each: impl FnMut(Run),
     ) -> Result<(), EntryError> {
         let mut span = self.span(start, nr)?;
-        span.make(new)?;
+        make(span.on(), start, nr, new)?;
         let backend = self.backend();
         // A folio lies in one region, and mostly had one owner.
         let Some(owner) = span.set_all(backend, new)? else {
@@ -158,7 +158,7 @@ impl<L: RawMutex> SwapRecords<L> {
 
     fn set_range(&self, start: SwapEntry, nr: u64, new: u16) -> Result<Runs, EntryError> {
         let mut span = self.span(start, nr)?;
-        span.make(new)?;
+        make(span.on(), start, nr, new)?;
         let backend = self.backend();
         match span.set_all(backend, new)? {
             Some(owner) => Ok(Runs::of(start, nr, owner)),

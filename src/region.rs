@@ -195,10 +195,10 @@ impl<'a, L: RawMutex> Region<'a, L> {
         Some(old)
     }
 
-    /// Makes `new` the id at `position` if `old` is; gives the one that was there. `None` as of `set`.
-    pub(crate) fn cmpxchg(&self, position: usize, old: u16, new: u16) -> Option<u16> {
+    /// [`set`](Self::set) if `old` is the id at `position`, or whatever it is where that is `None`.
+    pub(crate) fn exchange(&self, position: usize, old: Option<u16>, new: u16) -> Option<u16> {
         let owner = self.get(position);
-        if owner == old {
+        if old.is_none_or(|old| owner == old) {
             self.set(position, new)?;
         }
         Some(owner)
@@ -418,12 +418,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         if cell.count > 1 {
             for (first, entries) in parts(self.entries, start..end) {
                 let stop_at = cell.count - 1 - found.count;
-                let part = match new {
-                    // SAFETY: this region's lock is held, so nobody else writes its entries (invariants 1, 7).
-                    Some(new) => unsafe { scan::replace(backend, entries, id, new, stop_at) },
-                    // SAFETY: as above.
-                    None => unsafe { scan::count(backend, entries, id, stop_at) },
-                };
+                // SAFETY: this region's lock is held, so nobody else writes its entries (invariants 1, 7).
+                let part = unsafe { scan::scan(backend, entries, id, new, stop_at) };
                 found = found.and(part.tally.counted_from(first));
                 stopped = first + part.end;
                 seen += part.end;
@@ -522,7 +518,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
         }
         self.parts(from).find_map(|(first, entries)| {
             // SAFETY: this region's lock is held, so nobody writes its entries (invariants 1, 7).
-            let found = unsafe { scan::count(backend, entries, id, 1) };
+            let found = unsafe { scan::scan(backend, entries, id, None, 1) };
             if found.tally.count == 0 {
                 return None;
             }

@@ -7,7 +7,6 @@ use lock_api::{Mutex, MutexGuard, RawMutex};
 
 use crate::cell::{BLOCK, Cell, Tally, counter};
 use crate::footprint::{Extent, Footprint};
-use crate::pages::Pages;
 use crate::presence::Presence;
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 use crate::presence::set_bits;
@@ -51,7 +50,6 @@ pub(crate) struct Regions<L> {
     lock_mask: usize,
     /// There are `1 << shift` regions.
     shift: u32,
-    cells: Cells,
     presence: Presence,
     shared: Shared,
 }
@@ -61,7 +59,7 @@ impl<L> Regions<L> {
     /// Cells and presence bits without the locks: for a rebuild, on threads that locks may not be shared with.
     pub(crate) fn index(&self) -> Index<'_> {
         Index {
-            cells: &self.cells,
+            cells: self.cells(),
             presence: &self.presence,
             shared: &self.shared,
         }
@@ -69,19 +67,23 @@ impl<L> Regions<L> {
 }
 
 impl<L> Regions<L> {
+    #[inline(always)]
+    fn cells(&self) -> &Cells {
+        self.presence.cells()
+    }
+
     /// The entries.
     #[inline(always)]
     pub(crate) fn chunks(&self) -> &Chunks {
-        self.cells.chunks()
+        self.cells().chunks()
     }
 }
 
 impl<L: RawMutex> Regions<L> {
     /// Those of these entries, of so many regions.
-    pub(crate) fn new(len: usize, chunks: Chunks, pages: Pages) -> Result<Self, Refused> {
+    pub(crate) fn new(len: usize, chunks: Chunks) -> Result<Self, Refused> {
         debug_assert!(len.is_power_of_two());
-        let cells = Cells::new(len, chunks)?;
-        let presence = Presence::new(len, pages)?;
+        let presence = Presence::new(Cells::new(len, chunks)?);
         let shared = Shared::new()?;
         // The locks come last: they alone are written, and a table that is refused must not pay for them.
         // A line of locks for each region while there are few regions, then a lock.
@@ -95,7 +97,6 @@ impl<L: RawMutex> Regions<L> {
         Ok(Self {
             lock_mask: nr_locks - 1,
             locks,
-            cells,
             shift: len.ilog2(),
             presence,
             shared,
@@ -125,19 +126,19 @@ impl<L: RawMutex> Regions<L> {
     /// The cell that counts this counter in this region; `None` where it counts nothing.
     #[inline]
     pub(crate) fn counted_in(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
-        self.cells.counted(region, counter)
+        self.cells().counted(region, counter)
     }
 
     /// The same, to be given more. The region's lock is held.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn to_count(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
-        if self.cells.is_spilled(region, counter) || !self.cells.has(region, counter) {
+        if self.cells().is_spilled(region, counter) || !self.cells().has(region, counter) {
             // In this order: see `Shared`.
             self.shared.note_counter(counter);
-            self.cells.spill(region, counter);
+            self.cells().spill(region, counter);
         }
-        self.cells.counted(region, counter)
+        self.cells().counted(region, counter)
     }
 
     /// Counts the entries of a spilled block in their own cells, if they have any by now. The region's lock is held, and
@@ -145,7 +146,7 @@ impl<L: RawMutex> Regions<L> {
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn settle(&self, region: usize, counter: usize, entries: InRegion<'_>) {
-        self.cells.settle(region, counter, entries);
+        self.cells().settle(region, counter, entries);
     }
 
     /// How many presence bits of this region are set. Without the region's lock, 0 means that the region had no record at
@@ -155,13 +156,13 @@ impl<L: RawMutex> Regions<L> {
     /// does not miss it: where one owner replaces another, the bit of the new owner is set before that of the old one is
     /// cleared ([`Region`](crate::region::Region) keeps that order), so the number does not pass through 0.
     pub(crate) fn bits(&self, region: usize) -> u16 {
-        self.cells.bits(region)
+        self.cells().bits(region)
     }
 
     /// The first of `regions` that may have a record. The regions before it have no [`bits`](Self::bits).
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn next_in_use(&self, regions: Range<usize>) -> Option<usize> {
-        self.cells.next_in_use(regions)
+        self.cells().next_in_use(regions)
     }
 
     /// Sets the counter's presence bit in this region, and counts it. The region's lock is held.
@@ -169,7 +170,7 @@ impl<L: RawMutex> Regions<L> {
     pub(crate) fn set_bit(&self, region: usize, counter: usize) {
         if !self.presence.is_set(counter, region) {
             self.presence.set(counter, region);
-            self.cells.change_bits(region, |bits| bits + 1);
+            self.cells().change_bits(region, |bits| bits + 1);
         }
     }
 
@@ -179,7 +180,7 @@ impl<L: RawMutex> Regions<L> {
     pub(crate) fn clear_bit(&self, region: usize, counter: usize) {
         if self.presence.is_set(counter, region) {
             self.presence.clear(counter, region);
-            self.cells.change_bits(region, |bits| bits - 1);
+            self.cells().change_bits(region, |bits| bits - 1);
         }
     }
 
@@ -188,7 +189,7 @@ impl<L: RawMutex> Regions<L> {
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn emptied(&self, region: usize, counter: usize) {
         self.clear_bit(region, counter);
-        let mut blocks = self.cells.unspill(region);
+        let mut blocks = self.cells().unspill(region);
         while blocks != 0 {
             let first = blocks.trailing_zeros() as usize * BLOCK;
             blocks &= blocks - 1;
@@ -201,30 +202,26 @@ impl<L: RawMutex> Regions<L> {
     /// Whether what the cell of this counter says in this region is about other counters, too. The region's lock is held.
     #[inline(always)]
     pub(crate) fn is_spilled(&self, region: usize, counter: usize) -> bool {
-        self.cells.is_spilled(region, counter)
+        self.cells().is_spilled(region, counter)
     }
 
     /// Makes what entries of this region take beside themselves. The cells of this counter, if one is given, are made if
     /// there is memory for them; otherwise they will be spilled.
     #[inline(always)]
     pub(crate) fn make(&self, region: usize, counter: Option<usize>) -> Result<(), Refused> {
-        self.presence.make(region)?;
-        if let Some(counter) = counter {
-            let _ = self.cells.make(region, counter);
-        }
-        Ok(())
+        self.cells().make(region, counter)
     }
 
     /// Whether the counter has a cell of its own.
     #[inline(always)]
     pub(crate) fn has_cell(&self, region: usize, counter: usize) -> bool {
-        self.cells.has(region, counter)
+        self.cells().has(region, counter)
     }
 
     /// An entry, and the cells of its region, for a record of `new` on the usual way.
     #[inline(always)]
     pub(crate) fn slot(&self, offset: usize, new: usize) -> Option<(&AtomicU16, Usual<'_>)> {
-        self.cells.slot(offset, new)
+        self.cells().slot(offset, new)
     }
 
     /// The counter's own cell in this region, which `usual` is of.
@@ -235,13 +232,13 @@ impl<L: RawMutex> Regions<L> {
         counter: usize,
         usual: Usual<'a>,
     ) -> Option<&'a AtomicU32> {
-        self.cells.own(region, counter, usual)
+        self.cells().own(region, counter, usual)
     }
 
     /// The cells of a region.
     #[inline(always)]
     pub(crate) fn row(&self, region: usize) -> Row<'_> {
-        self.cells.row(region)
+        self.cells().row(region)
     }
 
     /// Asks for what a migration of this region from `old` to `new` will need first.
@@ -249,7 +246,7 @@ impl<L: RawMutex> Regions<L> {
     pub(crate) fn prefetch(&self, region: usize, old: u16, new: u16) {
         prefetch(&self.locks[self.lock_index(region)]);
         for id in [old, new] {
-            if let Some(cell) = self.cells.counted(region, counter(id)) {
+            if let Some(cell) = self.cells().counted(region, counter(id)) {
                 prefetch(cell);
             }
         }
@@ -297,7 +294,7 @@ impl<L: RawMutex> Regions<L> {
 
     /// How many records there are. Nobody writes.
     pub(crate) fn records(&self) -> u64 {
-        self.cells.sum().unwrap_or_else(|| {
+        self.cells().sum().unwrap_or_else(|| {
             let counters = self.presence.counters();
             counters.map(|counter| self.counted(counter)).sum()
         })
@@ -332,25 +329,21 @@ impl<L: RawMutex> Regions<L> {
     /// What is said of this counter in this region, alone or with others.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn tally(&self, region: usize, counter: usize) -> Tally {
-        tally(self.cells.counted(region, counter))
+        tally(self.cells().counted(region, counter))
     }
 
     /// What its own cell says.
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn own_tally(&self, region: usize, counter: usize) -> Tally {
-        tally(self.cells.row(region).own(counter))
+        tally(self.cells().row(region).own(counter))
     }
 
     /// What its cells, bitmaps and locks take; the table is not here.
     pub(crate) fn footprint(&self) -> Footprint {
         Footprint {
             table: Extent::default(),
-            cells: self.cells.extent(),
-            bitmaps: self
-                .presence
-                .extent()
-                .and(self.cells.extent_of_bits())
-                .and(self.shared.extent()),
+            cells: self.cells().extent(),
+            bitmaps: self.cells().extent_of_bits().and(self.shared.extent()),
             locks: Extent::resident(self.locks.bytes()),
         }
     }
@@ -358,10 +351,10 @@ impl<L: RawMutex> Regions<L> {
     /// Makes all cells and bits zero. No region can be locked any more by who would write to it.
     pub(crate) fn discard(&self) {
         let blocks = self.presence.counters_end() / BLOCK;
-        if !self.cells.give_back(blocks) {
+        if !self.cells().give_back(blocks) {
             self.clear_cells();
         }
-        self.cells.discard_bits();
+        self.cells().discard_bits();
         self.presence.discard();
         self.shared.discard();
     }
@@ -371,7 +364,7 @@ impl<L: RawMutex> Regions<L> {
         for counter in self.presence.counters() {
             let mut from = 0;
             while let Some(region) = self.presence.next(counter, from..self.len()) {
-                if let Some(cell) = self.cells.counted(region, counter) {
+                if let Some(cell) = self.cells().counted(region, counter) {
                     cell.clear();
                 }
                 from = region + 1;
@@ -386,9 +379,7 @@ impl<L: RawMutex> Regions<L> {
     /// As of `Area::trim`.
     pub(crate) unsafe fn trim(&self) -> u64 {
         // SAFETY: the caller's promise.
-        let cells = unsafe { self.cells.trim() };
-        // SAFETY: as above.
-        cells + unsafe { self.presence.trim() }
+        unsafe { self.cells().trim() }
     }
 }
 

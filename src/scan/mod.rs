@@ -249,6 +249,28 @@ pub(crate) unsafe fn count(
     unsafe { dispatch::<false>(backend, entries, id, id, stop_at) }
 }
 
+/// [`replace`] where there is a `new`, and [`count`] where there is none.
+///
+/// # Safety
+///
+/// As for both.
+#[cfg_attr(feature = "std", inline(always))]
+#[cfg_attr(not(feature = "std"), inline(never))]
+pub(crate) unsafe fn scan(
+    backend: Backend,
+    entries: &[AtomicU16],
+    old: u16,
+    new: Option<u16>,
+    stop_at: u32,
+) -> Found {
+    match new {
+        // SAFETY: as the caller promises.
+        Some(new) => unsafe { replace(backend, entries, old, new, stop_at) },
+        // SAFETY: as the caller promises.
+        None => unsafe { count(backend, entries, old, stop_at) },
+    }
+}
+
 /// Turns all `entries` into `new` if each of them is `old`, and says whether they were; otherwise it writes
 /// nothing. A backend that is not available is replaced by [`Backend::PORTABLE`].
 ///

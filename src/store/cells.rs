@@ -1,15 +1,16 @@
 //! The cells of an area as pages: each id's own, and the spill cell of each region (invariant 15).
 
+use core::hint::black_box;
 use core::ops::Range;
 
-use super::paged::{BLOCKS, CHUNKS, CellPage, Chunks, GROUP, Group, InRegion, Spill, pages, parts};
-use super::radix::{look, make};
+use super::bits::Bits;
+use super::paged::{BLOCKS, CHUNKS, CellPage, Chunks, GROUP, Group, InRegion, Spill, parts};
+use super::place::{Place, clear, extent, look, make};
 use crate::cell::{BLOCK, Cell, Tally, counter};
 use crate::footprint::Extent;
-use crate::pages::Block;
 use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES};
 use crate::storage::{Refused, Slot};
-use crate::sync::{AtomicPtr, AtomicU16, AtomicU32, Ordering};
+use crate::sync::{AtomicU16, AtomicU32, Ordering};
 
 /// All cells of an area, as far as they were written, and its entries.
 pub(crate) struct Cells {
@@ -25,6 +26,12 @@ impl Cells {
     #[inline(always)]
     pub(crate) fn chunks(&self) -> &Chunks {
         &self.chunks
+    }
+
+    /// The presence bits of these cells.
+    #[inline(always)]
+    pub(crate) fn bitmaps(&self) -> Bits<'_> {
+        Bits(&self.chunks)
     }
 
     /// The cell that counts this counter in this region; `None` where it counts nothing.
@@ -74,14 +81,20 @@ impl Cells {
         self.row(region).own(counter).is_some()
     }
 
-    pub(crate) fn make(&self, region: usize, counter: usize) -> Result<(), Refused> {
+    /// Makes the bits of all counters in this region, and the cells of this counter, if one is given and there is memory for
+    /// them.
+    pub(crate) fn make(&self, region: usize, counter: Option<usize>) -> Result<(), Refused> {
+        let Chunks {
+            pages, index, bits, ..
+        } = &self.chunks;
         let group = self.chunks.make_group(region)?;
-        make(
-            &group.cells[counter / BLOCK],
-            self.chunks.pages,
-            &self.chunks.index,
-        )
-        .map(drop)
+        for place in &group.bits {
+            make(place, *pages, bits)?;
+        }
+        if let Some(place) = counter.and_then(|counter| group.cells.get(counter / BLOCK)) {
+            let _ = make(place, *pages, index);
+        }
+        Ok(())
     }
 
     fn spill_of(&self, region: usize) -> Option<&Spill> {
@@ -117,12 +130,8 @@ impl Cells {
         None
     }
 
-    /// No presence bit is set.
-    pub(crate) fn discard_bits(&self) {
-        for group in self.chunks.groups() {
-            group.spills.iter().for_each(|spill| spill.bits.clear());
-        }
-    }
+    /// No presence bit is set: [`give_back`](Self::give_back) did that.
+    pub(crate) fn discard_bits(&self) {}
 
     /// Whether ids of this counter are counted in the region's spill cell. Under the region's lock.
     #[inline(never)]
@@ -197,28 +206,24 @@ impl Cells {
         let number = |cell: &AtomicU32| u64::from(Cell(cell.load(Ordering::Relaxed)).tally().count);
         let mut sum = 0;
         for group in self.chunks.groups() {
-            for page in group.cells.iter().filter_map(look) {
-                sum += page.as_flattened().iter().map(number).sum::<u64>();
-            }
-            sum += group
-                .spills
-                .iter()
-                .map(|spill| number(&spill.cell))
-                .sum::<u64>();
+            let pages = group.cells.iter().filter_map(look);
+            sum += pages.flatten().map(number).sum::<u64>();
+            let spills = black_box(group.spills.as_slice()).iter();
+            sum += spills.map(|spill| number(&spill.cell)).sum::<u64>();
         }
         Some(sum)
     }
 
-    /// Makes all cells zero, and keeps their pages for the next swapon.
+    /// Makes all cells and the numbers of presence bits zero, and keeps their pages for the next swapon.
     #[must_use]
     pub(crate) fn give_back(&self, _blocks: usize) -> bool {
         for group in self.chunks.groups() {
-            for page in group.cells.iter().filter_map(look) {
-                page.as_flattened().iter().for_each(Slot::clear);
-            }
-            for Spill { cell, blocks, .. } in &group.spills {
+            clear(&group.cells);
+            // A number that the compiler does not know keeps the loop a loop.
+            for Spill { cell, blocks, bits } in black_box(group.spills.as_slice()) {
                 cell.clear();
                 blocks.clear();
+                bits.clear();
             }
         }
         true
@@ -234,20 +239,20 @@ impl Cells {
         unsafe { self.chunks.trim() }
     }
 
-    /// Of the numbers of presence bits: they lie in the groups.
+    /// Of the presence bits. Their numbers lie in the groups.
     pub(crate) fn extent_of_bits(&self) -> Extent {
-        Extent::default()
+        extent(&self.chunks.bits)
     }
 
     pub(crate) fn extent(&self) -> Extent {
-        pages(self.chunks.index.load(Ordering::Relaxed))
+        extent(&self.chunks.index)
     }
 }
 
 /// The cells of a region that are its counters' own, for a record.
 #[derive(Clone, Copy)]
 pub(crate) struct Usual<'a> {
-    cells: &'a [AtomicPtr<Block<CellPage>>; BLOCKS],
+    cells: &'a [Place<CellPage>; BLOCKS],
     /// The page of the block of the new owner, which is looked up before the lock is taken. The old one's is mostly the same:
     /// so a prediction takes the place of a load that would be waited for.
     block: usize,
@@ -263,10 +268,16 @@ impl<'a> Usual<'a> {
             look(self.cells.get(counter / BLOCK)?)
         };
         match page {
-            Some(page) => Some(&page[region % GROUP][counter % BLOCK]),
+            Some(page) => Some(&page[in_page(region, counter)]),
             None => nobody(counter),
         }
     }
+}
+
+/// Where the counter's cell in this region is in its page.
+#[inline(always)]
+fn in_page(region: usize, counter: usize) -> usize {
+    region % GROUP * BLOCK + counter % BLOCK
 }
 
 /// A cell for slots without an owner, which is not written: their counter, 0, may have no page. An id that has this counter
@@ -299,7 +310,7 @@ impl<'a> Row<'a> {
     #[inline]
     pub(crate) fn own(self, counter: usize) -> Option<&'a AtomicU32> {
         let page = look(self.group?.cells.get(counter / BLOCK)?)?;
-        Some(&page[self.region % GROUP][counter % BLOCK])
+        Some(&page[in_page(self.region, counter)])
     }
 
     fn is_spilled(self, counter: usize) -> bool {

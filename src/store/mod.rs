@@ -10,7 +10,7 @@
 //! | `Chunks` | the entries of an area |
 //! | `InRegion` | those of a region: [`entry`], [`parts`], [`whole`] |
 //! | `Cells`, `Usual`, `Row` | the cells of an area, which has its entries, too; ways to those of a region |
-//! | `Bits` | a bit for each counter and region |
+//! | `Bits` | a bit for each counter and region; the cells of an area have them |
 //! | `Array` | what is made by `swapon` and stays: locks |
 //! | `Notes` | the bits of [`Shared`](crate::shared::Shared) |
 
@@ -28,11 +28,10 @@ mod cells;
 #[cfg(not(feature = "std"))]
 mod paged;
 #[cfg(not(feature = "std"))]
-mod radix;
+mod place;
 #[cfg(not(feature = "std"))]
 pub(crate) use {
     array::{Array, Notes},
-    bits::Bits,
     cells::{Cells, Row, Usual},
     paged::{Chunks, InRegion, entry, parts, whole},
 };

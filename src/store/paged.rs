@@ -5,7 +5,7 @@
 //! four pages beside its 256 chunks: one says where the others are.
 //!
 //! **Invariant 14: where a chunk is, the bitmaps of its group are**: [`Chunks::make`] comes after
-//! [`Bits::make`](super::Bits::make). So what
+//! [`Cells::make`](super::Cells::make). So what
 //! moves a record, which is in a chunk, to another id finds a bit for it without making anything.
 //!
 //! **Invariant 15: an id is counted in its own cell, or in its region's spill cell.** A cell's page may be missing when a
@@ -21,13 +21,14 @@ use core::ops::Range;
 
 use alloc::boxed::Box;
 
-use super::radix::{look, made_now, make, root, unmake};
+use super::bits::{BitPage, HALVES};
+use super::place::{Place, clear, extent, look, made_now, make, places, unmake};
 use crate::cell::{BLOCK, COUNTERS};
 use crate::footprint::Extent;
-use crate::pages::{Block, PAGE_SIZE, Pages};
+use crate::pages::{PAGE_SIZE, Pages};
 use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES};
-use crate::storage::{Refused, Slot};
-use crate::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::storage::Refused;
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// The entries of a page.
 type Chunk = [AtomicU16; CHUNK_ENTRIES];
@@ -39,7 +40,7 @@ pub(super) const CHUNKS: usize = REGION_ENTRIES / CHUNK_ENTRIES;
 pub(super) const GROUP: usize = if cfg!(swap_records_loom) { 2 } else { 16 };
 
 /// The cells of a block of counters in each region of a group.
-pub(super) type CellPage = [[AtomicU32; BLOCK]; GROUP];
+pub(super) type CellPage = [AtomicU32; GROUP * BLOCK];
 
 /// Blocks of counters.
 pub(super) const BLOCKS: usize = COUNTERS / BLOCK;
@@ -50,8 +51,9 @@ const _: () = assert!(BLOCKS <= u64::BITS as usize);
 /// Where the pages of 16 regions are: one look for an entry and its cells.
 #[repr(C)]
 pub(crate) struct Group {
-    pub(super) chunks: [[AtomicPtr<Block<Chunk>>; CHUNKS]; GROUP],
-    pub(super) cells: [AtomicPtr<Block<CellPage>>; BLOCKS],
+    pub(super) chunks: [[Place<Chunk>; CHUNKS]; GROUP],
+    pub(super) cells: [Place<CellPage>; BLOCKS],
+    pub(super) bits: [Place<BitPage>; HALVES],
     pub(super) spills: [Spill; GROUP],
 }
 
@@ -82,6 +84,7 @@ impl crate::pages::Zero for Group {
         Self {
             chunks: core::array::from_fn(|_| Zero::zero()),
             cells: Zero::zero(),
+            bits: Zero::zero(),
             spills: core::array::from_fn(|_| Spill {
                 blocks: Zero::zero(),
                 cell: Zero::zero(),
@@ -91,13 +94,14 @@ impl crate::pages::Zero for Group {
     }
 }
 
-/// All entries of an area, as far as they were written, and the pages of its cells.
+/// All entries of an area, as far as they were written, and the pages of its cells and bitmaps.
 pub(crate) struct Chunks {
-    groups: Box<[AtomicPtr<Block<Group>>]>,
-    regions: usize,
-    /// How many pages there are of entries; of cells and groups.
+    groups: Box<[Place<Group>]>,
+    pub(super) regions: usize,
+    /// How many pages there are of entries; of cells and groups; of bitmaps.
     entries: AtomicU64,
     pub(super) index: AtomicU64,
+    pub(super) bits: AtomicU64,
     pub(super) pages: Pages,
 }
 
@@ -105,7 +109,7 @@ pub(crate) struct Chunks {
 const MAX_REGIONS: usize = 1 << 21;
 
 /// The chunks of one region; `None` where no chunk of its group is there.
-pub(crate) type InRegion<'a> = Option<&'a [AtomicPtr<Block<Chunk>>; CHUNKS]>;
+pub(crate) type InRegion<'a> = Option<&'a [Place<Chunk>; CHUNKS]>;
 
 impl Chunks {
     /// Zeroes for so many regions.
@@ -116,10 +120,11 @@ impl Chunks {
         }
         let zero = || made_now(AtomicU64::new(0), |nr| _ = nr.load(Ordering::Relaxed));
         Ok(Self {
-            groups: root(regions.div_ceil(GROUP))?,
+            groups: places(regions.div_ceil(GROUP))?,
             regions,
             entries: zero(),
             index: zero(),
+            bits: zero(),
             pages,
         })
     }
@@ -196,9 +201,7 @@ impl Chunks {
     #[must_use]
     pub(crate) fn give_back(&self, _used: usize) -> bool {
         for group in self.groups() {
-            for chunk in group.chunks.as_flattened().iter().filter_map(look) {
-                chunk.iter().for_each(Slot::clear);
-            }
+            clear(group.chunks.as_flattened());
         }
         true
     }
@@ -213,33 +216,27 @@ impl Chunks {
 
     pub(crate) fn extent(&self) -> Extent {
         let root = Extent::resident(size_of_val(&*self.groups));
-        pages(self.entries.load(Ordering::Relaxed)).and(root)
+        extent(&self.entries).and(root)
     }
 
-    /// Gives all pages back, those of cells with them.
+    /// Gives all pages back, those of cells and bitmaps with them.
     ///
     /// # Safety
     ///
     /// Nobody else uses this meanwhile, and nobody uses what it has given before, any more.
+    #[inline(never)]
     pub(super) unsafe fn trim(&self) -> u64 {
-        let (mut entries, mut index) = (0, 0);
-        for place in &self.groups {
-            if let Some(group) = look(place) {
-                for chunk in group.chunks.as_flattened() {
-                    // SAFETY: the caller's promise.
-                    entries += unsafe { unmake(chunk, self.pages) };
-                }
-                for cells in &group.cells {
-                    // SAFETY: the caller's promise.
-                    index += unsafe { unmake(cells, self.pages) };
-                }
-            }
+        let mut freed = 0;
+        for group in self.groups() {
             // SAFETY: the caller's promise.
-            index += unsafe { unmake(place, self.pages) };
+            freed += unsafe { unmake(group.chunks.as_flattened(), self.pages, &self.entries) };
+            // SAFETY: the caller's promise.
+            freed += unsafe { unmake(&group.cells, self.pages, &self.index) };
+            // SAFETY: the caller's promise.
+            freed += unsafe { unmake(&group.bits, self.pages, &self.bits) };
         }
-        self.entries.fetch_sub(entries, Ordering::Relaxed);
-        self.index.fetch_sub(index, Ordering::Relaxed);
-        entries + index
+        // SAFETY: the caller's promise.
+        freed + unsafe { unmake(&self.groups, self.pages, &self.index) }
     }
 }
 
@@ -247,13 +244,6 @@ impl Drop for Chunks {
     fn drop(&mut self) {
         // SAFETY: nobody else is left.
         unsafe { self.trim() };
-    }
-}
-
-pub(super) fn pages(nr: u64) -> Extent {
-    Extent {
-        resident: nr * PAGE_SIZE as u64,
-        reserved: nr * PAGE_SIZE as u64,
     }
 }
 
