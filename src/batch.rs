@@ -175,27 +175,16 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
                 pinned.check(table, work, window)
             })?;
         }
-        let batch = Self {
+        for window in items.chunks(WINDOW) {
+            with_work(work, window, |work, window| pinned.make(work, window))?;
+        }
+        Ok(Self {
             pinned,
             items,
             work,
             at: 0,
             end: items.len(),
-        };
-        batch.make()?;
-        Ok(batch)
-    }
-
-    /// Makes what the slots take to be written.
-    #[inline(always)]
-    fn make(&self) -> Result<(), EntryError> {
-        for item in self.items {
-            let (entry, owner) = (W::entry(item), self.work.owner(item));
-            if let Some(on) = self.pinned.on(entry) {
-                make(on, entry, 1, owner)?;
-            }
-        }
-        Ok(())
+        })
     }
 
     /// Whether all slots were written; otherwise, that a swapfile was turned off, and its first slot that was passed over.
@@ -298,6 +287,19 @@ impl<'a, L: RawMutex> Pinned<'a, L> {
         for item in window {
             let entry = W::entry(item);
             locate(self.pin(table, entry)?, entry, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Makes what these slots take to be written.
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    fn make<W: Work>(&self, work: W, window: &[W::Item]) -> Result<(), EntryError> {
+        for item in window {
+            let entry = W::entry(item);
+            if let Some(on) = self.on(entry) {
+                make(on, entry, 1, work.owner(item))?;
+            }
         }
         Ok(())
     }

@@ -143,12 +143,9 @@ impl<L: RawMutex> SwapRecords<L> {
         new: u16,
         mut each: impl FnMut(Run),
     ) -> Result<(), EntryError> {
-        let mut span = self.span(start, nr)?;
-        make(span.on(), start, nr, new)?;
-        let backend = self.backend();
-        // A folio lies in one region, and mostly had one owner.
-        let Some(owner) = span.set_all(backend, new)? else {
-            return span.set_rest(backend, new, each);
+        let (span, owner) = self.set_all(start, nr, new)?;
+        let Some(owner) = owner else {
+            return span.set_rest(self.backend(), new, each);
         };
         if let Some(id) = MemcgId::new(owner) {
             each(Run { start, len: nr, id });
@@ -156,14 +153,28 @@ impl<L: RawMutex> SwapRecords<L> {
         Ok(())
     }
 
+    #[cfg_attr(not(feature = "std"), inline(never))]
     fn set_range(&self, start: SwapEntry, nr: u64, new: u16) -> Result<Runs, EntryError> {
+        match self.set_all(start, nr, new)? {
+            (_, Some(owner)) => Ok(Runs::of(start, nr, owner)),
+            (span, None) => Self::set_range_slow(span, self.backend(), (start, nr), new),
+        }
+    }
+
+    /// Makes `new` the owner of all slots if they lie in one region and have one owner, and gives that one: 0 for none. Nothing is
+    /// written, and nothing of the span is done, if they do not. A folio lies in one region, and mostly had one owner.
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    fn set_all(
+        &self,
+        start: SwapEntry,
+        nr: u64,
+        new: u16,
+    ) -> Result<(Span<'_, L>, Option<u16>), EntryError> {
         let mut span = self.span(start, nr)?;
         make(span.on(), start, nr, new)?;
-        let backend = self.backend();
-        match span.set_all(backend, new)? {
-            Some(owner) => Ok(Runs::of(start, nr, owner)),
-            None => Self::set_range_slow(span, backend, (start, nr), new),
-        }
+        let owner = span.set_all(self.backend(), new)?;
+        Ok((span, owner))
     }
 
     /// Region by region, and with any owners.

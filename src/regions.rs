@@ -338,14 +338,12 @@ impl<L: RawMutex> Regions<L> {
         tally(self.cells().row(region).own(counter))
     }
 
-    /// What its cells, bitmaps and locks take; the table is not here.
-    pub(crate) fn footprint(&self) -> Footprint {
-        Footprint {
-            table: Extent::default(),
-            cells: self.cells().extent(),
-            bitmaps: self.cells().extent_of_bits().and(self.shared.extent()),
-            locks: Extent::resident(self.locks.bytes()),
-        }
+    /// Adds what its cells, bitmaps and locks take; the table is not here.
+    pub(crate) fn add_footprint(&self, all: &mut Footprint) {
+        all.cells.add(self.cells().extent());
+        all.bitmaps.add(self.cells().extent_of_bits());
+        all.bitmaps.add(self.shared.extent());
+        all.locks.add(Extent::resident(self.locks.bytes()));
     }
 
     /// Makes all cells and bits zero. No region can be locked any more by who would write to it.

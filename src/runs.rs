@@ -29,6 +29,7 @@ impl Runs {
     }
 
     /// Room for so many; the bytes that were refused otherwise.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn with_room(nr: u64) -> Result<Self, usize> {
         let mut runs = SmallVec::new();
         let room = usize::try_from(nr).unwrap_or(usize::MAX);
@@ -43,15 +44,15 @@ impl Runs {
         if !self.0.spilled() || self.0.capacity() / 2 < self.0.len() {
             return;
         }
-        let mut runs = SmallVec::new();
-        if runs.try_reserve_exact(self.0.len()).is_ok() {
-            runs.extend_from_slice(&self.0);
-            self.0 = runs;
+        if let Ok(mut runs) = Self::with_room(self.0.len() as u64) {
+            self.0.iter().for_each(|&run| runs.push(run));
+            *self = runs;
         }
     }
 
     /// One more at the end, in one piece with the run before where they belong together. There is [room](Self::with_room)
     /// for it: nothing grows here, and the check leaves no text that would.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn push(&mut self, run: Run) {
         match self.0.last_mut() {
             Some(last) if continues(last, &run) => last.len += run.len,

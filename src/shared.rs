@@ -9,6 +9,8 @@
 //! the swapfile is turned off. The cell is then stored with release: a thread that reads the cell without the
 //! lock, and issues an acquire fence, reads the note as well, if any record of such an id is in what it read.
 
+use core::hint::black_box;
+
 use crate::cell::{BLOCK, COUNTERS, counter};
 use crate::footprint::Extent;
 use crate::presence::next_bit;
@@ -63,8 +65,10 @@ impl Shared {
 
     /// Whether no other id than this one can be counted by its counter, as far as ids have notes.
     pub(crate) fn is_alone(&self, id: u16) -> bool {
-        let others = (counter(id)..IDS).step_by(COUNTERS).skip(1);
-        usize::from(id) < COUNTERS && !others.into_iter().any(|id| self.is_set(id))
+        let id = usize::from(id);
+        // A step that the compiler does not know keeps the loop a loop.
+        let mut others = (id + COUNTERS..IDS).step_by(black_box(COUNTERS));
+        id < COUNTERS && !others.any(|id| self.is_set(id))
     }
 
     /// Whether an id from `COUNTERS` on was noted; those below have no note.

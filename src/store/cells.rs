@@ -1,16 +1,15 @@
 //! The cells of an area as pages: each id's own, and the spill cell of each region (invariant 15).
 
-use core::hint::black_box;
 use core::ops::Range;
 
 use super::bits::Bits;
-use super::paged::{BLOCKS, CHUNKS, CellPage, Chunks, GROUP, Group, InRegion, Spill, parts};
-use super::place::{Place, clear, extent, look, make};
+use super::paged::{BLOCKS, CHUNKS, CellPage, Chunks, GROUP, Group, InRegion, parts};
+use super::place::{Place, clear, extent, look, make, zero};
 use crate::cell::{BLOCK, Cell, Tally, counter};
 use crate::footprint::Extent;
 use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES};
-use crate::storage::{Refused, Slot};
-use crate::sync::{AtomicU16, AtomicU32, Ordering};
+use crate::storage::Refused;
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// All cells of an area, as far as they were written, and its entries.
 pub(crate) struct Cells {
@@ -97,21 +96,29 @@ impl Cells {
         Ok(())
     }
 
-    fn spill_of(&self, region: usize) -> Option<&Spill> {
-        Some(&self.chunks.group(region)?.spills[region % GROUP])
+    fn spill_of(&self, region: usize) -> Option<Spill<'_>> {
+        let group = self.chunks.group(region)?;
+        Some(Spill {
+            blocks: &group.spilled[region % GROUP],
+            cell: &group.spills[region % GROUP],
+        })
+    }
+
+    fn set_bits(&self, region: usize) -> Option<&AtomicU16> {
+        Some(&self.chunks.group(region)?.set[region % GROUP])
     }
 
     /// How many presence bits of this region are set.
     pub(crate) fn bits(&self, region: usize) -> u16 {
-        let spill = self.spill_of(region);
-        spill.map_or(0, |spill| spill.bits.load(Ordering::Relaxed))
+        let set = self.set_bits(region);
+        set.map_or(0, |set| set.load(Ordering::Relaxed))
     }
 
     /// Changes it. The caller holds the lock of the region, which has a chunk, and so its group.
     pub(crate) fn change_bits(&self, region: usize, change: impl FnOnce(u16) -> u16) {
-        let spill = self.spill_of(region);
-        debug_assert!(spill.is_some(), "region {region} has records and no group");
-        if let Some(Spill { bits, .. }) = spill {
+        let bits = self.set_bits(region);
+        debug_assert!(bits.is_some(), "region {region} has records and no group");
+        if let Some(bits) = bits {
             bits.store(change(bits.load(Ordering::Relaxed)), Ordering::Relaxed);
         }
     }
@@ -152,7 +159,7 @@ impl Cells {
     /// The blocks that were spilled in a region whose spill cell is empty: none any more. Under the region's lock.
     #[inline(never)]
     pub(crate) fn unspill(&self, region: usize) -> u64 {
-        let Some(Spill { cell, blocks, .. }) = self.spill_of(region) else {
+        let Some(Spill { cell, blocks }) = self.spill_of(region) else {
             return 0;
         };
         let spilled = blocks.load(Ordering::Relaxed);
@@ -175,12 +182,12 @@ impl Cells {
     }
 
     #[cold]
-    fn settle_slow(&self, (region, spill): (usize, &Spill), of: usize, entries: InRegion<'_>) {
+    fn settle_slow(&self, (region, spill): (usize, Spill<'_>), of: usize, entries: InRegion<'_>) {
         let (block, row) = (of / BLOCK, self.row(region));
         if !row.is_spilled(of) || !self.has(region, of) {
             return;
         }
-        let Spill { cell, blocks, .. } = spill;
+        let Spill { cell, blocks } = spill;
         for (first, part) in parts(entries, 0..REGION_ENTRIES) {
             for (position, id) in (first..).zip(part) {
                 let id = id.load(Ordering::Relaxed);
@@ -203,13 +210,10 @@ impl Cells {
 
     /// The sum of all numbers. Nobody writes.
     pub(crate) fn sum(&self) -> Option<u64> {
-        let number = |cell: &AtomicU32| u64::from(Cell(cell.load(Ordering::Relaxed)).tally().count);
         let mut sum = 0;
         for group in self.chunks.groups() {
             let pages = group.cells.iter().filter_map(look);
-            sum += pages.flatten().map(number).sum::<u64>();
-            let spills = black_box(group.spills.as_slice()).iter();
-            sum += spills.map(|spill| number(&spill.cell)).sum::<u64>();
+            sum += numbers(&group.spills) + pages.map(|page| numbers(page)).sum::<u64>();
         }
         Some(sum)
     }
@@ -219,12 +223,9 @@ impl Cells {
     pub(crate) fn give_back(&self, _blocks: usize) -> bool {
         for group in self.chunks.groups() {
             clear(&group.cells);
-            // A number that the compiler does not know keeps the loop a loop.
-            for Spill { cell, blocks, bits } in black_box(group.spills.as_slice()) {
-                cell.clear();
-                blocks.clear();
-                bits.clear();
-            }
+            zero(&group.spilled);
+            zero(&group.spills);
+            zero(&group.set);
         }
         true
     }
@@ -274,6 +275,20 @@ impl<'a> Usual<'a> {
     }
 }
 
+/// What is counted of ids of a region whose cells are not there: see invariant 15.
+#[derive(Clone, Copy)]
+struct Spill<'a> {
+    blocks: &'a AtomicU64,
+    cell: &'a AtomicU32,
+}
+
+/// The sum of the numbers in these cells.
+#[inline(never)]
+fn numbers(cells: &[AtomicU32]) -> u64 {
+    let number = |cell: &AtomicU32| Cell(cell.load(Ordering::Relaxed)).tally().count;
+    cells.iter().map(|cell| u64::from(number(cell))).sum()
+}
+
 /// Where the counter's cell in this region is in its page.
 #[inline(always)]
 fn in_page(region: usize, counter: usize) -> usize {
@@ -315,9 +330,7 @@ impl<'a> Row<'a> {
 
     fn is_spilled(self, counter: usize) -> bool {
         let spilled = self.group.map_or(0, |group| {
-            group.spills[self.region % GROUP]
-                .blocks
-                .load(Ordering::Relaxed)
+            group.spilled[self.region % GROUP].load(Ordering::Relaxed)
         });
         spilled >> (counter / BLOCK) & 1 != 0
     }
@@ -326,7 +339,7 @@ impl<'a> Row<'a> {
     #[inline]
     pub(crate) fn counted(self, counter: usize) -> Option<&'a AtomicU32> {
         if self.is_spilled(counter) {
-            return Some(&self.group?.spills[self.region % GROUP].cell);
+            return Some(&self.group?.spills[self.region % GROUP]);
         }
         self.own(counter)
     }

@@ -54,18 +54,12 @@ pub(crate) struct Group {
     pub(super) chunks: [[Place<Chunk>; CHUNKS]; GROUP],
     pub(super) cells: [Place<CellPage>; BLOCKS],
     pub(super) bits: [Place<BitPage>; HALVES],
-    pub(super) spills: [Spill; GROUP],
-}
-
-/// What is counted of ids whose cells are not there: see invariant 15.
-#[repr(C)]
-pub(super) struct Spill {
-    /// The blocks that they are of, a bit each.
-    pub(super) blocks: AtomicU64,
-    /// All of their entries.
-    pub(super) cell: AtomicU32,
-    /// How many presence bits of the region are set. It lies here since there is room.
-    pub(super) bits: AtomicU16,
+    /// Of each region, the blocks that are spilled (invariant 15), a bit each.
+    pub(super) spilled: [AtomicU64; GROUP],
+    /// Of each region, the cell that counts the entries of these blocks.
+    pub(super) spills: [AtomicU32; GROUP],
+    /// Of each region, how many presence bits are set. They lie here since there is room.
+    pub(super) set: [AtomicU16; GROUP],
 }
 
 // The number fits.
@@ -85,11 +79,9 @@ impl crate::pages::Zero for Group {
             chunks: core::array::from_fn(|_| Zero::zero()),
             cells: Zero::zero(),
             bits: Zero::zero(),
-            spills: core::array::from_fn(|_| Spill {
-                blocks: Zero::zero(),
-                cell: Zero::zero(),
-                bits: Zero::zero(),
-            }),
+            spilled: Zero::zero(),
+            spills: Zero::zero(),
+            set: Zero::zero(),
         }
     }
 }

@@ -65,8 +65,14 @@ pub(super) fn look<U>(place: &Place<U>) -> Option<&U> {
 
 /// Makes zero what these places have.
 #[inline(never)]
-pub(super) fn clear<U: Slot>(places: &[Place<U>]) {
-    places.iter().filter_map(look).for_each(Slot::clear);
+pub(super) fn clear<T: Slot, const N: usize>(places: &[Place<[T; N]>]) {
+    places.iter().filter_map(look).for_each(|page| zero(page));
+}
+
+/// Makes these values zero: out of line, so that the loop stays a loop.
+#[inline(never)]
+pub(super) fn zero<T: Slot>(values: &[T]) {
+    values.iter().for_each(Slot::clear);
 }
 
 /// Gives back what these places have. Gives the number of pages, and takes it from `made`.
