@@ -278,8 +278,7 @@ impl<L: RawMutex> SwapRecords<L> {
     }
 
     /// Makes `new` the owner of this slot if `old` is, whatever the owner is where that is `None`. Gives the owner that it had.
-    #[cfg_attr(feature = "std", inline)]
-    #[cfg_attr(not(feature = "std"), inline(never))]
+    #[inline]
     fn exchange(&self, ent: SwapEntry, old: Option<u16>, new: u16) -> Result<u16, EntryError> {
         let on = self.on(ent)?;
         match try_set(&on, ent, new, |owner| old.is_none_or(|old| owner == old)) {
