@@ -71,6 +71,10 @@ pub mod manager {}
 #[doc = "\n</div>\n"]
 pub mod benchmarks {}
 
+/// Where the text of a table without `std` is, and what was tried to reduce it.
+#[doc = include_str!("../docs/text-size.md")]
+pub mod text_size {}
+
 /// What is checked by what.
 #[doc = ""]
 #[doc = "[concurrency.md]: crate::docs::concurrency"]
