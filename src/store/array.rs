@@ -1,4 +1,4 @@
-//! [`Array`]: values that are there from the start, in allocations of a page at most.
+//! [`Array`]: keeps values that exist from the start, in allocations of at most a page.
 
 use core::mem::MaybeUninit;
 use core::ops::Index;
@@ -13,14 +13,14 @@ use crate::pages::PAGE_SIZE;
 use crate::storage::Refused;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Values that are made at once and stay: allocations of a page at most, but for the list of them.
+/// Values that are made at once and stay. Each allocation is at most a page, except the list of allocations.
 #[derive(Debug)]
 pub(crate) struct Array<T> {
     pieces: Box<[Box<[T]>]>,
 }
 
 impl<T> Array<T> {
-    /// Values in a page, a power of two.
+    /// The number of values in a page, a power of two.
     const PIECE: usize = {
         let size = if size_of::<T>() == 0 {
             1
@@ -72,7 +72,7 @@ impl<T> Index<usize> for Array<T> {
     }
 }
 
-/// Some words of bits.
+/// Words of bits.
 pub(crate) type Notes = Array<AtomicU64>;
 
 impl Array<AtomicU64> {
@@ -87,7 +87,7 @@ impl Array<AtomicU64> {
     }
 }
 
-/// So many values, in one allocation.
+/// Makes `len` values in one allocation.
 #[inline(always)]
 pub(super) fn slice<T>(len: usize, mut make: impl FnMut() -> T) -> Result<Box<[T]>, Refused> {
     let layout = Layout::array::<T>(len).map_err(|_| Refused { bytes: usize::MAX })?;
@@ -101,7 +101,7 @@ pub(super) fn slice<T>(len: usize, mut make: impl FnMut() -> T) -> Result<Box<[T
     Ok(unsafe { values.assume_init() })
 }
 
-/// Memory of this layout from the global allocator; of none, where it has no size.
+/// Takes memory of this layout from the global allocator, or a dangling pointer if the layout has no size.
 #[inline(never)]
 fn memory(layout: Layout) -> Result<*mut u8, Refused> {
     if layout.size() == 0 {

@@ -1,30 +1,30 @@
-//! The presence bits of an area as pages.
+//! Keeps the presence bits of an area in pages.
 
 use super::paged::{Chunks, GROUP};
 use super::place::{Place, clear, look};
 use crate::cell::COUNTERS;
 use crate::sync::{AtomicU16, Ordering};
 
-/// Counters whose bits share a page.
+/// The number of counters whose bits share a page.
 const HALF: usize = if COUNTERS < 2048 { COUNTERS } else { 2048 };
 pub(super) const HALVES: usize = COUNTERS / HALF;
 
-/// For each of so many counters, a bit for each region of a group.
+/// For each counter of a half, a bit per region of a group.
 pub(super) type BitPage = [AtomicU16; HALF];
 
 const _: () = assert!(GROUP <= u16::BITS as usize && 64_usize.is_multiple_of(GROUP));
 
-/// For each counter and each region, a bit.
+/// A bit for each counter and each region.
 #[derive(Clone, Copy)]
 pub(crate) struct Bits<'a>(pub(super) &'a Chunks);
 
 impl<'a> Bits<'a> {
-    /// How many words of 64 regions a counter has.
+    /// Returns the number of words per counter. A word has the bits of 64 regions.
     pub(crate) fn words(self) -> usize {
         self.0.regions.div_ceil(64)
     }
 
-    /// The bits of a counter in the group that has this region.
+    /// Returns the bits of a counter in the group of this region, if their page is there.
     #[inline(never)]
     fn of(self, region: usize, counter: usize) -> Option<&'a AtomicU16> {
         let page: &Place<BitPage> = self.0.group(region)?.bits.get(counter / HALF)?;
@@ -40,7 +40,7 @@ impl<'a> Bits<'a> {
         bits.fold(0, |all, bits| all | bits)
     }
 
-    /// By invariant 14 the page is there.
+    /// Sets the bit. By invariant 14 its page is there.
     pub(crate) fn set(self, counter: usize, region: usize) {
         let of = self.of(region, counter);
         debug_assert!(of.is_some(), "region {region} has records and no bits");

@@ -1,4 +1,4 @@
-//! [`Place`]: where a page is that is made when it is first needed.
+//! [`Place`]: holds a page that is made when it is first needed.
 //!
 //! A caller that needs a page makes it outside of any lock and puts it in its place by compare-exchange from null, with release.
 //! The loser of two gives its page back. So a pointer that is not null stays as it is until everything is given back at
@@ -16,10 +16,10 @@ use crate::pages::{Block, PAGE_SIZE, Pages, Zero, shared};
 use crate::storage::{Refused, Slot};
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
-/// Where a page is; null where there is none.
+/// The pointer to a page, or null.
 pub(super) type Place<T> = AtomicPtr<Block<T>>;
 
-/// So many places, with nothing in them.
+/// Makes `len` empty places.
 pub(super) fn places<U>(len: usize) -> Result<Box<[Place<U>]>, Refused> {
     slice(len, || {
         made_now(AtomicPtr::new(ptr::null_mut()), |place| {
@@ -28,7 +28,8 @@ pub(super) fn places<U>(len: usize) -> Result<Box<[Place<U>]>, Refused> {
     })
 }
 
-/// What a place has, which is made where it is missing: zeroes. Counts in `made` what it made. Not under a lock.
+/// Returns the page of a place. Makes the page, of zeroes, if it is missing, and counts it in `made`. Must not be called under
+/// a lock.
 #[inline(never)]
 pub(super) fn make<'a, U: Zero>(
     place: &'a Place<U>,
@@ -39,7 +40,7 @@ pub(super) fn make<'a, U: Zero>(
         return Ok(there);
     }
     let block = pages.make()?;
-    // Release: who finds it finds zeroes. Acquire: the winner's, too.
+    // Release: a thread that finds the page finds zeroes. Acquire: so does the loser, in the page of the winner.
     let put = place.compare_exchange(
         ptr::null_mut(),
         block.as_ptr(),
@@ -49,44 +50,45 @@ pub(super) fn make<'a, U: Zero>(
     if put.is_ok() {
         made.fetch_add(1, Ordering::Relaxed);
     } else {
-        // SAFETY: it was made above, and nobody else has seen it.
+        // SAFETY: it was made above, and no other thread has seen it.
         unsafe { pages.free(block) };
     }
     look(place).ok_or(Refused { bytes: usize::MAX })
 }
 
-/// What a place has.
+/// Returns the page of a place, if there is one.
 #[inline(always)]
 pub(super) fn look<U>(place: &Place<U>) -> Option<&U> {
-    // SAFETY: what is there came from `Pages::make`, and was put there with release (`make`). It is freed by `unmake`, whose
-    // callers promise that nobody uses it any more (invariant 13).
+    // SAFETY: the page came from `Pages::make`, and was put there with release (`make`). Only `unmake` frees it, whose
+    // callers promise that it is no longer used (invariant 13).
     unsafe { shared(place.load(Ordering::Acquire)) }
 }
 
-/// Makes zero what these places have.
+/// Makes the pages of these places zero.
 #[inline(never)]
 pub(super) fn clear<T: Slot, const N: usize>(places: &[Place<[T; N]>]) {
     places.iter().filter_map(look).for_each(|page| zero(page));
 }
 
-/// Makes these values zero: out of line, so that the loop stays a loop.
+/// Makes these values zero. It is out of line, so that the loop is compiled once and not unrolled.
 #[inline(never)]
 pub(super) fn zero<T: Slot>(values: &[T]) {
     values.iter().for_each(Slot::clear);
 }
 
-/// Gives back what these places have. Gives the number of pages, and takes it from `made`.
+/// Gives back the pages of these places. Returns their number, and subtracts it from `made`.
 ///
 /// # Safety
 ///
-/// The pages came from these pages. Nobody else uses the places meanwhile, and nobody uses what they had, any more.
+/// The pages must have come from this source. No other thread may use the places during the call, and the pages must no longer be
+/// used.
 #[inline(never)]
 pub(super) unsafe fn unmake<U>(places: &[Place<U>], pages: Pages, made: &AtomicU64) -> u64 {
     let mut freed = 0;
     for place in places {
         if let Some(block) = NonNull::new(place.load(Ordering::Acquire)) {
             place.store(ptr::null_mut(), Ordering::Relaxed);
-            // SAFETY: it came from `Pages::make` and is in no place any more; for the rest, the caller's promise.
+            // SAFETY: it came from `Pages::make` and is in no place any more. The caller promises the rest.
             unsafe { pages.free(block) };
             freed += 1;
         }
@@ -95,7 +97,7 @@ pub(super) unsafe fn unmake<U>(places: &[Place<U>], pages: Pages, made: &AtomicU
     freed
 }
 
-/// That of so many pages.
+/// The memory of `made` pages.
 pub(super) fn extent(made: &AtomicU64) -> Extent {
     let bytes = made.load(Ordering::Relaxed) * PAGE_SIZE as u64;
     Extent {
@@ -104,7 +106,7 @@ pub(super) fn extent(made: &AtomicU64) -> Extent {
     }
 }
 
-/// Loom's atomics are made at their first access, which must be before they are shared.
+/// Accesses an atomic in a model. Loom makes an atomic at its first access, which must come before it is shared.
 pub(super) fn made_now<T>(atomic: T, access: impl FnOnce(&T)) -> T {
     if cfg!(swap_records_loom) {
         access(&atomic);
