@@ -1,4 +1,4 @@
-//! The cells of an area as pages: each id's own, and the spill cell of each region (invariant 15).
+//! Keeps the cells of an area in pages: the cell of each id, and the spill cell of each region (invariant 15).
 
 use core::ops::Range;
 
@@ -11,13 +11,13 @@ use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES};
 use crate::storage::Refused;
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// All cells of an area, as far as they were written, and its entries.
+/// The cells of an area, so far as they were written, and its entries.
 pub(crate) struct Cells {
     chunks: Chunks,
 }
 
 impl Cells {
-    /// The cells of these entries.
+    /// Takes the entries that the cells count.
     pub(crate) fn new(_regions: usize, chunks: Chunks) -> Result<Self, Refused> {
         Ok(Self { chunks })
     }
@@ -33,13 +33,13 @@ impl Cells {
         Bits(&self.chunks)
     }
 
-    /// The cell that counts this counter in this region; `None` where it counts nothing.
+    /// Returns the cell that counts this counter in this region; `None` if no cell does.
     #[inline(never)]
     pub(crate) fn counted(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
         self.row(region).counted(counter)
     }
 
-    /// An entry, and the cells of its region, for a record of `new` on the usual way. `None` where the entry is not there.
+    /// Returns an entry and the cells of its region, for a record of `new` on the usual way. `None` if the entry is missing.
     #[inline(always)]
     pub(crate) fn slot(&self, offset: usize, new: usize) -> Option<(&AtomicU16, Usual<'_>)> {
         let region = offset / REGION_ENTRIES;
@@ -54,8 +54,8 @@ impl Cells {
         Some((entry, usual))
     }
 
-    /// The counter's own cell in this region, which `usual` is of; `None` past the last counter, and where its page is not
-    /// there.
+    /// Returns the counter's own cell in this region, which `usual` was made for; `None` past the last counter, or if its page is
+    /// missing.
     #[inline(always)]
     pub(crate) fn own<'a>(
         &'a self,
@@ -66,7 +66,7 @@ impl Cells {
         usual.cell(region, counter)
     }
 
-    /// The cells of a region.
+    /// Returns the cells of a region.
     #[inline]
     pub(crate) fn row(&self, region: usize) -> Row<'_> {
         Row {
@@ -75,7 +75,7 @@ impl Cells {
         }
     }
 
-    /// Whether the counter has a cell to be counted in.
+    /// Returns whether the counter has a cell of its own.
     pub(crate) fn has(&self, region: usize, counter: usize) -> bool {
         self.row(region).own(counter).is_some()
     }
@@ -108,13 +108,13 @@ impl Cells {
         Some(&self.chunks.group(region)?.set[region % GROUP])
     }
 
-    /// How many presence bits of this region are set.
+    /// Returns how many presence bits of this region are set.
     pub(crate) fn bits(&self, region: usize) -> u16 {
         let set = self.set_bits(region);
         set.map_or(0, |set| set.load(Ordering::Relaxed))
     }
 
-    /// Changes it. The caller holds the lock of the region, which has a chunk, and so its group.
+    /// Changes the number of set presence bits. The caller holds the lock of the region, which has a chunk and so a group.
     pub(crate) fn change_bits(&self, region: usize, change: impl FnOnce(u16) -> u16) {
         let bits = self.set_bits(region);
         debug_assert!(bits.is_some(), "region {region} has records and no group");
@@ -123,40 +123,40 @@ impl Cells {
         }
     }
 
-    /// The first of `regions` of which a presence bit is set.
+    /// Returns the first of `regions` that has a presence bit set.
     pub(crate) fn next_in_use(&self, regions: Range<usize>) -> Option<usize> {
         let Range { mut start, end } = regions;
         while start < end {
             match self.chunks.group(start) {
                 Some(_) if self.bits(start) != 0 => return Some(start),
                 Some(_) => start += 1,
-                // Of none of its regions.
+                // No region of the group has a bit set.
                 None => start = (start / GROUP + 1) * GROUP,
             }
         }
         None
     }
 
-    /// No presence bit is set: [`give_back`](Self::give_back) did that.
+    /// Does nothing: [`give_back`](Self::give_back) has cleared these numbers.
     pub(crate) fn discard_bits(&self) {}
 
-    /// Whether ids of this counter are counted in the region's spill cell. Under the region's lock.
+    /// Returns whether ids of this counter are counted in the region's spill cell. The region's lock is held.
     #[inline(never)]
     pub(crate) fn is_spilled(&self, region: usize, counter: usize) -> bool {
         self.row(region).is_spilled(counter)
     }
 
-    /// They are from now on. Under the region's lock; the counter is noted as shared.
+    /// Counts ids of this counter in the spill cell from now on. The region's lock is held, and the counter is noted as shared.
     #[inline(never)]
     pub(crate) fn spill(&self, region: usize, counter: usize) {
         if let Some(spill) = self.spill_of(region) {
-            // Release: who counts without the lock, and finds the spill cell by it, sees the note.
+            // Release: a thread that counts without the lock, and finds the spill cell by this bit, sees the note.
             let block = 1 << (counter / BLOCK);
             spill.blocks.fetch_or(block, Ordering::Release);
         }
     }
 
-    /// The blocks that were spilled in a region whose spill cell is empty: none any more. Under the region's lock.
+    /// Ends the spills of a region whose spill cell is empty, and returns their blocks. The region's lock is held.
     #[inline(never)]
     pub(crate) fn unspill(&self, region: usize) -> u64 {
         let Some(Spill { cell, blocks }) = self.spill_of(region) else {
@@ -170,8 +170,8 @@ impl Cells {
         spilled
     }
 
-    /// Counts the entries of the counter's block in its own cells again, where these are there by now. Under the region's
-    /// lock.
+    /// Counts the entries of the counter's block in its own cells again, if their page is there by now. The region's lock is
+    /// held.
     #[inline]
     pub(crate) fn settle(&self, region: usize, of: usize, entries: InRegion<'_>) {
         if let Some(spill) = self.spill_of(region)
@@ -199,7 +199,7 @@ impl Cells {
                 if let Some(own) = row.own(counter) {
                     let spilled = Cell(cell.load(Ordering::Relaxed));
                     let counted = Cell(own.load(Ordering::Relaxed));
-                    // Release, as wherever ids share a cell.
+                    // Release, as for all cells that ids share.
                     cell.store(spilled.without(one).0, Ordering::Release);
                     own.store(counted.with(one).0, Ordering::Release);
                 }
@@ -208,7 +208,7 @@ impl Cells {
         blocks.fetch_and(!(1 << block), Ordering::Release);
     }
 
-    /// The sum of all numbers. Nobody writes.
+    /// Returns the number of all records. No thread writes meanwhile.
     pub(crate) fn sum(&self) -> Option<u64> {
         let mut sum = 0;
         for group in self.chunks.groups() {
@@ -230,17 +230,17 @@ impl Cells {
         true
     }
 
-    /// Gives all pages back, those of entries with them.
+    /// Gives back all pages, also those of entries and bitmaps. Returns their number.
     ///
     /// # Safety
     ///
-    /// Nobody else uses this meanwhile, and nobody uses what it has given before, any more.
+    /// No other thread may use the pages during the call, and no reference to them may still be used.
     pub(crate) unsafe fn trim(&self) -> u64 {
         // SAFETY: the caller's promise.
         unsafe { self.chunks.trim() }
     }
 
-    /// Of the presence bits. Their numbers lie in the groups.
+    /// The memory of the presence bits. Their numbers lie in the groups.
     pub(crate) fn extent_of_bits(&self) -> Extent {
         extent(&self.chunks.bits)
     }
@@ -275,28 +275,28 @@ impl<'a> Usual<'a> {
     }
 }
 
-/// What is counted of ids of a region whose cells are not there: see invariant 15.
+/// The spilled blocks of a region, and the cell that counts their entries (invariant 15).
 #[derive(Clone, Copy)]
 struct Spill<'a> {
     blocks: &'a AtomicU64,
     cell: &'a AtomicU32,
 }
 
-/// The sum of the numbers in these cells.
+/// Returns the sum of the numbers in these cells.
 #[inline(never)]
 fn numbers(cells: &[AtomicU32]) -> u64 {
     let number = |cell: &AtomicU32| Cell(cell.load(Ordering::Relaxed)).tally().count;
     cells.iter().map(|cell| u64::from(number(cell))).sum()
 }
 
-/// Where the counter's cell in this region is in its page.
+/// Returns the index of the counter's cell in its page.
 #[inline(always)]
 fn in_page(region: usize, counter: usize) -> usize {
     region % GROUP * BLOCK + counter % BLOCK
 }
 
-/// A cell for slots without an owner, which is not written: their counter, 0, may have no page. An id that has this counter
-/// is not found in it, and so takes the other way.
+/// Returns a cell that stands for slots without an owner, and that is never written. The page of their counter, 0, may be
+/// missing. A record whose id has this counter finds the number 0 in it, and so leaves the usual way.
 #[cold]
 fn nobody<'a>(counter: usize) -> Option<&'a AtomicU32> {
     #[cfg(not(swap_records_loom))]
@@ -321,7 +321,7 @@ pub(crate) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// The counter's own cell.
+    /// Returns the counter's own cell.
     #[inline]
     pub(crate) fn own(self, counter: usize) -> Option<&'a AtomicU32> {
         let page = look(self.group?.cells.get(counter / BLOCK)?)?;
@@ -335,7 +335,7 @@ impl<'a> Row<'a> {
         spilled >> (counter / BLOCK) & 1 != 0
     }
 
-    /// The cell that counts this counter; `None` where it counts nothing.
+    /// Returns the cell that counts this counter; `None` if no cell does.
     #[inline]
     pub(crate) fn counted(self, counter: usize) -> Option<&'a AtomicU32> {
         if self.is_spilled(counter) {

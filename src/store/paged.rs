@@ -1,20 +1,20 @@
-//! The memory of an area as pages that are made when a slot is first written.
+//! Keeps the memory of an area in pages, which are made when a slot is first written.
 //!
 //! Entries come in chunks, a page each. Cells come in pages of a block of 64 counters for a *group* of 16 regions, bitmaps in
-//! pages of 2048 counters for a group, 16 bits each. So a group whose slots are owned by ids that lie side by side takes
-//! four pages beside its 256 chunks: one says where the others are.
+//! pages of 2048 counters for a group, 16 bits each. So a group whose owners lie side by side takes
+//! four pages and its 256 chunks. One of the four pages points to the others.
 //!
 //! **Invariant 14: where a chunk is, the bitmaps of its group are**: [`Chunks::make`] comes after
-//! [`Cells::make`](super::Cells::make). So what
-//! moves a record, which is in a chunk, to another id finds a bit for it without making anything.
+//! [`Cells::make`](super::Cells::make). So an operation that
+//! moves a record, which is in a chunk, to another id finds the bit for that id, and makes nothing.
 //!
 //! **Invariant 15: an id is counted in its own cell, or in its region's spill cell.** A cell's page may be missing when a
-//! migration gives records to an id that has none in the group yet. A migration must not allocate, so then the *block* of
-//! the id is *spilled* in that region: the entries of its counters are counted, together, in the *spill cell* of
-//! the region, which is always there. Their counters are noted as shared before that ([`Shared`](crate::shared::Shared)), so what
-//! is asked of the index is answered by a look, as for ids that share a counter; and while a block is spilled, its own
-//! cells of the region are zero, so that no record takes the usual way. The next record that is to be written by an id of the
-//! block in the region makes the page and counts them anew ([`Cells::settle`](super::Cells::settle)). All of it happens under the region's lock.
+//! migration gives records to an id that has none in the group yet. A migration must not allocate. So it *spills* the *block* of
+//! the id in that region: the entries of all counters of the block are counted together in the *spill cell* of
+//! the region, which is always there. Their counters are noted as shared before that ([`Shared`](crate::shared::Shared)), so
+//! questions about them are answered by a look at the entries, as for ids that share a counter. While a block is spilled, its own
+//! cells in the region are zero, so that no record takes the usual way. The next record of an id of the
+//! block in the region makes the page and counts the entries anew ([`Cells::settle`](super::Cells::settle)). All of this happens under the region's lock, except that pages are made before it is taken.
 
 use core::iter;
 use core::ops::Range;
@@ -30,25 +30,25 @@ use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES};
 use crate::storage::Refused;
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// The entries of a page.
+/// The entries in a page.
 type Chunk = [AtomicU16; CHUNK_ENTRIES];
 
-/// Chunks in a region.
+/// The number of chunks in a region.
 pub(super) const CHUNKS: usize = REGION_ENTRIES / CHUNK_ENTRIES;
 
-/// Regions that share pages of cells and bitmaps.
+/// The number of regions that share pages of cells and bitmaps.
 pub(super) const GROUP: usize = if cfg!(swap_records_loom) { 2 } else { 16 };
 
 /// The cells of a block of counters in each region of a group.
 pub(super) type CellPage = [AtomicU32; GROUP * BLOCK];
 
-/// Blocks of counters.
+/// The number of blocks of counters.
 pub(super) const BLOCKS: usize = COUNTERS / BLOCK;
 
 const _: () = assert!(size_of::<u16>() * CHUNK_ENTRIES <= PAGE_SIZE);
 const _: () = assert!(BLOCKS <= u64::BITS as usize);
 
-/// Where the pages of 16 regions are: one look for an entry and its cells.
+/// Points to the pages of 16 regions. One look at a group serves an entry and its cells.
 #[repr(C)]
 pub(crate) struct Group {
     pub(super) chunks: [[Place<Chunk>; CHUNKS]; GROUP],
@@ -86,25 +86,25 @@ impl crate::pages::Zero for Group {
     }
 }
 
-/// All entries of an area, as far as they were written, and the pages of its cells and bitmaps.
+/// The pages of an area: its entries, cells and bitmaps, so far as they were written.
 pub(crate) struct Chunks {
     groups: Box<[Place<Group>]>,
     pub(super) regions: usize,
-    /// How many pages there are of entries; of cells and groups; of bitmaps.
+    /// The number of pages of entries, of cells and groups, and of bitmaps.
     entries: AtomicU64,
     pub(super) index: AtomicU64,
     pub(super) bits: AtomicU64,
     pub(super) pages: Pages,
 }
 
-/// The most regions of an area: 256 TiB of swap, for which the first table of pointers has a MiB.
+/// The most regions of an area: 256 TiB of swap. The first table of pointers then takes 1 MiB.
 const MAX_REGIONS: usize = 1 << 21;
 
 /// The chunks of one region; `None` where no chunk of its group is there.
 pub(crate) type InRegion<'a> = Option<&'a [Place<Chunk>; CHUNKS]>;
 
 impl Chunks {
-    /// Zeroes for so many regions.
+    /// Makes the table of groups for `regions` regions, all of which read as zeroes.
     pub(crate) fn of_regions(regions: usize, pages: Pages) -> Result<Self, Refused> {
         if regions > MAX_REGIONS {
             let bytes = regions.saturating_mul(REGION_ENTRIES * size_of::<u16>());
@@ -121,7 +121,7 @@ impl Chunks {
         })
     }
 
-    /// The group that this region is in.
+    /// Returns the group of this region, if it is there.
     #[inline(always)]
     pub(super) fn group(&self, region: usize) -> Option<&Group> {
         look(self.groups.get(region / GROUP)?)
@@ -138,26 +138,26 @@ impl Chunks {
         make(place, self.pages, &self.index)
     }
 
-    /// The entries of a region; `None` past the end of the area.
+    /// Returns the entries of a region; `None` past the end of the area.
     #[inline]
     pub(crate) fn region(&self, region: usize) -> Option<InRegion<'_>> {
         (region < self.regions).then(|| Some(&self.group(region)?.chunks[region % GROUP]))
     }
 
-    /// A chunk, by its number in the area.
+    /// Returns a chunk by its number in the area.
     #[inline(never)]
     fn chunk(&self, index: usize) -> Option<&Chunk> {
         let region = index / CHUNKS;
         look(&self.group(region)?.chunks[region % GROUP][index % CHUNKS])
     }
 
-    /// The entry at this offset; `None` past the end, and where its chunk is not there.
+    /// Returns the entry at this offset; `None` past the end, or if its chunk is missing.
     #[inline(always)]
     pub(crate) fn entry(&self, offset: usize) -> Option<&AtomicU16> {
         Some(&self.chunk(offset / CHUNK_ENTRIES)?[offset % CHUNK_ENTRIES])
     }
 
-    /// The entries of an aligned block of slots, where all of them are there, in one chunk.
+    /// Returns the entries of an aligned block of slots, if all of them are there in one chunk.
     #[inline(always)]
     pub(crate) fn block(&self, offsets: Range<usize>) -> &[AtomicU16] {
         let first = offsets.start % CHUNK_ENTRIES;
@@ -167,7 +167,7 @@ impl Chunks {
             .unwrap_or_default()
     }
 
-    /// What there is of these entries, in their order, each part with the offset of its first.
+    /// Returns the parts of these entries that are there, in order, each with the offset of its first entry.
     pub(crate) fn parts(
         &self,
         offsets: Range<usize>,
@@ -175,7 +175,7 @@ impl Chunks {
         within(offsets, |chunk| self.chunk(chunk))
     }
 
-    /// Whether this entry can be written.
+    /// Returns whether this entry can be written.
     #[inline]
     pub(crate) fn has(&self, offset: usize) -> bool {
         self.chunk(offset / CHUNK_ENTRIES).is_some()
@@ -198,10 +198,10 @@ impl Chunks {
         true
     }
 
-    /// Nothing is to be let go.
+    /// Does nothing: pages are kept.
     pub(crate) fn emptied(&self) {}
 
-    /// Nobody else writes here.
+    /// Returns true: no other program writes to these entries.
     pub(crate) fn is_own(&self) -> bool {
         true
     }
@@ -211,11 +211,11 @@ impl Chunks {
         extent(&self.entries).and(root)
     }
 
-    /// Gives all pages back, those of cells and bitmaps with them.
+    /// Gives back all pages, also those of cells and bitmaps. Returns their number.
     ///
     /// # Safety
     ///
-    /// Nobody else uses this meanwhile, and nobody uses what it has given before, any more.
+    /// No other thread may use the pages during the call, and no reference to them may still be used.
     #[inline(never)]
     pub(super) unsafe fn trim(&self) -> u64 {
         let mut freed = 0;
@@ -234,12 +234,12 @@ impl Chunks {
 
 impl Drop for Chunks {
     fn drop(&mut self) {
-        // SAFETY: nobody else is left.
+        // SAFETY: it is dropped, so nothing else uses the pages.
         unsafe { self.trim() };
     }
 }
 
-/// The parts of a range that are there, chunk by chunk.
+/// Returns the parts of a range that are there, chunk by chunk.
 fn within<'a>(
     range: Range<usize>,
     chunk: impl Fn(usize) -> Option<&'a Chunk>,
@@ -258,19 +258,19 @@ fn within<'a>(
     })
 }
 
-/// The chunk of a region.
+/// Returns a chunk of a region.
 #[inline]
 fn chunk(of: InRegion<'_>, index: usize) -> Option<&Chunk> {
     look(of?.get(index)?)
 }
 
-/// The entry at this position; `None` where its chunk is not there.
+/// Returns the entry at this position; `None` if its chunk is missing.
 #[inline]
 pub(crate) fn entry(of: InRegion<'_>, position: usize) -> Option<&AtomicU16> {
     Some(&chunk(of, position / CHUNK_ENTRIES)?[position % CHUNK_ENTRIES])
 }
 
-/// What there is of these entries, in their order, each part with the position of its first. The rest is 0.
+/// Returns the parts of these entries that are there, in order, each with the position of its first entry. Missing entries are 0.
 pub(crate) fn parts(
     of: InRegion<'_>,
     positions: Range<usize>,
@@ -278,7 +278,7 @@ pub(crate) fn parts(
     within(positions, move |index| chunk(of, index))
 }
 
-/// These entries, where they lie side by side.
+/// Returns these entries, if they lie side by side.
 #[inline]
 pub(crate) fn whole(of: InRegion<'_>, positions: Range<usize>) -> Option<&[AtomicU16]> {
     let first = positions.start % CHUNK_ENTRIES;

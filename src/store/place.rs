@@ -1,8 +1,8 @@
 //! [`Place`]: holds a page that is made when it is first needed.
 //!
-//! A caller that needs a page makes it outside of any lock and puts it in its place by compare-exchange from null, with release.
-//! The loser of two gives its page back. So a pointer that is not null stays as it is until everything is given back at
-//! once: by a trim, or a drop (invariant 13).
+//! A caller that needs a page makes it outside of any lock and puts it in its place by compare-exchange from null, with
+//! release. If two callers do this at once, the loser gives its page back. So a pointer that is not null stays as it is until a
+//! trim or a drop gives everything back at once (invariant 13).
 //!
 //! All kinds of pages share the text of these functions.
 
