@@ -1,4 +1,4 @@
-//! [`Region`]: what is done under one lock.
+//! [`Region`]: reads and writes entries and their index under one lock.
 //!
 //! A region is [`REGION_ENTRIES`] consecutive entries. It has one lock, and for each counter (an id,
 //! or several that share one) one cell: how many entries of the region hold such an id, and the
@@ -9,9 +9,9 @@
 //! **Invariants (design, 1 and 2):** entries, cells and presence bits of a region are written only
 //! while its lock is held, that is, through a [`Region`]. Whenever the lock is free, for each counter:
 //! the cell's number is that of the entries whose id maps to it, its exclusive-or is that of their
-//! positions, and the presence bit is set exactly if the number is not zero. Where one owner replaces another, the presence
-//! bit of the new one is set before that of the old one is cleared. An id from `COUNTERS` on that
-//! an entry has is noted in [`Shared`](crate::shared::Shared).
+//! positions, and the presence bit is set exactly if the number is not zero. When one owner replaces another, the presence
+//! bit of the new owner is set before the bit of the old owner is cleared. Each id from `COUNTERS` on that an entry has is
+//! noted in [`Shared`](crate::shared::Shared).
 
 use core::ops::Range;
 use core::ptr;
@@ -37,8 +37,7 @@ pub const CHUNK_ENTRIES: usize = if cfg!(swap_records_loom) {
     4096 / size_of::<u16>()
 };
 
-/// Entries under one lock: 16 chunks. What a position in a cell can address, and the most work that is
-/// ever done in one hold of a lock.
+/// Entries under one lock: 16 chunks. A position in a cell can address this many, and no hold of a lock looks at more.
 pub const REGION_ENTRIES: usize = if cfg!(swap_records_loom) { 2 } else { 16 } * CHUNK_ENTRIES;
 
 /// Entries that an iterator copies at once and keeps in itself: 1 KiB, which fits on a kernel's stack.
@@ -50,18 +49,18 @@ pub(crate) const PIECE: usize = if CHUNK_ENTRIES < 512 {
 
 const _: () = assert!(CHUNK_ENTRIES.is_multiple_of(PIECE));
 
-/// The entries of a region, where they lie side by side. Those at and past `max_pages` are there too, and stay 0.
+/// The entries of a region, side by side. Entries at and past `max_pages` exist too, and stay 0.
 #[cfg(feature = "std")]
 pub(crate) type Entries = [AtomicU16; REGION_ENTRIES];
 
 const _: () = assert!(REGION_ENTRIES.is_power_of_two());
-// The number may be that of a whole region, and a position less: they fit into their halves.
+// A number is at most that of a whole region, and a position is less: both fit into their half of a cell.
 const _: () = assert!(REGION_ENTRIES <= u16::MAX as usize);
 
-/// Runs of equal owners: position of the first, how many, and the id. No more than are inline.
+/// Runs of equal owners: position of the first entry, number of entries, and id. There are never more runs than fit inline.
 pub(crate) type Owners = SmallVec<[(u32, u32, u16); 32]>;
 
-/// Adds a run to the note, which has room for it: it never grows, and the check leaves no text that would let it.
+/// Adds a run to a note that has room for it. The check shows the compiler that the note never grows.
 #[inline]
 pub(crate) fn push(owners: &mut Owners, run: (u32, u32, u16)) {
     debug_assert!(owners.len() < owners.inline_size());
@@ -98,12 +97,12 @@ impl<'a, L: RawMutex> Region<'a, L> {
         }
     }
 
-    /// [`set`](Self::set) on the usual way: the lock is free and no presence bit changes. Stores `new` if
-    /// the lock is taken `in_time`, the owner is another id, and it is `wanted`; gives the owner.
-    /// `None`, and nothing is written, where this is not the usual way.
+    /// Does [`set`](Self::set) in the usual case: the lock is free and no presence bit changes. Stores `new` if
+    /// the lock is taken `in_time`, and the owner is another id that is `wanted`. Returns the owner.
+    /// Returns `None`, with nothing written, in any other case.
     ///
-    /// No call and no panic between lock and unlock, so that little has to be kept on the stack: what is
-    /// stored there has to be written out before the next locked instruction can go on.
+    /// There is no call and no panic between lock and unlock, so little is kept on the stack. A store to the
+    /// stack must be written out before the next locked instruction can go on.
     #[inline(always)]
     pub(crate) fn try_set(
         regions: &'a Regions<L>,
@@ -113,8 +112,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         wanted: impl FnOnce(u16) -> bool,
         in_time: impl FnOnce() -> bool,
     ) -> Option<u16> {
-        // The load of the entry comes after the lock; asked for now, it is on its way meanwhile. To ask for
-        // the cells as well was no gain (docs/design.md, Locks).
+        // The entry is loaded after the lock is taken. A prefetch lets it arrive meanwhile. To prefetch the
+        // cells as well was no gain (docs/design.md, Locks).
         prefetch(entry);
         let _held = regions.try_hold(index)?;
         if !in_time() {
@@ -125,11 +124,11 @@ impl<'a, L: RawMutex> Region<'a, L> {
             return Some(old);
         }
         let from = regions.own(index, counter(old), cells)?;
-        // An id from `COUNTERS` on has no cell here: it must be noted that its counter is shared.
+        // An id from `COUNTERS` on has no cell here, because its counter must be noted as shared.
         let to = regions.own(index, usize::from(new), cells)?;
         let taken = Cell(from.load(Ordering::Relaxed));
         let given = Cell(to.load(Ordering::Relaxed));
-        // Each is loaded and stored once, so they must not be the same cell. A number of 0 is that of an owner that is
+        // Each cell is loaded and stored once, so they must not be the same cell. An owner whose cell has the number 0 is
         // counted elsewhere (invariant 15).
         if old != 0 && taken.tally().count <= 1 || new != 0 && given.is_empty() || ptr::eq(from, to)
         {
@@ -147,29 +146,29 @@ impl<'a, L: RawMutex> Region<'a, L> {
         Some(old)
     }
 
-    /// What there is of the entries from `from` on that are below `max_pages` (invariant 4), each part with the position of its
-    /// first. The others are 0.
+    /// Returns the entries from `from` on that are there and below `max_pages` (invariant 4), each part with the position of its
+    /// first entry. All others are 0.
     #[inline(always)]
     fn parts(&self, from: usize) -> impl Iterator<Item = (usize, &'a [AtomicU16])> {
         parts(self.entries, from..self.len)
     }
 
-    /// `None` where it is 0, and has no memory to be anything else.
+    /// Returns the entry at `position`; `None` if it has no memory, and so is 0.
     #[inline]
     fn entry(&self, position: usize) -> Option<&'a AtomicU16> {
         debug_assert!(position < self.len);
         entry(self.entries, position)
     }
 
-    /// The id at `position`, 0 for none.
+    /// Returns the id at `position`, 0 for none.
     #[inline]
     pub(crate) fn get(&self, position: usize) -> u16 {
         let entry = self.entry(position);
         entry.map_or(0, |entry| entry.load(Ordering::Relaxed))
     }
 
-    /// Makes `new` the id at `position`; gives the one that was there. `None`, and nothing is written, where there is no
-    /// memory for it: see `On::make`.
+    /// Makes `new` the id at `position`, and returns the id that was there. Returns `None`, with nothing written, if there is no
+    /// memory for the entry: see `On::make`.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set(&self, position: usize, new: u16) -> Option<u16> {
         let Some(entry) = self.entry(position) else {
@@ -184,7 +183,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
         Some(old)
     }
 
-    /// [`set`](Self::set) if `old` is the id at `position`, or whatever it is where that is `None`.
+    /// Does [`set`](Self::set) if `old` is the id at `position` or is `None`. Returns the id that was there.
     pub(crate) fn exchange(&self, position: usize, old: Option<u16>, new: u16) -> Option<u16> {
         let owner = self.get(position);
         if old.is_none_or(|old| owner == old) {
@@ -193,8 +192,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         Some(owner)
     }
 
-    /// Makes `new` the id of the entries at `positions`, at least one, if all of them have one id,
-    /// and gives that one: 0 for none. `None`, and nothing is written, if they have not.
+    /// Makes `new` the id of the entries at `positions`, at least one, if all of them have the same id.
+    /// Returns that id, 0 for none. Returns `None`, with nothing written, if they differ.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set_all(
@@ -206,12 +205,12 @@ impl<'a, L: RawMutex> Region<'a, L> {
         let entries =
             whole(self.entries, positions.clone()).filter(|_| positions.end <= self.len)?;
         let old = entries.first()?.load(Ordering::Relaxed);
-        // Where they differ, it mostly shows here.
+        // Entries that differ mostly differ here.
         if entries.last()?.load(Ordering::Relaxed) != old {
             return None;
         }
         self.settle(new);
-        // SAFETY: this region's lock is held, so nobody else writes its entries (invariants 1, 7).
+        // SAFETY: this region's lock is held, so no other thread writes its entries (invariants 1, 7).
         if !unsafe { scan::replace_all(backend, entries, old, new) } {
             return None;
         }
@@ -222,15 +221,14 @@ impl<'a, L: RawMutex> Region<'a, L> {
         Some(old)
     }
 
-    /// Makes `new` the id of the entries at `positions`, from the front, and writes down the owners
-    /// that they had, until the note is full. Gives the position that it got to: also where there is no memory for `new` to
-    /// be written.
+    /// Makes `new` the id of the entries at `positions`, from the front, and notes the owners that they had. Stops when the note
+    /// is full, or at an entry without memory for `new`. Returns the position where it stopped.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set_range(&self, positions: Range<usize>, new: u16, had: &mut Owners) -> usize {
         self.settle(new);
         let mut at = positions.start;
         for (first, entries) in self.parts(at) {
-            // What lies between has no owner.
+            // The entries in between have no owner, and no memory.
             if first > at && new != 0 {
                 break;
             }
@@ -263,12 +261,12 @@ impl<'a, L: RawMutex> Region<'a, L> {
         if new == 0 { positions.end } else { at }
     }
 
-    /// Gives each of these positions, in turn, the id beside it, 0 for none, and writes down the ids that were there. A
+    /// Stores the id of each slot at its position, in order, 0 for none. Writes the ids that were there to `had`. A
     /// position may come twice.
     #[inline(always)]
     pub(crate) fn set_each(&self, slots: impl Iterator<Item = (usize, u16)>, had: &mut [u16]) {
         let row = self.regions.row(self.index);
-        // What one id has got is added up, and goes into its cell when another one comes.
+        // The positions of one id are added up, and go into its cell when another id comes.
         let (mut to, mut added) = (0, Tally::default());
         for ((position, new), had) in slots.zip(had) {
             let Some(entry) = self.entry(position) else {
@@ -305,17 +303,17 @@ impl<'a, L: RawMutex> Region<'a, L> {
         self.add(to, added);
     }
 
-    /// What the cell of this counter says.
+    /// Returns the tally in the cell of this counter.
     pub(crate) fn tally_of(&self, counter: usize) -> Tally {
         self.regions.tally(self.index, counter)
     }
 
-    /// Whether what the cell of this counter says is about other counters, too.
+    /// Returns whether the cell of this counter also counts other counters.
     pub(crate) fn is_spilled(&self, counter: usize) -> bool {
         self.regions.is_spilled(self.index, counter)
     }
 
-    /// Sees to it that `new` (0: none) is counted in a cell of its own, if that is there. Before anything is written.
+    /// Makes sure that `new` (0: none) is counted in its own cell, if that cell exists. Must come before anything is written.
     #[inline(always)]
     fn settle(&self, new: u16) {
         if new != 0 {
@@ -323,8 +321,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         }
     }
 
-    /// Notes in the index that one id (0: none) has lost some positions and another one has gained some. The positions
-    /// lost are among those gained.
+    /// Notes in the index that one id (0: none) lost some positions and another id (0: none) gained some. The lost positions are
+    /// among the gained ones.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn change(&self, (old, lost): (u16, Tally), (new, gained): (u16, Tally)) {
@@ -350,14 +348,14 @@ impl<'a, L: RawMutex> Region<'a, L> {
         add(self.regions, self.index, id, more);
     }
 
-    /// Whether the swapfile has an entry at this position.
+    /// Returns whether the swapfile has an entry at this position.
     pub(crate) fn has(&self, position: usize) -> bool {
         position < self.len
     }
 
     /// Copies the ids from `from`, a position of the swapfile, up to the end of its piece of `to.len()` ids,
-    /// or of the swapfile. Gives how many. Pieces lie one after the other from the front of the region: each
-    /// is copied under one hold.
+    /// or of the swapfile. Returns their number. Pieces lie one after the other from the front of the region. Each
+    /// piece is copied under one hold.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn copy(&self, from: usize, to: &mut [u16; PIECE]) -> usize {
         let end = self.len.min((from / PIECE + 1) * PIECE);
@@ -374,14 +372,14 @@ impl<'a, L: RawMutex> Region<'a, L> {
         end - from
     }
 
-    /// Copies the ids of the swapfile that are in this region to the front of `to`, which has room for them. Gives how
-    /// many; 0, and nothing is copied, where none of them is a record.
+    /// Copies the ids of the swapfile in this region to the front of `to`, which has room for them. Returns their number. If
+    /// none of them is a record, copies nothing and returns 0.
     #[cfg(all(feature = "std", not(swap_records_loom)))]
     pub(crate) fn copy_all(&self, to: &mut [u16]) -> usize {
         if self.regions.bits(self.index) == 0 {
             return 0;
         }
-        // SAFETY: this region's lock is held, so nobody writes its entries (invariants 1, 7).
+        // SAFETY: this region's lock is held, so no thread writes its entries (invariants 1, 7).
         unsafe { scan::copy(&self.entries[..self.len], to) };
         self.len
     }
@@ -412,8 +410,8 @@ fn add<L: RawMutex>(regions: &Regions<L>, region: usize, id: u16, more: Tally) {
 /// gained these positions. Sets the presence bit of the second before it clears that of the first. So the region's count
 /// of set bits does not pass through 0 (invariant 2).
 ///
-/// It is out of line and takes no [`Region`], which would have to be in memory for it. A migration of a region's only record calls it
-/// each time; there the call is cheap beside the cache misses.
+/// It is out of line and takes no [`Region`], which would otherwise have to be in memory. A migration of a region's only record calls
+/// it each time. There the call is cheap compared with the cache misses.
 #[cold]
 #[inline(never)]
 fn lose_last<L: RawMutex>(

@@ -1,4 +1,4 @@
-//! [`Sweep`]: what is done to the entries of one id in a region: they are found, counted and migrated.
+//! Finds, counts and migrates the entries of one id in a region. [`Sweep`] says what was found.
 
 use core::ops::Range;
 
@@ -10,23 +10,23 @@ use crate::scan::{self, Backend};
 use crate::store::parts;
 use crate::sync::Ordering;
 
-/// What was found in one region, and how much of it was looked at.
+/// Says what was found in one region, and how many entries were looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sweep {
     pub(crate) found: Tally,
-    /// Chunks of which at least one entry was looked at.
+    /// Chunks in which at least one entry was looked at.
     pub(crate) chunks: u32,
-    /// Entries that were looked at, rounded up to what the scan takes at once.
+    /// Entries that were looked at, rounded up to the block of the scan.
     pub(crate) entries: u32,
-    /// The position that the cell gave away, where the scan did not get so far.
+    /// The position that followed from the cell, if the scan did not get so far.
     last: Option<usize>,
-    /// Where the region goes on, if there may be more of the id behind these positions.
+    /// The position to go on from, if there may be more entries of the id.
     pub(crate) rest: Option<usize>,
 }
 
 impl<L: RawMutex> Region<'_, L> {
-    /// Makes `new`, another id than `old`, the id of those entries at `positions` that have `old`, from the front,
-    /// `most` of them. Gives their number.
+    /// Makes `new`, another id than `old`, the id of up to `most` entries at `positions` that have `old`, from the front. Returns
+    /// their number.
     pub(crate) fn replace(&self, positions: Range<usize>, old: u16, new: u16, most: u32) -> u32 {
         self.settle(new);
         let mut moved = Tally::default();
@@ -45,12 +45,12 @@ impl<L: RawMutex> Region<'_, L> {
         moved.count
     }
 
-    /// Makes `new`, another id than `old`, the id of each entry at `positions` that has `old`: a [`part`](part()) of the region, of
-    /// which the parts before have had their turn. It looks at no more entries than `positions` are. Where the cell gives away
-    /// the last entry that has `old`, that one is made `new` wherever it is.
+    /// Makes `new`, another id than `old`, the id of each entry at `positions` that has `old`. The positions are a
+    /// [`part`](part()) of the region, and the parts before it are done. Looks at no more entries than there are `positions`. If the
+    /// position of the last entry with `old` follows from the cell, that entry is made `new` wherever it is.
     ///
-    /// Entries, cells and presence bits agree when it returns, whatever is left (invariant 2): what it moved is taken from
-    /// one cell and given to the other.
+    /// Entries, cells and presence bits agree when it returns, also if entries are left (invariant 2): the positions that it moved
+    /// are removed from one cell and added to the other.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn migrate(
         &self,
@@ -68,7 +68,7 @@ impl<L: RawMutex> Region<'_, L> {
             last.store(new, Ordering::Relaxed);
         }
         self.change((old, sweep.found), (new, sweep.found));
-        // After a look at the whole region, what is left in a spill cell is not `old`'s, which has no record here.
+        // After a look at the whole region, `old` has no record here: the spill cell counts other ids only.
         if is_first
             && sweep.rest.is_none()
             && self.is_spilled(counter(old))
@@ -79,8 +79,8 @@ impl<L: RawMutex> Region<'_, L> {
         sweep
     }
 
-    /// [`migrate`](Self::migrate) where the counter of `old` has one entry, as it has of most sparse remains: less than
-    /// half the instructions of a sweep.
+    /// Does [`migrate`](Self::migrate) if the counter of `old` has one entry, as most sparse remaining records do. This takes less
+    /// than half the instructions of a sweep.
     #[inline]
     fn migrate_only(&self, old: u16, new: u16, start: usize) -> Option<Sweep> {
         let tally = self.tally_of(counter(old));
@@ -90,7 +90,7 @@ impl<L: RawMutex> Region<'_, L> {
         let only = self.entry(tally.xor as usize)?;
         let mut sweep = Sweep {
             found: Tally::default(),
-            // A chunk before the start was looked at by the part that it is in.
+            // A chunk before the start was counted by its own part.
             chunks: u32::from(tally.xor >= narrow(start)),
             entries: 1,
             last: None,
@@ -105,15 +105,15 @@ impl<L: RawMutex> Region<'_, L> {
         Some(sweep)
     }
 
-    /// How many entries have this id.
+    /// Returns how many entries have this id.
     pub(crate) fn count(&self, backend: Backend, id: u16) -> u32 {
         let sweep = self.sweep(backend, id, None, 0..REGION_ENTRIES);
         sweep.found.count
     }
 
-    /// Finds the entries at `positions` that have `id`, and makes them `new` if there is one, but for the last. The scan stops
-    /// as soon as it has all but one of those in the cell; the last one is then what is left of the cell, at these positions or
-    /// not.
+    /// Finds the entries at `positions` that have `id`. If there is a `new`, makes all of them `new` except the last. The scan stops
+    /// as soon as it has found all but one of the cell's entries. The position of the last one then follows from the cell, and may lie
+    /// outside of `positions`.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn sweep(&self, backend: Backend, id: u16, new: Option<u16>, positions: Range<usize>) -> Sweep {
@@ -122,12 +122,12 @@ impl<L: RawMutex> Region<'_, L> {
         let end = positions.end.min(self.len);
         let start = positions.start.min(end);
         let mut found = Tally::default();
-        // Where the scan ended; and what it looked at, which leaves out what is not there.
+        // Where the scan ended, and what it looked at: missing chunks do not count.
         let (mut stopped, mut seen, mut chunks) = (start, 0, 0);
         if cell.count > 1 {
             for (first, entries) in parts(self.entries, start..end) {
                 let stop_at = cell.count - 1 - found.count;
-                // SAFETY: this region's lock is held, so nobody else writes its entries (invariants 1, 7).
+                // SAFETY: this region's lock is held, so no other thread writes its entries (invariants 1, 7).
                 let part = unsafe { scan::scan(backend, entries, id, new, stop_at) };
                 found = found.and(part.tally.counted_from(first));
                 stopped = first + part.end;
@@ -147,7 +147,7 @@ impl<L: RawMutex> Region<'_, L> {
         let last = unseen.filter(|&last| self.get(last) == id);
         if let Some(unseen) = unseen {
             seen += 1;
-            // A chunk before the start was looked at by the part that it is in.
+            // A chunk before the start was counted by its own part.
             let looked_at = (stopped - start).div_ceil(CHUNK_ENTRIES) * CHUNK_ENTRIES;
             chunks += usize::from(unseen >= start + looked_at);
         }
@@ -164,7 +164,7 @@ impl<L: RawMutex> Region<'_, L> {
         }
     }
 
-    /// The first position from `from` on that has `id`.
+    /// Returns the first position from `from` on that has `id`.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn find(&self, backend: Backend, id: u16, from: usize) -> Option<usize> {
         if from > self.len {
@@ -176,7 +176,7 @@ impl<L: RawMutex> Region<'_, L> {
             return (only >= from && self.get(only) == id).then_some(only);
         }
         self.parts(from).find_map(|(first, entries)| {
-            // SAFETY: this region's lock is held, so nobody writes its entries (invariants 1, 7).
+            // SAFETY: this region's lock is held, so no thread writes its entries (invariants 1, 7).
             let found = unsafe { scan::scan(backend, entries, id, None, 1) };
             if found.tally.count == 0 {
                 return None;
@@ -190,9 +190,8 @@ impl<L: RawMutex> Region<'_, L> {
     }
 }
 
-/// The positions of the part of a region that comes next, from `at` on, where no more than `most` entries may be looked at,
-/// a power of two: as many as that, but no more than the lowest bit of `at` is. So all of its positions have the bits
-/// of `at`, by whatever parts the region was worked through up to there.
+/// Returns the positions of the next part of a region, from `at` on. It has at most `most` entries, a power of two, and at most
+/// as many as the lowest bit of `at`. So all of its positions have the bits of `at`, whatever the parts before it were.
 pub(crate) fn part(at: usize, most: usize) -> Range<usize> {
     debug_assert!(most.is_power_of_two() && most <= REGION_ENTRIES);
     let lowest = at & at.wrapping_neg();
