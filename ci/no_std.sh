@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
-# Without std: `core` and `alloc` only, on a target that has no std to lean on by accident; the tests of the table on
-# heap storage, on this machine; and programs of freestanding/, which have no operating system's library: they run, one of them with
-# memory that is refused and locks that watch, and the text of another and the instructions of a scan stay below a bar. Those programs need Linux on x86-64, and valgrind, which is installed where
-# it is missing.
+# Checks the library without std:
+#
+# - It builds with `core` and `alloc` only, on targets that have no std.
+# - The tests of the table pass on this machine.
+# - The programs of freestanding/, which have no operating system's library, run. One of them is refused memory, and has
+#   locks that check their use.
+# - The text of a program and the instructions of a scan stay below their bars.
+#
+# The programs need Linux on x86-64, and valgrind, which is installed if it is missing.
 #
 #   ci/no_std.sh bars   runs the programs, prints the numbers, and does nothing else
 set -euo pipefail
@@ -10,7 +15,8 @@ shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 rustup target add x86_64-unknown-none riscv64gc-unknown-none-elf
 
-# bar NAME NUMBER MOST [LIMIT]: a bar that is missed is said to be; above the limit, which is the bar if none is given, it fails.
+# bar NAME NUMBER MOST [LIMIT]: prints the number, and MISSED if it is above the bar. Fails above the limit, or above the bar
+# if there is no limit.
 bar() {
     local missed=
     [ "$2" -le "$3" ] || missed=' MISSED'
@@ -18,12 +24,12 @@ bar() {
     [ "$2" -le "${4:-$3}" ] || { echo "no_std: FAIL: $1"; exit 1; }
 }
 
-# The bytes of code of a program.
+# Prints the bytes of code of a program.
 text_of() {
     size -A "$1" | awk '$1 == ".text" { print $2 }'
 }
 
-# The instructions of the function that a program of freestanding/ calls once.
+# Prints the instructions of a function that a program of freestanding/ calls once.
 instructions_of() {
     valgrind --tool=callgrind --callgrind-out-file=/dev/null --toggle-collect="$1" "$2" 2>&1 |
         awk '/Collected :/ { print $NF; found = 1 } END { exit !found }'
@@ -32,8 +38,8 @@ instructions_of() {
 bars() {
     local features program function
     command -v valgrind >/dev/null || { apt-get -qq update && apt-get -qq -y install --no-install-recommends valgrind >/dev/null; }
-    # Where the target has no vectors, `simd` adds nothing.
-    # Since memory comes in pages, the text is above its bar. The limit keeps it from growing further.
+    # Without vectors in the target, `simd` adds nothing.
+    # The text is above its bar (docs/text-size.md). The limit keeps it from growing.
     for features in '' simd; do
         (cd freestanding && cargo build --locked --release --features "$features")
         for program in table scan kernel; do
@@ -69,7 +75,7 @@ cargo test -p swap-records -p swap-records-oracle --no-default-features --lib \
     --test memcg_stale --test memcg_unwinds --test memcg_interrupts \
     --test locked --test refused --test unwinds --test pages
 
-# Where atomics of 64 bits are missing, one sentence says so, and no other error does.
+# On a target without atomics of 64 bits, there is one error, a sentence that says so.
 rustup target add thumbv7em-none-eabihf
 refused=$(cargo check -p swap-records --no-default-features --target thumbv7em-none-eabihf 2>&1) && { echo "it builds without them"; exit 1; }
 if [ "$(grep '^error' <<<"$refused" | grep -cv 'could not compile')" -ne 1 ] ||

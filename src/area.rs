@@ -17,9 +17,9 @@ use crate::sync::{AtomicPtr, AtomicU16, Ordering};
 
 /// Holds the records of a swapfile of up to `regions.len()` regions.
 ///
-/// Every record reads the area, so its cache lines must not be written. An allocator may place other data, such as the locks,
-/// in the same line: two threads were then slower by a fifth. The alignment is 128 bytes, two lines, which processors fetch
-/// together.
+/// Every record reads the area, so its cache lines must not be written. An allocator may place other data,
+/// such as the locks, in the same line: two threads were then slower by a fifth. The alignment is 128 bytes,
+/// two lines, which processors fetch together.
 #[repr(align(128))]
 pub(crate) struct Area<L> {
     pub(crate) regions: Regions<L>,
@@ -28,8 +28,8 @@ pub(crate) struct Area<L> {
 }
 
 impl<L> Area<L> {
-    /// Returns the table: page-sized chunks, one after the other, by region. Entries past `max_pages` are zero. A table in a
-    /// file has only the regions of the file, while `regions` is rounded up.
+    /// Returns the table: page-sized chunks, one after the other, by region. Entries past `max_pages` are
+    /// zero. A table in a file has only the regions of the file, while `regions` is rounded up.
     #[inline(always)]
     pub(crate) fn chunks(&self) -> &Chunks {
         self.regions.chunks()
@@ -64,10 +64,11 @@ impl<L: RawMutex> Area<L> {
         Ok(Box::write(place, Self { regions, next }))
     }
 
-    /// Makes all entries, cells and presence bits zero. The first `used` regions were in use; no thread writes to them any more.
+    /// Makes all entries, cells and presence bits zero. The first `used` regions were in use; no thread
+    /// writes to them any more.
     ///
-    /// The memory goes back to the system if the system takes it. Otherwise the entries with a record are cleared, and nothing else
-    /// is touched: by invariant 2 the rest is zero.
+    /// The memory goes back to the system if the system takes it. Otherwise the entries with a record are
+    /// cleared, and nothing else is touched: by invariant 2 the rest is zero.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn discard(&self, used: usize) {
         // The index is needed until the entries are cleared.
@@ -78,13 +79,13 @@ impl<L: RawMutex> Area<L> {
         self.chunks().emptied();
     }
 
-    /// Gives back the pages of the table and of its index, if they came from a page source. Returns their number. Memory that
-    /// `swapon` takes at once stays.
+    /// Gives back the pages of the table and of its index, if they came from a page source. Returns their
+    /// number. Memory that `swapon` takes at once stays.
     ///
     /// # Safety
     ///
-    /// The type must be off, and must stay off during the call. No operation that began before it was turned off may be under
-    /// way (invariant 13).
+    /// The type must be off, and must stay off during the call. No operation that began before it was turned
+    /// off may be under way (invariant 13).
     pub(crate) unsafe fn trim(&self) -> u64 {
         // SAFETY: the caller's promise.
         unsafe { self.regions.trim() }
@@ -117,7 +118,8 @@ impl<L: RawMutex> Area<L> {
     }
 }
 
-/// Clears the first `nr` entries that are not zero. It stops there, because memory behind them may never have been touched.
+/// Clears the first `nr` entries that are not zero. It stops there, because memory behind them may never have
+/// been touched.
 fn clear_some<'a>(entries: impl Iterator<Item = &'a AtomicU16>, mut nr: u32) {
     for entry in entries {
         if nr == 0 {

@@ -32,8 +32,8 @@ pub(crate) fn counter(id: u16) -> usize {
 
 /// The number of positions in a set, and their exclusive-or.
 ///
-/// Sets that share no position can be added and removed in any order. For a set of one position, the exclusive-or is the
-/// position.
+/// Sets that share no position can be added and removed in any order. For a set of one position, the
+/// exclusive-or is the position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) count: u32,
@@ -96,9 +96,9 @@ pub(crate) fn narrow(n: usize) -> u32 {
     }
 }
 
-/// Returns the exclusive-or of all numbers below `n`. Each aligned group of four cancels out, so the last `n % 4` numbers
-/// remain. Their upper bits remain if `n` is odd. Their lower bits give 0, 0, 0^1, 0^1^2. There is no branch, because a
-/// folio begins and ends anywhere.
+/// Returns the exclusive-or of all numbers below `n`. Each aligned group of four cancels out, so the last `n
+/// % 4` numbers remain. Their upper bits remain if `n` is odd. Their lower bits give 0, 0, 0^1, 0^1^2. There
+/// is no branch, because a folio begins and ends anywhere.
 #[inline]
 fn xor_below(n: u32) -> u32 {
     let upper = n & !3 & (n & 1).wrapping_neg();

@@ -7,11 +7,11 @@ use crate::error::EntryError;
 use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// Makes the memory that `nr` slots from `start` on take. Until the type is turned off, a record of any id in these slots
-    /// never fails because memory is missing.
+    /// Makes the memory that `nr` slots from `start` on take. Until the type is turned off, a record of any
+    /// id in these slots never fails because memory is missing.
     ///
-    /// This is for callers that must not fail later, for example while memory is being reclaimed. With feature `std` there is
-    /// nothing to make, and this function only checks the slots.
+    /// This is for callers that must not fail later, for example while memory is being reclaimed. With
+    /// feature `std` there is nothing to make, and this function only checks the slots.
     ///
     /// ```
     /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -26,15 +26,15 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Memory
     ///
-    /// One page per [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) slots, and three per 16 regions. The index of an id may take
-    /// one more page per 16 regions when the id is first recorded there. If that page is refused, the id is still recorded. It is
-    /// then counted together with other ids whose pages are missing, until there is memory. Until then, to count or
-    /// migrate its records costs a scan of the region.
+    /// One page per [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) slots, and three per 16 regions. The index of an
+    /// id may take one more page per 16 regions when the id is first recorded there. If that page is refused,
+    /// the id is still recorded. It is then counted together with other ids whose pages are missing, until
+    /// there is memory. Until then, to count or migrate its records costs a scan of the region.
     ///
     /// # Errors
     ///
-    /// [`EntryError`]: the type is off, the range ends past its last slot, or there is no memory. Pages that were made before
-    /// the error stay.
+    /// [`EntryError`]: the type is off, the range ends past its last slot, or there is no memory. Pages that
+    /// were made before the error stay.
     pub fn reserve(&self, start: SwapEntry, nr: u64) -> Result<(), EntryError> {
         let span = self.span(start, nr)?;
         span.reserve()?;
@@ -46,8 +46,8 @@ impl<L: RawMutex> SwapRecords<L> {
         }
     }
 
-    /// Gives back the pages that types keep for their next [`swapon`](Self::swapon) while they are off. Returns the number of
-    /// pages.
+    /// Gives back the pages that types keep for their next [`swapon`](Self::swapon) while they are off.
+    /// Returns the number of pages.
     ///
     /// With feature `std` there are none: a swapoff gives its memory back at once.
     pub fn trim_pages(&mut self) -> u64 {
@@ -57,10 +57,11 @@ impl<L: RawMutex> SwapRecords<L> {
 
     /// [`trim_pages`](Self::trim_pages) for a table that is shared, for example one in a `static`.
     ///
-    /// Operations do not count their references to pages, which keeps [`lookup`](Self::lookup) cheap. So the caller
-    /// must know that the last operation has ended: in a kernel, a grace period of RCU has passed since the swapoff. While a
-    /// type is being trimmed, it cannot be turned on ([`TypeOn`](crate::SwaponError::TypeOn)). This function takes no lock. Its
-    /// time grows with the number of pages.
+    /// Operations do not count their references to pages, which keeps [`lookup`](Self::lookup) cheap. So the
+    /// caller must know that the last operation has ended: in a kernel, a grace period of RCU has passed
+    /// since the swapoff. While a type is being trimmed, it cannot be turned on
+    /// ([`TypeOn`](crate::SwaponError::TypeOn)). This function takes no lock. Its time grows with the number
+    /// of pages.
     ///
     /// ```
     /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -77,9 +78,9 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Safety
     ///
-    /// Each operation of this table that began before the last [`swapoff`](Self::swapoff) of a type returned must have ended, and
-    /// its end must happen before this call. Iterators and migrations may be kept: they are operations only while one of their
-    /// methods runs.
+    /// Each operation of this table that began before the last [`swapoff`](Self::swapoff) of a type returned
+    /// must have ended, and its end must happen before this call. Iterators and migrations may be kept: they
+    /// are operations only while one of their methods runs.
     pub unsafe fn trim_pages_after_grace(&self) -> u64 {
         // SAFETY: the caller's promise.
         let trim = |ty| unsafe { self.file(ty).trim() };

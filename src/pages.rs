@@ -24,9 +24,10 @@ impl fmt::Debug for Page {
 
 /// Gives out pages, and takes them back: the page allocator of a kernel.
 ///
-/// A table made [`with_page_source`](crate::SwapRecords::with_page_source) takes its memory for records from this source, one page
-/// at a time, when a slot is first written. It never asks while it holds a lock of the table, and never in an operation that frees
-/// or migrates. With the feature `std` no table asks for pages: its memory comes from the operating system.
+/// A table made [`with_page_source`](crate::SwapRecords::with_page_source) takes its memory for records from
+/// this source, one page at a time, when a slot is first written. It never asks while it holds a lock of the
+/// table, and never in an operation that frees or migrates. With the feature `std` no table asks for pages:
+/// its memory comes from the operating system.
 ///
 /// ```
 /// use core::ptr::NonNull;
@@ -59,8 +60,8 @@ impl fmt::Debug for Page {
 ///
 /// # Safety
 ///
-/// Each page that `alloc_page` returns must be zeroed, and must belong to the caller alone, for reads and writes, until the
-/// caller gives it back with `free_page`. Neither method may unwind.
+/// Each page that `alloc_page` returns must be zeroed, and must belong to the caller alone, for reads and
+/// writes, until the caller gives it back with `free_page`. Neither method may unwind.
 pub unsafe trait PageSource: Send + Sync {
     /// Returns a page of zeroes, or `None` if there is none.
     fn alloc_page(&self) -> Option<NonNull<Page>>;
@@ -69,7 +70,8 @@ pub unsafe trait PageSource: Send + Sync {
     ///
     /// # Safety
     ///
-    /// The page came from [`alloc_page`](Self::alloc_page) of this source and was not given back since. It is no longer used.
+    /// The page came from [`alloc_page`](Self::alloc_page) of this source and was not given back since. It is
+    /// no longer used.
     unsafe fn free_page(&self, page: NonNull<Page>);
 }
 
@@ -154,8 +156,8 @@ mod block {
     ///
     /// # Safety
     ///
-    /// `block` is null, or it came from `make`, was published to this thread, and is not freed while the returned reference
-    /// lives.
+    /// `block` is null, or it came from `make`, was published to this thread, and is not freed while the
+    /// returned reference lives.
     #[inline(always)]
     pub(crate) unsafe fn shared<'a, T>(block: *mut Block<T>) -> Option<&'a T> {
         // SAFETY: as the caller promises; all zeroes are a `T`.
@@ -163,7 +165,8 @@ mod block {
     }
 }
 
-/// The same for loom, whose atomics are objects. Loom reports a block that is freed while another thread may be reading it.
+/// The same for loom, whose atomics are objects. Loom reports a block that is freed while another thread may
+/// be reading it.
 #[cfg(all(not(feature = "std"), swap_records_loom))]
 mod block {
     use core::ptr::NonNull;
@@ -222,8 +225,8 @@ mod block {
 
     /// # Safety
     ///
-    /// `block` is null, or it came from `make`, was published to this thread, and is not freed while the returned reference
-    /// lives.
+    /// `block` is null, or it came from `make`, was published to this thread, and is not freed while the
+    /// returned reference lives.
     pub(crate) unsafe fn shared<'a, T>(block: *mut Block<T>) -> Option<&'a T> {
         // SAFETY: as the caller promises, which loom checks.
         let block = unsafe { block.as_ref() }?;

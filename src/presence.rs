@@ -5,8 +5,9 @@
 //! changed by atomic read-modify-writes. A reader without the lock may see a bit late, but never
 //! misses one that was set before its read began and stayed set.
 //!
-//! A reader looks at one bitmap after the other. The reader misses a record that moves from a bitmap not yet read to
-//! one already read. [`Regions`](crate::regions::Regions) closes that gap: it counts the bits of each region.
+//! A reader looks at one bitmap after the other. The reader misses a record that moves from a bitmap not yet
+//! read to one already read. [`Regions`](crate::regions::Regions) closes that gap: it counts the bits of each
+//! region.
 
 use core::iter;
 use core::ops::Range;
@@ -49,7 +50,8 @@ impl Presence {
         self.cells.bitmaps().set(counter, region);
     }
 
-    /// Sets bits of the 64 regions of this word. No other thread writes to these regions. The caller counts the bits.
+    /// Sets bits of the 64 regions of this word. No other thread writes to these regions. The caller counts
+    /// the bits.
     #[cfg(all(feature = "std", not(swap_records_loom)))]
     pub(crate) fn set_word(&self, counter: usize, word: usize, bits: u64) {
         self.used

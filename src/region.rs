@@ -6,12 +6,12 @@
 //! number is one, the other half *is* the position (a one-cell invertible Bloom lookup table:
 //! Goodrich and Mitzenmacher, "Invertible Bloom Lookup Tables", 2011).
 //!
-//! **Invariants (design, 1 and 2):** entries, cells and presence bits of a region are written only
-//! while its lock is held, that is, through a [`Region`]. Whenever the lock is free, for each counter:
-//! the cell's number is that of the entries whose id maps to it, its exclusive-or is that of their
-//! positions, and the presence bit is set exactly if the number is not zero. When one owner replaces another, the presence
-//! bit of the new owner is set before the bit of the old owner is cleared. Each id from `COUNTERS` on that an entry has is
-//! noted in [`Shared`](crate::shared::Shared).
+//! **Invariants (design, 1 and 2):** entries, cells and presence bits of a region are written only while its
+//! lock is held, that is, through a [`Region`]. Whenever the lock is free, for each counter: the cell's
+//! number is that of the entries whose id maps to it, its exclusive-or is that of their positions, and the
+//! presence bit is set exactly if the number is not zero. When one owner replaces another, the presence bit
+//! of the new owner is set before the bit of the old owner is cleared. Each id from `COUNTERS` on that an
+//! entry has is noted in [`Shared`](crate::shared::Shared).
 
 use core::ops::Range;
 use core::ptr;
@@ -37,7 +37,8 @@ pub const CHUNK_ENTRIES: usize = if cfg!(swap_records_loom) {
     4096 / size_of::<u16>()
 };
 
-/// Entries under one lock: 16 chunks. A position in a cell can address this many, and no hold of a lock looks at more.
+/// Entries under one lock: 16 chunks. A position in a cell can address this many, and no hold of a lock looks
+/// at more.
 pub const REGION_ENTRIES: usize = if cfg!(swap_records_loom) { 2 } else { 16 } * CHUNK_ENTRIES;
 
 /// Entries that an iterator copies at once and keeps in itself: 1 KiB, which fits on a kernel's stack.
@@ -57,7 +58,8 @@ const _: () = assert!(REGION_ENTRIES.is_power_of_two());
 // A number is at most that of a whole region, and a position is less: both fit into their half of a cell.
 const _: () = assert!(REGION_ENTRIES <= u16::MAX as usize);
 
-/// Runs of equal owners: position of the first entry, number of entries, and id. There are never more runs than fit inline.
+/// Runs of equal owners: position of the first entry, number of entries, and id. There are never more runs
+/// than fit inline.
 pub(crate) type Owners = SmallVec<[(u32, u32, u16); 32]>;
 
 /// Adds a run to a note that has room for it. The check shows the compiler that the note never grows.
@@ -97,8 +99,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         }
     }
 
-    /// Does [`set`](Self::set) in the usual case: the lock is free and no presence bit changes. Stores `new` if
-    /// the lock is taken `in_time`, and the owner is another id that is `wanted`. Returns the owner.
+    /// Does [`set`](Self::set) in the usual case: the lock is free and no presence bit changes. Stores `new`
+    /// if the lock is taken `in_time`, and the owner is another id that is `wanted`. Returns the owner.
     /// Returns `None`, with nothing written, in any other case.
     ///
     /// There is no call and no panic between lock and unlock, so little is kept on the stack. A store to the
@@ -128,8 +130,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         let to = regions.own(index, usize::from(new), cells)?;
         let taken = Cell(from.load(Ordering::Relaxed));
         let given = Cell(to.load(Ordering::Relaxed));
-        // Each cell is loaded and stored once, so they must not be the same cell. An owner whose cell has the number 0 is
-        // counted elsewhere (invariant 15).
+        // Each cell is loaded and stored once, so they must not be the same cell. An owner whose cell has the
+        // number 0 is counted elsewhere (invariant 15).
         if old != 0 && taken.tally().count <= 1 || new != 0 && given.is_empty() || ptr::eq(from, to)
         {
             return None;
@@ -146,8 +148,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         Some(old)
     }
 
-    /// Returns the entries from `from` on that are there and below `max_pages` (invariant 4), each part with the position of its
-    /// first entry. All others are 0.
+    /// Returns the entries from `from` on that are there and below `max_pages` (invariant 4), each part with
+    /// the position of its first entry. All others are 0.
     #[inline(always)]
     fn parts(&self, from: usize) -> impl Iterator<Item = (usize, &'a [AtomicU16])> {
         parts(self.entries, from..self.len)
@@ -167,8 +169,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         entry.map_or(0, |entry| entry.load(Ordering::Relaxed))
     }
 
-    /// Makes `new` the id at `position`, and returns the id that was there. Returns `None`, with nothing written, if there is no
-    /// memory for the entry: see `On::make`.
+    /// Makes `new` the id at `position`, and returns the id that was there. Returns `None`, with nothing
+    /// written, if there is no memory for the entry: see `On::make`.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set(&self, position: usize, new: u16) -> Option<u16> {
         let Some(entry) = self.entry(position) else {
@@ -221,8 +223,9 @@ impl<'a, L: RawMutex> Region<'a, L> {
         Some(old)
     }
 
-    /// Makes `new` the id of the entries at `positions`, from the front, and notes the owners that they had. Stops when the note
-    /// is full, or at an entry without memory for `new`. Returns the position where it stopped.
+    /// Makes `new` the id of the entries at `positions`, from the front, and notes the owners that they had.
+    /// Stops when the note is full, or at an entry without memory for `new`. Returns the position where it
+    /// stopped.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn set_range(&self, positions: Range<usize>, new: u16, had: &mut Owners) -> usize {
         self.settle(new);
@@ -261,8 +264,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         if new == 0 { positions.end } else { at }
     }
 
-    /// Stores the id of each slot at its position, in order, 0 for none. Writes the ids that were there to `had`. A
-    /// position may come twice.
+    /// Stores the id of each slot at its position, in order, 0 for none. Writes the ids that were there to
+    /// `had`. A position may come twice.
     #[inline(always)]
     pub(crate) fn set_each(&self, slots: impl Iterator<Item = (usize, u16)>, had: &mut [u16]) {
         let row = self.regions.row(self.index);
@@ -313,7 +316,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         self.regions.is_spilled(self.index, counter)
     }
 
-    /// Makes sure that `new` (0: none) is counted in its own cell, if that cell exists. Must come before anything is written.
+    /// Makes sure that `new` (0: none) is counted in its own cell, if that cell exists. Must come before
+    /// anything is written.
     #[inline(always)]
     fn settle(&self, new: u16) {
         if new != 0 {
@@ -321,8 +325,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         }
     }
 
-    /// Notes in the index that one id (0: none) lost some positions and another id (0: none) gained some. The lost positions are
-    /// among the gained ones.
+    /// Notes in the index that one id (0: none) lost some positions and another id (0: none) gained some. The
+    /// lost positions are among the gained ones.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn change(&self, (old, lost): (u16, Tally), (new, gained): (u16, Tally)) {
@@ -354,8 +358,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
     }
 
     /// Copies the ids from `from`, a position of the swapfile, up to the end of its piece of `to.len()` ids,
-    /// or of the swapfile. Returns their number. Pieces lie one after the other from the front of the region. Each
-    /// piece is copied under one hold.
+    /// or of the swapfile. Returns their number. Pieces lie one after the other from the front of the region.
+    /// Each piece is copied under one hold.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn copy(&self, from: usize, to: &mut [u16; PIECE]) -> usize {
         let end = self.len.min((from / PIECE + 1) * PIECE);
@@ -372,8 +376,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         end - from
     }
 
-    /// Copies the ids of the swapfile in this region to the front of `to`, which has room for them. Returns their number. If
-    /// none of them is a record, copies nothing and returns 0.
+    /// Copies the ids of the swapfile in this region to the front of `to`, which has room for them. Returns
+    /// their number. If none of them is a record, copies nothing and returns 0.
     #[cfg(all(feature = "std", not(swap_records_loom)))]
     pub(crate) fn copy_all(&self, to: &mut [u16]) -> usize {
         if self.regions.bits(self.index) == 0 {
@@ -406,12 +410,12 @@ fn add<L: RawMutex>(regions: &Regions<L>, region: usize, id: u16, more: Tally) {
     }
 }
 
-/// Notes in the index that the counter of `old` has no position left in this region, and that another id (0: none) has
-/// gained these positions. Sets the presence bit of the second before it clears that of the first. So the region's count
-/// of set bits does not pass through 0 (invariant 2).
+/// Notes in the index that the counter of `old` has no position left in this region, and that another id (0:
+/// none) has gained these positions. Sets the presence bit of the second before it clears that of the first.
+/// So the region's count of set bits does not pass through 0 (invariant 2).
 ///
-/// It is out of line and takes no [`Region`], which would otherwise have to be in memory. A migration of a region's only record calls
-/// it each time. There the call is cheap compared with the cache misses.
+/// It is out of line and takes no [`Region`], which would otherwise have to be in memory. A migration of a
+/// region's only record calls it each time. There the call is cheap compared with the cache misses.
 #[cold]
 #[inline(never)]
 fn lose_last<L: RawMutex>(

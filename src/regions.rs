@@ -1,4 +1,5 @@
-//! [`Regions`]: holds the locks, cells and presence bits of an area. `region` says what they mean and works with them.
+//! [`Regions`]: holds the locks, cells and presence bits of an area. `region` says what they mean and works
+//! with them.
 
 use core::ops::Range;
 
@@ -17,7 +18,8 @@ use crate::sync::{AtomicU16, AtomicU32, Ordering, prefetch};
 /// The distance between the locks of neighbouring regions: a cache line of one-byte locks.
 const LOCK_SPREAD: usize = if cfg!(swap_records_loom) { 2 } else { 64 };
 
-/// The cells and presence bits of an area that no other thread writes to, because it is being made or emptied.
+/// The cells and presence bits of an area that no other thread writes to, because it is being made or
+/// emptied.
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 #[derive(Clone, Copy)]
 pub(crate) struct Index<'a> {
@@ -55,7 +57,8 @@ pub(crate) struct Regions<L> {
 
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 impl<L> Regions<L> {
-    /// Returns the cells and presence bits without the locks, for a rebuild on threads that locks may not be shared with.
+    /// Returns the cells and presence bits without the locks, for a rebuild on threads that locks may not be
+    /// shared with.
     pub(crate) fn index(&self) -> Index<'_> {
         Index {
             cells: self.cells(),
@@ -140,25 +143,28 @@ impl<L: RawMutex> Regions<L> {
         self.cells().counted(region, counter)
     }
 
-    /// Counts the entries of a spilled block in their own cells, if these exist by now. The region's lock is held, and
-    /// its index agrees with its entries.
+    /// Counts the entries of a spilled block in their own cells, if these exist by now. The region's lock is
+    /// held, and its index agrees with its entries.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn settle(&self, region: usize, counter: usize, entries: InRegion<'_>) {
         self.cells().settle(region, counter, entries);
     }
 
-    /// Returns how many presence bits of this region are set. Without the region's lock, 0 means that the region had no record at
-    /// some time since this call began, apart from records whose call had not returned.
+    /// Returns how many presence bits of this region are set. Without the region's lock, 0 means that the
+    /// region had no record at some time since this call began, apart from records whose call had not
+    /// returned.
     ///
-    /// A reader of one bitmap after the other misses a record that moves from a bitmap not yet read to one already read. This
-    /// number does not miss it. When one owner replaces another, the bit of the new owner is set before the bit of the old owner is
-    /// cleared ([`Region`](crate::region::Region) keeps that order). So the number does not pass through 0.
+    /// A reader of one bitmap after the other misses a record that moves from a bitmap not yet read to one
+    /// already read. This number does not miss it. When one owner replaces another, the bit of the new owner
+    /// is set before the bit of the old owner is cleared ([`Region`](crate::region::Region) keeps that
+    /// order). So the number does not pass through 0.
     pub(crate) fn bits(&self, region: usize) -> u16 {
         self.cells().bits(region)
     }
 
-    /// Returns the first of `regions` that may have a record. The regions before it have no [`bits`](Self::bits) set.
+    /// Returns the first of `regions` that may have a record. The regions before it have no
+    /// [`bits`](Self::bits) set.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn next_in_use(&self, regions: Range<usize>) -> Option<usize> {
         self.cells().next_in_use(regions)
@@ -173,8 +179,8 @@ impl<L: RawMutex> Regions<L> {
         }
     }
 
-    /// Clears the counter's presence bit in this region, and no longer counts it. The region's lock is held. If another
-    /// counter takes its place, the bit of that counter has been set before.
+    /// Clears the counter's presence bit in this region, and no longer counts it. The region's lock is held.
+    /// If another counter takes its place, the bit of that counter has been set before.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn clear_bit(&self, region: usize, counter: usize) {
         if self.presence.is_set(counter, region) {
@@ -183,8 +189,8 @@ impl<L: RawMutex> Regions<L> {
         }
     }
 
-    /// Clears the presence bit of a cell that became empty, and ends the spills of a region whose spill cell did. The region's lock
-    /// is held.
+    /// Clears the presence bit of a cell that became empty, and ends the spills of a region whose spill cell
+    /// did. The region's lock is held.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn emptied(&self, region: usize, counter: usize) {
@@ -199,14 +205,15 @@ impl<L: RawMutex> Regions<L> {
         }
     }
 
-    /// Returns whether the cell of this counter in this region also counts other counters. The region's lock is held.
+    /// Returns whether the cell of this counter in this region also counts other counters. The region's lock
+    /// is held.
     #[inline(always)]
     pub(crate) fn is_spilled(&self, region: usize, counter: usize) -> bool {
         self.cells().is_spilled(region, counter)
     }
 
-    /// Makes the memory that a record in this region takes apart from its chunk. If a counter is given, its cells are made if
-    /// there is memory for them. Otherwise they are spilled later.
+    /// Makes the memory that a record in this region takes apart from its chunk. If a counter is given, its
+    /// cells are made if there is memory for them. Otherwise they are spilled later.
     #[inline(always)]
     pub(crate) fn make(&self, region: usize, counter: Option<usize>) -> Result<(), Refused> {
         self.cells().make(region, counter)
@@ -270,15 +277,16 @@ impl<L: RawMutex> Regions<L> {
         1 << self.shift
     }
 
-    /// Returns the sum of the numbers in the counter's own cells. It is exact for a counter without a note while no thread
-    /// writes. Spilled counters have a note (invariant 15). Spill cells are not read here, because they may count other counters
-    /// before the note is seen.
+    /// Returns the sum of the numbers in the counter's own cells. It is exact for a counter without a note
+    /// while no thread writes. Spilled counters have a note (invariant 15). Spill cells are not read here,
+    /// because they may count other counters before the note is seen.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn counted(&self, counter: usize) -> u64 {
         self.sum(counter, |region| self.own_tally(region, counter))
     }
 
-    /// Returns the sum with spill cells: never less than the number of records while no thread writes the counter's ids.
+    /// Returns the sum with spill cells: never less than the number of records while no thread writes the
+    /// counter's ids.
     pub(crate) fn bound(&self, counter: usize) -> u64 {
         self.sum(counter, |region| self.tally(region, counter))
     }
@@ -301,12 +309,12 @@ impl<L: RawMutex> Regions<L> {
         })
     }
 
-    /// Adds the number of each counter of a block to `sums`. The numbers are exact for the counters while no thread writes. Returns
-    /// a bit per counter: whether its number may be above 0.
+    /// Adds the number of each counter of a block to `sums`. The numbers are exact for the counters while no
+    /// thread writes. Returns a bit per counter: whether its number may be above 0.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn count_block(&self, block: usize, sums: &mut [u64; BLOCK]) -> u64 {
-        /// Words of the bitmaps at a time: a cache line. The cells of these regions stay in the cache while all
-        /// counters of the block are summed.
+        /// Words of the bitmaps at a time: a cache line. The cells of these regions stay in the cache while
+        /// all counters of the block are summed.
         const WORDS: usize = 8;
         if !self.presence.is_used(block) {
             return 0;

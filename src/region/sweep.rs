@@ -25,8 +25,8 @@ pub(crate) struct Sweep {
 }
 
 impl<L: RawMutex> Region<'_, L> {
-    /// Makes `new`, another id than `old`, the id of up to `most` entries at `positions` that have `old`, from the front. Returns
-    /// their number.
+    /// Makes `new`, another id than `old`, the id of up to `most` entries at `positions` that have `old`,
+    /// from the front. Returns their number.
     pub(crate) fn replace(&self, positions: Range<usize>, old: u16, new: u16, most: u32) -> u32 {
         self.settle(new);
         let mut moved = Tally::default();
@@ -45,12 +45,13 @@ impl<L: RawMutex> Region<'_, L> {
         moved.count
     }
 
-    /// Makes `new`, another id than `old`, the id of each entry at `positions` that has `old`. The positions are a
-    /// [`part`](part()) of the region, and the parts before it are done. Looks at no more entries than there are `positions`. If the
-    /// position of the last entry with `old` follows from the cell, that entry is made `new` wherever it is.
+    /// Makes `new`, another id than `old`, the id of each entry at `positions` that has `old`. The positions
+    /// are a [`part`](part()) of the region, and the parts before it are done. Looks at no more entries than
+    /// there are `positions`. If the position of the last entry with `old` follows from the cell, that entry
+    /// is made `new` wherever it is.
     ///
-    /// Entries, cells and presence bits agree when it returns, also if entries are left (invariant 2): the positions that it moved
-    /// are removed from one cell and added to the other.
+    /// Entries, cells and presence bits agree when it returns, also if entries are left (invariant 2): the
+    /// positions that it moved are removed from one cell and added to the other.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn migrate(
         &self,
@@ -79,8 +80,8 @@ impl<L: RawMutex> Region<'_, L> {
         sweep
     }
 
-    /// Does [`migrate`](Self::migrate) if the counter of `old` has one entry, as most sparse remaining records do. This takes less
-    /// than half the instructions of a sweep.
+    /// Does [`migrate`](Self::migrate) if the counter of `old` has one entry, as most sparse remaining
+    /// records do. This takes less than half the instructions of a sweep.
     #[inline]
     fn migrate_only(&self, old: u16, new: u16, start: usize) -> Option<Sweep> {
         let tally = self.tally_of(counter(old));
@@ -111,9 +112,9 @@ impl<L: RawMutex> Region<'_, L> {
         sweep.found.count
     }
 
-    /// Finds the entries at `positions` that have `id`. If there is a `new`, makes all of them `new` except the last. The scan stops
-    /// as soon as it has found all but one of the cell's entries. The position of the last one then follows from the cell, and may lie
-    /// outside of `positions`.
+    /// Finds the entries at `positions` that have `id`. If there is a `new`, makes all of them `new` except
+    /// the last. The scan stops as soon as it has found all but one of the cell's entries. The position of
+    /// the last one then follows from the cell, and may lie outside of `positions`.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn sweep(&self, backend: Backend, id: u16, new: Option<u16>, positions: Range<usize>) -> Sweep {
@@ -127,7 +128,8 @@ impl<L: RawMutex> Region<'_, L> {
         if cell.count > 1 {
             for (first, entries) in parts(self.entries, start..end) {
                 let stop_at = cell.count - 1 - found.count;
-                // SAFETY: this region's lock is held, so no other thread writes its entries (invariants 1, 7).
+                // SAFETY: this region's lock is held, so no other thread writes its entries (invariants 1,
+                // 7).
                 let part = unsafe { scan::scan(backend, entries, id, new, stop_at) };
                 found = found.and(part.tally.counted_from(first));
                 stopped = first + part.end;
@@ -138,9 +140,9 @@ impl<L: RawMutex> Region<'_, L> {
                 }
             }
         }
-        // The position of the only record of the cell that was not found. If the scan passed it, it belongs to another id
-        // that shares the counter, and nothing is left to find. Otherwise it is looked at here, unless this hold has looked
-        // at as many entries as it may.
+        // The position of the only record of the cell that was not found. If the scan passed it, it belongs
+        // to another id that shares the counter, and nothing is left to find. Otherwise it is looked at here,
+        // unless this hold has looked at as many entries as it may.
         let left = cell.last_without(found);
         let was_passed = left.is_some_and(|left| (start..stopped).contains(&left));
         let unseen = left.filter(|_| !was_passed && seen < most);
@@ -190,8 +192,9 @@ impl<L: RawMutex> Region<'_, L> {
     }
 }
 
-/// Returns the positions of the next part of a region, from `at` on. It has at most `most` entries, a power of two, and at most
-/// as many as the lowest bit of `at`. So all of its positions have the bits of `at`, whatever the parts before it were.
+/// Returns the positions of the next part of a region, from `at` on. It has at most `most` entries, a power
+/// of two, and at most as many as the lowest bit of `at`. So all of its positions have the bits of `at`,
+/// whatever the parts before it were.
 pub(crate) fn part(at: usize, most: usize) -> Range<usize> {
     debug_assert!(most.is_power_of_two() && most <= REGION_ENTRIES);
     let lowest = at & at.wrapping_neg();

@@ -1,4 +1,5 @@
-//! Keeps the cells of an area in pages: the cell of each id, and the spill cell of each region (invariant 15).
+//! Keeps the cells of an area in pages: the cell of each id, and the spill cell of each region (invariant
+//! 15).
 
 use core::ops::Range;
 
@@ -39,7 +40,8 @@ impl Cells {
         self.row(region).counted(counter)
     }
 
-    /// Returns an entry and the cells of its region, for a record of `new` on the usual way. `None` if the entry is missing.
+    /// Returns an entry and the cells of its region, for a record of `new` on the usual way. `None` if the
+    /// entry is missing.
     #[inline(always)]
     pub(crate) fn slot(&self, offset: usize, new: usize) -> Option<(&AtomicU16, Usual<'_>)> {
         let region = offset / REGION_ENTRIES;
@@ -54,8 +56,8 @@ impl Cells {
         Some((entry, usual))
     }
 
-    /// Returns the counter's own cell in this region, which `usual` was made for; `None` past the last counter, or if its page is
-    /// missing.
+    /// Returns the counter's own cell in this region, which `usual` was made for; `None` past the last
+    /// counter, or if its page is missing.
     #[inline(always)]
     pub(crate) fn own<'a>(
         &'a self,
@@ -80,8 +82,8 @@ impl Cells {
         self.row(region).own(counter).is_some()
     }
 
-    /// Makes the bits of all counters in this region, and the cells of this counter, if one is given and there is memory for
-    /// them.
+    /// Makes the bits of all counters in this region, and the cells of this counter, if one is given and
+    /// there is memory for them.
     pub(crate) fn make(&self, region: usize, counter: Option<usize>) -> Result<(), Refused> {
         let Chunks {
             pages, index, bits, ..
@@ -114,7 +116,8 @@ impl Cells {
         set.map_or(0, |set| set.load(Ordering::Relaxed))
     }
 
-    /// Changes the number of set presence bits. The caller holds the lock of the region, which has a chunk and so a group.
+    /// Changes the number of set presence bits. The caller holds the lock of the region, which has a chunk
+    /// and so a group.
     pub(crate) fn change_bits(&self, region: usize, change: impl FnOnce(u16) -> u16) {
         let bits = self.set_bits(region);
         debug_assert!(bits.is_some(), "region {region} has records and no group");
@@ -146,17 +149,20 @@ impl Cells {
         self.row(region).is_spilled(counter)
     }
 
-    /// Counts ids of this counter in the spill cell from now on. The region's lock is held, and the counter is noted as shared.
+    /// Counts ids of this counter in the spill cell from now on. The region's lock is held, and the counter
+    /// is noted as shared.
     #[inline(never)]
     pub(crate) fn spill(&self, region: usize, counter: usize) {
         if let Some(spill) = self.spill_of(region) {
-            // Release: a thread that counts without the lock, and finds the spill cell by this bit, sees the note.
+            // Release: a thread that counts without the lock, and finds the spill cell by this bit, sees the
+            // note.
             let block = 1 << (counter / BLOCK);
             spill.blocks.fetch_or(block, Ordering::Release);
         }
     }
 
-    /// Ends the spills of a region whose spill cell is empty, and returns their blocks. The region's lock is held.
+    /// Ends the spills of a region whose spill cell is empty, and returns their blocks. The region's lock is
+    /// held.
     #[inline(never)]
     pub(crate) fn unspill(&self, region: usize) -> u64 {
         let Some(Spill { cell, blocks }) = self.spill_of(region) else {
@@ -170,8 +176,8 @@ impl Cells {
         spilled
     }
 
-    /// Counts the entries of the counter's block in its own cells again, if their page is there by now. The region's lock is
-    /// held.
+    /// Counts the entries of the counter's block in its own cells again, if their page is there by now. The
+    /// region's lock is held.
     #[inline]
     pub(crate) fn settle(&self, region: usize, of: usize, entries: InRegion<'_>) {
         if let Some(spill) = self.spill_of(region)
@@ -254,8 +260,8 @@ impl Cells {
 #[derive(Clone, Copy)]
 pub(crate) struct Usual<'a> {
     cells: &'a [Place<CellPage>; BLOCKS],
-    /// The page of the block of the new owner, which is looked up before the lock is taken. The old one's is mostly the same:
-    /// so a prediction takes the place of a load that would be waited for.
+    /// The page of the block of the new owner, which is looked up before the lock is taken. The old one's is
+    /// mostly the same: so a prediction takes the place of a load that would be waited for.
     block: usize,
     page: Option<&'a CellPage>,
 }
@@ -295,8 +301,9 @@ fn in_page(region: usize, counter: usize) -> usize {
     region % GROUP * BLOCK + counter % BLOCK
 }
 
-/// Returns a cell that stands for slots without an owner, and that is never written. The page of their counter, 0, may be
-/// missing. A record whose id has this counter finds the number 0 in it, and so leaves the usual way.
+/// Returns a cell that stands for slots without an owner, and that is never written. The page of their
+/// counter, 0, may be missing. A record whose id has this counter finds the number 0 in it, and so leaves the
+/// usual way.
 #[cold]
 fn nobody<'a>(counter: usize) -> Option<&'a AtomicU32> {
     #[cfg(not(swap_records_loom))]

@@ -153,7 +153,8 @@ impl Cells {
         Some((self.chunks.entry(offset)?, Usual(PhantomData)))
     }
 
-    /// The counter's own cell in this region; `None` past the last counter: there is another way to go on than a panic.
+    /// The counter's own cell in this region; `None` past the last counter: there is another way to go on
+    /// than a panic.
     #[inline(always)]
     pub(crate) fn own(&self, region: usize, counter: usize, _: Usual<'_>) -> Option<&AtomicU32> {
         // A product, and no shift: that needs one register more, and this is for two cells at once.

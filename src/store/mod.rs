@@ -1,4 +1,5 @@
-//! Provides the memory of an area. Two implementations share one interface, and the code above them is the same.
+//! Provides the memory of an area. Two implementations share one interface, and the code above them is the
+//! same.
 //!
 //! - `flat`, with `std`: one map of address space for all entries, one for all cells, one for all bitmaps. The system makes
 //!   their pages when they are first written. All addresses are valid, so an access is a pointer and an index.

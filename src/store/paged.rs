@@ -1,20 +1,22 @@
 //! Keeps the memory of an area in pages, which are made when a slot is first written.
 //!
-//! Entries come in chunks, a page each. Cells come in pages of a block of 64 counters for a *group* of 16 regions, bitmaps in
-//! pages of 2048 counters for a group, 16 bits each. So a group whose owners lie side by side takes
-//! four pages and its 256 chunks. One of the four pages points to the others.
+//! Entries come in chunks, a page each. Cells come in pages of a block of 64 counters for a *group* of 16
+//! regions, bitmaps in pages of 2048 counters for a group, 16 bits each. So a group whose owners lie side by
+//! side takes four pages and its 256 chunks. One of the four pages points to the others.
 //!
 //! **Invariant 14: where a chunk is, the bitmaps of its group are**: [`Chunks::make`] comes after
 //! [`Cells::make`](super::Cells::make). So an operation that
 //! moves a record, which is in a chunk, to another id finds the bit for that id, and makes nothing.
 //!
-//! **Invariant 15: an id is counted in its own cell, or in its region's spill cell.** A cell's page may be missing when a
-//! migration gives records to an id that has none in the group yet. A migration must not allocate. So it *spills* the *block* of
-//! the id in that region: the entries of all counters of the block are counted together in the *spill cell* of
-//! the region, which is always there. Their counters are noted as shared before that ([`Shared`](crate::shared::Shared)), so
-//! questions about them are answered by a look at the entries, as for ids that share a counter. While a block is spilled, its own
-//! cells in the region are zero, so that no record takes the usual way. The next record of an id of the
-//! block in the region makes the page and counts the entries anew ([`Cells::settle`](super::Cells::settle)). All of this happens under the region's lock, except that pages are made before it is taken.
+//! **Invariant 15: an id is counted in its own cell, or in its region's spill cell.** A cell's page may be
+//! missing when a migration gives records to an id that has none in the group yet. A migration must not
+//! allocate. So it *spills* the *block* of the id in that region: the entries of all counters of the block
+//! are counted together in the *spill cell* of the region, which is always there. Their counters are noted as
+//! shared before that ([`Shared`](crate::shared::Shared)), so questions about them are answered by a look at
+//! the entries, as for ids that share a counter. While a block is spilled, its own cells in the region are
+//! zero, so that no record takes the usual way. The next record of an id of the block in the region makes the
+//! page and counts the entries anew ([`Cells::settle`](super::Cells::settle)). All of this happens under the
+//! region's lock, except that pages are made before it is taken.
 
 use core::iter;
 use core::ops::Range;
@@ -270,7 +272,8 @@ pub(crate) fn entry(of: InRegion<'_>, position: usize) -> Option<&AtomicU16> {
     Some(&chunk(of, position / CHUNK_ENTRIES)?[position % CHUNK_ENTRIES])
 }
 
-/// Returns the parts of these entries that are there, in order, each with the position of its first entry. Missing entries are 0.
+/// Returns the parts of these entries that are there, in order, each with the position of its first entry.
+/// Missing entries are 0.
 pub(crate) fn parts(
     of: InRegion<'_>,
     positions: Range<usize>,

@@ -1,8 +1,8 @@
 //! [`Place`]: holds a page that is made when it is first needed.
 //!
-//! A caller that needs a page makes it outside of any lock and puts it in its place by compare-exchange from null, with
-//! release. If two callers do this at once, the loser gives its page back. So a pointer that is not null stays as it is until a
-//! trim or a drop gives everything back at once (invariant 13).
+//! A caller that needs a page makes it outside of any lock and puts it in its place by compare-exchange from
+//! null, with release. If two callers do this at once, the loser gives its page back. So a pointer that is
+//! not null stays as it is until a trim or a drop gives everything back at once (invariant 13).
 //!
 //! All kinds of pages share the text of these functions.
 
@@ -28,8 +28,8 @@ pub(super) fn places<U>(len: usize) -> Result<Box<[Place<U>]>, Refused> {
     })
 }
 
-/// Returns the page of a place. Makes the page, of zeroes, if it is missing, and counts it in `made`. Must not be called under
-/// a lock.
+/// Returns the page of a place. Makes the page, of zeroes, if it is missing, and counts it in `made`. Must
+/// not be called under a lock.
 #[inline(never)]
 pub(super) fn make<'a, U: Zero>(
     place: &'a Place<U>,
@@ -40,7 +40,8 @@ pub(super) fn make<'a, U: Zero>(
         return Ok(there);
     }
     let block = pages.make()?;
-    // Release: a thread that finds the page finds zeroes. Acquire: so does the loser, in the page of the winner.
+    // Release: a thread that finds the page finds zeroes. Acquire: so does the loser, in the page of the
+    // winner.
     let put = place.compare_exchange(
         ptr::null_mut(),
         block.as_ptr(),
@@ -59,8 +60,8 @@ pub(super) fn make<'a, U: Zero>(
 /// Returns the page of a place, if there is one.
 #[inline(always)]
 pub(super) fn look<U>(place: &Place<U>) -> Option<&U> {
-    // SAFETY: the page came from `Pages::make`, and was put there with release (`make`). Only `unmake` frees it, whose
-    // callers promise that it is no longer used (invariant 13).
+    // SAFETY: the page came from `Pages::make`, and was put there with release (`make`). Only `unmake` frees
+    // it, whose callers promise that it is no longer used (invariant 13).
     unsafe { shared(place.load(Ordering::Acquire)) }
 }
 
@@ -80,8 +81,8 @@ pub(super) fn zero<T: Slot>(values: &[T]) {
 ///
 /// # Safety
 ///
-/// The pages must have come from this source. No other thread may use the places during the call, and the pages must no longer be
-/// used.
+/// The pages must have come from this source. No other thread may use the places during the call, and the
+/// pages must no longer be used.
 #[inline(never)]
 pub(super) unsafe fn unmake<U>(places: &[Place<U>], pages: Pages, made: &AtomicU64) -> u64 {
     let mut freed = 0;
@@ -106,7 +107,8 @@ pub(super) fn extent(made: &AtomicU64) -> Extent {
     }
 }
 
-/// Accesses an atomic in a model. Loom makes an atomic at its first access, which must come before it is shared.
+/// Accesses an atomic in a model. Loom makes an atomic at its first access, which must come before it is
+/// shared.
 pub(super) fn made_now<T>(atomic: T, access: impl FnOnce(&T)) -> T {
     if cfg!(swap_records_loom) {
         access(&atomic);
