@@ -163,6 +163,7 @@ impl<L: RawMutex> Drop for Starting<'_, L> {
 mod tests {
     use super::*;
     use crate::file::RecordFile;
+    use crate::pages::Pages;
     use crate::sync::RawSpinLock;
 
     const PAGES: u64 = 3 * REGION_ENTRIES as u64 - 7;
