@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Checks the library without std. Builds it with `core` and `alloc` only, for targets without std. Runs the
-# tests without `std` on this machine. Builds and runs the programs of freestanding/, which use no library of
-# an operating system. In one program, memory is refused and locks check their use. The text of another
-# program, and the instructions of a scan, must stay below a limit. These programs need Linux on x86-64, and
-# valgrind, which is installed if it is missing.
+# Checks the library without std:
+#
+# - It builds with `core` and `alloc` only, on targets that have no std.
+# - The tests of the table pass on this machine.
+# - The programs of freestanding/, which have no operating system's library, run. One of them is refused memory, and has
+#   locks that check their use.
+# - The text of a program and the instructions of a scan stay below their bars.
+#
+# The programs need Linux on x86-64, and valgrind, which is installed if it is missing.
 #
 #   ci/no_std.sh bars   runs the programs, prints the numbers, and does nothing else
 set -euo pipefail
@@ -20,12 +24,12 @@ bar() {
     [ "$2" -le "${4:-$3}" ] || { echo "no_std: FAIL: $1"; exit 1; }
 }
 
-# The bytes of code of a program.
+# Prints the bytes of code of a program.
 text_of() {
     size -A "$1" | awk '$1 == ".text" { print $2 }'
 }
 
-# The instructions of the function that a program of freestanding/ calls once.
+# Prints the instructions of a function that a program of freestanding/ calls once.
 instructions_of() {
     valgrind --tool=callgrind --callgrind-out-file=/dev/null --toggle-collect="$1" "$2" 2>&1 |
         awk '/Collected :/ { print $NF; found = 1 } END { exit !found }'
@@ -34,8 +38,8 @@ instructions_of() {
 bars() {
     local features program function
     command -v valgrind >/dev/null || { apt-get -qq update && apt-get -qq -y install --no-install-recommends valgrind >/dev/null; }
-    # If the target has no vectors, `simd` adds nothing. Since memory comes in pages, the text is above the
-    # bar. The limit keeps the text from growing further.
+    # If the target has no vectors, `simd` adds nothing. The text is above its bar (docs/text-size.md). The limit
+    # keeps the text from growing further.
     for features in '' simd; do
         (cd freestanding && cargo build --locked --release --features "$features")
         for program in table scan kernel; do
@@ -45,7 +49,7 @@ bars() {
             }
         done
         bar "text of all of the table, features '$features'" \
-            "$(text_of freestanding/target/x86_64-unknown-none/release/table)" 32768 47104
+            "$(text_of freestanding/target/x86_64-unknown-none/release/table)" 32768 38400
     done
     for function in scan_to_count scan_to_replace scan_a_range; do
         bar "instructions per region, $function" \

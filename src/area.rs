@@ -1,9 +1,10 @@
-//! [`Area`]: the memory of one size of swapfile, and how it is emptied.
+//! [`Area`]: holds the memory of one size of swapfile, and empties it.
 
+use core::mem::MaybeUninit;
 use core::ptr;
 
+use alloc::alloc::{Layout, alloc};
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use lock_api::RawMutex;
 
 use crate::cell::Tally;
@@ -14,11 +15,11 @@ use crate::storage::{Refused, Slot};
 use crate::store::Chunks;
 use crate::sync::{AtomicPtr, AtomicU16, Ordering};
 
-/// What holds the records of a swapfile of up to `regions.len()` regions.
+/// Holds the records of a swapfile of up to `regions.len()` regions.
 ///
-/// Every record reads it, so no line of it may be written to. An allocator puts its neighbours into the same line, and the
-/// locks are one of them: two threads were slower by a fifth. 128 bytes are two lines, which processors ask for
-/// together.
+/// Every record reads the area, so its cache lines must not be written. An allocator may place other data,
+/// such as the locks, in the same line: two threads were then slower by a fifth. The alignment is 128 bytes,
+/// two lines, which processors fetch together.
 #[repr(align(128))]
 pub(crate) struct Area<L> {
     pub(crate) regions: Regions<L>,
@@ -27,8 +28,8 @@ pub(crate) struct Area<L> {
 }
 
 impl<L> Area<L> {
-    /// The table: page-sized chunks, one after the other, by region. Zero past `max_pages`. Of a file, only the
-    /// regions that it has: `regions` is rounded up.
+    /// Returns the table: page-sized chunks, one after the other, by region. Entries past `max_pages` are
+    /// zero. A table in a file has only the regions of the file, while `regions` is rounded up.
     #[inline(always)]
     pub(crate) fn chunks(&self) -> &Chunks {
         self.regions.chunks()
@@ -36,41 +37,38 @@ impl<L> Area<L> {
 }
 
 impl<L: RawMutex> Area<L> {
-    /// An empty area. Where memory is refused, nothing is left of it.
+    /// Makes an empty area. If memory is refused, all of it is given back.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn new(regions: usize, pages: Pages) -> Result<Box<Self>, Refused> {
         Self::with(|| {
             let chunks = Chunks::of_regions(regions, pages)?;
-            Regions::new(regions, chunks, pages)
+            Regions::new(regions, chunks)
         })
     }
 
-    /// An area of these entries with this index.
+    /// Makes an area with these entries and this index.
     pub(crate) fn with<E: From<Refused>>(
         regions: impl FnOnce() -> Result<Regions<L>, E>,
     ) -> Result<Box<Self>, E> {
-        // A box that may be refused. It comes first: the locks are written, and must not be for nothing.
-        let mut place = Vec::new();
-        let refused = || Refused {
-            bytes: size_of::<Self>(),
-        };
-        place.try_reserve_exact(1).map_err(|_| refused())?;
+        // The box may be refused. It comes first, so that no locks are written if it is.
+        // SAFETY: an area has a size.
+        let place = unsafe { alloc(Layout::new::<Self>()) }.cast::<MaybeUninit<Self>>();
+        if place.is_null() {
+            let bytes = size_of::<Self>();
+            return Err(Refused { bytes }.into());
+        }
+        // SAFETY: it was allocated with the layout of an area, and may hold anything.
+        let place = unsafe { Box::from_raw(place) };
+        let next = AtomicPtr::new(ptr::null_mut());
         let regions = regions()?;
-        place.push(Self {
-            regions,
-            next: AtomicPtr::new(ptr::null_mut()),
-        });
-        let place: Result<Box<[Self; 1]>, _> = place.into_boxed_slice().try_into();
-        let place = Box::into_raw(place.map_err(|_| refused())?);
-        // SAFETY: an array of one is laid out as the one, so this is the box of it.
-        Ok(unsafe { Box::from_raw(place.cast()) })
+        Ok(Box::write(place, Self { regions, next }))
     }
 
-    /// Makes all entries, cells and presence bits zero. The first `used` regions are those that were in use;
-    /// nobody writes to them any more.
+    /// Makes all entries, cells and presence bits zero. The first `used` regions were in use; no thread
+    /// writes to them any more.
     ///
-    /// The memory goes back to the system where the system takes it. Where it does not, what has a record is cleared,
-    /// and nothing else is touched: by invariant 2 the rest is zero.
+    /// The memory goes back to the system if the system takes it. Otherwise the entries with a record are
+    /// cleared, and nothing else is touched: by invariant 2 the rest is zero.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn discard(&self, used: usize) {
         // The index is needed until the entries are cleared.
@@ -81,13 +79,13 @@ impl<L: RawMutex> Area<L> {
         self.chunks().emptied();
     }
 
-    /// Gives the pages of the table and of its index back, where they are pages of their own. Gives their number. Locks and
-    /// tables that are made by `swapon` stay.
+    /// Gives back the pages of the table and of its index, if they came from a page source. Returns their
+    /// number. Memory that `swapon` takes at once stays.
     ///
     /// # Safety
     ///
-    /// The type is off and stays so meanwhile. No operation is under way that began before it was turned off
-    /// (invariant 13).
+    /// The type must be off, and must stay off during the call. No operation that began before it was turned
+    /// off may be under way (invariant 13).
     pub(crate) unsafe fn trim(&self) -> u64 {
         // SAFETY: the caller's promise.
         unsafe { self.regions.trim() }
@@ -120,7 +118,8 @@ impl<L: RawMutex> Area<L> {
     }
 }
 
-/// Clears the first `nr` entries that are not zero: what lies behind the last one may never have been touched.
+/// Clears the first `nr` entries that are not zero. It stops there, because memory behind them may never have
+/// been touched.
 fn clear_some<'a>(entries: impl Iterator<Item = &'a AtomicU16>, mut nr: u32) {
     for entry in entries {
         if nr == 0 {
@@ -140,6 +139,7 @@ mod tests {
     use crate::region::Region;
     use crate::sync::RawSpinLock;
     use alloc::vec;
+    use alloc::vec::Vec;
 
     fn area(regions: usize) -> Box<Area<RawSpinLock>> {
         Area::new(regions, Pages::GLOBAL).unwrap()

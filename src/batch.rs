@@ -21,9 +21,9 @@ use crate::entry::{MAX_SWAPFILES, SwapEntry, SwapType, TYPE_BITS};
 use crate::error::EntryError;
 use crate::id::MemcgId;
 use crate::region::REGION_ENTRIES;
-use crate::span::locate;
+use crate::span::{locate, make};
 use crate::swapfile::On;
-use crate::table::{SwapRecords, no_memory, off};
+use crate::table::{SwapRecords, off};
 
 /// The most slots of a window, and so of one hold of a lock. A window of this size lies close together.
 pub(crate) const WINDOW: usize = 2 * SCATTERED;
@@ -176,28 +176,16 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
                 pinned.check(table, work, window)
             })?;
         }
-        let batch = Self {
+        for window in items.chunks(WINDOW) {
+            with_work(work, window, |work, window| pinned.make(work, window))?;
+        }
+        Ok(Self {
             pinned,
             items,
             work,
             at: 0,
             end: items.len(),
-        };
-        batch.make()?;
-        Ok(batch)
-    }
-
-    /// Makes the memory that is needed to write the slots.
-    #[inline(always)]
-    fn make(&self) -> Result<(), EntryError> {
-        for item in self.items {
-            let (entry, owner) = (W::entry(item), self.work.owner(item));
-            let at = offset(entry);
-            let made = self.pinned.on(entry).map(|on| on.make(at..at + 1, owner));
-            made.unwrap_or(Ok(()))
-                .map_err(|refused| no_memory(entry, refused))?;
-        }
-        Ok(())
+        })
     }
 
     /// Returns an error if a swapfile was turned off. The error names its first slot that was skipped.
@@ -301,6 +289,19 @@ impl<'a, L: RawMutex> Pinned<'a, L> {
         for item in window {
             let entry = W::entry(item);
             locate(self.pin(table, entry)?, entry, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the memory that is needed to write these slots.
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    fn make<W: Work>(&self, work: W, window: &[W::Item]) -> Result<(), EntryError> {
+        for item in window {
+            let entry = W::entry(item);
+            if let Some(on) = self.on(entry) {
+                make(on, entry, 1, work.owner(item))?;
+            }
         }
         Ok(())
     }

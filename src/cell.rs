@@ -1,9 +1,9 @@
-//! [`Tally`]: a set of positions as the index knows it, [`Cell`], the 32 bits that hold one, and the
-//! counter of an id: which of a region's cells is its.
+//! Defines [`Tally`], a set of positions as the index knows it; [`Cell`], the 32 bits that hold one; and
+//! [`counter`], which says which cell of a region an id has.
 
 use core::ops::Range;
 
-/// How many counters each region has. Ids share a counter where they are equal modulo this. The
+/// The number of counters in each region. Ids share a counter if they are equal modulo this number. The
 /// kernel hands out ids lowest first, so this many live cgroups have a counter each.
 pub(crate) const COUNTERS: usize = if cfg!(swap_records_loom) {
     4
@@ -13,7 +13,7 @@ pub(crate) const COUNTERS: usize = if cfg!(swap_records_loom) {
     4096
 };
 
-/// The cells of a region lie in blocks of this many, so that ids that nobody uses cost no memory.
+/// The number of cells in a block. Blocks whose ids are not used cost no memory.
 pub(crate) const BLOCK: usize = if cfg!(swap_records_loom) {
     2
 } else if cfg!(miri) {
@@ -24,16 +24,16 @@ pub(crate) const BLOCK: usize = if cfg!(swap_records_loom) {
 
 const _: () = assert!(COUNTERS.is_power_of_two() && BLOCK.is_power_of_two());
 
-/// The counter of this id.
+/// Returns the counter of this id.
 #[inline]
 pub(crate) fn counter(id: u16) -> usize {
     usize::from(id) % COUNTERS
 }
 
-/// How many positions, and their exclusive-or.
+/// The number of positions in a set, and their exclusive-or.
 ///
-/// Sets that share no position can be put together and taken apart in any order, and a set of one
-/// says which one it is.
+/// Sets that share no position can be added and removed in any order. For a set of one position, the
+/// exclusive-or is the position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) count: u32,
@@ -41,7 +41,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// This one position.
+    /// The set of this one position.
     #[inline]
     pub(crate) fn at(position: usize) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Tally {
         }
     }
 
-    /// Each of these positions.
+    /// The set of these positions.
     #[inline(always)]
     pub(crate) fn run(positions: Range<usize>) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl Tally {
         }
     }
 
-    /// The positions of both.
+    /// The union of two sets that share no position.
     #[inline]
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
@@ -68,7 +68,7 @@ impl Tally {
         }
     }
 
-    /// The same positions, which were counted from `start` on: all bits of `start` are above theirs.
+    /// Adds `start` to each position. All bits of `start` are above theirs.
     #[inline(always)]
     pub(crate) fn counted_from(self, start: usize) -> Self {
         let odd = self.count & 1;
@@ -79,14 +79,14 @@ impl Tally {
         }
     }
 
-    /// The position that is in this set and not in `part`, a subset of it, where it is only one.
+    /// Returns the position that is in this set and not in its subset `part`, if there is exactly one.
     #[inline]
     pub(crate) fn last_without(self, part: Self) -> Option<usize> {
         (self.count == part.count + 1).then_some((self.xor ^ part.xor) as usize)
     }
 }
 
-/// Positions and counts within a region, which is far below 2^32.
+/// Converts a position or a count within a region, which is far below 2^32.
 #[inline]
 pub(crate) fn narrow(n: usize) -> u32 {
     debug_assert!(u32::try_from(n).is_ok());
@@ -96,9 +96,9 @@ pub(crate) fn narrow(n: usize) -> u32 {
     }
 }
 
-/// The exclusive-or of all numbers below `n`: each aligned group of four cancels out, so it is that of the
-/// `n % 4` last ones. Of these, 0 to 3, the upper bits are left where they are odd in number, and of the
-/// lower bits 0, 0, 0^1, 0^1^2. Without a branch: a folio begins and ends anywhere.
+/// Returns the exclusive-or of all numbers below `n`. Each aligned group of four cancels out, so the last `n
+/// % 4` numbers remain. Their upper bits remain if `n` is odd. Their lower bits give 0, 0, 0^1, 0^1^2. There
+/// is no branch, because a folio begins and ends anywhere.
 #[inline]
 fn xor_below(n: u32) -> u32 {
     let upper = n & !3 & (n & 1).wrapping_neg();
@@ -123,14 +123,14 @@ impl Cell {
         self.0 & 0xffff == 0
     }
 
-    /// With these positions, none of which it has yet.
+    /// Adds these positions, none of which it has yet.
     #[inline]
     pub(crate) fn with(self, more: Tally) -> Self {
         debug_assert!(self.tally().count + more.count <= 0xffff);
         Self(self.0.wrapping_add(more.count) ^ more.xor << 16)
     }
 
-    /// Without these positions, all of which it has.
+    /// Removes these positions, all of which it has.
     #[inline]
     pub(crate) fn without(self, part: Tally) -> Self {
         debug_assert!(self.tally().count >= part.count);

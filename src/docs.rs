@@ -138,6 +138,11 @@ pub mod manager {}
 #[doc = "\n</div>\n"]
 pub mod benchmarks {}
 
+/// Where the text of a table without `std` is, and what was tried to reduce it.
+#[doc = ""]
+#[doc = include_str!("../docs/text-size.md")]
+pub mod text_size {}
+
 /// What is checked, and by which test.
 #[doc = ""]
 #[doc = "[concurrency.md]: crate::docs::concurrency"]

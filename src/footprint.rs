@@ -1,10 +1,11 @@
 //! [`Footprint`]: how much memory a table takes, and how much of it is resident.
 
 use core::fmt;
+use core::ops::Range;
 
 use lock_api::RawMutex;
 
-use crate::entry::SwapType;
+use crate::entry::{MAX_SWAPFILES, SwapType};
 #[cfg(feature = "std")]
 use crate::storage::{Slot, Zeroed};
 use crate::table::SwapRecords;
@@ -40,11 +41,14 @@ impl Extent {
         }
     }
 
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self {
-            resident: self.resident + other.resident,
-            reserved: self.reserved + other.reserved,
-        }
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.add(other);
+        self
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.resident += other.resident;
+        self.reserved += other.reserved;
     }
 }
 
@@ -75,15 +79,6 @@ impl Footprint {
     #[must_use]
     pub fn total(&self) -> Extent {
         self.table.and(self.cells).and(self.bitmaps).and(self.locks)
-    }
-
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self {
-            table: self.table.and(other.table),
-            cells: self.cells.and(other.cells),
-            bitmaps: self.bitmaps.and(other.bitmaps),
-            locks: self.locks.and(other.locks),
-        }
     }
 }
 
@@ -118,21 +113,28 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// Elsewhere it costs next to nothing: it adds up numbers that the table keeps.
     #[must_use]
-    #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn footprint(&self) -> Footprint {
-        let types = SwapType::all().map(|ty| self.footprint_on(ty));
-        types.fold(Footprint::default(), Footprint::and)
+        #[expect(clippy::cast_possible_truncation, reason = "MAX_SWAPFILES is 32")]
+        let types = 0..MAX_SWAPFILES as u8;
+        self.footprint_of(types)
     }
 
     /// Returns [`footprint`](Self::footprint) of one type, whether it is on or off.
     #[must_use]
-    #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn footprint_on(&self, ty: SwapType) -> Footprint {
-        let areas = self.file(ty).areas().map(|area| Footprint {
-            table: area.chunks().extent(),
-            ..area.regions.footprint()
-        });
-        areas.fold(Footprint::default(), Footprint::and)
+        self.footprint_of(ty.get()..ty.get() + 1)
+    }
+
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    fn footprint_of(&self, types: Range<u8>) -> Footprint {
+        let mut all = Footprint::default();
+        for ty in types.filter_map(SwapType::new) {
+            for area in self.file(ty).areas() {
+                all.table.add(area.chunks().extent());
+                area.regions.add_footprint(&mut all);
+            }
+        }
+        all
     }
 }
 

@@ -63,9 +63,9 @@
 //!
 //! | swapfile | with `std`: resident | with `std`: reserved | without `std` |
 //! | --- | ---: | ---: | ---: |
-//! | 1 GiB | 512 bytes | 681 KiB | 9,552 bytes |
-//! | 1 TiB | 8 KiB | 644 MiB | 21,344 bytes |
-//! | 8 TiB | 64 KiB | 5.0 GiB | 107,696 bytes |
+//! | 1 GiB | 512 bytes | 681 KiB | 9,416 bytes |
+//! | 1 TiB | 8 KiB | 644 MiB | 21,200 bytes |
+//! | 8 TiB | 64 KiB | 5.0 GiB | 107,440 bytes |
 //!
 //! With the feature `std`, a swapon reserves address space for all slots, rounded up to a power of two of
 //! regions. The operating system provides memory when a slot is first written. [`SwapRecords::footprint`]
@@ -73,7 +73,7 @@
 //!
 //! Without `std`, nothing is reserved. A record takes pages of 4 KiB from a [`PageSource`] when its slot is
 //! first written: one page per [`CHUNK_ENTRIES`] slots, and a few for the index of each 16 regions. So 1 GiB
-//! of swap with one record takes 34,128 bytes.
+//! of swap with one record takes 29,896 bytes.
 //!
 //! - No allocation is larger than a page, except one table of pointers: 32 KiB for 8 TiB.
 //! - If the source has no page, the operation returns an error and has written nothing.

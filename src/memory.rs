@@ -1,4 +1,4 @@
-//! Memory that is made ahead, and memory that is given back: [`SwapRecords::reserve`], [`SwapRecords::trim_pages`].
+//! Makes memory ahead, and gives memory back: [`SwapRecords::reserve`], [`SwapRecords::trim_pages`].
 
 use lock_api::RawMutex;
 
@@ -7,11 +7,11 @@ use crate::error::EntryError;
 use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
-    /// Makes the memory that `nr` slots from `start` on take, so that to record them cannot fail for want of it, whatever the
-    /// ids are, until the type is turned off.
+    /// Makes the memory that `nr` slots from `start` on take. Until the type is turned off, a record of any
+    /// id in these slots never fails because memory is missing.
     ///
-    /// For callers that must not fail later, as when memory is being reclaimed. With feature `std` there is nothing
-    /// to be made, and this only checks the slots.
+    /// This is for callers that must not fail later, for example while memory is being reclaimed. With
+    /// feature `std` there is nothing to make, and this function only checks the slots.
     ///
     /// ```
     /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -26,19 +26,19 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Memory
     ///
-    /// A page for each [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) slots, and two for each 16 regions. The index of an id may take
-    /// one more for each 16 regions when it is first recorded there. Where that is refused, the id is recorded all the
-    /// same, and is counted together with others like it until there is memory: what is asked about it, and to hand its
-    /// records over, costs a scan of the region.
+    /// One page per [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) slots, and three per 16 regions. The index of an
+    /// id may take one more page per 16 regions when the id is first recorded there. If that page is refused,
+    /// the id is still recorded. It is then counted together with other ids whose pages are missing, until
+    /// there is memory. Until then, to count or migrate its records costs a scan of the region.
     ///
     /// # Errors
     ///
-    /// [`EntryError`]: the type is off, the range ends past its last slot, or there is no memory. What was made by then
-    /// stays.
+    /// [`EntryError`]: the type is off, the range ends past its last slot, or there is no memory. Pages that
+    /// were made before the error stay.
     pub fn reserve(&self, start: SwapEntry, nr: u64) -> Result<(), EntryError> {
         let span = self.span(start, nr)?;
         span.reserve()?;
-        // What was made for a swapfile that is gone is not this one's.
+        // Memory of a swapfile that was turned off meanwhile does not serve the current one.
         if span.on().is_still_on() {
             Ok(())
         } else {
@@ -46,20 +46,22 @@ impl<L: RawMutex> SwapRecords<L> {
         }
     }
 
-    /// Gives the pages back that types which are off keep for their next [`swapon`](Self::swapon). Gives the number of pages.
+    /// Gives back the pages that types keep for their next [`swapon`](Self::swapon) while they are off.
+    /// Returns the number of pages.
     ///
-    /// With feature `std` there are none: a swapoff gives memory back at once.
+    /// With feature `std` there are none: a swapoff gives its memory back at once.
     pub fn trim_pages(&mut self) -> u64 {
-        // SAFETY: nobody else has the table, so no operation is under way.
+        // SAFETY: the table is borrowed exclusively, so no operation is under way.
         unsafe { self.trim_pages_after_grace() }
     }
 
-    /// [`trim_pages`](Self::trim_pages) for a table that is shared, as one in a `static`.
+    /// [`trim_pages`](Self::trim_pages) for a table that is shared, for example one in a `static`.
     ///
-    /// Operations take no reference to the pages that they read, so that a [`lookup`](Self::lookup) costs as little as it
-    /// does. So it is the caller who knows when the last of them has ended: in a kernel, when a grace period of RCU has
-    /// passed since the swapoff. Meanwhile, a type that is being trimmed cannot be turned on
-    /// ([`TypeOn`](crate::SwaponError::TypeOn)). Takes no lock, and a time that grows with the number of pages.
+    /// Operations do not count their references to pages, which keeps [`lookup`](Self::lookup) cheap. So the
+    /// caller must know that the last operation has ended: in a kernel, a grace period of RCU has passed
+    /// since the swapoff. While a type is being trimmed, it cannot be turned on
+    /// ([`TypeOn`](crate::SwaponError::TypeOn)). This function takes no lock. Its time grows with the number
+    /// of pages.
     ///
     /// ```
     /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -76,8 +78,8 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Safety
     ///
-    /// No operation of this table that began before the last [`swapoff`](Self::swapoff) of a type returned is still under way
-    /// when this is called, and its end happens before this. Iterators and migrations may be kept: they
+    /// Each operation of this table that began before the last [`swapoff`](Self::swapoff) of a type returned
+    /// must have ended, and its end must happen before this call. Iterators and migrations may be kept: they
     /// are operations only while one of their methods runs.
     pub unsafe fn trim_pages_after_grace(&self) -> u64 {
         // SAFETY: the caller's promise.

@@ -1,4 +1,4 @@
-//! [`PageSource`]: where pages of memory come from where there is no operating system to ask for address space.
+//! [`PageSource`]: gives pages of memory to a table without an operating system.
 
 use core::fmt;
 use core::panic::{RefUnwindSafe, UnwindSafe};
@@ -9,7 +9,7 @@ use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 /// The size of a [`Page`], in bytes.
 pub const PAGE_SIZE: usize = 4096;
 
-/// A page of memory: [`PAGE_SIZE`] bytes, aligned to as many.
+/// A page of memory: [`PAGE_SIZE`] bytes, with an alignment of [`PAGE_SIZE`].
 #[repr(C, align(4096))]
 pub struct Page([u8; PAGE_SIZE]);
 
@@ -24,16 +24,17 @@ impl fmt::Debug for Page {
 
 /// Gives out pages, and takes them back: the page allocator of a kernel.
 ///
-/// A table made [`with_page_source`](crate::SwapRecords::with_page_source) takes from it what it needs for records, one page at a time,
-/// when a slot is first written. It never asks under a lock of the table, and never in an operation that frees or migrates.
-/// With the feature `std` no table asks at all: its memory comes from the operating system.
+/// A table made [`with_page_source`](crate::SwapRecords::with_page_source) takes its memory for records from
+/// this source, one page at a time, when a slot is first written. It never asks while it holds a lock of the
+/// table, and never in an operation that frees or migrates. With the feature `std` no table asks for pages:
+/// its memory comes from the operating system.
 ///
 /// ```
 /// use core::ptr::NonNull;
 /// use core::sync::atomic::{AtomicUsize, Ordering};
 /// use swap_records::{GlobalPages, Page, PageSource, SwapRecords};
 ///
-/// /// The global allocator, but no more than so many pages of it.
+/// /// The global allocator, up to a number of pages.
 /// struct Quota {
 ///     left: AtomicUsize,
 /// }
@@ -59,25 +60,26 @@ impl fmt::Debug for Page {
 ///
 /// # Safety
 ///
-/// Each page that `alloc_page` gives is zeroed and the caller's alone, for reads and writes, until it comes back by
-/// `free_page`. Neither method unwinds.
+/// Each page that `alloc_page` returns must be zeroed, and must belong to the caller alone, for reads and
+/// writes, until the caller gives it back with `free_page`. Neither method may unwind.
 pub unsafe trait PageSource: Send + Sync {
-    /// A page of zeroes; `None` where there is none.
+    /// Returns a page of zeroes, or `None` if there is none.
     fn alloc_page(&self) -> Option<NonNull<Page>>;
 
     /// Takes a page back.
     ///
     /// # Safety
     ///
-    /// It came from [`alloc_page`](Self::alloc_page) of this source and was not given back since. Nobody uses it any more.
+    /// The page came from [`alloc_page`](Self::alloc_page) of this source and was not given back since. It is
+    /// no longer used.
     unsafe fn free_page(&self, page: NonNull<Page>);
 }
 
-/// Pages from the global allocator: what a table takes where it was given no other source.
+/// Gives pages of the global allocator. A table uses this source unless it was given another one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GlobalPages;
 
-// SAFETY: an allocation of the layout of a page, zeroed, belongs to whom it is given until it is freed.
+// SAFETY: a zeroed allocation with the layout of a page belongs to its caller alone until it is freed.
 unsafe impl PageSource for GlobalPages {
     fn alloc_page(&self) -> Option<NonNull<Page>> {
         // SAFETY: a page has a size.
@@ -85,12 +87,12 @@ unsafe impl PageSource for GlobalPages {
     }
 
     unsafe fn free_page(&self, page: NonNull<Page>) {
-        // SAFETY: `alloc_page` got it with this layout, and the caller gives it up.
+        // SAFETY: `alloc_page` allocated it with this layout, and the caller no longer uses it.
         unsafe { dealloc(page.as_ptr().cast(), Layout::new::<Page>()) };
     }
 }
 
-/// The source of a table.
+/// The page source of a table.
 #[derive(Clone, Copy)]
 pub(crate) struct Pages(
     #[cfg_attr(
@@ -100,7 +102,7 @@ pub(crate) struct Pages(
     &'static dyn PageSource,
 );
 
-// Its methods do not unwind.
+// The methods of a source do not unwind.
 impl UnwindSafe for Pages {}
 impl RefUnwindSafe for Pages {}
 
@@ -115,7 +117,7 @@ impl Pages {
 #[cfg(not(feature = "std"))]
 pub(crate) use block::{Block, Zero, shared};
 
-/// A page as what lies in it.
+/// Pages as typed values.
 #[cfg(all(not(feature = "std"), not(swap_records_loom)))]
 mod block {
     use core::ptr::NonNull;
@@ -125,7 +127,7 @@ mod block {
     use super::{PAGE_SIZE, Page, Pages};
     use crate::storage::Refused;
 
-    /// What may lie in a page: it is valid where all its bytes are 0.
+    /// A type that may lie in a page: it is valid if all its bytes are 0.
     pub(crate) trait Zero: Zeroable {}
     impl<T: Zeroable> Zero for T {}
 
@@ -134,7 +136,7 @@ mod block {
     pub(crate) struct Block<T>(T);
 
     impl Pages {
-        /// A page of zeroes.
+        /// Takes a page of zeroes from the source.
         pub(crate) fn make<T: Zero>(self) -> Result<NonNull<Block<T>>, Refused> {
             const { assert!(size_of::<T>() <= PAGE_SIZE && align_of::<T>() <= PAGE_SIZE) };
             let page = self.0.alloc_page();
@@ -143,18 +145,19 @@ mod block {
 
         /// # Safety
         ///
-        /// It came from `make` of these pages, and nobody uses it any more.
+        /// The block came from `make` of the same source and is no longer used.
         pub(crate) unsafe fn free<T>(self, block: NonNull<Block<T>>) {
             // SAFETY: as the caller promises.
             unsafe { self.0.free_page(block.cast::<Page>()) };
         }
     }
 
-    /// What lies in the block, where there is one.
+    /// Returns the value in the block, if there is a block.
     ///
     /// # Safety
     ///
-    /// `block` is null, or came from `make` and was published to this thread, and is not freed while what is given lives.
+    /// `block` is null, or it came from `make`, was published to this thread, and is not freed while the
+    /// returned reference lives.
     #[inline(always)]
     pub(crate) unsafe fn shared<'a, T>(block: *mut Block<T>) -> Option<&'a T> {
         // SAFETY: as the caller promises; all zeroes are a `T`.
@@ -162,7 +165,8 @@ mod block {
     }
 }
 
-/// The same for loom, whose atomics are objects. It finds out where a block is freed that another thread may still be reading.
+/// The same for loom, whose atomics are objects. Loom reports a block that is freed while another thread may
+/// be reading it.
 #[cfg(all(not(feature = "std"), swap_records_loom))]
 mod block {
     use core::ptr::NonNull;
@@ -211,7 +215,7 @@ mod block {
 
         /// # Safety
         ///
-        /// It came from `make`, and nobody uses it any more.
+        /// The block came from `make` and is no longer used.
         pub(crate) unsafe fn free<T>(self, block: NonNull<Block<T>>) {
             // SAFETY: as the caller promises.
             let block = unsafe { Box::from_raw(block.as_ptr()) };
@@ -221,7 +225,8 @@ mod block {
 
     /// # Safety
     ///
-    /// `block` is null, or came from `make` and was published to this thread, and is not freed while what is given lives.
+    /// `block` is null, or it came from `make`, was published to this thread, and is not freed while the
+    /// returned reference lives.
     pub(crate) unsafe fn shared<'a, T>(block: *mut Block<T>) -> Option<&'a T> {
         // SAFETY: as the caller promises, which loom checks.
         let block = unsafe { block.as_ref() }?;
@@ -237,9 +242,9 @@ mod tests {
     #[test]
     fn pages_of_the_global_allocator_are_zeroed() {
         let page = GlobalPages.alloc_page().unwrap();
-        // SAFETY: it is this test's alone, and zeroed.
+        // SAFETY: only this test has it, and it is zeroed.
         assert_eq!(unsafe { page.as_ref() }.0, [0; PAGE_SIZE]);
-        // SAFETY: it came from there, and is not used any more.
+        // SAFETY: it came from this source, and is no longer used.
         unsafe { GlobalPages.free_page(page) };
     }
 }

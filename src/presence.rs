@@ -1,110 +1,112 @@
-//! [`Presence`]: for each counter, a bitmap of the regions where its count is not zero.
+//! [`Presence`] keeps, for each counter, a bitmap of the regions where its count is not zero.
 //!
 //! **Invariant (design, 2):** under a region's lock, the region's bit of a counter is set exactly if
-//! the count of that counter's cell in the region is not zero. Regions share words, so the bits are
+//! the number in that counter's cell of the region is not zero. Regions share words, so the bits are
 //! changed by atomic read-modify-writes. A reader without the lock may see a bit late, but never
 //! misses one that was set before its read began and stayed set.
 //!
-//! A reader looks at one bitmap after the other. A record that moves from a bitmap not yet read to one already read is seen
-//! in neither. [`Regions`](crate::regions::Regions) closes that gap: it counts the bits of each region.
+//! A reader looks at one bitmap after the other. The reader misses a record that moves from a bitmap not yet
+//! read to one already read. [`Regions`](crate::regions::Regions) closes that gap: it counts the bits of each
+//! region.
 
 use core::iter;
 use core::ops::Range;
 
 use crate::cell::{BLOCK, COUNTERS};
-use crate::footprint::Extent;
-use crate::pages::Pages;
-use crate::storage::Refused;
-use crate::store::Bits;
+use crate::store::Cells;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The number of counters in use is tracked by blocks, one bit each.
 const _: () = assert!(COUNTERS / BLOCK <= u64::BITS as usize);
 
-#[derive(Debug)]
 pub(crate) struct Presence {
-    bits: Bits,
-    /// The blocks of counters of which a bit was ever set since the start or the last `discard`.
+    cells: Cells,
+    /// The blocks of counters that had a bit set since the start or the last `discard`.
     used: AtomicU64,
 }
 
 impl Presence {
-    pub(crate) fn new(regions: usize, pages: Pages) -> Result<Self, Refused> {
-        Ok(Self {
-            bits: Bits::new(regions, pages)?,
+    /// Takes cells that have no bit set.
+    pub(crate) fn new(cells: Cells) -> Self {
+        Self {
+            cells,
             used: AtomicU64::new(0),
-        })
+        }
     }
 
-    /// Makes what the bits of this region take, so that they can be set.
-    pub(crate) fn make(&self, region: usize) -> Result<(), Refused> {
-        self.bits.make(region)
+    /// Returns the cells that the bits are about.
+    #[inline(always)]
+    pub(crate) fn cells(&self) -> &Cells {
+        &self.cells
     }
 
-    /// The region's lock is held. The caller counts the bit.
+    /// Sets the bit. The caller holds the region's lock, and counts the bit.
     #[inline]
     pub(crate) fn set(&self, counter: usize, region: usize) {
         let block = 1 << (counter / BLOCK);
         if self.used.load(Ordering::Relaxed) & block == 0 {
             self.used.fetch_or(block, Ordering::Relaxed);
         }
-        self.bits.set(counter, region);
+        self.cells.bitmaps().set(counter, region);
     }
 
-    /// Sets bits of the 64 regions of this word. Nobody else writes to these regions. The caller counts the bits.
+    /// Sets bits of the 64 regions of this word. No other thread writes to these regions. The caller counts
+    /// the bits.
     #[cfg(all(feature = "std", not(swap_records_loom)))]
     pub(crate) fn set_word(&self, counter: usize, word: usize, bits: u64) {
         self.used
             .fetch_or(1 << (counter / BLOCK), Ordering::Relaxed);
-        self.bits.set_word(counter, word, bits);
+        self.cells.bitmaps().set_word(counter, word, bits);
     }
 
-    /// The region's lock is held. The caller counts the bit.
+    /// Clears the bit. The caller holds the region's lock, and counts the bit.
     #[inline]
     pub(crate) fn clear(&self, counter: usize, region: usize) {
-        self.bits.clear(counter, region);
+        self.cells.bitmaps().clear(counter, region);
     }
 
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn is_set(&self, counter: usize, region: usize) -> bool {
-        self.bits.word(counter, region / 64) >> (region % 64) & 1 != 0
+        self.cells.bitmaps().word(counter, region / 64) >> (region % 64) & 1 != 0
     }
 
-    /// The first of `regions` where the counter's bit is set. There may be no such regions.
+    /// Returns the first of `regions` where the counter's bit is set. `regions` may lie past the end.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn next(&self, counter: usize, regions: Range<usize>) -> Option<usize> {
-        let words = regions.end.div_ceil(64).min(self.bits.words());
-        next_bit(words, regions.start, |word| self.bits.word(counter, word))
-            .filter(|&region| region < regions.end)
+        let words = regions.end.div_ceil(64).min(self.cells.bitmaps().words());
+        next_bit(words, regions.start, |word| {
+            self.cells.bitmaps().word(counter, word)
+        })
+        .filter(|&region| region < regions.end)
     }
 
-    /// In how many of `regions`, and of those that share a word with them, the counter's bit is set.
+    /// Counts the set bits of the counter in `regions`, and in the regions that share a word with them.
     #[cfg(feature = "std")]
     pub(crate) fn about(&self, counter: usize, regions: Range<usize>) -> usize {
         let words = regions.start / 64..regions.end.div_ceil(64);
-        if words.end > self.bits.words() {
+        if words.end > self.cells.bitmaps().words() {
             return 0;
         }
-        let words = words.map(|word| self.bits.word(counter, word));
+        let words = words.map(|word| self.cells.bitmaps().word(counter, word));
         words.map(|bits| bits.count_ones() as usize).sum()
     }
 
-    /// How many words the bitmap of a counter has, of 64 regions each.
+    /// Returns the number of words in the bitmap of a counter, one word per 64 regions.
     pub(crate) fn words_a_counter(&self) -> usize {
-        self.bits.words()
+        self.cells.bitmaps().words()
     }
 
-    /// The regions of this word where the counter's bit is set.
+    /// Returns the regions of this word where the counter's bit is set.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn in_word(
         &self,
         counter: usize,
         word: usize,
     ) -> impl Iterator<Item = usize> + use<> {
-        set_bits(word, self.bits.word(counter, word))
+        set_bits(word, self.cells.bitmaps().word(counter, word))
     }
 
-    /// The counters of which a bit may be set: whole blocks, lowest first.
+    /// Returns the counters that may have a bit set: whole blocks, lowest first.
     pub(crate) fn counters(&self) -> impl Iterator<Item = usize> + use<> {
         let mut used = self.used.load(Ordering::Relaxed);
         let mut left = 0..0;
@@ -118,38 +120,26 @@ impl Presence {
         })
     }
 
-    /// Whether a bit of any counter of this block may be set.
+    /// Returns whether a counter of this block may have a bit set.
     pub(crate) fn is_used(&self, block: usize) -> bool {
         self.used.load(Ordering::Relaxed) >> block & 1 != 0
     }
 
-    /// How many counters there are up to the last one of which a bit was set.
+    /// Returns the number of counters up to the end of the last block that had a bit set.
     pub(crate) fn counters_end(&self) -> usize {
         (u64::BITS - self.used.load(Ordering::Relaxed).leading_zeros()) as usize * BLOCK
     }
 
-    pub(crate) fn extent(&self) -> Extent {
-        self.bits.extent()
-    }
-
-    /// All bits clear. No region's lock can be taken any more to set one.
+    /// Clears all bits. No thread can take a region's lock any more to set one.
     pub(crate) fn discard(&self) {
-        self.bits.discard(self.counters_end(), self.counters());
+        self.cells
+            .bitmaps()
+            .discard(self.counters_end(), self.counters());
         self.used.store(0, Ordering::Relaxed);
-    }
-
-    /// Gives the pages of the bits back.
-    ///
-    /// # Safety
-    ///
-    /// As of `Area::trim`.
-    pub(crate) unsafe fn trim(&self) -> u64 {
-        // SAFETY: the caller's promise.
-        unsafe { self.bits.trim() }
     }
 }
 
-/// The numbers of the bits that are set in the `word`-th word of a bitmap.
+/// Returns the numbers of the bits that are set in the `word`-th word of a bitmap.
 pub(crate) fn set_bits(word: usize, mut bits: u64) -> impl Iterator<Item = usize> {
     iter::from_fn(move || {
         let bit = bits.trailing_zeros();
@@ -158,7 +148,7 @@ pub(crate) fn set_bits(word: usize, mut bits: u64) -> impl Iterator<Item = usize
     })
 }
 
-/// The first set bit from `from` on of a bitmap of `len` words.
+/// Returns the first set bit from `from` on in a bitmap of `len` words.
 pub(crate) fn next_bit(len: usize, from: usize, word: impl Fn(usize) -> u64) -> Option<usize> {
     let mut index = from / 64;
     if index >= len {
@@ -178,6 +168,8 @@ pub(crate) fn next_bit(len: usize, from: usize, word: impl Fn(usize) -> u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pages::Pages;
+    use crate::store::Chunks;
     use alloc::vec::Vec;
 
     fn regions(presence: &Presence, counter: usize) -> Vec<usize> {
@@ -190,11 +182,12 @@ mod tests {
         .collect()
     }
 
-    /// With room for all bits.
+    /// Presence bits with memory for all regions.
     fn of(regions: usize) -> Presence {
-        let presence = Presence::new(regions, Pages::GLOBAL).unwrap();
-        (0..regions).for_each(|region| presence.make(region).unwrap());
-        presence
+        let chunks = Chunks::of_regions(regions, Pages::GLOBAL).unwrap();
+        let cells = Cells::new(regions, chunks).unwrap();
+        (0..regions).for_each(|region| cells.make(region, None).unwrap());
+        Presence::new(cells)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::error::EntryError;
 use crate::id::MemcgId;
 use crate::runs::Runs;
 use crate::scan::Backend;
-use crate::span::Span;
+use crate::span::{Span, make};
 use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
@@ -172,12 +172,9 @@ impl<L: RawMutex> SwapRecords<L> {
         new: u16,
         mut each: impl FnMut(Run),
     ) -> Result<(), EntryError> {
-        let mut span = self.span(start, nr)?;
-        span.make(new)?;
-        let backend = self.backend();
-        // A folio lies in one region, and mostly had one owner.
-        let Some(owner) = span.set_all(backend, new)? else {
-            return span.set_rest(backend, new, each);
+        let (span, owner) = self.set_all(start, nr, new)?;
+        let Some(owner) = owner else {
+            return span.set_rest(self.backend(), new, each);
         };
         if let Some(id) = MemcgId::new(owner) {
             each(Run { start, len: nr, id });
@@ -185,14 +182,29 @@ impl<L: RawMutex> SwapRecords<L> {
         Ok(())
     }
 
+    #[cfg_attr(not(feature = "std"), inline(never))]
     fn set_range(&self, start: SwapEntry, nr: u64, new: u16) -> Result<Runs, EntryError> {
-        let mut span = self.span(start, nr)?;
-        span.make(new)?;
-        let backend = self.backend();
-        match span.set_all(backend, new)? {
-            Some(owner) => Ok(Runs::of(start, nr, owner)),
-            None => Self::set_range_slow(span, backend, (start, nr), new),
+        match self.set_all(start, nr, new)? {
+            (_, Some(owner)) => Ok(Runs::of(start, nr, owner)),
+            (span, None) => Self::set_range_slow(span, self.backend(), (start, nr), new),
         }
+    }
+
+    /// If all slots lie in one region and have one owner, makes `new` their owner, and returns the previous one: 0 for
+    /// none. Otherwise writes nothing, and all of the span is left. A folio lies in one region, and mostly had one
+    /// owner.
+    #[cfg_attr(feature = "std", inline(always))]
+    #[cfg_attr(not(feature = "std"), inline(never))]
+    fn set_all(
+        &self,
+        start: SwapEntry,
+        nr: u64,
+        new: u16,
+    ) -> Result<(Span<'_, L>, Option<u16>), EntryError> {
+        let mut span = self.span(start, nr)?;
+        make(span.on(), start, nr, new)?;
+        let owner = span.set_all(self.backend(), new)?;
+        Ok((span, owner))
     }
 
     /// Writes a range of several regions or several owners.

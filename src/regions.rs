@@ -1,5 +1,5 @@
-//! [`Regions`]: where the locks, cells and presence bits of an area are. What they mean, and what is done with
-//! them, is in `region`.
+//! [`Regions`]: holds the locks, cells and presence bits of an area. `region` says what they mean and works
+//! with them.
 
 use core::ops::Range;
 
@@ -7,7 +7,6 @@ use lock_api::{Mutex, MutexGuard, RawMutex};
 
 use crate::cell::{BLOCK, Cell, Tally, counter};
 use crate::footprint::{Extent, Footprint};
-use crate::pages::Pages;
 use crate::presence::Presence;
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 use crate::presence::set_bits;
@@ -16,10 +15,11 @@ use crate::storage::{Refused, Slot};
 use crate::store::{Array, Cells, Chunks, InRegion, Row, Usual};
 use crate::sync::{AtomicU16, AtomicU32, Ordering, prefetch};
 
-/// How far apart the locks of neighbouring regions are: a cache line of one-byte locks.
+/// The distance between the locks of neighbouring regions: a cache line of one-byte locks.
 const LOCK_SPREAD: usize = if cfg!(swap_records_loom) { 2 } else { 64 };
 
-/// The cells and presence bits of an area that nobody else writes to: one that is made, or made ready.
+/// The cells and presence bits of an area that no other thread writes to, because it is being made or
+/// emptied.
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 #[derive(Clone, Copy)]
 pub(crate) struct Index<'a> {
@@ -30,7 +30,7 @@ pub(crate) struct Index<'a> {
 
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 impl Index<'_> {
-    /// Sets presence bits of the 64 regions of this word, none of which is set.
+    /// Sets presence bits of the 64 regions of this word. None of them may be set yet.
     pub(crate) fn set_bits(&self, counter: usize, word: usize, bits: u64) {
         self.presence.set_word(counter, word, bits);
         for region in set_bits(word, bits) {
@@ -38,30 +38,30 @@ impl Index<'_> {
         }
     }
 
-    /// The cells of this region for the counters of this block.
+    /// Returns the cells of this region for the counters of this block.
     pub(crate) fn block(&self, region: usize, block: usize) -> &[AtomicU32; BLOCK] {
         self.cells.block(region, block)
     }
 }
 
-/// The locks and cells of one area, and where the cells are not zero.
+/// The locks, cells and presence bits of one area.
 pub(crate) struct Regions<L> {
     /// `lock_mask + 1` of them, a power of two: see `lock_index`.
     locks: Array<Mutex<L, ()>>,
     lock_mask: usize,
     /// There are `1 << shift` regions.
     shift: u32,
-    cells: Cells,
     presence: Presence,
     shared: Shared,
 }
 
 #[cfg(all(feature = "std", not(swap_records_loom)))]
 impl<L> Regions<L> {
-    /// Cells and presence bits without the locks: for a rebuild, on threads that locks may not be shared with.
+    /// Returns the cells and presence bits without the locks, for a rebuild on threads that locks may not be
+    /// shared with.
     pub(crate) fn index(&self) -> Index<'_> {
         Index {
-            cells: &self.cells,
+            cells: self.cells(),
             presence: &self.presence,
             shared: &self.shared,
         }
@@ -69,22 +69,26 @@ impl<L> Regions<L> {
 }
 
 impl<L> Regions<L> {
-    /// The entries.
+    #[inline(always)]
+    fn cells(&self) -> &Cells {
+        self.presence.cells()
+    }
+
+    /// Returns the entries.
     #[inline(always)]
     pub(crate) fn chunks(&self) -> &Chunks {
-        self.cells.chunks()
+        self.cells().chunks()
     }
 }
 
 impl<L: RawMutex> Regions<L> {
-    /// Those of these entries, of so many regions.
-    pub(crate) fn new(len: usize, chunks: Chunks, pages: Pages) -> Result<Self, Refused> {
+    /// Makes the regions of these entries. `len` is their number, a power of two.
+    pub(crate) fn new(len: usize, chunks: Chunks) -> Result<Self, Refused> {
         debug_assert!(len.is_power_of_two());
-        let cells = Cells::new(len, chunks)?;
-        let presence = Presence::new(len, pages)?;
+        let presence = Presence::new(Cells::new(len, chunks)?);
         let shared = Shared::new()?;
-        // The locks come last: they alone are written, and a table that is refused must not pay for them.
-        // A line of locks for each region while there are few regions, then a lock.
+        // The locks come last: only they are written, so a table that is refused does not pay for them.
+        // There is a line of locks per region while regions are few, then one lock per region.
         let nr_locks = len.max(LOCK_SPREAD * len.min(LOCK_SPREAD));
         let locks = Array::new(nr_locks, || Mutex::new(()))?;
         // Loom's atomics are made at their first access, which must be before they are shared.
@@ -95,7 +99,6 @@ impl<L: RawMutex> Regions<L> {
         Ok(Self {
             lock_mask: nr_locks - 1,
             locks,
-            cells,
             shift: len.ilog2(),
             presence,
             shared,
@@ -109,43 +112,43 @@ impl<L: RawMutex> Regions<L> {
         region.wrapping_mul(LOCK_SPREAD + 1) & self.lock_mask
     }
 
-    /// Waits for the lock of a region.
+    /// Takes the lock of a region, and waits for it.
     #[inline]
     pub(crate) fn hold(&self, region: usize) -> MutexGuard<'_, L, ()> {
         debug_assert!(region < self.len());
         self.locks[self.lock_index(region)].lock()
     }
 
-    /// The lock of a region, if it is free.
+    /// Takes the lock of a region, if it is free.
     #[inline]
     pub(crate) fn try_hold(&self, region: usize) -> Option<MutexGuard<'_, L, ()>> {
         self.locks.get(self.lock_index(region))?.try_lock()
     }
 
-    /// The cell that counts this counter in this region; `None` where it counts nothing.
+    /// Returns the cell that counts this counter in this region; `None` if no cell does.
     #[inline]
     pub(crate) fn counted_in(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
-        self.cells.counted(region, counter)
+        self.cells().counted(region, counter)
     }
 
-    /// The same, to be given more. The region's lock is held.
+    /// Returns the same cell, to add to it. Makes sure that there is one. The region's lock is held.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn to_count(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
-        if self.cells.is_spilled(region, counter) || !self.cells.has(region, counter) {
+        if self.cells().is_spilled(region, counter) || !self.cells().has(region, counter) {
             // In this order: see `Shared`.
             self.shared.note_counter(counter);
-            self.cells.spill(region, counter);
+            self.cells().spill(region, counter);
         }
-        self.cells.counted(region, counter)
+        self.cells().counted(region, counter)
     }
 
-    /// Counts the entries of a spilled block in their own cells, if they have any by now. The region's lock is held, and
-    /// its index is as its entries are.
+    /// Counts the entries of a spilled block in their own cells, if these exist by now. The region's lock is
+    /// held, and its index agrees with its entries.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn settle(&self, region: usize, counter: usize, entries: InRegion<'_>) {
-        if self.cells.settle(region, counter, entries) {
+        if self.cells().settle(region, counter, entries) {
             // While the block was spilled, a counter kept its presence bit when its last record went.
             self.clear_bits_without_records(region, counter / BLOCK);
             self.unspill(region);
@@ -165,7 +168,7 @@ impl<L: RawMutex> Regions<L> {
     /// region's lock is held.
     #[inline(always)]
     fn unspill(&self, region: usize) {
-        let mut blocks = self.cells.unspill(region);
+        let mut blocks = self.cells().unspill(region);
         while blocks != 0 {
             let block = blocks.trailing_zeros() as usize;
             blocks &= blocks - 1;
@@ -173,20 +176,23 @@ impl<L: RawMutex> Regions<L> {
         }
     }
 
-    /// How many presence bits of this region are set. Without the region's lock, 0 means that the region had no record at
-    /// some time since this call began, apart from records whose call had not returned.
+    /// Returns how many presence bits of this region are set. Without the region's lock, 0 means that the
+    /// region had no record at some time since this call began, apart from records whose call had not
+    /// returned.
     ///
-    /// A reader of one bitmap after the other misses a record that moves from one not yet read to one already read. This
-    /// does not miss it: where one owner replaces another, the bit of the new owner is set before that of the old one is
-    /// cleared ([`Region`](crate::region::Region) keeps that order), so the number does not pass through 0.
+    /// A reader of one bitmap after the other misses a record that moves from a bitmap not yet read to one
+    /// already read. This number does not miss it. When one owner replaces another, the bit of the new owner
+    /// is set before the bit of the old owner is cleared ([`Region`](crate::region::Region) keeps that
+    /// order). So the number does not pass through 0.
     pub(crate) fn bits(&self, region: usize) -> u16 {
-        self.cells.bits(region)
+        self.cells().bits(region)
     }
 
-    /// The first of `regions` that may have a record. The regions before it have no [`bits`](Self::bits).
+    /// Returns the first of `regions` that may have a record. The regions before it have no
+    /// [`bits`](Self::bits) set.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn next_in_use(&self, regions: Range<usize>) -> Option<usize> {
-        self.cells.next_in_use(regions)
+        self.cells().next_in_use(regions)
     }
 
     /// Sets the counter's presence bit in this region, and counts it. The region's lock is held.
@@ -194,21 +200,22 @@ impl<L: RawMutex> Regions<L> {
     pub(crate) fn set_bit(&self, region: usize, counter: usize) {
         if !self.presence.is_set(counter, region) {
             self.presence.set(counter, region);
-            self.cells.change_bits(region, |bits| bits + 1);
+            self.cells().change_bits(region, |bits| bits + 1);
         }
     }
 
-    /// Clears the counter's presence bit in this region, and no longer counts it. The region's lock is held. Where another
-    /// counter takes the place of this one, its bit has been set.
+    /// Clears the counter's presence bit in this region, and no longer counts it. The region's lock is held.
+    /// If another counter takes its place, the bit of that counter has been set before.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn clear_bit(&self, region: usize, counter: usize) {
         if self.presence.is_set(counter, region) {
             self.presence.clear(counter, region);
-            self.cells.change_bits(region, |bits| bits - 1);
+            self.cells().change_bits(region, |bits| bits - 1);
         }
     }
 
-    /// A cell of the region has become empty. The region's lock is held.
+    /// Clears the presence bit of a cell that became empty, and ends the spills of a region whose spill cell
+    /// did. The region's lock is held.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn emptied(&self, region: usize, counter: usize) {
@@ -216,36 +223,33 @@ impl<L: RawMutex> Regions<L> {
         self.unspill(region);
     }
 
-    /// Whether what the cell of this counter says in this region is about other counters, too. The region's lock is held.
+    /// Returns whether the cell of this counter in this region also counts other counters. The region's lock
+    /// is held.
     #[inline(always)]
     pub(crate) fn is_spilled(&self, region: usize, counter: usize) -> bool {
-        self.cells.is_spilled(region, counter)
+        self.cells().is_spilled(region, counter)
     }
 
-    /// Makes what entries of this region take beside themselves. The cells of this counter, if one is given, are made if
-    /// there is memory for them; otherwise they will be spilled.
+    /// Makes the memory that a record in this region takes apart from its chunk. If a counter is given, its
+    /// cells are made if there is memory for them. Otherwise they are spilled later.
     #[inline(always)]
     pub(crate) fn make(&self, region: usize, counter: Option<usize>) -> Result<(), Refused> {
-        self.presence.make(region)?;
-        if let Some(counter) = counter {
-            let _ = self.cells.make(region, counter);
-        }
-        Ok(())
+        self.cells().make(region, counter)
     }
 
-    /// Whether the counter has a cell of its own.
+    /// Returns whether the counter has a cell of its own.
     #[inline(always)]
     pub(crate) fn has_cell(&self, region: usize, counter: usize) -> bool {
-        self.cells.has(region, counter)
+        self.cells().has(region, counter)
     }
 
-    /// An entry, and the cells of its region, for a record of `new` on the usual way.
+    /// Returns an entry and the cells of its region, for a record of `new` on the usual way.
     #[inline(always)]
     pub(crate) fn slot(&self, offset: usize, new: usize) -> Option<(&AtomicU16, Usual<'_>)> {
-        self.cells.slot(offset, new)
+        self.cells().slot(offset, new)
     }
 
-    /// The counter's own cell in this region, which `usual` is of.
+    /// Returns the counter's own cell in this region, which `usual` was made for.
     #[inline(always)]
     pub(crate) fn own<'a>(
         &'a self,
@@ -253,27 +257,27 @@ impl<L: RawMutex> Regions<L> {
         counter: usize,
         usual: Usual<'a>,
     ) -> Option<&'a AtomicU32> {
-        self.cells.own(region, counter, usual)
+        self.cells().own(region, counter, usual)
     }
 
-    /// The cells of a region.
+    /// Returns the cells of a region.
     #[inline(always)]
     pub(crate) fn row(&self, region: usize) -> Row<'_> {
-        self.cells.row(region)
+        self.cells().row(region)
     }
 
-    /// Asks for what a migration of this region from `old` to `new` will need first.
+    /// Prefetches what a migration of this region from `old` to `new` needs first.
     #[inline]
     pub(crate) fn prefetch(&self, region: usize, old: u16, new: u16) {
         prefetch(&self.locks[self.lock_index(region)]);
         for id in [old, new] {
-            if let Some(cell) = self.cells.counted(region, counter(id)) {
+            if let Some(cell) = self.cells().counted(region, counter(id)) {
                 prefetch(cell);
             }
         }
     }
 
-    /// The position of the counter's only entry in this region, as far as can be told without the lock.
+    /// Returns the position of the counter's only entry in this region, as seen without the lock: a hint.
     #[inline]
     pub(crate) fn only(&self, region: usize, counter: usize) -> Option<usize> {
         self.tally(region, counter).last_without(Tally::default())
@@ -291,14 +295,16 @@ impl<L: RawMutex> Regions<L> {
         1 << self.shift
     }
 
-    /// The sum of the numbers in the counter's own cells: exact for a counter without a note when nobody writes. What is
-    /// spilled has a note (invariant 15); a spill cell is not read here, since it may tell of others before that is seen.
+    /// Returns the sum of the numbers in the counter's own cells. It is exact for a counter without a note
+    /// while no thread writes. Spilled counters have a note (invariant 15). Spill cells are not read here,
+    /// because they may count other counters before the note is seen.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn counted(&self, counter: usize) -> u64 {
         self.sum(counter, |region| self.own_tally(region, counter))
     }
 
-    /// The same with spill cells, so that it is no less than the number when nobody writes the counter's ids.
+    /// Returns the sum with spill cells: never less than the number of records while no thread writes the
+    /// counter's ids.
     pub(crate) fn bound(&self, counter: usize) -> u64 {
         self.sum(counter, |region| self.tally(region, counter))
     }
@@ -313,20 +319,20 @@ impl<L: RawMutex> Regions<L> {
         sum
     }
 
-    /// How many records there are. Nobody writes.
+    /// Returns the number of records. No thread writes meanwhile.
     pub(crate) fn records(&self) -> u64 {
-        self.cells.sum().unwrap_or_else(|| {
+        self.cells().sum().unwrap_or_else(|| {
             let counters = self.presence.counters();
             counters.map(|counter| self.counted(counter)).sum()
         })
     }
 
-    /// Adds to `sums` the numbers of each counter of a block: exact for the counter when nobody writes. Gives which of them may
-    /// be above 0, a bit each.
+    /// Adds the number of each counter of a block to `sums`. The numbers are exact for the counters while no
+    /// thread writes. Returns a bit per counter: whether its number may be above 0.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn count_block(&self, block: usize, sums: &mut [u64; BLOCK]) -> u64 {
-        /// Words of the bitmaps at a time: a line of them. The cells of so many regions stay in the cache
-        /// while each of the block's counters has its turn.
+        /// Words of the bitmaps at a time: a cache line. The cells of these regions stay in the cache while
+        /// all counters of the block are summed.
         const WORDS: usize = 8;
         if !self.presence.is_used(block) {
             return 0;
@@ -347,49 +353,43 @@ impl<L: RawMutex> Regions<L> {
         some
     }
 
-    /// What is said of this counter in this region, alone or with others.
+    /// Returns the tally of the cell that counts this counter in this region, alone or with other counters.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn tally(&self, region: usize, counter: usize) -> Tally {
-        tally(self.cells.counted(region, counter))
+        tally(self.cells().counted(region, counter))
     }
 
-    /// What its own cell says.
+    /// Returns the tally of the counter's own cell.
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn own_tally(&self, region: usize, counter: usize) -> Tally {
-        tally(self.cells.row(region).own(counter))
+        tally(self.cells().row(region).own(counter))
     }
 
-    /// What its cells, bitmaps and locks take; the table is not here.
-    pub(crate) fn footprint(&self) -> Footprint {
-        Footprint {
-            table: Extent::default(),
-            cells: self.cells.extent(),
-            bitmaps: self
-                .presence
-                .extent()
-                .and(self.cells.extent_of_bits())
-                .and(self.shared.extent()),
-            locks: Extent::resident(self.locks.bytes()),
-        }
+    /// Adds the memory of the cells, bitmaps and locks to `all`. The table is not included.
+    pub(crate) fn add_footprint(&self, all: &mut Footprint) {
+        all.cells.add(self.cells().extent());
+        all.bitmaps.add(self.cells().extent_of_bits());
+        all.bitmaps.add(self.shared.extent());
+        all.locks.add(Extent::resident(self.locks.bytes()));
     }
 
-    /// Makes all cells and bits zero. No region can be locked any more by who would write to it.
+    /// Makes all cells and bits zero. No thread that would write to a region can take its lock any more.
     pub(crate) fn discard(&self) {
         let blocks = self.presence.counters_end() / BLOCK;
-        if !self.cells.give_back(blocks) {
+        if !self.cells().give_back(blocks) {
             self.clear_cells();
         }
-        self.cells.discard_bits();
+        self.cells().discard_bits();
         self.presence.discard();
         self.shared.discard();
     }
 
-    /// Clears each cell that has its bit set: the others are zero (invariant 2).
+    /// Clears each cell whose bit is set. All other cells are zero (invariant 2).
     pub(crate) fn clear_cells(&self) {
         for counter in self.presence.counters() {
             let mut from = 0;
             while let Some(region) = self.presence.next(counter, from..self.len()) {
-                if let Some(cell) = self.cells.counted(region, counter) {
+                if let Some(cell) = self.cells().counted(region, counter) {
                     cell.clear();
                 }
                 from = region + 1;
@@ -397,16 +397,14 @@ impl<L: RawMutex> Regions<L> {
         }
     }
 
-    /// Gives all pages back.
+    /// Gives back all pages. Returns their number.
     ///
     /// # Safety
     ///
     /// As of `Area::trim`.
     pub(crate) unsafe fn trim(&self) -> u64 {
         // SAFETY: the caller's promise.
-        let cells = unsafe { self.cells.trim() };
-        // SAFETY: as above.
-        cells + unsafe { self.presence.trim() }
+        unsafe { self.cells().trim() }
     }
 }
 

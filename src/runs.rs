@@ -34,6 +34,7 @@ impl Runs {
     }
 
     /// Makes room for this number of runs. The error is the number of bytes that were refused.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn with_room(nr: u64) -> Result<Self, usize> {
         let mut runs = SmallVec::new();
         let room = usize::try_from(nr).unwrap_or(usize::MAX);
@@ -48,16 +49,16 @@ impl Runs {
         if !self.0.spilled() || self.0.capacity() / 2 < self.0.len() {
             return;
         }
-        let mut runs = SmallVec::new();
-        if runs.try_reserve_exact(self.0.len()).is_ok() {
-            runs.extend_from_slice(&self.0);
-            self.0 = runs;
+        if let Ok(mut runs) = Self::with_room(self.0.len() as u64) {
+            self.0.iter().for_each(|&run| runs.push(run));
+            *self = runs;
         }
     }
 
     /// Adds a run at the end, joined to the last one if it continues it. There must be
     /// [room](Self::with_room) for it. The check of the capacity lets the compiler leave out the code that
     /// would grow the vector.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn push(&mut self, run: Run) {
         match self.0.last_mut() {
             Some(last) if continues(last, &run) => last.len += run.len,

@@ -10,6 +10,8 @@
 //! thread that reads the cell without the lock, and then issues an acquire fence, sees the note if what it
 //! read counts a record of such an id.
 
+use core::hint::black_box;
+
 use crate::cell::{BLOCK, COUNTERS, counter};
 use crate::footprint::Extent;
 use crate::presence::next_bit;
@@ -66,8 +68,10 @@ impl Shared {
 
     /// Returns whether the counter of this id counts no other id, as far as notes say.
     pub(crate) fn is_alone(&self, id: u16) -> bool {
-        let others = (counter(id)..IDS).step_by(COUNTERS).skip(1);
-        usize::from(id) < COUNTERS && !others.into_iter().any(|id| self.is_set(id))
+        let id = usize::from(id);
+        // A step that the compiler does not know keeps the loop a loop.
+        let mut others = (id + COUNTERS..IDS).step_by(black_box(COUNTERS));
+        id < COUNTERS && !others.any(|id| self.is_set(id))
     }
 
     /// Returns whether an id from `COUNTERS` on was noted. Ids below have no note.

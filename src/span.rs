@@ -180,24 +180,22 @@ impl<L: RawMutex> Span<'_, L> {
     /// owner. Called before the first entry is written.
     #[inline(always)]
     pub(crate) fn make(&self, new: u16) -> Result<(), EntryError> {
-        let made = self.on.make(self.at..self.end, new);
-        made.map_err(|Refused { bytes }| self.refused(bytes))
+        self.on
+            .make(self.at..self.end, new)
+            .map_err(|r| self.refused(r))
     }
 
     /// Makes the memory that is needed to write any id to the entries.
     pub(crate) fn reserve(&self) -> Result<(), EntryError> {
-        let made = self.on.reserve(self.at..self.end);
-        made.map_err(|Refused { bytes }| self.refused(bytes))
+        self.on
+            .reserve(self.at..self.end)
+            .map_err(|r| self.refused(r))
     }
 
     #[cold]
-    fn refused(&self, bytes: usize) -> EntryError {
+    fn refused(&self, refused: Refused) -> EntryError {
         match SwapEntry::new(self.ty, self.at as u64) {
-            Some(start) => EntryError::OutOfMemory {
-                start,
-                nr: (self.end - self.at) as u64,
-                bytes,
-            },
+            Some(start) => no_memory(start, (self.end - self.at) as u64, refused),
             None => self.off(),
         }
     }
@@ -504,8 +502,29 @@ impl Piece {
     }
 }
 
+/// Makes the memory that is needed to write this id, 0 for none, to these slots of the swapfile: see `On::make`.
+#[cfg_attr(feature = "std", inline(always))]
+#[cfg_attr(not(feature = "std"), inline(never))]
+pub(crate) fn make<L: RawMutex>(
+    on: &On<'_, L>,
+    start: SwapEntry,
+    nr: u64,
+    new: u16,
+) -> Result<(), EntryError> {
+    #[expect(clippy::cast_possible_truncation, reason = "max_pages is from a usize")]
+    let offsets = start.offset() as usize..(start.offset() + nr) as usize;
+    on.make(offsets, new)
+        .map_err(|refused| no_memory(start, nr, refused))
+}
+
+#[cold]
+fn no_memory(start: SwapEntry, nr: u64, Refused { bytes }: Refused) -> EntryError {
+    EntryError::OutOfMemory { start, nr, bytes }
+}
+
 /// Returns the offsets of the first of these slots and of their end. Fails unless the swapfile has all of
 /// them.
+#[cfg_attr(not(feature = "std"), inline(never))]
 pub(crate) fn locate<L>(
     on: &On<'_, L>,
     start: SwapEntry,

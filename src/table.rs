@@ -11,8 +11,7 @@ use crate::id::{MemcgId, to_raw};
 use crate::pages::{PageSource, Pages};
 use crate::region::{REGION_ENTRIES, Region};
 use crate::scan::Backend;
-use crate::span::{Span, locate};
-use crate::storage::Refused;
+use crate::span::{Span, locate, make};
 use crate::swapfile::{On, SwapFile};
 use crate::sync::RawSpinLock;
 
@@ -325,7 +324,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// `std`, there is no page for the slot. Nothing is then written.
     #[inline]
     pub fn record(&self, ent: SwapEntry, id: MemcgId) -> Result<Option<MemcgId>, EntryError> {
-        self.set(ent, id.get())
+        self.exchange(ent, None, id.get()).map(MemcgId::new)
     }
 
     /// Removes the record of this slot. Returns the owner that it had, or `None` if it had no record.
@@ -351,7 +350,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// is then written.
     #[inline]
     pub fn clear(&self, ent: SwapEntry) -> Result<Option<MemcgId>, EntryError> {
-        self.set(ent, 0)
+        self.exchange(ent, None, 0).map(MemcgId::new)
     }
 
     /// Makes `new` the owner of this slot if `old` owns it. `None` stands for "no record" on both sides.
@@ -384,65 +383,46 @@ impl<L: RawMutex> SwapRecords<L> {
         new: impl Into<Option<MemcgId>>,
     ) -> Result<Exchange, EntryError> {
         let (old, new) = (to_raw(old.into()), to_raw(new.into()));
-        match self.cmpxchg_raw(ent, old, new)? {
+        match self.exchange(ent, Some(old), new)? {
             owner if owner == old => Ok(Exchange::Stored),
             owner => Ok(Exchange::Mismatch(MemcgId::new(owner))),
         }
     }
 
+    /// Makes `new` the owner of this slot if `old` is, whatever the owner is where that is `None`. Gives the owner that it had.
     #[inline]
-    fn set(&self, ent: SwapEntry, new: u16) -> Result<Option<MemcgId>, EntryError> {
+    fn exchange(&self, ent: SwapEntry, old: Option<u16>, new: u16) -> Result<u16, EntryError> {
         let on = self.on(ent)?;
-        match try_set(&on, ent, new, |_| true) {
-            Some(old) => Ok(MemcgId::new(old)),
-            None => self.set_slow(ent, new, on.generation()),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn set_slow(
-        &self,
-        ent: SwapEntry,
-        new: u16,
-        generation: u64,
-    ) -> Result<Option<MemcgId>, EntryError> {
-        let on = self.on_of(ent, generation)?;
-        make(&on, ent, new)?;
-        let old = at(&on, ent, |region, position| region.set(position, new))?;
-        Ok(MemcgId::new(old))
-    }
-
-    #[inline]
-    fn cmpxchg_raw(&self, ent: SwapEntry, old: u16, new: u16) -> Result<u16, EntryError> {
-        let on = self.on(ent)?;
-        match try_set(&on, ent, new, |owner| owner == old) {
+        match try_set(&on, ent, new, |owner| old.is_none_or(|old| owner == old)) {
             Some(owner) => Ok(owner),
-            None => self.cmpxchg_slow(ent, old, new, on.generation()),
+            None => self.exchange_slow(ent, old, new, on.generation()),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn cmpxchg_slow(
+    fn exchange_slow(
         &self,
         ent: SwapEntry,
-        old: u16,
+        old: Option<u16>,
         new: u16,
         generation: u64,
     ) -> Result<u16, EntryError> {
         let on = self.on_of(ent, generation)?;
         let (offset, _) = locate(&on, ent, 1)?;
         // A slot that is not going to be written must not take memory.
-        if new != 0 && !on.has(offset, new) {
+        if let Some(old) = old
+            && new != 0
+            && !on.has(offset, new)
+        {
             let owner = at(&on, ent, |region, position| Some(region.get(position)))?;
             if owner != old {
                 return Ok(owner);
             }
-            make(&on, ent, new)?;
         }
+        make(&on, ent, 1, new)?;
         at(&on, ent, |region, position| {
-            region.cmpxchg(position, old, new)
+            region.exchange(position, old, new)
         })
     }
 
@@ -508,22 +488,6 @@ fn at<L: RawMutex, R>(
     let (offset, _) = locate(on, ent, 1)?;
     let region = on.lock_of(offset).ok_or_else(|| off(ent))?;
     work(&region, position(ent)).ok_or_else(|| off(ent))
-}
-
-/// Makes the memory that is needed to write this id to this entry.
-fn make<L: RawMutex>(on: &On<'_, L>, ent: SwapEntry, new: u16) -> Result<(), EntryError> {
-    let (offset, end) = locate(on, ent, 1)?;
-    on.make(offset..end, new)
-        .map_err(|refused| no_memory(ent, refused))
-}
-
-#[cold]
-pub(crate) fn no_memory(ent: SwapEntry, refused: Refused) -> EntryError {
-    EntryError::OutOfMemory {
-        start: ent,
-        nr: 1,
-        bytes: refused.bytes,
-    }
 }
 
 /// Returns the position of the entry in its region.

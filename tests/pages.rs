@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use swap_records::memcg::{MemcgError, Memcgs};
 use swap_records::{
@@ -78,9 +78,9 @@ fn bytes(table: impl FnOnce(&SwapRecords)) -> (usize, usize) {
 #[test]
 fn a_table_takes_what_the_swap_in_use_does() {
     for (what, pages, documented) in [
-        ("1 GiB", GIB, 9_552),
-        ("1 TiB", GIB << 10, 21_344),
-        ("8 TiB", GIB << 13, 107_696),
+        ("1 GiB", GIB, 9_416),
+        ("1 TiB", GIB << 10, 21_200),
+        ("8 TiB", GIB << 13, 107_440),
     ] {
         let (on, largest) = bytes(|table| table.swapon(TYPE, pages).unwrap());
         // The documentation of the crate and README have these numbers.
@@ -112,6 +112,9 @@ fn a_table_takes_what_the_swap_in_use_does() {
 /// Gives pages of the global allocator, up to a number of them.
 struct Quota {
     left: AtomicUsize,
+    /// Whether there are pages again after one was refused.
+    once: AtomicBool,
+    refused: AtomicBool,
     out: AtomicUsize,
 }
 
@@ -120,7 +123,13 @@ unsafe impl PageSource for Quota {
     fn alloc_page(&self) -> Option<NonNull<Page>> {
         let less = |left: usize| left.checked_sub(1);
         let order = Ordering::Relaxed;
-        self.left.fetch_update(order, order, less).ok()?;
+        if self.left.fetch_update(order, order, less).is_err() {
+            self.refused.store(true, order);
+            if self.once.load(order) {
+                self.allow(usize::MAX);
+            }
+            return None;
+        }
         self.out.fetch_add(1, order);
         GlobalPages.alloc_page()
     }
@@ -138,14 +147,28 @@ impl Quota {
         static ALL: Mutex<Vec<&Quota>> = Mutex::new(Vec::new());
         let quota: &'static Self = Box::leak(Box::new(Self {
             left: AtomicUsize::new(usize::MAX),
+            once: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             out: AtomicUsize::new(0),
         }));
         ALL.lock().unwrap().push(quota);
         quota
     }
 
+    /// Gives so many pages, and refuses all after them.
     fn allow(&self, pages: usize) {
+        self.once.store(false, Ordering::Relaxed);
         self.left.store(pages, Ordering::Relaxed);
+    }
+
+    /// Refuses the page after so many, and no other.
+    fn refuse_after(&self, pages: usize) {
+        self.allow(pages);
+        self.once.store(true, Ordering::Relaxed);
+    }
+
+    fn has_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn out(&self) -> usize {
@@ -158,63 +181,147 @@ type Operation = fn(&SwapRecords) -> Result<(), EntryError>;
 /// Slots in two regions and three chunks that were never written.
 const FRESH: u64 = 20 * REGION - CHUNK - 5;
 
-const TAKE_PAGES: [(&str, Operation); 8] = [
-    ("record", |t| t.record(entry(FRESH), id(9)).map(drop)),
-    ("cmpxchg", |t| {
+/// Operations that take pages, and the slots that the error may name: where they start, and how many they are.
+const TAKE_PAGES: [(&str, &[(u64, u64)], Operation); 9] = [
+    ("record", &[(FRESH, 1)], |t| {
+        t.record(entry(FRESH), id(9)).map(drop)
+    }),
+    ("cmpxchg", &[(FRESH, 1)], |t| {
         assert_eq!(t.cmpxchg(entry(FRESH), None, id(9))?, Exchange::Stored);
         Ok(())
     }),
-    ("record_range", |t| {
+    ("record_range", &[(FRESH, 2 * CHUNK)], |t| {
         t.record_range(entry(FRESH), 2 * CHUNK, id(900)).map(drop)
     }),
-    ("record_range_with", |t| {
+    ("record_range of a folio", &[(FRESH, 16)], |t| {
+        t.record_range(entry(FRESH), 16, id(900)).map(drop)
+    }),
+    ("record_range_with", &[(FRESH, 2 * CHUNK)], |t| {
         t.record_range_with(entry(FRESH), 2 * CHUNK, id(9), |_| ())
     }),
-    ("record_batch", |t| {
+    ("record_batch", &[(FRESH + 7, 1), (40 * REGION, 1)], |t| {
         let slots = [0, FRESH + 7, 40 * REGION].map(entry);
         t.record_batch(&slots, id(9), |_, _| ())
     }),
-    ("record_batch_ids", |t| {
+    ("record_batch_ids", &[(FRESH + 7, 1)], |t| {
         let slots = [(entry(0), id(3)), (entry(FRESH + 7), id(4000))];
         t.record_batch_ids(&slots, |_, _| ())
     }),
-    ("reserve", |t| t.reserve(entry(FRESH), 2 * CHUNK)),
-    ("record of an id that shares its counter", |t| {
-        t.record(entry(FRESH), id(4096)).map(drop)
+    ("reserve", &[(FRESH, 2 * CHUNK)], |t| {
+        t.reserve(entry(FRESH), 2 * CHUNK)
     }),
+    (
+        "record of an id that shares its counter",
+        &[(FRESH, 1)],
+        |t| t.record(entry(FRESH), id(4096)).map(drop),
+    ),
 ];
+
+/// A table with one record, whose pages come from the quota.
+fn with_one_record(quota: &'static Quota) -> SwapRecords {
+    let records = SwapRecords::new().with_page_source(quota);
+    records.swapon(TYPE, 64 * REGION).unwrap();
+    records.record(entry(0), id(1)).unwrap();
+    records
+}
 
 #[test]
 fn operations_that_need_pages_are_refused_with_nothing_written() {
-    for (name, operation) in TAKE_PAGES {
+    for (name, named, operation) in TAKE_PAGES {
         let mut refusals = 0;
-        for left in 0.. {
+        // With each number of pages, and with all but one.
+        for (nth, only) in (0..).flat_map(|nth| [(nth, true), (nth, false)]) {
             let quota = Quota::new();
-            let records = SwapRecords::new().with_page_source(quota);
-            records.swapon(TYPE, 64 * REGION).unwrap();
-            records.record(entry(0), id(1)).unwrap();
-            quota.allow(left);
+            let records = with_one_record(quota);
+            if only {
+                quota.refuse_after(nth);
+            } else {
+                quota.allow(nth);
+            }
             let done = operation(&records);
+            let was_refused = quota.has_refused();
+            quota.allow(usize::MAX);
             records.validate().unwrap();
             match done {
-                Ok(()) => {
-                    quota.allow(usize::MAX);
-                    break;
+                Ok(()) if !only && !was_refused => break,
+                // It does without the cells of an id.
+                Ok(()) => continue,
+                Err(EntryError::OutOfMemory {
+                    start,
+                    nr,
+                    bytes: 4096,
+                }) => {
+                    assert!(was_refused);
+                    refusals += 1;
+                    assert!(
+                        named.contains(&(start.offset(), nr)),
+                        "{name} names {nr} slots from {start:?} on"
+                    );
                 }
-                Err(EntryError::OutOfMemory { bytes: 4096, .. }) => refusals += 1,
                 Err(other) => panic!("{name}: {other:?}"),
             }
             assert!(records.owners().eq([(id(1), 1)]), "{name} wrote something");
             // The operation succeeds once there is memory.
-            quota.allow(usize::MAX);
             operation(&records).unwrap();
             records.validate().unwrap();
             drop(records);
             assert_eq!(quota.out(), 0, "{name}");
         }
-        // The group, its bits, and the chunk.
-        assert!(refusals >= 4, "{name}: {refusals}");
+        // The group, its bits, the chunk.
+        assert!(refusals >= 7, "{name}: {refusals}");
     }
+}
+
+#[test]
+fn a_batch_of_pages_that_goes_out_and_gets_no_page_leaves_the_tree_as_it_was() {
+    let slots = [FRESH, 5, FRESH + CHUNK, 40 * REGION].map(entry);
+    let mut refusals = 0;
+    for (nth, only) in (0..).flat_map(|nth| [(nth, true), (nth, false)]) {
+        let quota = Quota::new();
+        let memcgs = Memcgs::new().with_page_source(quota);
+        memcgs.swapon(TYPE, 64 * REGION).unwrap();
+        let job = memcgs.create(memcgs.root()).unwrap();
+        memcgs.charge(job, 100).unwrap();
+        let before = memcgs.usage(job);
+        if only {
+            quota.refuse_after(nth);
+        } else {
+            quota.allow(nth);
+        }
+        let done = memcgs.swap_out_batch(job, &slots);
+        let was_refused = quota.has_refused();
+        quota.allow(usize::MAX);
+        memcgs.validate().unwrap();
+        if done.is_ok() {
+            if !only && !was_refused {
+                break;
+            }
+            continue;
+        }
+        let Err(MemcgError::Entry(EntryError::OutOfMemory {
+            start,
+            nr: 1,
+            bytes: 4096,
+        })) = done
+        else {
+            panic!("{done:?}");
+        };
+        assert!(slots.contains(&start));
+        refusals += 1;
+        assert_eq!(memcgs.usage(job), before);
+        assert!(
+            slots
+                .iter()
+                .all(|&slot| memcgs.records().lookup(slot).is_none())
+        );
+        // When there is memory, it can be done.
+        assert_eq!(memcgs.swap_out_batch(job, &slots), Ok(job));
+        memcgs.validate().unwrap();
+        drop(memcgs);
+        assert_eq!(quota.out(), 0);
+    }
+    // Three groups, their bits, and four chunks.
+    assert!(refusals >= 20, "{refusals}");
 }
 
 #[test]
@@ -372,7 +479,7 @@ fn a_swap_out_that_gets_no_page_leaves_the_tree_as_it_was() {
         for left in 0..5 {
             quota.allow(left);
             let refused = memcgs.swap_out(job, entry(REGION - 5), slots);
-            if left < 4 || slots > 10 {
+            if left < 3 || slots > 10 {
                 let of_memory = MemcgError::Entry(EntryError::OutOfMemory {
                     start: entry(REGION - 5),
                     nr: slots,

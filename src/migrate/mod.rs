@@ -521,6 +521,7 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     }
 
     /// Begins the type if it is on.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     fn begin(&mut self, ty: SwapType) {
         self.on = self.table.file(ty).on().map(|on| {
             self.chunks += on.chunks();

@@ -257,6 +257,28 @@ pub(crate) unsafe fn count(
     unsafe { dispatch::<false>(backend, entries, id, id, stop_at) }
 }
 
+/// Calls [`replace`] if there is a `new`, and [`count`] otherwise.
+///
+/// # Safety
+///
+/// As for these functions.
+#[cfg_attr(feature = "std", inline(always))]
+#[cfg_attr(not(feature = "std"), inline(never))]
+pub(crate) unsafe fn scan(
+    backend: Backend,
+    entries: &[AtomicU16],
+    old: u16,
+    new: Option<u16>,
+    stop_at: u32,
+) -> Found {
+    match new {
+        // SAFETY: as the caller promises.
+        Some(new) => unsafe { replace(backend, entries, old, new, stop_at) },
+        // SAFETY: as the caller promises.
+        None => unsafe { count(backend, entries, old, stop_at) },
+    }
+}
+
 /// Replaces all `entries` by `new` if each of them is `old`, and returns whether they were. Otherwise writes
 /// nothing. If the backend is not available, [`Backend::PORTABLE`] runs.
 ///

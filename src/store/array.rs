@@ -1,24 +1,26 @@
-//! [`Array`]: values that are there from the start, in allocations of a page at most.
+//! [`Array`]: keeps values that exist from the start, in allocations of at most a page.
 
+use core::mem::MaybeUninit;
 use core::ops::Index;
+use core::ptr;
 
+use alloc::alloc::{Layout, alloc};
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
-use super::radix::made_now;
+use super::place::made_now;
 use crate::footprint::Extent;
 use crate::pages::PAGE_SIZE;
 use crate::storage::Refused;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Values that are made at once and stay: allocations of a page at most, but for the list of them.
+/// Values that are made at once and stay. Each allocation is at most a page, except the list of allocations.
 #[derive(Debug)]
 pub(crate) struct Array<T> {
     pieces: Box<[Box<[T]>]>,
 }
 
 impl<T> Array<T> {
-    /// Values in a page, a power of two.
+    /// The number of values in a page, a power of two.
     const PIECE: usize = {
         let size = if size_of::<T>() == 0 {
             1
@@ -32,26 +34,15 @@ impl<T> Array<T> {
         }
     };
 
+    #[inline(never)]
     pub(crate) fn new(len: usize, mut make: impl FnMut() -> T) -> Result<Self, Refused> {
-        let nr = len.div_ceil(Self::PIECE);
-        let mut pieces = Vec::new();
-        pieces.try_reserve_exact(nr).map_err(|_| Refused {
-            bytes: nr.saturating_mul(size_of::<Box<[T]>>()),
-        })?;
+        let mut pieces = slice(len.div_ceil(Self::PIECE), Box::default)?;
         let mut left = len;
-        while left > 0 {
-            let nr = left.min(Self::PIECE);
-            let mut piece = Vec::new();
-            piece.try_reserve_exact(nr).map_err(|_| Refused {
-                bytes: nr * size_of::<T>(),
-            })?;
-            piece.resize_with(nr, &mut make);
-            pieces.push(piece.into_boxed_slice());
-            left -= nr;
+        for piece in &mut pieces {
+            *piece = slice(left.min(Self::PIECE), &mut make)?;
+            left -= piece.len();
         }
-        Ok(Self {
-            pieces: pieces.into_boxed_slice(),
-        })
+        Ok(Self { pieces })
     }
 
     #[inline(always)]
@@ -81,7 +72,7 @@ impl<T> Index<usize> for Array<T> {
     }
 }
 
-/// Some words of bits.
+/// Words of bits.
 pub(crate) type Notes = Array<AtomicU64>;
 
 impl Array<AtomicU64> {
@@ -94,4 +85,33 @@ impl Array<AtomicU64> {
     pub(crate) fn extent(&self) -> Extent {
         Extent::resident(self.bytes())
     }
+}
+
+/// Makes `len` values in one allocation.
+#[inline(always)]
+pub(super) fn slice<T>(len: usize, mut make: impl FnMut() -> T) -> Result<Box<[T]>, Refused> {
+    let layout = Layout::array::<T>(len).map_err(|_| Refused { bytes: usize::MAX })?;
+    let values = ptr::slice_from_raw_parts_mut(memory(layout)?.cast::<MaybeUninit<T>>(), len);
+    // SAFETY: memory of this layout, which may hold anything.
+    let mut values = unsafe { Box::from_raw(values) };
+    for value in &mut values {
+        value.write(make());
+    }
+    // SAFETY: each was written.
+    Ok(unsafe { values.assume_init() })
+}
+
+/// Takes memory of this layout from the global allocator, or a dangling pointer if the layout has no size.
+#[inline(never)]
+fn memory(layout: Layout) -> Result<*mut u8, Refused> {
+    if layout.size() == 0 {
+        return Ok(ptr::without_provenance_mut(layout.align()));
+    }
+    // SAFETY: it has a size.
+    let memory = unsafe { alloc(layout) };
+    if memory.is_null() {
+        let bytes = layout.size();
+        return Err(Refused { bytes });
+    }
+    Ok(memory)
 }

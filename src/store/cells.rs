@@ -1,23 +1,24 @@
-//! The cells of an area as pages: each id's own, and the spill cell of each region (invariant 15).
+//! Keeps the cells of an area in pages: the cell of each id, and the spill cell of each region (invariant
+//! 15).
 
 use core::ops::Range;
 
-use super::paged::{BLOCKS, CHUNKS, CellPage, Chunks, GROUP, Group, InRegion, Spill, pages, parts};
-use super::radix::{look, make};
+use super::bits::Bits;
+use super::paged::{BLOCKS, CHUNKS, CellPage, Chunks, GROUP, Group, InRegion, parts};
+use super::place::{Place, clear, extent, look, make, zero};
 use crate::cell::{BLOCK, Cell, Tally, counter};
 use crate::footprint::Extent;
-use crate::pages::Block;
 use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES};
-use crate::storage::{Refused, Slot};
-use crate::sync::{AtomicPtr, AtomicU16, AtomicU32, Ordering};
+use crate::storage::Refused;
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// All cells of an area, as far as they were written, and its entries.
+/// The cells of an area, so far as they were written, and its entries.
 pub(crate) struct Cells {
     chunks: Chunks,
 }
 
 impl Cells {
-    /// The cells of these entries.
+    /// Takes the entries that the cells count.
     pub(crate) fn new(_regions: usize, chunks: Chunks) -> Result<Self, Refused> {
         Ok(Self { chunks })
     }
@@ -27,13 +28,20 @@ impl Cells {
         &self.chunks
     }
 
-    /// The cell that counts this counter in this region; `None` where it counts nothing.
+    /// The presence bits of these cells.
+    #[inline(always)]
+    pub(crate) fn bitmaps(&self) -> Bits<'_> {
+        Bits(&self.chunks)
+    }
+
+    /// Returns the cell that counts this counter in this region; `None` if no cell does.
     #[inline(never)]
     pub(crate) fn counted(&self, region: usize, counter: usize) -> Option<&AtomicU32> {
         self.row(region).counted(counter)
     }
 
-    /// An entry, and the cells of its region, for a record of `new` on the usual way. `None` where the entry is not there.
+    /// Returns an entry and the cells of its region, for a record of `new` on the usual way. `None` if the
+    /// entry is missing.
     #[inline(always)]
     pub(crate) fn slot(&self, offset: usize, new: usize) -> Option<(&AtomicU16, Usual<'_>)> {
         let region = offset / REGION_ENTRIES;
@@ -48,8 +56,8 @@ impl Cells {
         Some((entry, usual))
     }
 
-    /// The counter's own cell in this region, which `usual` is of; `None` past the last counter, and where its page is not
-    /// there.
+    /// Returns the counter's own cell in this region, which `usual` was made for; `None` past the last
+    /// counter, or if its page is missing.
     #[inline(always)]
     pub(crate) fn own<'a>(
         &'a self,
@@ -60,7 +68,7 @@ impl Cells {
         usual.cell(region, counter)
     }
 
-    /// The cells of a region.
+    /// Returns the cells of a region.
     #[inline]
     pub(crate) fn row(&self, region: usize) -> Row<'_> {
         Row {
@@ -69,81 +77,95 @@ impl Cells {
         }
     }
 
-    /// Whether the counter has a cell to be counted in.
+    /// Returns whether the counter has a cell of its own.
     pub(crate) fn has(&self, region: usize, counter: usize) -> bool {
         self.row(region).own(counter).is_some()
     }
 
-    pub(crate) fn make(&self, region: usize, counter: usize) -> Result<(), Refused> {
+    /// Makes the bits of all counters in this region, and the cells of this counter, if one is given and
+    /// there is memory for them.
+    pub(crate) fn make(&self, region: usize, counter: Option<usize>) -> Result<(), Refused> {
+        let Chunks {
+            pages, index, bits, ..
+        } = &self.chunks;
         let group = self.chunks.make_group(region)?;
-        make(
-            &group.cells[counter / BLOCK],
-            self.chunks.pages,
-            &self.chunks.index,
-        )
-        .map(drop)
+        for place in &group.bits {
+            make(place, *pages, bits)?;
+        }
+        if let Some(place) = counter.and_then(|counter| group.cells.get(counter / BLOCK)) {
+            let _ = make(place, *pages, index);
+        }
+        Ok(())
     }
 
-    fn spill_of(&self, region: usize) -> Option<&Spill> {
-        Some(&self.chunks.group(region)?.spills[region % GROUP])
+    fn spill_of(&self, region: usize) -> Option<Spill<'_>> {
+        let group = self.chunks.group(region)?;
+        Some(Spill {
+            blocks: &group.spilled[region % GROUP],
+            cell: &group.spills[region % GROUP],
+        })
     }
 
-    /// How many presence bits of this region are set.
+    fn set_bits(&self, region: usize) -> Option<&AtomicU16> {
+        Some(&self.chunks.group(region)?.set[region % GROUP])
+    }
+
+    /// Returns how many presence bits of this region are set.
     pub(crate) fn bits(&self, region: usize) -> u16 {
-        let spill = self.spill_of(region);
-        spill.map_or(0, |spill| spill.bits.load(Ordering::Relaxed))
+        let set = self.set_bits(region);
+        set.map_or(0, |set| set.load(Ordering::Relaxed))
     }
 
-    /// Changes it. The caller holds the lock of the region, which has a chunk, and so its group.
+    /// Changes the number of set presence bits. The caller holds the lock of the region, which has a chunk
+    /// and so a group.
     pub(crate) fn change_bits(&self, region: usize, change: impl FnOnce(u16) -> u16) {
-        let spill = self.spill_of(region);
-        debug_assert!(spill.is_some(), "region {region} has records and no group");
-        if let Some(Spill { bits, .. }) = spill {
+        let bits = self.set_bits(region);
+        debug_assert!(bits.is_some(), "region {region} has records and no group");
+        if let Some(bits) = bits {
             bits.store(change(bits.load(Ordering::Relaxed)), Ordering::Relaxed);
         }
     }
 
-    /// The first of `regions` of which a presence bit is set.
+    /// Returns the first of `regions` that has a presence bit set.
     pub(crate) fn next_in_use(&self, regions: Range<usize>) -> Option<usize> {
         let Range { mut start, end } = regions;
         while start < end {
             match self.chunks.group(start) {
                 Some(_) if self.bits(start) != 0 => return Some(start),
                 Some(_) => start += 1,
-                // Of none of its regions.
+                // No region of the group has a bit set.
                 None => start = (start / GROUP + 1) * GROUP,
             }
         }
         None
     }
 
-    /// No presence bit is set.
-    pub(crate) fn discard_bits(&self) {
-        for group in self.chunks.groups() {
-            group.spills.iter().for_each(|spill| spill.bits.clear());
-        }
-    }
+    /// Does nothing: [`give_back`](Self::give_back) has cleared these numbers.
+    pub(crate) fn discard_bits(&self) {}
 
-    /// Whether ids of this counter are counted in the region's spill cell. Under the region's lock.
+    /// Returns whether ids of this counter are counted in the region's spill cell. The region's lock is held.
     #[inline(never)]
     pub(crate) fn is_spilled(&self, region: usize, counter: usize) -> bool {
         self.row(region).is_spilled(counter)
     }
 
-    /// They are from now on. Under the region's lock; the counter is noted as shared.
+    /// Counts ids of this counter in the spill cell from now on. The region's lock is held, and the counter
+    /// is noted as shared.
     #[inline(never)]
     pub(crate) fn spill(&self, region: usize, counter: usize) {
         if let Some(spill) = self.spill_of(region) {
-            // Release: who counts without the lock, and finds the spill cell by it, sees the note.
+            // Release: a thread that counts without the lock, and finds the spill cell by this bit, sees the
+            // note.
             let block = 1 << (counter / BLOCK);
             spill.blocks.fetch_or(block, Ordering::Release);
         }
     }
 
-    /// The blocks that were spilled in a region whose spill cell is empty: none any more. Under the region's lock.
+    /// Ends the spills of a region whose spill cell is empty, and returns their blocks. The region's lock is
+    /// held.
     #[inline(never)]
     pub(crate) fn unspill(&self, region: usize) -> u64 {
-        let Some(Spill { cell, blocks, .. }) = self.spill_of(region) else {
+        let Some(Spill { cell, blocks }) = self.spill_of(region) else {
             return 0;
         };
         let spilled = blocks.load(Ordering::Relaxed);
@@ -169,7 +191,7 @@ impl Cells {
     #[cold]
     fn settle_slow(
         &self,
-        (region, spill): (usize, &Spill),
+        (region, spill): (usize, Spill<'_>),
         of: usize,
         entries: InRegion<'_>,
     ) -> bool {
@@ -177,7 +199,7 @@ impl Cells {
         if !row.is_spilled(of) || !self.has(region, of) {
             return false;
         }
-        let Spill { cell, blocks, .. } = spill;
+        let Spill { cell, blocks } = spill;
         for (first, part) in parts(entries, 0..REGION_ENTRIES) {
             for (position, id) in (first..).zip(part) {
                 let id = id.load(Ordering::Relaxed);
@@ -189,7 +211,7 @@ impl Cells {
                 if let Some(own) = row.own(counter) {
                     let spilled = Cell(cell.load(Ordering::Relaxed));
                     let counted = Cell(own.load(Ordering::Relaxed));
-                    // Release, as wherever ids share a cell.
+                    // Release, as for all cells that ids share.
                     cell.store(spilled.without(one).0, Ordering::Release);
                     own.store(counted.with(one).0, Ordering::Release);
                 }
@@ -199,64 +221,54 @@ impl Cells {
         true
     }
 
-    /// The sum of all numbers. Nobody writes.
+    /// Returns the number of all records. No thread writes meanwhile.
     pub(crate) fn sum(&self) -> Option<u64> {
-        let number = |cell: &AtomicU32| u64::from(Cell(cell.load(Ordering::Relaxed)).tally().count);
         let mut sum = 0;
         for group in self.chunks.groups() {
-            for page in group.cells.iter().filter_map(look) {
-                sum += page.as_flattened().iter().map(number).sum::<u64>();
-            }
-            sum += group
-                .spills
-                .iter()
-                .map(|spill| number(&spill.cell))
-                .sum::<u64>();
+            let pages = group.cells.iter().filter_map(look);
+            sum += numbers(&group.spills) + pages.map(|page| numbers(page)).sum::<u64>();
         }
         Some(sum)
     }
 
-    /// Makes all cells zero, and keeps their pages for the next swapon.
+    /// Makes all cells and the numbers of presence bits zero, and keeps their pages for the next swapon.
     #[must_use]
     pub(crate) fn give_back(&self, _blocks: usize) -> bool {
         for group in self.chunks.groups() {
-            for page in group.cells.iter().filter_map(look) {
-                page.as_flattened().iter().for_each(Slot::clear);
-            }
-            for Spill { cell, blocks, .. } in &group.spills {
-                cell.clear();
-                blocks.clear();
-            }
+            clear(&group.cells);
+            zero(&group.spilled);
+            zero(&group.spills);
+            zero(&group.set);
         }
         true
     }
 
-    /// Gives all pages back, those of entries with them.
+    /// Gives back all pages, also those of entries and bitmaps. Returns their number.
     ///
     /// # Safety
     ///
-    /// Nobody else uses this meanwhile, and nobody uses what it has given before, any more.
+    /// No other thread may use the pages during the call, and no reference to them may still be used.
     pub(crate) unsafe fn trim(&self) -> u64 {
         // SAFETY: the caller's promise.
         unsafe { self.chunks.trim() }
     }
 
-    /// Of the numbers of presence bits: they lie in the groups.
+    /// The memory of the presence bits. Their numbers lie in the groups.
     pub(crate) fn extent_of_bits(&self) -> Extent {
-        Extent::default()
+        extent(&self.chunks.bits)
     }
 
     pub(crate) fn extent(&self) -> Extent {
-        pages(self.chunks.index.load(Ordering::Relaxed))
+        extent(&self.chunks.index)
     }
 }
 
 /// The cells of a region that are its counters' own, for a record.
 #[derive(Clone, Copy)]
 pub(crate) struct Usual<'a> {
-    cells: &'a [AtomicPtr<Block<CellPage>>; BLOCKS],
-    /// The page of the block of the new owner, which is looked up before the lock is taken. The old one's is mostly the same:
-    /// so a prediction takes the place of a load that would be waited for.
+    cells: &'a [Place<CellPage>; BLOCKS],
+    /// The page of the block of the new owner, which is looked up before the lock is taken. The old one's is
+    /// mostly the same: so a prediction takes the place of a load that would be waited for.
     block: usize,
     page: Option<&'a CellPage>,
 }
@@ -270,14 +282,35 @@ impl<'a> Usual<'a> {
             look(self.cells.get(counter / BLOCK)?)
         };
         match page {
-            Some(page) => Some(&page[region % GROUP][counter % BLOCK]),
+            Some(page) => Some(&page[in_page(region, counter)]),
             None => nobody(counter),
         }
     }
 }
 
-/// A cell for slots without an owner, which is not written: their counter, 0, may have no page. An id that has this counter
-/// is not found in it, and so takes the other way.
+/// The spilled blocks of a region, and the cell that counts their entries (invariant 15).
+#[derive(Clone, Copy)]
+struct Spill<'a> {
+    blocks: &'a AtomicU64,
+    cell: &'a AtomicU32,
+}
+
+/// Returns the sum of the numbers in these cells.
+#[inline(never)]
+fn numbers(cells: &[AtomicU32]) -> u64 {
+    let number = |cell: &AtomicU32| Cell(cell.load(Ordering::Relaxed)).tally().count;
+    cells.iter().map(|cell| u64::from(number(cell))).sum()
+}
+
+/// Returns the index of the counter's cell in its page.
+#[inline(always)]
+fn in_page(region: usize, counter: usize) -> usize {
+    region % GROUP * BLOCK + counter % BLOCK
+}
+
+/// Returns a cell that stands for slots without an owner, and that is never written. The page of their
+/// counter, 0, may be missing. A record whose id has this counter finds the number 0 in it, and so leaves the
+/// usual way.
 #[cold]
 fn nobody<'a>(counter: usize) -> Option<&'a AtomicU32> {
     #[cfg(not(swap_records_loom))]
@@ -302,27 +335,25 @@ pub(crate) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// The counter's own cell.
+    /// Returns the counter's own cell.
     #[inline]
     pub(crate) fn own(self, counter: usize) -> Option<&'a AtomicU32> {
         let page = look(self.group?.cells.get(counter / BLOCK)?)?;
-        Some(&page[self.region % GROUP][counter % BLOCK])
+        Some(&page[in_page(self.region, counter)])
     }
 
     fn is_spilled(self, counter: usize) -> bool {
         let spilled = self.group.map_or(0, |group| {
-            group.spills[self.region % GROUP]
-                .blocks
-                .load(Ordering::Relaxed)
+            group.spilled[self.region % GROUP].load(Ordering::Relaxed)
         });
         spilled >> (counter / BLOCK) & 1 != 0
     }
 
-    /// The cell that counts this counter; `None` where it counts nothing.
+    /// Returns the cell that counts this counter; `None` if no cell does.
     #[inline]
     pub(crate) fn counted(self, counter: usize) -> Option<&'a AtomicU32> {
         if self.is_spilled(counter) {
-            return Some(&self.group?.spills[self.region % GROUP].cell);
+            return Some(&self.group?.spills[self.region % GROUP]);
         }
         self.own(counter)
     }

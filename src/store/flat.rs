@@ -105,6 +105,7 @@ pub(crate) struct Cells {
     stride: usize,
     /// Per region, how many of its presence bits are set.
     bits: Zeroed<AtomicU16>,
+    bitmaps: Bits,
 }
 
 // The number fits.
@@ -125,6 +126,7 @@ impl Cells {
             shift: regions.ilog2(),
             stride: regions * BLOCK,
             bits: Zeroed::new(regions, false)?,
+            bitmaps: Bits::new(regions)?,
         })
     }
 
@@ -139,13 +141,20 @@ impl Cells {
         &self.chunks
     }
 
+    /// The presence bits of these cells.
+    #[inline(always)]
+    pub(crate) fn bitmaps(&self) -> &Bits {
+        &self.bitmaps
+    }
+
     /// An entry, and the cells of its region, for a record on the usual way. `None` past the end.
     #[inline(always)]
     pub(crate) fn slot(&self, offset: usize, _: usize) -> Option<(&AtomicU16, Usual<'_>)> {
         Some((self.chunks.entry(offset)?, Usual(PhantomData)))
     }
 
-    /// The counter's own cell in this region; `None` past the last counter: there is another way to go on than a panic.
+    /// The counter's own cell in this region; `None` past the last counter: there is another way to go on
+    /// than a panic.
     #[inline(always)]
     pub(crate) fn own(&self, region: usize, counter: usize, _: Usual<'_>) -> Option<&AtomicU32> {
         // A product, and no shift: that needs one register more, and this is for two cells at once.
@@ -201,7 +210,7 @@ impl Cells {
     }
 
     #[inline(always)]
-    pub(crate) fn make(&self, _: usize, _: usize) -> Result<(), Refused> {
+    pub(crate) fn make(&self, _: usize, _: Option<usize>) -> Result<(), Refused> {
         Ok(())
     }
 
@@ -248,9 +257,9 @@ impl Cells {
         Extent::of(&self.blocks)
     }
 
-    /// Of the numbers of presence bits.
+    /// Of the presence bits and their numbers.
     pub(crate) fn extent_of_bits(&self) -> Extent {
-        Extent::of(&self.bits)
+        Extent::of(&self.bitmaps.words).and(Extent::of(&self.bits))
     }
 }
 
@@ -291,7 +300,7 @@ pub(crate) struct Bits {
 
 impl Bits {
     /// No bit is set.
-    pub(crate) fn new(regions: usize, _: Pages) -> Result<Self, Refused> {
+    fn new(regions: usize) -> Result<Self, Refused> {
         let stride = regions.div_ceil(64);
         let len = stride.checked_mul(COUNTERS);
         Ok(Self {
@@ -340,22 +349,6 @@ impl Bits {
             let row = |counter: usize| &self.words[counter * self.stride..][..self.stride];
             counters.flat_map(row).for_each(Slot::clear);
         }
-    }
-
-    #[inline(always)]
-    pub(crate) fn make(&self, _: usize) -> Result<(), Refused> {
-        Ok(())
-    }
-
-    /// # Safety
-    ///
-    /// None is needed here.
-    pub(crate) unsafe fn trim(&self) -> u64 {
-        0
-    }
-
-    pub(crate) fn extent(&self) -> Extent {
-        Extent::of(&self.words)
     }
 }
 

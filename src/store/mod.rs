@@ -1,17 +1,18 @@
-//! What the memory of an area is made of. There are two implementations of one interface, and the code above it is the same.
+//! Provides the memory of an area. Two implementations share one interface, and the code above them is the
+//! same.
 //!
 //! - `flat`, with `std`: one map of address space for all entries, one for all cells, one for all bitmaps. The system makes
-//!   their pages when they are first written. Everything is there, so an access is a pointer and an index.
-//! - `paged`, without `std`: pages from a [`PageSource`](crate::PageSource), which are made when a slot of theirs is first
-//!   written. What is not there reads as zeroes.
+//!   their pages when they are first written. All addresses are valid, so an access is a pointer and an index.
+//! - `paged`, without `std`: pages from a [`PageSource`](crate::PageSource), which are made when one of their slots is first
+//!   written. Missing pages read as zeroes.
 //!
 //! | name | what |
 //! | --- | --- |
 //! | `Chunks` | the entries of an area |
-//! | `InRegion` | those of a region: [`entry`], [`parts`], [`whole`] |
-//! | `Cells`, `Usual`, `Row` | the cells of an area, which has its entries, too; ways to those of a region |
-//! | `Bits` | a bit for each counter and region |
-//! | `Array` | what is made by `swapon` and stays: locks |
+//! | `InRegion` | the entries of a region: [`entry`], [`parts`], [`whole`] |
+//! | `Cells`, `Usual`, `Row` | the cells of an area, together with its entries; two ways to the cells of a region |
+//! | `Bits` | a bit for each counter and region; the cells of an area have them |
+//! | `Array` | values that `swapon` makes and that stay: locks |
 //! | `Notes` | the bits of [`Shared`](crate::shared::Shared) |
 
 #[cfg(feature = "std")]
@@ -28,11 +29,10 @@ mod cells;
 #[cfg(not(feature = "std"))]
 mod paged;
 #[cfg(not(feature = "std"))]
-mod radix;
+mod place;
 #[cfg(not(feature = "std"))]
 pub(crate) use {
     array::{Array, Notes},
-    bits::Bits,
     cells::{Cells, Row, Usual},
     paged::{Chunks, InRegion, entry, parts, whole},
 };

@@ -1,69 +1,67 @@
-//! The memory of an area as pages that are made when a slot is first written.
+//! Keeps the memory of an area in pages, which are made when a slot is first written.
 //!
-//! Entries come in chunks, a page each. Cells come in pages of a block of 64 counters for a *group* of 16 regions, bitmaps in
-//! pages of 2048 counters for a group, 16 bits each. So a group whose slots are owned by ids that lie side by side takes
-//! four pages beside its 256 chunks: one says where the others are.
+//! Entries come in chunks, a page each. Cells come in pages of a block of 64 counters for a *group* of 16
+//! regions, bitmaps in pages of 2048 counters for a group, 16 bits each. So a group whose owners lie side by
+//! side takes four pages and its 256 chunks. One of the four pages points to the others.
 //!
 //! **Invariant 14: where a chunk is, the bitmaps of its group are**: [`Chunks::make`] comes after
-//! [`Bits::make`](super::Bits::make). So what
-//! moves a record, which is in a chunk, to another id finds a bit for it without making anything.
+//! [`Cells::make`](super::Cells::make). So an operation that
+//! moves a record, which is in a chunk, to another id finds the bit for that id, and makes nothing.
 //!
-//! **Invariant 15: an id is counted in its own cell, or in its region's spill cell.** A cell's page may be missing when a
-//! migration gives records to an id that has none in the group yet. A migration must not allocate, so then the *block* of
-//! the id is *spilled* in that region: the entries of its counters are counted, together, in the *spill cell* of
-//! the region, which is always there. Their counters are noted as shared before that ([`Shared`](crate::shared::Shared)), so what
-//! is asked of the index is answered by a look, as for ids that share a counter; and while a block is spilled, its own
-//! cells of the region are zero, so that no record takes the usual way. The next record that is to be written by an id of the
-//! block in the region makes the page and counts them anew ([`Cells::settle`](super::Cells::settle)). All of it happens under the region's lock.
+//! **Invariant 15: an id is counted in its own cell, or in its region's spill cell.** A cell's page may be
+//! missing when a migration gives records to an id that has none in the group yet. A migration must not
+//! allocate. So it *spills* the *block* of the id in that region: the entries of all counters of the block
+//! are counted together in the *spill cell* of the region, which is always there. Their counters are noted as
+//! shared before that ([`Shared`](crate::shared::Shared)), so questions about them are answered by a look at
+//! the entries, as for ids that share a counter. While a block is spilled, its own cells in the region are
+//! zero, so that no record takes the usual way. The next record of an id of the block in the region makes the
+//! page and counts the entries anew ([`Cells::settle`](super::Cells::settle)). All of this happens under the
+//! region's lock, except that pages are made before it is taken.
 
 use core::iter;
 use core::ops::Range;
 
 use alloc::boxed::Box;
 
-use super::radix::{look, made_now, make, root, unmake};
+use super::bits::{BitPage, HALVES};
+use super::place::{Place, clear, extent, look, made_now, make, places, unmake};
 use crate::cell::{BLOCK, COUNTERS};
 use crate::footprint::Extent;
-use crate::pages::{Block, PAGE_SIZE, Pages};
+use crate::pages::{PAGE_SIZE, Pages};
 use crate::region::{CHUNK_ENTRIES, REGION_ENTRIES};
-use crate::storage::{Refused, Slot};
-use crate::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::storage::Refused;
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// The entries of a page.
+/// The entries in a page.
 type Chunk = [AtomicU16; CHUNK_ENTRIES];
 
-/// Chunks in a region.
+/// The number of chunks in a region.
 pub(super) const CHUNKS: usize = REGION_ENTRIES / CHUNK_ENTRIES;
 
-/// Regions that share pages of cells and bitmaps.
+/// The number of regions that share pages of cells and bitmaps.
 pub(super) const GROUP: usize = if cfg!(swap_records_loom) { 2 } else { 16 };
 
 /// The cells of a block of counters in each region of a group.
-pub(super) type CellPage = [[AtomicU32; BLOCK]; GROUP];
+pub(super) type CellPage = [AtomicU32; GROUP * BLOCK];
 
-/// Blocks of counters.
+/// The number of blocks of counters.
 pub(super) const BLOCKS: usize = COUNTERS / BLOCK;
 
 const _: () = assert!(size_of::<u16>() * CHUNK_ENTRIES <= PAGE_SIZE);
 const _: () = assert!(BLOCKS <= u64::BITS as usize);
 
-/// Where the pages of 16 regions are: one look for an entry and its cells.
+/// Points to the pages of 16 regions. One look at a group serves an entry and its cells.
 #[repr(C)]
 pub(crate) struct Group {
-    pub(super) chunks: [[AtomicPtr<Block<Chunk>>; CHUNKS]; GROUP],
-    pub(super) cells: [AtomicPtr<Block<CellPage>>; BLOCKS],
-    pub(super) spills: [Spill; GROUP],
-}
-
-/// What is counted of ids whose cells are not there: see invariant 15.
-#[repr(C)]
-pub(super) struct Spill {
-    /// The blocks that they are of, a bit each.
-    pub(super) blocks: AtomicU64,
-    /// All of their entries.
-    pub(super) cell: AtomicU32,
-    /// How many presence bits of the region are set. It lies here since there is room.
-    pub(super) bits: AtomicU16,
+    pub(super) chunks: [[Place<Chunk>; CHUNKS]; GROUP],
+    pub(super) cells: [Place<CellPage>; BLOCKS],
+    pub(super) bits: [Place<BitPage>; HALVES],
+    /// Of each region, the blocks that are spilled (invariant 15), a bit each.
+    pub(super) spilled: [AtomicU64; GROUP],
+    /// Of each region, the cell that counts the entries of these blocks.
+    pub(super) spills: [AtomicU32; GROUP],
+    /// Of each region, how many presence bits are set. They lie here since there is room.
+    pub(super) set: [AtomicU16; GROUP],
 }
 
 // The number fits.
@@ -82,33 +80,33 @@ impl crate::pages::Zero for Group {
         Self {
             chunks: core::array::from_fn(|_| Zero::zero()),
             cells: Zero::zero(),
-            spills: core::array::from_fn(|_| Spill {
-                blocks: Zero::zero(),
-                cell: Zero::zero(),
-                bits: Zero::zero(),
-            }),
+            bits: Zero::zero(),
+            spilled: Zero::zero(),
+            spills: Zero::zero(),
+            set: Zero::zero(),
         }
     }
 }
 
-/// All entries of an area, as far as they were written, and the pages of its cells.
+/// The pages of an area: its entries, cells and bitmaps, so far as they were written.
 pub(crate) struct Chunks {
-    groups: Box<[AtomicPtr<Block<Group>>]>,
-    regions: usize,
-    /// How many pages there are of entries; of cells and groups.
+    groups: Box<[Place<Group>]>,
+    pub(super) regions: usize,
+    /// The number of pages of entries, of cells and groups, and of bitmaps.
     entries: AtomicU64,
     pub(super) index: AtomicU64,
+    pub(super) bits: AtomicU64,
     pub(super) pages: Pages,
 }
 
-/// The most regions of an area: 256 TiB of swap, for which the first table of pointers has a MiB.
+/// The most regions of an area: 256 TiB of swap. The first table of pointers then takes 1 MiB.
 const MAX_REGIONS: usize = 1 << 21;
 
 /// The chunks of one region; `None` where no chunk of its group is there.
-pub(crate) type InRegion<'a> = Option<&'a [AtomicPtr<Block<Chunk>>; CHUNKS]>;
+pub(crate) type InRegion<'a> = Option<&'a [Place<Chunk>; CHUNKS]>;
 
 impl Chunks {
-    /// Zeroes for so many regions.
+    /// Makes the table of groups for `regions` regions, all of which read as zeroes.
     pub(crate) fn of_regions(regions: usize, pages: Pages) -> Result<Self, Refused> {
         if regions > MAX_REGIONS {
             let bytes = regions.saturating_mul(REGION_ENTRIES * size_of::<u16>());
@@ -116,15 +114,16 @@ impl Chunks {
         }
         let zero = || made_now(AtomicU64::new(0), |nr| _ = nr.load(Ordering::Relaxed));
         Ok(Self {
-            groups: root(regions.div_ceil(GROUP))?,
+            groups: places(regions.div_ceil(GROUP))?,
             regions,
             entries: zero(),
             index: zero(),
+            bits: zero(),
             pages,
         })
     }
 
-    /// The group that this region is in.
+    /// Returns the group of this region, if it is there.
     #[inline(always)]
     pub(super) fn group(&self, region: usize) -> Option<&Group> {
         look(self.groups.get(region / GROUP)?)
@@ -141,26 +140,26 @@ impl Chunks {
         make(place, self.pages, &self.index)
     }
 
-    /// The entries of a region; `None` past the end of the area.
+    /// Returns the entries of a region; `None` past the end of the area.
     #[inline]
     pub(crate) fn region(&self, region: usize) -> Option<InRegion<'_>> {
         (region < self.regions).then(|| Some(&self.group(region)?.chunks[region % GROUP]))
     }
 
-    /// A chunk, by its number in the area.
+    /// Returns a chunk by its number in the area.
     #[inline(never)]
     fn chunk(&self, index: usize) -> Option<&Chunk> {
         let region = index / CHUNKS;
         look(&self.group(region)?.chunks[region % GROUP][index % CHUNKS])
     }
 
-    /// The entry at this offset; `None` past the end, and where its chunk is not there.
+    /// Returns the entry at this offset; `None` past the end, or if its chunk is missing.
     #[inline(always)]
     pub(crate) fn entry(&self, offset: usize) -> Option<&AtomicU16> {
         Some(&self.chunk(offset / CHUNK_ENTRIES)?[offset % CHUNK_ENTRIES])
     }
 
-    /// The entries of an aligned block of slots, where all of them are there, in one chunk.
+    /// Returns the entries of an aligned block of slots, if all of them are there in one chunk.
     #[inline(always)]
     pub(crate) fn block(&self, offsets: Range<usize>) -> &[AtomicU16] {
         let first = offsets.start % CHUNK_ENTRIES;
@@ -170,7 +169,7 @@ impl Chunks {
             .unwrap_or_default()
     }
 
-    /// What there is of these entries, in their order, each part with the offset of its first.
+    /// Returns the parts of these entries that are there, in order, each with the offset of its first entry.
     pub(crate) fn parts(
         &self,
         offsets: Range<usize>,
@@ -178,7 +177,7 @@ impl Chunks {
         within(offsets, |chunk| self.chunk(chunk))
     }
 
-    /// Whether this entry can be written.
+    /// Returns whether this entry can be written.
     #[inline]
     pub(crate) fn has(&self, offset: usize) -> bool {
         self.chunk(offset / CHUNK_ENTRIES).is_some()
@@ -196,68 +195,53 @@ impl Chunks {
     #[must_use]
     pub(crate) fn give_back(&self, _used: usize) -> bool {
         for group in self.groups() {
-            for chunk in group.chunks.as_flattened().iter().filter_map(look) {
-                chunk.iter().for_each(Slot::clear);
-            }
+            clear(group.chunks.as_flattened());
         }
         true
     }
 
-    /// Nothing is to be let go.
+    /// Does nothing: pages are kept.
     pub(crate) fn emptied(&self) {}
 
-    /// Nobody else writes here.
+    /// Returns true: no other program writes to these entries.
     pub(crate) fn is_own(&self) -> bool {
         true
     }
 
     pub(crate) fn extent(&self) -> Extent {
         let root = Extent::resident(size_of_val(&*self.groups));
-        pages(self.entries.load(Ordering::Relaxed)).and(root)
+        extent(&self.entries).and(root)
     }
 
-    /// Gives all pages back, those of cells with them.
+    /// Gives back all pages, also those of cells and bitmaps. Returns their number.
     ///
     /// # Safety
     ///
-    /// Nobody else uses this meanwhile, and nobody uses what it has given before, any more.
+    /// No other thread may use the pages during the call, and no reference to them may still be used.
+    #[inline(never)]
     pub(super) unsafe fn trim(&self) -> u64 {
-        let (mut entries, mut index) = (0, 0);
-        for place in &self.groups {
-            if let Some(group) = look(place) {
-                for chunk in group.chunks.as_flattened() {
-                    // SAFETY: the caller's promise.
-                    entries += unsafe { unmake(chunk, self.pages) };
-                }
-                for cells in &group.cells {
-                    // SAFETY: the caller's promise.
-                    index += unsafe { unmake(cells, self.pages) };
-                }
-            }
+        let mut freed = 0;
+        for group in self.groups() {
             // SAFETY: the caller's promise.
-            index += unsafe { unmake(place, self.pages) };
+            freed += unsafe { unmake(group.chunks.as_flattened(), self.pages, &self.entries) };
+            // SAFETY: the caller's promise.
+            freed += unsafe { unmake(&group.cells, self.pages, &self.index) };
+            // SAFETY: the caller's promise.
+            freed += unsafe { unmake(&group.bits, self.pages, &self.bits) };
         }
-        self.entries.fetch_sub(entries, Ordering::Relaxed);
-        self.index.fetch_sub(index, Ordering::Relaxed);
-        entries + index
+        // SAFETY: the caller's promise.
+        freed + unsafe { unmake(&self.groups, self.pages, &self.index) }
     }
 }
 
 impl Drop for Chunks {
     fn drop(&mut self) {
-        // SAFETY: nobody else is left.
+        // SAFETY: it is dropped, so nothing else uses the pages.
         unsafe { self.trim() };
     }
 }
 
-pub(super) fn pages(nr: u64) -> Extent {
-    Extent {
-        resident: nr * PAGE_SIZE as u64,
-        reserved: nr * PAGE_SIZE as u64,
-    }
-}
-
-/// The parts of a range that are there, chunk by chunk.
+/// Returns the parts of a range that are there, chunk by chunk.
 fn within<'a>(
     range: Range<usize>,
     chunk: impl Fn(usize) -> Option<&'a Chunk>,
@@ -276,19 +260,20 @@ fn within<'a>(
     })
 }
 
-/// The chunk of a region.
+/// Returns a chunk of a region.
 #[inline]
 fn chunk(of: InRegion<'_>, index: usize) -> Option<&Chunk> {
     look(of?.get(index)?)
 }
 
-/// The entry at this position; `None` where its chunk is not there.
+/// Returns the entry at this position; `None` if its chunk is missing.
 #[inline]
 pub(crate) fn entry(of: InRegion<'_>, position: usize) -> Option<&AtomicU16> {
     Some(&chunk(of, position / CHUNK_ENTRIES)?[position % CHUNK_ENTRIES])
 }
 
-/// What there is of these entries, in their order, each part with the position of its first. The rest is 0.
+/// Returns the parts of these entries that are there, in order, each with the position of its first entry.
+/// Missing entries are 0.
 pub(crate) fn parts(
     of: InRegion<'_>,
     positions: Range<usize>,
@@ -296,7 +281,7 @@ pub(crate) fn parts(
     within(positions, move |index| chunk(of, index))
 }
 
-/// These entries, where they lie side by side.
+/// Returns these entries, if they lie side by side.
 #[inline]
 pub(crate) fn whole(of: InRegion<'_>, positions: Range<usize>) -> Option<&[AtomicU16]> {
     let first = positions.start % CHUNK_ENTRIES;

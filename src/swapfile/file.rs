@@ -14,7 +14,6 @@ use lock_api::RawMutex;
 use super::{OFF, SwapFile};
 use crate::area::Area;
 use crate::file::FileError;
-use crate::pages::Pages;
 use crate::rebuild::{Failed, Found, Progress};
 use crate::region::{Entries, REGION_ENTRIES};
 use crate::regions::Regions;
@@ -119,7 +118,7 @@ impl<L: RawMutex> SwapFile<L> {
                 }),
                 _ => FileError::io("mapping")(error).into(),
             })?;
-            Ok(Regions::new(regions, chunks, Pages::GLOBAL)?)
+            Ok(Regions::new(regions, chunks)?)
         })?;
         let area = self.area(self.keep(area));
         area.ok_or(NotOn::On)
@@ -166,6 +165,7 @@ impl<L: RawMutex> Drop for Starting<'_, L> {
 mod tests {
     use super::*;
     use crate::file::RecordFile;
+    use crate::pages::Pages;
     use crate::sync::RawSpinLock;
 
     const PAGES: u64 = 3 * REGION_ENTRIES as u64 - 7;
