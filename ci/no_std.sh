@@ -67,7 +67,7 @@ cargo test -p swap-records -p swap-records-oracle --no-default-features --lib \
     --test glob --test iterators --test texts --test owners --test footprint \
     --test memcg --test memcg_race --test memcg_stress --test memcg_locks --test memcg_long --test memcg_offline \
     --test memcg_stale --test memcg_unwinds --test memcg_interrupts \
-    --test locked --test refused --test unwinds --test pages
+    --test locked --test refused --test unwinds --test pages --test pages_later --test pages_refused
 
 # Where atomics of 64 bits are missing, one sentence says so, and no other error does.
 rustup target add thumbv7em-none-eabihf

@@ -192,9 +192,10 @@ impl<'a, 'i, L: RawMutex, W: Work> Batch<'a, 'i, L, W> {
         for item in self.items {
             let (entry, owner) = (W::entry(item), self.work.owner(item));
             let at = offset(entry);
-            let made = self.pinned.on(entry).map(|on| on.make(at..at + 1, owner));
-            made.unwrap_or(Ok(()))
-                .map_err(|refused| no_memory(entry, refused))?;
+            if let Some(on) = self.pinned.on(entry) {
+                on.make(at..at + 1, owner)
+                    .map_err(|refused| no_memory(on, entry, refused))?;
+            }
         }
         Ok(())
     }

@@ -50,7 +50,8 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// That holds while nobody records the id or migrates to it, as for one whose cgroup is dead: a record
     /// that comes while the regions are added up may be missed. It is the exact number unless another id
-    /// shares the counter: one that has records and is equal modulo 4096. [`count`](Self::count) is always exact.
+    /// shares the counter: one that has records and is equal modulo 4096. Without `std`, ids also share a cell in regions where
+    /// they have none of their own: see [`reserve`](Self::reserve). [`count`](Self::count) is always exact.
     #[must_use]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn count_upper_bound(&self, id: MemcgId) -> u64 {

@@ -281,6 +281,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         let row = self.regions.row(self.index);
         // What one id has got is added up, and goes into its cell when another one comes.
         let (mut to, mut added) = (0, Tally::default());
+        // To settle a block is a look at all of the region: once in a hold, whatever the slots are.
+        let mut settled = false;
         for ((position, new), had) in slots.zip(had) {
             let Some(entry) = self.entry(position) else {
                 debug_assert!(new == 0, "its chunk was made");
@@ -292,7 +294,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
             if new != to {
                 self.add(to, added);
                 (to, added) = (new, Tally::default());
-                self.settle(to);
+                settled = settled || self.settle(to);
             }
             if old == new {
                 continue;
@@ -349,22 +351,21 @@ impl<'a, L: RawMutex> Region<'a, L> {
         (old, new): (u16, u16),
         positions: Range<usize>,
     ) -> Sweep {
-        self.settle(new);
-        if let Some(sweep) = self.migrate_only(old, new, positions.start) {
-            return sweep;
-        }
-        let is_first = positions.start == 0;
-        let sweep = self.sweep(backend, old, Some(new), positions);
-        if let Some(last) = sweep.last.and_then(|last| self.entry(last)) {
-            last.store(new, Ordering::Relaxed);
-        }
-        self.change((old, sweep.found), (new, sweep.found));
-        // After a look at the whole region, what is left in a spill cell is not `old`'s, which has no record here.
-        if is_first
-            && sweep.rest.is_none()
-            && self.is_spilled(counter(old))
-            && self.regions.shared().is_alone(old)
-        {
+        // `new` is not settled: that would be a look at all of the region, and this hold may be for a part of it.
+        let (sweep, saw_all) = match self.migrate_only(old, new, positions.start) {
+            Some(sweep) => (sweep, true),
+            None => {
+                let is_first = positions.start == 0;
+                let sweep = self.sweep(backend, old, Some(new), positions);
+                if let Some(last) = sweep.last.and_then(|last| self.entry(last)) {
+                    last.store(new, Ordering::Relaxed);
+                }
+                self.change((old, sweep.found), (new, sweep.found));
+                (sweep, is_first && sweep.rest.is_none())
+            }
+        };
+        // What is left in a spill cell is not `old`'s, which has no record here.
+        if saw_all && self.is_spilled(counter(old)) && self.regions.shared().is_alone(old) {
             self.regions.clear_bit(self.index, counter(old));
         }
         sweep
@@ -469,12 +470,11 @@ impl<'a, L: RawMutex> Region<'a, L> {
         self.regions.is_spilled(self.index, counter)
     }
 
-    /// Sees to it that `new` (0: none) is counted in a cell of its own, if that is there. Before anything is written.
+    /// Sees to it that `new` (0: none) is counted in a cell of its own, if that is there. Before anything is written. Returns
+    /// whether that took a look at all of the region.
     #[inline(always)]
-    fn settle(&self, new: u16) {
-        if new != 0 {
-            self.regions.settle(self.index, counter(new), self.entries);
-        }
+    fn settle(&self, new: u16) -> bool {
+        new != 0 && self.regions.settle(self.index, counter(new), self.entries)
     }
 
     /// Notes in the index that one id (0: none) has lost some positions and another one has gained some. The positions

@@ -140,16 +140,18 @@ impl<L: RawMutex> Regions<L> {
         self.cells.counted(region, counter)
     }
 
-    /// Counts the entries of a spilled block in their own cells, if they have any by now. The region's lock is held, and
-    /// its index is as its entries are.
+    /// Counts the entries of a spilled block in their own cells, if they have any by now. Returns whether it did, which is a
+    /// look at all of the region. The region's lock is held, and its index is as its entries are.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
-    pub(crate) fn settle(&self, region: usize, counter: usize, entries: InRegion<'_>) {
-        if self.cells.settle(region, counter, entries) {
+    pub(crate) fn settle(&self, region: usize, counter: usize, entries: InRegion<'_>) -> bool {
+        let did = self.cells.settle(region, counter, entries);
+        if did {
             // While the block was spilled, a counter kept its presence bit when its last record went.
             self.clear_bits_without_records(region, counter / BLOCK);
             self.unspill(region);
         }
+        did
     }
 
     /// Clears the presence bits of those counters of a block that have no record in the region. The block is not spilled.
@@ -298,9 +300,13 @@ impl<L: RawMutex> Regions<L> {
         self.sum(counter, |region| self.own_tally(region, counter))
     }
 
-    /// The same with spill cells, so that it is no less than the number when nobody writes the counter's ids.
+    /// The same with spill cells, so that it is no less than the number when nobody writes the counter's ids. Others may
+    /// settle their block meanwhile, which takes records from the spill cell to own cells: it is read first.
     pub(crate) fn bound(&self, counter: usize) -> u64 {
-        self.sum(counter, |region| self.tally(region, counter))
+        self.sum(counter, |region| {
+            let spilled = self.cells.spilled(region, counter);
+            spilled.and(self.own_tally(region, counter))
+        })
     }
 
     fn sum(&self, counter: usize, tally: impl Fn(usize) -> Tally) -> u64 {

@@ -188,12 +188,13 @@ impl<L: RawMutex> Span<'_, L> {
     #[cold]
     fn refused(&self, bytes: usize) -> EntryError {
         match SwapEntry::new(self.ty, self.at as u64) {
-            Some(start) => EntryError::OutOfMemory {
+            // Of a swapfile that is gone, nothing can be made.
+            Some(start) if self.on.is_still_on() => EntryError::OutOfMemory {
                 start,
                 nr: (self.end - self.at) as u64,
                 bytes,
             },
-            None => self.off(),
+            _ => self.off(),
         }
     }
 

@@ -200,13 +200,18 @@ impl<L: RawMutex> SwapFile<L> {
         Some(dropped)
     }
 
-    /// Where it is off, gives the pages back that its areas keep for the next swapon. Gives their number.
+    /// The generation that it has now, for [`trim`](Self::trim).
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Where it is off and has been since it had this generation, gives the pages back that its areas keep for the next
+    /// swapon. Gives their number.
     ///
     /// # Safety
     ///
-    /// No operation is under way that began before it was last turned off.
-    pub(crate) unsafe fn trim(&self) -> u64 {
-        let off = self.generation.load(Ordering::Relaxed);
+    /// No operation is under way that began before it was turned off with this generation.
+    pub(crate) unsafe fn trim(&self, off: u64) -> u64 {
         // In state 1 nobody turns it on, and nobody but a swapon goes to its areas.
         if off % 4 != OFF || !self.advance(off) {
             return 0;

@@ -400,11 +400,15 @@ fn at<L: RawMutex, R>(
 fn make<L: RawMutex>(on: &On<'_, L>, ent: SwapEntry, new: u16) -> Result<(), EntryError> {
     let (offset, end) = locate(on, ent, 1)?;
     on.make(offset..end, new)
-        .map_err(|refused| no_memory(ent, refused))
+        .map_err(|refused| no_memory(on, ent, refused))
 }
 
+/// Of a swapfile that is gone, nothing can be made: its successor may have no such slot.
 #[cold]
-pub(crate) fn no_memory(ent: SwapEntry, refused: Refused) -> EntryError {
+pub(crate) fn no_memory<L>(on: &On<'_, L>, ent: SwapEntry, refused: Refused) -> EntryError {
+    if !on.is_still_on() {
+        return off(ent);
+    }
     EntryError::OutOfMemory {
         start: ent,
         nr: 1,

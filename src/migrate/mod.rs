@@ -102,7 +102,8 @@ pub struct Migrated {
     /// Whether the hint ended it, and not the end of the table.
     pub stopped_by_hint: bool,
     /// [`count_upper_bound`](SwapRecords::count_upper_bound) of the old id at the end: 0 if the migration got to
-    /// the end of the table and nobody recorded the old id meanwhile, unless another id shares its counter. Then
+    /// the end of the table and nobody recorded the old id meanwhile, unless another id shares its counter, or without
+    /// `std` its cell ([`reserve`](SwapRecords::reserve)). Then
     /// [`count`](SwapRecords::count) knows, which looks at the regions where either of the two has records.
     pub left_at_most: u64,
 }

@@ -130,6 +130,20 @@ impl Cells {
         self.row(region).is_spilled(counter)
     }
 
+    /// What the spill cell says, where the counter's block is spilled. Without the lock: what is missing here, since it was
+    /// settled, is found in the own cell by a look at that afterwards.
+    #[inline(never)]
+    pub(crate) fn spilled(&self, region: usize, counter: usize) -> Tally {
+        match self.spill_of(region) {
+            Some(Spill { blocks, cell, .. })
+                if blocks.load(Ordering::Acquire) >> (counter / BLOCK) & 1 != 0 =>
+            {
+                Cell(cell.load(Ordering::Acquire)).tally()
+            }
+            _ => Tally::default(),
+        }
+    }
+
     /// They are from now on. Under the region's lock; the counter is noted as shared.
     #[inline(never)]
     pub(crate) fn spill(&self, region: usize, counter: usize) {
@@ -150,7 +164,8 @@ impl Cells {
         if spilled == 0 || !Cell(cell.load(Ordering::Relaxed)).is_empty() {
             return 0;
         }
-        blocks.store(0, Ordering::Relaxed);
+        // Release: who finds no spilled block finds what was settled before.
+        blocks.store(0, Ordering::Release);
         spilled
     }
 
@@ -189,9 +204,9 @@ impl Cells {
                 if let Some(own) = row.own(counter) {
                     let spilled = Cell(cell.load(Ordering::Relaxed));
                     let counted = Cell(own.load(Ordering::Relaxed));
-                    // Release, as wherever ids share a cell.
-                    cell.store(spilled.without(one).0, Ordering::Release);
+                    // Release, as wherever ids share a cell. In this order: see `spilled`.
                     own.store(counted.with(one).0, Ordering::Release);
+                    cell.store(spilled.without(one).0, Ordering::Release);
                 }
             }
         }

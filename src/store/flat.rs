@@ -7,7 +7,7 @@ use core::ops::{Index, Range};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::cell::{BLOCK, COUNTERS};
+use crate::cell::{BLOCK, COUNTERS, Tally};
 use crate::footprint::Extent;
 use crate::pages::Pages;
 use crate::region::{Entries, REGION_ENTRIES};
@@ -209,6 +209,12 @@ impl Cells {
     #[inline(always)]
     pub(crate) fn is_spilled(&self, _: usize, _: usize) -> bool {
         false
+    }
+
+    /// What is counted elsewhere: nothing.
+    #[inline(always)]
+    pub(crate) fn spilled(&self, _: usize, _: usize) -> Tally {
+        Tally::default()
     }
 
     /// They are from now on. Here every counter has a cell.
