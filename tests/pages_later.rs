@@ -13,6 +13,11 @@ use swap_records::{
 
 const TYPE: SwapType = SwapType::new(0).unwrap();
 const REGION: u64 = REGION_ENTRIES as u64;
+/// Two ids of one block of counters, and two of another one. Under Miri, there are few counters.
+const X: u16 = if cfg!(miri) { 4 } else { 200 };
+const X2: u16 = X + 1;
+const Y: u16 = if cfg!(miri) { 8 } else { 300 };
+const Y2: u16 = Y + 1;
 
 fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
@@ -89,33 +94,33 @@ fn with_spilled(pages: u64, moves: &[(u64, u64, u16, u16)]) -> SwapRecords {
 #[test]
 fn a_migration_of_an_id_whose_records_are_gone_says_that_none_is_left() {
     for left in [1, 2] {
-        let table = with_spilled(REGION, &[(0, 1, 1, 200), (1, left, 2, 300)]);
+        let table = with_spilled(REGION, &[(0, 1, 1, X), (1, left, 2, Y)]);
         table.clear(entry(0)).unwrap();
-        let migrated = table.migration(id(200), id(1)).run();
+        let migrated = table.migration(id(X), id(1)).run();
         assert_eq!(
             (migrated.moved, migrated.left_at_most),
             (0, 0),
             "{left} of another id"
         );
         table.validate().unwrap();
-        assert_eq!(table.count(id(300)), left);
+        assert_eq!(table.count(id(Y)), left);
     }
 }
 
 /// That would be a scan of the region under the lock, beside the part.
 #[test]
 fn a_part_of_a_migration_counts_no_region_anew() {
-    let table = with_spilled(2 * REGION, &[(0, 5, 1, 200), (5, 7, 2, 300)]);
+    let table = with_spilled(2 * REGION, &[(0, 5, 1, X), (5, 7, 2, Y)]);
     table.record_range(entry(100), 3, id(1)).unwrap();
-    assert_eq!(table.count_upper_bound(id(200)), 12);
-    // The group of both regions gets cells for the block of 200.
-    table.record(entry(REGION), id(201)).unwrap();
-    let mut migration = table.migration(id(1), id(200)).max_hold(CHUNK_ENTRIES);
+    assert_eq!(table.count_upper_bound(id(X)), 12);
+    // The group of both regions gets cells for the block of X.
+    table.record(entry(REGION), id(X2)).unwrap();
+    let mut migration = table.migration(id(1), id(X)).max_hold(CHUNK_ENTRIES);
     while migration.step(1) == Step::More {}
     table.validate().unwrap();
-    assert_eq!((table.count(id(200)), table.count(id(300))), (8, 7));
+    assert_eq!((table.count(id(X)), table.count(id(Y))), (8, 7));
     assert_eq!(
-        table.count_upper_bound(id(200)),
+        table.count_upper_bound(id(X)),
         15,
         "the whole region was scanned"
     );
@@ -124,12 +129,12 @@ fn a_part_of_a_migration_counts_no_region_anew() {
 /// Otherwise a batch of ids in many blocks would scan the region for each of them, under one hold.
 #[test]
 fn a_window_of_a_batch_counts_one_block_anew() {
-    let table = with_spilled(2 * REGION, &[(0, 5, 1, 200), (5, 7, 2, 300)]);
-    let batch = [(entry(50), id(201)), (entry(51), id(301))];
+    let table = with_spilled(2 * REGION, &[(0, 5, 1, X), (5, 7, 2, Y)]);
+    let batch = [(entry(REGION / 2), id(X2)), (entry(REGION / 2 + 1), id(Y2))];
     for (_, id) in batch {
         table.record(entry(REGION), id).unwrap();
     }
-    let bounds = || [200, 300].map(|of| table.count_upper_bound(id(of)));
+    let bounds = || [X, Y].map(|of| table.count_upper_bound(id(of)));
     assert_eq!(bounds(), [12, 12]);
     table.record_batch_ids(&batch, |_, _| ()).unwrap();
     table.validate().unwrap();
@@ -138,7 +143,7 @@ fn a_window_of_a_batch_counts_one_block_anew() {
         [5, 8],
         "both blocks were counted anew under one lock"
     );
-    table.record(entry(52), id(301)).unwrap();
+    table.record(entry(REGION / 2 + 2), id(Y2)).unwrap();
     table.validate().unwrap();
     assert_eq!(bounds(), [5, 7]);
 }
