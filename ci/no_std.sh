@@ -43,7 +43,7 @@ bars() {
             }
         done
         bar "text of all of the table, features '$features'" \
-            "$(text_of freestanding/target/x86_64-unknown-none/release/table)" 32768 47104
+            "$(text_of freestanding/target/x86_64-unknown-none/release/table)" 32768 47360
     done
     for function in scan_to_count scan_to_replace scan_a_range; do
         bar "instructions per region, $function" \
