@@ -49,7 +49,7 @@ bars() {
             }
         done
         bar "text of all of the table, features '$features'" \
-            "$(text_of freestanding/target/x86_64-unknown-none/release/table)" 32768 38400
+            "$(text_of freestanding/target/x86_64-unknown-none/release/table)" 32768 38912
     done
     for function in scan_to_count scan_to_replace scan_a_range; do
         bar "instructions per region, $function" \
@@ -73,7 +73,7 @@ cargo test -p swap-records -p swap-records-oracle --no-default-features --lib \
     --test glob --test iterators --test texts --test owners --test footprint \
     --test memcg --test memcg_race --test memcg_stress --test memcg_locks --test memcg_long --test memcg_offline \
     --test memcg_stale --test memcg_unwinds --test memcg_interrupts \
-    --test locked --test refused --test unwinds --test pages
+    --test locked --test refused --test unwinds --test pages --test pages_later --test pages_refused
 
 # On a target without 64-bit atomics, the only error is one sentence that says so.
 rustup target add thumbv7em-none-eabihf

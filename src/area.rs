@@ -189,7 +189,7 @@ mod tests {
         // A region whose records are gone has a trace of them nowhere.
         set(&area, 2, 50, 7);
         set(&area, 2, 50, 0);
-        // What no index knows of: it shows who looks further than the index says.
+        // The index does not know this entry. It shows whether the code looks further than the index says.
         let strays = [(0, 17), (1, 101), (2, 50), (3, 1), (3, 3)];
         for (region, position) in strays {
             entry(&area, region, position).store(1, Ordering::Relaxed);

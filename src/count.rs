@@ -69,7 +69,8 @@ impl<L: RawMutex> SwapRecords<L> {
     /// A record that is written while the regions are added up may be missed.
     ///
     /// The bound is the exact number unless another id shares the counter: an id that has records and is
-    /// congruent modulo 4096. [`count`](Self::count) is always exact.
+    /// congruent modulo 4096. Without `std`, ids also share a cell in regions where their own cells were refused:
+    /// see [`reserve`](Self::reserve). [`count`](Self::count) is always exact.
     ///
     /// # Cost
     ///

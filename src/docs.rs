@@ -7,6 +7,7 @@
 //! | [`memcg`] | how the tree of cgroups works |
 //! | [`files`] | how images and files of records work |
 //! | [`memory`] | how memory is given back, and how a table works without an operating system |
+//! | [`text_size`] | where the text of a table without `std` is |
 //! | [`decisions`] | the alternatives that were measured or considered |
 //! | [`concurrency`] | the lock, the atomics, what each operation guarantees while others run, where `unsafe` is |
 //! | [`manager`] | how to build a memory manager over userfaultfd on this crate, step by step |
@@ -67,6 +68,7 @@ pub mod files {}
 #[doc = "[design.md]: crate::docs::design"]
 #[doc = "[glossary.md]: crate::docs::glossary"]
 #[doc = "[memory]: crate::docs::design#memory"]
+#[doc = "[text-size.md]: crate::docs::text_size"]
 #[doc = ""]
 #[doc = include_str!("../docs/memory.md")]
 pub mod memory {}

@@ -137,7 +137,9 @@ impl<'t, L: RawMutex> TableRuns<'t, L> {
     fn next_piece(&mut self) -> Option<()> {
         loop {
             let offset = self.start + self.len;
+            // What was turned off between two calls may be trimmed by now (invariant 13).
             if let Some((_, on)) = self.on
+                && on.is_still_on()
                 && self.copy_from(on, offset).is_some()
             {
                 return Some(());

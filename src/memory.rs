@@ -2,7 +2,7 @@
 
 use lock_api::RawMutex;
 
-use crate::entry::{SwapEntry, SwapType};
+use crate::entry::{MAX_SWAPFILES, SwapEntry, SwapType};
 use crate::error::EntryError;
 use crate::table::SwapRecords;
 
@@ -80,10 +80,17 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// Each operation of this table that began before the last [`swapoff`](Self::swapoff) of a type returned
     /// must have ended, and its end must happen before this call. Iterators and migrations may be kept: they
-    /// are operations only while one of their methods runs.
+    /// are operations only while one of their methods runs. No swapoff may return between the wait for these
+    /// operations and this call. Types that are turned off during this call are left as they are.
     pub unsafe fn trim_pages_after_grace(&self) -> u64 {
+        // First, since the caller has not waited for the operations of a type that is turned off while another one
+        // is trimmed.
+        let mut off = [0; MAX_SWAPFILES];
+        for (ty, off) in SwapType::all().zip(&mut off) {
+            *off = self.file(ty).generation();
+        }
         // SAFETY: the caller's promise.
-        let trim = |ty| unsafe { self.file(ty).trim() };
-        SwapType::all().map(trim).sum()
+        let trim = |(ty, off)| unsafe { self.file(ty).trim(off) };
+        SwapType::all().zip(off).map(trim).sum()
     }
 }

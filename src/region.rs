@@ -7,8 +7,8 @@
 //! Goodrich and Mitzenmacher, "Invertible Bloom Lookup Tables", 2011).
 //!
 //! **Invariants (design, 1 and 2):** entries, cells and presence bits of a region are written only while its
-//! lock is held, that is, through a [`Region`]. Whenever the lock is free, for each counter: the cell's
-//! number is that of the entries whose id maps to it, its exclusive-or is that of their positions, and the
+//! lock is held, that is, through a [`Region`]. Whenever the lock is free, the cell of each
+//! counter has the number of the entries whose id maps to it, and the exclusive-or of their positions. The
 //! presence bit is set exactly if the number is not zero. When one owner replaces another, the presence bit
 //! of the new owner is set before the bit of the old owner is cleared. Each id from `COUNTERS` on that an
 //! entry has is noted in [`Shared`](crate::shared::Shared).
@@ -115,7 +115,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
         in_time: impl FnOnce() -> bool,
     ) -> Option<u16> {
         // The entry is loaded after the lock is taken. A prefetch lets it arrive meanwhile. To prefetch the
-        // cells as well was no gain (docs/design.md, Locks).
+        // cells as well gained nothing (docs/decisions.md).
         prefetch(entry);
         let _held = regions.try_hold(index)?;
         if !in_time() {
@@ -271,6 +271,8 @@ impl<'a, L: RawMutex> Region<'a, L> {
         let row = self.regions.row(self.index);
         // The positions of one id are added up, and go into its cell when another id comes.
         let (mut to, mut added) = (0, Tally::default());
+        // To settle a block is a look at all of the region: once in a hold, whatever the slots are.
+        let mut settled = false;
         for ((position, new), had) in slots.zip(had) {
             let Some(entry) = self.entry(position) else {
                 debug_assert!(new == 0, "its chunk was made");
@@ -282,7 +284,7 @@ impl<'a, L: RawMutex> Region<'a, L> {
             if new != to {
                 self.add(to, added);
                 (to, added) = (new, Tally::default());
-                self.settle(to);
+                settled = settled || self.settle(to);
             }
             if old == new {
                 continue;
@@ -317,12 +319,10 @@ impl<'a, L: RawMutex> Region<'a, L> {
     }
 
     /// Makes sure that `new` (0: none) is counted in its own cell, if that cell exists. Must come before
-    /// anything is written.
+    /// anything is written. Returns whether it has looked at all of the region for that.
     #[inline(always)]
-    fn settle(&self, new: u16) {
-        if new != 0 {
-            self.regions.settle(self.index, counter(new), self.entries);
-        }
+    fn settle(&self, new: u16) -> bool {
+        new != 0 && self.regions.settle(self.index, counter(new), self.entries)
     }
 
     /// Notes in the index that one id (0: none) lost some positions and another id (0: none) gained some. The

@@ -105,8 +105,8 @@ impl<L: RawMutex> Regions<L> {
         })
     }
 
-    /// Locks are dense, so that those of a large map stay in the cache while its entries do not, but
-    /// those of neighbours lie in different lines, so that neighbours do not slow each other down.
+    /// Locks are dense, so that the locks of a large table stay in the cache while its entries do not. Locks of
+    /// neighbours lie in different cache lines, so that neighbours do not slow each other down.
     #[inline]
     fn lock_index(&self, region: usize) -> usize {
         region.wrapping_mul(LOCK_SPREAD + 1) & self.lock_mask
@@ -143,16 +143,18 @@ impl<L: RawMutex> Regions<L> {
         self.cells().counted(region, counter)
     }
 
-    /// Counts the entries of a spilled block in their own cells, if these exist by now. The region's lock is
-    /// held, and its index agrees with its entries.
+    /// Counts the entries of a spilled block in their own cells, if these exist by now. Returns whether it did:
+    /// that is a look at all of the region. The region's lock is held, and its index agrees with its entries.
     #[cfg_attr(feature = "std", inline(always))]
     #[cfg_attr(not(feature = "std"), inline(never))]
-    pub(crate) fn settle(&self, region: usize, counter: usize, entries: InRegion<'_>) {
-        if self.cells().settle(region, counter, entries) {
+    pub(crate) fn settle(&self, region: usize, counter: usize, entries: InRegion<'_>) -> bool {
+        let did = self.cells().settle(region, counter, entries);
+        if did {
             // While the block was spilled, a counter kept its presence bit when its last record went.
             self.clear_bits_without_records(region, counter / BLOCK);
             self.unspill(region);
         }
+        did
     }
 
     /// Clears the presence bits of those counters of a block that have no record in the region. The block is not spilled.
@@ -304,9 +306,13 @@ impl<L: RawMutex> Regions<L> {
     }
 
     /// Returns the sum with spill cells: never less than the number of records while no thread writes the
-    /// counter's ids.
+    /// counter's ids. Other threads may settle the block meanwhile, which moves records from the spill cell to own
+    /// cells. So the spill cell is read first.
     pub(crate) fn bound(&self, counter: usize) -> u64 {
-        self.sum(counter, |region| self.tally(region, counter))
+        self.sum(counter, |region| {
+            let spilled = self.cells().spilled(region, counter);
+            spilled.and(self.own_tally(region, counter))
+        })
     }
 
     fn sum(&self, counter: usize, tally: impl Fn(usize) -> Tally) -> u64 {

@@ -195,7 +195,7 @@ impl<L: RawMutex> Span<'_, L> {
     #[cold]
     fn refused(&self, refused: Refused) -> EntryError {
         match SwapEntry::new(self.ty, self.at as u64) {
-            Some(start) => no_memory(start, (self.end - self.at) as u64, refused),
+            Some(start) => no_memory(&self.on, start, (self.end - self.at) as u64, refused),
             None => self.off(),
         }
     }
@@ -514,12 +514,26 @@ pub(crate) fn make<L: RawMutex>(
     #[expect(clippy::cast_possible_truncation, reason = "max_pages is from a usize")]
     let offsets = start.offset() as usize..(start.offset() + nr) as usize;
     on.make(offsets, new)
-        .map_err(|refused| no_memory(start, nr, refused))
+        .map_err(|refused| no_memory(on, start, nr, refused))
 }
 
+/// Returns the error for memory that was refused. If the swapfile is gone, the type is off for this operation: nothing
+/// can be made, and the next swapfile may not have these slots.
 #[cold]
-fn no_memory(start: SwapEntry, nr: u64, Refused { bytes }: Refused) -> EntryError {
-    EntryError::OutOfMemory { start, nr, bytes }
+fn no_memory<L: RawMutex>(
+    on: &On<'_, L>,
+    start: SwapEntry,
+    nr: u64,
+    Refused { bytes }: Refused,
+) -> EntryError {
+    if on.is_still_on() {
+        EntryError::OutOfMemory { start, nr, bytes }
+    } else {
+        EntryError::TypeOff {
+            ty: start.swap_type(),
+            offset: Some(start.offset()),
+        }
+    }
 }
 
 /// Returns the offsets of the first of these slots and of their end. Fails unless the swapfile has all of

@@ -202,14 +202,18 @@ impl<L: RawMutex> SwapFile<L> {
         Some(dropped)
     }
 
-    /// Gives back the pages that the areas keep for the next swapon, if the type is off. Returns their
-    /// number.
+    /// Returns the current generation, for [`trim`](Self::trim).
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Gives back the pages that the areas keep for the next swapon, if the type is off and has been off since it had
+    /// the generation `off`. Returns their number.
     ///
     /// # Safety
     ///
-    /// No operation that began before the type was last turned off may be under way.
-    pub(crate) unsafe fn trim(&self) -> u64 {
-        let off = self.generation.load(Ordering::Relaxed);
+    /// No operation that began before the type was turned off with this generation may be under way.
+    pub(crate) unsafe fn trim(&self, off: u64) -> u64 {
         // In state 1, no other thread turns the type on, and operations find no area: `current` is null.
         if off % 4 != OFF || !self.advance(off) {
             return 0;

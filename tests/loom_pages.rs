@@ -199,3 +199,73 @@ fn trim_vs_lookup_and_count() {
         table.validate().unwrap();
     });
 }
+
+/// The bound of an id that no thread records, while a record of its neighbour moves the counts of their block
+/// from the spill cell to the block's own cells.
+#[test]
+fn upper_bound_vs_a_record_that_settles_its_block() {
+    explore(
+        "upper_bound_vs_a_record_that_settles_its_block",
+        None,
+        || {
+            let table = table(&[(0, A), (1, D)]);
+            assert_eq!((table.migrate(A, C), table.migrate(D, B)), (1, 1));
+            let reader = spawn(&table, |table| {
+                assert!(table.count_upper_bound(C) >= 1);
+            });
+            assert_eq!(table.record(entry(2), B), Ok(None));
+            reader.join().unwrap();
+            assert_eq!(table.count_upper_bound(C), 1);
+            table.validate().unwrap();
+        },
+    );
+}
+
+/// An iterator that is kept goes on when its type has been turned off, while the pages are freed.
+#[test]
+fn trim_vs_an_iterator_that_is_kept() {
+    explore("trim_vs_an_iterator_that_is_kept", Some(3), || {
+        let table = table(&[(0, A), (2, B)]);
+        let flags = Arc::new([false, false].map(AtomicBool::new));
+        let theirs = Arc::clone(&flags);
+        let reader = spawn(&table, move |table| {
+            let [ended, is_off] = &*theirs;
+            let mut all = table.runs(TYPE);
+            let mut of_one = table.runs_of(A);
+            let _ = (all.next(), of_one.next());
+            ended.store(true, Ordering::Release);
+            if is_off.load(Ordering::Acquire) {
+                let _ = (all.next(), of_one.next());
+                assert_eq!((all.next(), of_one.next()), (None, None));
+            }
+        });
+        let [ended, is_off] = &*flags;
+        assert_eq!(table.swapoff(TYPE), Ok(2));
+        is_off.store(true, Ordering::Release);
+        if ended.load(Ordering::Acquire) {
+            // SAFETY: the calls of the reader that began before the swapoff returned have ended.
+            assert!(unsafe { table.trim_pages_after_grace() } > 0);
+        }
+        reader.join().unwrap();
+    });
+}
+
+/// An operation that began with a swapfile that is gone is not told that there is no memory, where the next one
+/// is too small for its slot.
+#[test]
+fn a_smaller_swapfile_vs_maker() {
+    explore("a_smaller_swapfile_vs_maker", Some(2), || {
+        let table = SwapRecords::new();
+        table.swapon(TYPE, 4 * REGION).unwrap();
+        let table = Arc::new(table);
+        let writer = spawn(&table, |table| table.record(entry(3 * REGION), B));
+        let _ = table.swapoff(TYPE).unwrap();
+        table.swapon(TYPE, REGION).unwrap();
+        let wrote = writer.join().unwrap();
+        assert!(
+            !matches!(wrote, Err(EntryError::OutOfMemory { .. })),
+            "{wrote:?}"
+        );
+        table.validate().unwrap();
+    });
+}

@@ -154,7 +154,8 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// All operations of this tree, and of its [`records`](Self::records), that began before the last
     /// [`swapoff`](Self::swapoff) of a type returned must have ended, and their ends must happen before this
-    /// call.
+    /// call. No swapoff may return between the wait for them and this call. Types that are turned off during
+    /// this call are left as they are.
     pub unsafe fn trim_pages_after_grace(&self) -> u64 {
         // SAFETY: the caller promises it for the operations of the tree and of `records`. The table has no
         // others (invariant 13).

@@ -139,7 +139,8 @@ pub struct Migrated {
     /// [`count_upper_bound`](SwapRecords::count_upper_bound).
     ///
     /// It is 0 if the migration reached the end of the table, no thread recorded the old id in the meantime,
-    /// and no other id shares its counter. If another id shares the counter, [`count`](SwapRecords::count)
+    /// and no other id shares its counter, or without `std` its cell
+    /// ([`reserve`](SwapRecords::reserve)). If another id shares one of them, [`count`](SwapRecords::count)
     /// returns the exact number. It scans the regions where either id has records.
     pub left_at_most: u64,
 }

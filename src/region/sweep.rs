@@ -59,22 +59,21 @@ impl<L: RawMutex> Region<'_, L> {
         (old, new): (u16, u16),
         positions: Range<usize>,
     ) -> Sweep {
-        self.settle(new);
-        if let Some(sweep) = self.migrate_only(old, new, positions.start) {
-            return sweep;
-        }
-        let is_first = positions.start == 0;
-        let sweep = self.sweep(backend, old, Some(new), positions);
-        if let Some(last) = sweep.last.and_then(|last| self.entry(last)) {
-            last.store(new, Ordering::Relaxed);
-        }
-        self.change((old, sweep.found), (new, sweep.found));
-        // After a look at the whole region, `old` has no record here: the spill cell counts other ids only.
-        if is_first
-            && sweep.rest.is_none()
-            && self.is_spilled(counter(old))
-            && self.regions.shared().is_alone(old)
-        {
+        // `new` is not settled: that would be a look at all of the region, and this hold may be for a part of it.
+        let (sweep, saw_all) = match self.migrate_only(old, new, positions.start) {
+            Some(sweep) => (sweep, true),
+            None => {
+                let is_first = positions.start == 0;
+                let sweep = self.sweep(backend, old, Some(new), positions);
+                if let Some(last) = sweep.last.and_then(|last| self.entry(last)) {
+                    last.store(new, Ordering::Relaxed);
+                }
+                self.change((old, sweep.found), (new, sweep.found));
+                (sweep, is_first && sweep.rest.is_none())
+            }
+        };
+        // `old` has no record here: what is left in the spill cell counts other ids only.
+        if saw_all && self.is_spilled(counter(old)) && self.regions.shared().is_alone(old) {
             self.regions.clear_bit(self.index, counter(old));
         }
         sweep

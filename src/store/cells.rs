@@ -149,6 +149,20 @@ impl Cells {
         self.row(region).is_spilled(counter)
     }
 
+    /// Returns the number in the spill cell, if the counter's block is spilled. Without the lock: a record that was
+    /// settled and is missing here is found in the own cell, if that is read afterwards.
+    #[inline(never)]
+    pub(crate) fn spilled(&self, region: usize, counter: usize) -> Tally {
+        match self.spill_of(region) {
+            Some(Spill { blocks, cell })
+                if blocks.load(Ordering::Acquire) >> (counter / BLOCK) & 1 != 0 =>
+            {
+                Cell(cell.load(Ordering::Acquire)).tally()
+            }
+            _ => Tally::default(),
+        }
+    }
+
     /// Counts ids of this counter in the spill cell from now on. The region's lock is held, and the counter
     /// is noted as shared.
     #[inline(never)]
@@ -172,7 +186,8 @@ impl Cells {
         if spilled == 0 || !Cell(cell.load(Ordering::Relaxed)).is_empty() {
             return 0;
         }
-        blocks.store(0, Ordering::Relaxed);
+        // Release: a thread that finds no spilled block finds the own cells as they were settled before.
+        blocks.store(0, Ordering::Release);
         spilled
     }
 
@@ -211,9 +226,9 @@ impl Cells {
                 if let Some(own) = row.own(counter) {
                     let spilled = Cell(cell.load(Ordering::Relaxed));
                     let counted = Cell(own.load(Ordering::Relaxed));
-                    // Release, as for all cells that ids share.
-                    cell.store(spilled.without(one).0, Ordering::Release);
+                    // Release, as for all cells that ids share. In this order: see `spilled`.
                     own.store(counted.with(one).0, Ordering::Release);
+                    cell.store(spilled.without(one).0, Ordering::Release);
                 }
             }
         }

@@ -7,7 +7,7 @@ use core::ops::{Index, Range};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::cell::{BLOCK, COUNTERS};
+use crate::cell::{BLOCK, COUNTERS, Tally};
 use crate::footprint::Extent;
 use crate::pages::Pages;
 use crate::region::{Entries, REGION_ENTRIES};
@@ -220,6 +220,12 @@ impl Cells {
         false
     }
 
+    /// What is counted elsewhere: nothing.
+    #[inline(always)]
+    pub(crate) fn spilled(&self, _: usize, _: usize) -> Tally {
+        Tally::default()
+    }
+
     /// They are from now on. Here every counter has a cell.
     pub(crate) fn spill(&self, _: usize, _: usize) {}
 
@@ -292,9 +298,9 @@ impl<'a> Row<'a> {
 /// For each counter, a bitmap of the regions.
 #[derive(Debug)]
 pub(crate) struct Bits {
-    /// `[counter][word]`, a bit a region.
+    /// `[counter][word]`, one bit per region.
     words: Zeroed<AtomicU64>,
-    /// Words a counter.
+    /// Words per counter.
     stride: usize,
 }
 
