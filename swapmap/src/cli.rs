@@ -26,7 +26,7 @@ Output for programs:
 /// each slot as a 16-bit id. docs/image-format.md of swap-records describes the format. A command reads an
 /// image once, in little memory, and checks every byte.
 ///
-/// A command writes a file under another name, .NAME.partial in the same directory, and renames it when it is
+/// Files are written under another name, .NAME.partial in the same directory, and renamed when they are
 /// complete. So a failure leaves the old file. Errors, SIGINT, SIGTERM and SIGHUP remove .NAME.partial;
 /// SIGKILL and a power failure leave it. It may be deleted, and the next command that writes the image NAME
 /// removes it. For a picture the name is .NAME.PID.partial, and no command removes it. A symbolic link is
@@ -129,7 +129,7 @@ pub(crate) struct MakeArgs {
     #[arg(long, value_name = "ID:SLOTS")]
     pub(crate) remains: Vec<Remains>,
     /// Clear one to eight slots and give them a new owner, this many times all over each type. Every eighth
-    /// time, the slots stay free.
+    /// time, the slots stay free. At most 1000 times per slot.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) turnovers: u64,
 }

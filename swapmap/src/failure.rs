@@ -68,7 +68,7 @@ impl Failure {
     pub(crate) fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
         let mut text = format!("cannot {doing} {}: {error}", shown(path));
         if error.kind() == io::ErrorKind::StorageFull {
-            text += "; the old file is still there: free some space, and try again";
+            text += "; no file was replaced: free some space, and try again";
         }
         Self::Refused(text)
     }

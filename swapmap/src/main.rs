@@ -20,6 +20,7 @@ use commands::{diff, export, make, owners, pages, reparent, show, verify};
 use failure::{Answer, Failure};
 
 fn main() -> ExitCode {
+    signals::survive_file_size_limit();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         // clap would ignore a failed write.

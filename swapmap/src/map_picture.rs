@@ -119,11 +119,15 @@ fn panel(of: Type) -> Panel {
     let width = nr.isqrt().max(64).next_power_of_two();
     let pixels = |nr: u64| u32::try_from(nr).unwrap_or(u32::MAX);
     let unit = match of.slots_of_pixel {
-        1 => "a slot".to_owned(),
+        1 => "slot".to_owned(),
         slots => format!("{slots} slots"),
     };
     Panel {
-        title: format!("type {}: a pixel is {unit}, a row {width} pixels", of.ty),
+        title: format!(
+            "type {}: 1 pixel per {unit}, {} slots per row",
+            of.ty,
+            width * of.slots_of_pixel
+        ),
         width: pixels(width),
         height: pixels(nr.div_ceil(width)),
         pixels: of.pixels,
@@ -167,6 +171,22 @@ mod tests {
             assert!(pages.div_ceil(slots) <= MOST_PIXELS, "{pages}");
         }
         assert_eq!(slots_of_pixel(MOST_PIXELS + 1), CHUNK);
+    }
+
+    #[test]
+    fn the_title_of_a_type_has_the_slots_of_a_pixel_and_of_a_row() {
+        let title = |pages| {
+            panel(Type {
+                ty: SwapType::new(3).unwrap(),
+                pages,
+                slots_of_pixel: slots_of_pixel(pages),
+                pixels: Vec::new(),
+            })
+            .title
+        };
+        assert_eq!(title(4096), "type 3: 1 pixel per slot, 64 slots per row");
+        let large = "type 3: 1 pixel per 2048 slots, 131072 slots per row";
+        assert_eq!(title(MOST_PIXELS + 1), large);
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Destination {
     }
 }
 
-/// Returns `.NAME.partial`, the name beside `path` under which a file is written; with a number before
+/// Returns `.NAME.partial`, the name next to `path` under which a file is written; with a number before
 /// `partial` where one is given.
 fn beside(path: &Path, number: &str) -> PathBuf {
     let mut beside = OsString::from(".");

@@ -87,16 +87,19 @@ impl Panel {
             Some(ty) => chunks(&reading.records, ty),
             None => Vec::new(),
         };
-        let (unit, nr) = if by_slot {
-            ("slot", max_pages)
+        let (unit, slots, nr) = if by_slot {
+            ("slot", 1, max_pages)
         } else {
-            ("chunk of 2048 slots", max_pages.div_ceil(CHUNK))
+            ("chunk of 2048 slots", CHUNK, max_pages.div_ceil(CHUNK))
         };
         // Nearly square. The width is a power of two, so a row is a round number of slots.
         let width = nr.isqrt().max(64).next_power_of_two();
         let pixel = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
-            title: format!("{name}: a pixel is a {unit}, a row {width} pixels"),
+            title: format!(
+                "{name}: 1 pixel per {unit}, {} slots per row",
+                width * slots
+            ),
             width: pixel(width),
             height: pixel(nr.div_ceil(width)),
             pixels,
@@ -148,18 +151,28 @@ pub fn draw(reading: &Reading) -> RgbImage {
     paint(&panels, &legend, &lines)
 }
 
+/// Returns the heading of the legend.
+fn heading() -> String {
+    format!("{:>10}  owner", "slots")
+}
+
 /// Draws these panels, and the legend below them.
 pub(crate) fn paint(panels: &[Panel], legend: &Legend, lines: &[(Rgb<u8>, String)]) -> RgbImage {
     let text = |text: &str| GLYPH * u32::try_from(text.chars().count().min(LINE)).unwrap_or(0);
     let widest_panel = panels
         .iter()
         .map(|panel| panel.width.max(text(&panel.title)));
-    let widest_line = lines.iter().map(|(_, line)| text(line) + 2 * GLYPH);
+    let texts = lines.iter().map(|(_, line)| line.as_str());
+    let heading = heading();
+    let widest_line = texts
+        .chain([heading.as_str()])
+        .map(|line| text(line) + 2 * GLYPH);
     let width = widest_panel.chain(widest_line).max().unwrap_or(0) + 2 * MARGIN;
     let heights = panels
         .iter()
         .map(|panel| panel.height + LINE_HEIGHT + MARGIN);
-    let legend_height = LINE_HEIGHT * u32::try_from(lines.len()).unwrap_or(0);
+    // One line more: the heading.
+    let legend_height = LINE_HEIGHT * u32::try_from(lines.len() + 1).unwrap_or(0);
     let height = heights.sum::<u32>() + legend_height + 2 * MARGIN;
 
     let mut image = RgbImage::from_pixel(width, height, PAPER);
@@ -170,6 +183,8 @@ pub(crate) fn paint(panels: &[Panel], legend: &Legend, lines: &[(Rgb<u8>, String
         panel.draw(&mut image, top, legend);
         top += panel.height + MARGIN;
     }
+    write(&mut image, (MARGIN + 2 * GLYPH, top), &heading);
+    top += LINE_HEIGHT;
     for (colour, line) in lines {
         fill(&mut image, (MARGIN, top), (GLYPH, GLYPH), *colour);
         write(&mut image, (MARGIN + 2 * GLYPH, top), line);

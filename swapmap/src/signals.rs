@@ -1,7 +1,6 @@
 //! Signals that end a command while it writes a file: SIGINT, SIGTERM and SIGHUP.
 //!
-//! **Invariant: a file that is written beside its destination is removed before one of these signals ends the
-//! command.** A long write asks [`Stop::requested`] and ends by itself. During a short one the signals wait
+//! **Invariant: an incomplete file is removed before one of these signals ends the command.** A long write asks [`Stop::requested`] and ends by itself. During a short one the signals wait
 //! ([`held`]).
 
 use std::mem::MaybeUninit;
@@ -15,6 +14,13 @@ static ARRIVED: AtomicI32 = AtomicI32::new(0);
 
 extern "C" fn arrived(signal: i32) {
     ARRIVED.store(signal, Ordering::Relaxed);
+}
+
+/// Lets a write past the limit of `ulimit -f` fail with `EFBIG`. By default SIGXFSZ would end this process, and
+/// leave the incomplete file.
+pub(crate) fn survive_file_size_limit() {
+    // SAFETY: to ignore a signal needs no handler. No other thread has started.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// While this exists, the first signal is remembered and does not end the command. The second one does.

@@ -56,6 +56,10 @@ impl FromStr for Size {
 
 const MOST: u64 = SwapEntry::MAX_OFFSET + 1;
 
+/// The most turnovers per slot. A signal stops a write between two units, and one unit of 32,768 slots with so
+/// many turnovers takes about a second. More do not change what a map looks like.
+const MOST_TURNOVERS: u64 = 1000;
+
 /// The remaining records of an id, parsed from `ID:SLOTS`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Remains {
@@ -116,6 +120,13 @@ pub(crate) fn run(args: &MakeArgs) -> Result<Answer, Failure> {
             return Err(Failure::Usage(format!(
                 "--remains asks for {left} slots of each swap type, and type {ty} has {slots}: ask for fewer, \
                  or give a larger --size"
+            )));
+        }
+        if args.turnovers > slots.saturating_mul(MOST_TURNOVERS) {
+            return Err(Failure::Usage(format!(
+                "--turnovers asks for {} of each swap type, and type {ty} has {slots}: ask for at most \
+                 {MOST_TURNOVERS} per slot",
+                args.turnovers,
             )));
         }
         let seed = args.seed.wrapping_add(at.into());

@@ -115,9 +115,11 @@ impl Walk {
     /// twice, in turns: `Swap:`, entries, `Swap:`, entries. Only a mapping that shows the same values both
     /// times is used.
     ///
-    /// Such a mapping is misleading only if all of this holds: both readings of `Swap:` fell into moments in
-    /// which some of its pages were not in swap, these pages were in swap in both readings of the entries,
-    /// and their number was the number of entries of unknown types.
+    /// Such a mapping is misleading only if all of this holds:
+    ///
+    /// - Some of its pages were not in swap at both readings of `Swap:`.
+    /// - These pages were in swap at both readings of the entries.
+    /// - Their number was the number of entries of unknown types.
     pub(super) fn learn(&mut self, task: &Task, kinds: &mut Kinds) -> io::Result<()> {
         let first = self.counted(task)?;
         let second = self.counted(task)?;

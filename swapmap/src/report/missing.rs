@@ -192,7 +192,10 @@ fn reasons(reading: &Reading, missing: &Missing) -> Vec<String> {
     );
     because(
         unread > 0,
-        format!("{unread} processes could not be read: their slots, if any, are among these"),
+        format!(
+            "{unread} {} could not be read: slots that they have are among these",
+            if unread == 1 { "process" } else { "processes" }
+        ),
     );
     because(
         tally.confined,

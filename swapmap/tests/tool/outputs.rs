@@ -196,6 +196,52 @@ fn a_command_that_is_interrupted_leaves_the_old_file_alone() {
     }
 }
 
+#[test]
+fn a_limit_of_the_file_size_is_an_error_and_no_partial_file_is_left() {
+    let folder = Folder::new("file-size");
+    let image = folder.image("image");
+    let [other, png] = ["other", "png"].map(|name| folder.path(name));
+    let limited = |args: &[&OsStr]| {
+        let mut command = command(args);
+        let limit = libc::rlimit {
+            rlim_cur: 1024,
+            rlim_max: 1024,
+        };
+        let set = move || {
+            // SAFETY: reads `limit`. This is async-signal-safe.
+            match unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: `set` makes one system call, and allocates nothing.
+        unsafe { command.pre_exec(set) };
+        Done(command.output().unwrap()).exits(3).err()
+    };
+    let word = OsStr::new;
+    let path = other.as_os_str();
+    for said in [
+        limited(&[word("make"), word("-o"), path]),
+        limited(&[
+            word("reparent"),
+            image.as_os_str(),
+            word("7"),
+            word("9"),
+            word("-o"),
+            path,
+        ]),
+        limited(&[
+            word("show"),
+            image.as_os_str(),
+            word("--png"),
+            png.as_os_str(),
+        ]),
+    ] {
+        assert!(said.contains("File too large"), "{said}");
+    }
+    assert_eq!(folder.names(), ["image"]);
+}
+
 /// As the help and the README say.
 #[test]
 fn a_command_that_is_killed_leaves_a_partial_file_and_the_next_run_removes_it() {

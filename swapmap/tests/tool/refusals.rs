@@ -29,6 +29,10 @@ fn wrong_usage_exits_with_2() {
             "--remains asks for 11 slots",
         ),
         (
+            swapmap!("make", "-o", path, "--size", "10", "--turnovers", "10001"),
+            "at most 1000 per slot",
+        ),
+        (
             swapmap!("reparent", path, "7", "7", "-o", path),
             "give two ids that differ",
         ),
