@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     const PAGES: u64 = 1 << 20;
     let ty = SwapType::new(0).ok_or("types are 0 to 31")?;
     let turn_on = |file: &RecordFile| {
-        let records = SwapRecords::<swap_records::RawSpinLock>::new();
+        let records = SwapRecords::new();
         let found = records
             .swapon_file(ty, PAGES, file)
             .threads(2)
