@@ -41,8 +41,7 @@
 //!
 //! # Restart
 //!
-//! A file holds the ids of owners. What an id stands for must be stored by the program, or follow from the
-//! system.
+//! A file holds the ids of owners. The program must store elsewhere what each id stands for.
 //!
 //! Without a tree, take the descriptor of each file as in step 1 below, and turn each type on. The example
 //! `restart` (`examples/restart.rs`) does this with a daemon that is killed: its parent keeps the `memfd`, and
