@@ -5,6 +5,8 @@ cd "$(dirname "$0")/.."
 
 cargo run --release --example reparent -- --gib 0.0625
 cargo run --release --example restart
+# A header, and a line for each of 5 families, 3 sizes and 4 numbers of records.
+cargo run --release --example sweep | awk -F, 'NF != 7 { wrong = 1 } END { exit wrong || NR != 61 }'
 
 # The last line is the summary; a plot is a plot, and so are those of the documents.
 plots=$(mktemp -d)

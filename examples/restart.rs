@@ -3,6 +3,7 @@
 //!
 //! `cargo run --example restart` starts the daemon three times, and kills it each time after 200 ms. Each
 //! daemon gets the same `memfd` as standard input. A service manager would keep it in its descriptor store.
+//! At the end, the records of one cgroup are migrated, and the swapfile is turned off.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
@@ -23,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     const PAGES: u64 = 1 << 20;
     let ty = SwapType::new(0).ok_or("types are 0 to 31")?;
     let turn_on = |file: &RecordFile| {
-        let records = SwapRecords::<swap_records::RawSpinLock>::new();
+        let records = SwapRecords::new();
         let found = records
             .swapon_file(ty, PAGES, file)
             .threads(2)
@@ -60,5 +61,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         before = found;
     }
     assert!(before > 0, "nothing was recorded");
+
+    let (records, found) = turn_on(&file)?;
+    let (ended, parent) = (MemcgId::try_from(7)?, MemcgId::MIN);
+    let owned = records.count(ended);
+    assert_eq!(records.migrate(ended, parent), owned);
+    println!("migrated {owned} records");
+    // A swapoff empties the file.
+    assert_eq!(records.swapoff(ty)?, found);
+    assert_eq!(turn_on(&file)?.1, 0);
     Ok(())
 }

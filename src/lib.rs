@@ -32,8 +32,8 @@
 //! | count records, list owners | [`SwapRecords::count`], [`SwapRecords::owners`] |
 //! | walk over runs of slots with one owner | [`SwapRecords::runs`] |
 //! | keep a tree of cgroups with charges and limits | [`memcg`] |
-//! | save a table to a file and read it back | `image`, with the feature `std` |
-//! | keep the records in a file that outlives the process | `file`, with the feature `std`, on Linux |
+//! | save a table to a file and read it back | [`image`](https://docs.rs/swap-records/latest/swap_records/image/), with the feature `std` |
+//! | keep the records in a file that outlives the process | [`file`](https://docs.rs/swap-records/latest/swap_records/file/), with the feature `std`, on Linux |
 //! | choose the lock of a region | [`lock`] |
 //! | provide the memory of a table without `std` | [`PageSource`] |
 //! | read why the crate is built as it is | [`docs::design`], [`docs::concurrency`] |
@@ -93,6 +93,23 @@
 //!   bounds how long a migration holds it.
 //! - The pages, with a [`PageSource`].
 //! - The allocator, with `#[global_allocator]`, for all memory that is not a page.
+//!
+//! A `static` may have both a lock and a source of its own:
+//!
+//! ```
+//! # use swap_records::{GlobalPages as FramePool, RawSpinLock as IrqLock};
+//! use swap_records::SwapRecords;
+//!
+//! static POOL: FramePool = FramePool; // implements PageSource
+//! static RECORDS: SwapRecords<IrqLock> = SwapRecords::with_raw_mutex().with_page_source(&POOL);
+//! ```
+//!
+//! If the source has no page, a record fails with [`EntryError::OutOfMemory`]. Nothing was written, so the
+//! caller can free pages and try again, or fail the swap-out.
+//!
+//! The directory `freestanding/` of the repository has a program for `x86_64-unknown-none` that does all of
+//! this. If nothing relocates a program of that target when it is loaded, build it with
+//! `-C relocation-model=static`, or its first access to a `static` may fail.
 //!
 //! # Threads and memory ordering
 //!

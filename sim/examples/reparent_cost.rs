@@ -1,4 +1,4 @@
-//! Measures how long each reference table takes to move the records of a dead cgroup to its parent. Prints
+//! Measures how long each reference table takes to move the records of an offline cgroup to its parent. Prints
 //! CSV.
 //!
 //! `cargo run --release -p swap-records-sim --example reparent_cost`

@@ -17,7 +17,7 @@ Usage: runs [--family F] [--slots N] [--seed N] [--aged N] [--remains K]
   --slots N     slots of the swapfile [default: 65536]
   --seed N      the same seed makes the same map [default: 2014]
   --aged N      free and reuse a range of slots N times [default: 0]
-  --remains K   give K slots to a dead cgroup, whose id is one above those of the family [default: 0]";
+  --remains K   give K slots to an offline cgroup, whose id is one above those of the family [default: 0]";
 
 fn main() -> ExitCode {
     match map().map(|map| map.map(|map| print(&map))) {

@@ -36,9 +36,11 @@ pub enum Family {
     /// This many cgroups that swap at the same time, as measured on Linux 6.18 with 40 and 150. Runs are
     /// about 1.1 slots long, and nearly every cgroup is in nearly every chunk.
     Interleaved(u16),
-    /// Ids that live for a while, eight at a time, and leave contiguous ranges of 64 to 2,048 slots.
+    /// Ids that live for a while, eight at a time, and leave contiguous ranges of 64 to 2,048 slots. A large
+    /// map has up to 16,384 of them: two more per [`REGION`].
     Jobs,
-    /// 16,384 ids. A random one owns each slot.
+    /// 16,384 ids. A random one owns each slot. A table that keeps a counter for several ids, as
+    /// `swap-records` does for ids that are congruent modulo 4096, does more work for this family.
     Uniform,
 }
 
@@ -235,8 +237,11 @@ impl Map {
         self
     }
 
-    /// Gives exactly `k` slots, scattered over the whole map, to a dead cgroup `id`. Each call gets other
-    /// slots.
+    /// Gives exactly `k` slots, scattered over the whole map, to the offline cgroup `id`. Each call gets
+    /// other slots.
+    ///
+    /// The slots replace those of the family. Choose an `id` above [`Family::highest_id`]: with a lower one,
+    /// the cgroup also keeps the slots that the family gives it.
     ///
     /// # Panics
     ///

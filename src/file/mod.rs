@@ -41,6 +41,12 @@
 //!
 //! # Restart
 //!
+//! A file holds the ids of owners. The program must store elsewhere what each id stands for.
+//!
+//! Without a tree, take the descriptor of each file as in step 1 below, and turn each type on. The example
+//! `restart` (`examples/restart.rs`) does this with a daemon that is killed: its parent keeps the `memfd`, and
+//! each daemon gets it as standard input.
+//!
 //! With a tree, turn on the types first, then make the tree over the table:
 //!
 //! 1. Take the descriptor of each file from the parent or the service manager, or open the files.
