@@ -45,7 +45,7 @@ fn filled(map: &Map, backend: Backend) -> Ours<RawSpinLock> {
     table
 }
 
-/// Migrates between two ids in turn, and checks the number of records each time. At the end the first id has
+/// Migrates to and fro between two ids, and checks the number of records each time. At the end the first id has
 /// the records again, for the next benchmark.
 fn shuttle(
     group: &mut BenchmarkGroup<'_, WallTime>,

@@ -48,9 +48,10 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Cost
     ///
-    /// A single slot costs its cache misses, one after the other. A batch works on 64 slots at a time, and
-    /// prefetches all that they need before it takes the first lock, so that their misses overlap. Longer
-    /// slices cost less per slot.
+    /// A single slot costs its cache misses, one after the other. A batch works on a window at a time: up to 64
+    /// slots that lie close together in one region, or up to 32 slots that lie anywhere. It prefetches all that
+    /// a window needs before it takes the first lock, so that the misses overlap. Longer slices cost less per
+    /// slot.
     ///
     /// Slots that follow each other in the slice and lie in the same region of
     /// [`REGION_ENTRIES`](crate::REGION_ENTRIES) share one hold of a lock, up to 64 of them. So slots in the

@@ -214,9 +214,10 @@ impl<L: RawMutex> SwapRecords<L> {
     /// # Cost
     ///
     /// With the feature `std`, it reserves 2.5 bytes of address space per page, for the next power of two of
-    /// pages. It takes one byte of memory per lock, which is for [`REGION_ENTRIES`] pages: 64 KiB, and
-    /// microseconds, for 8 TiB of swap. (In a table of fewer than 64 regions, a lock takes 64 bytes.) Further
-    /// memory becomes resident as slots are recorded.
+    /// pages. It takes memory for the locks of its regions, of [`REGION_ENTRIES`] pages each. With locks of one
+    /// byte, that is 64 bytes per region for up to 64 regions, 4 KiB for up to 4096 regions, and 1 byte per
+    /// region from there on: 64 KiB, and microseconds, for 8 TiB of swap. Further memory becomes resident as
+    /// slots are recorded.
     ///
     /// Without `std`, it reserves no address space. It takes one byte per lock, the notes of ids that share a
     /// counter (8.5 KiB), and 8 bytes per 2 GiB of swap. That is 9.6 KB for 1 GiB of swap, 21 KB for 1 TiB,

@@ -77,7 +77,7 @@ pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) -> Result<(),
         throughput(apart.theirs),
     );
 
-    // Measured in turn, since the machine may be faster or slower a minute later.
+    // The two sides alternate, since the machine may be faster or slower a minute later.
     let beside = pairs(
         "threads in one table and in two",
         nr * 3,

@@ -17,7 +17,7 @@ use swap_records_benches::ours::{Ours, TYPE, id};
 use swap_records_benches::{LIVE, SEED, index, timed};
 use swap_records_sim::{self as sim, Family, Pages};
 
-/// 256 MiB of table: larger than the caches, and small beside the tables of the other rows.
+/// 256 MiB of table: larger than the caches, and small compared with the tables of the other rows.
 const MOST_SLOTS: usize = 1 << 27;
 
 /// The offset of the ids in an image of one type.

@@ -21,7 +21,7 @@ impl Pairs {
     }
 }
 
-/// Runs both sides in turn, with the number of the pair. Both must return the same number.
+/// Runs both sides alternately, with the number of the pair. Both must return the same number.
 pub(crate) fn pairs(
     what: &str,
     pairs: usize,

@@ -1,4 +1,5 @@
-//! Migrations from all kinds of dying ids.
+//! Measures migrations from each kind of id: without records, with few, with many, and with records at the
+//! end of each region.
 
 use std::hint::black_box;
 use std::time::Duration;

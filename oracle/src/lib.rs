@@ -158,8 +158,9 @@ pub const MANY_BORDERS: [u64; 8] = [
     MANY_REGIONS - 1,
 ];
 
-/// The slots of the fuzz target and the test named `cmpxchg`, in a swapfile of [`CMPXCHG_PAGES`]: at borders
-/// of chunks, the last slot, the slot after it, and a slot of a type that is off.
+/// The slots that the fuzz target and the test named `cmpxchg` use, in a swapfile of [`CMPXCHG_PAGES`].
+///
+/// They are at borders of chunks, the last slot, the slot after it, and a slot of a type that is off.
 pub const CMPXCHG_SLOTS: [Slot; 8] = [
     (0, 0),
     (0, 1),

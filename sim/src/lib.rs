@@ -7,7 +7,7 @@
 //! ```
 //! use swap_records_sim::{Family, Map};
 //!
-//! // 150 cgroups that swap at once, as measured on Linux; 1,000 scattered remains of a dead one.
+//! // 150 cgroups that swap at once, as measured on Linux; 1,000 scattered records of an offline one.
 //! let map = Map::new(Family::Interleaved(150), 1 << 20, 2014).remains(151, 1_000);
 //! let left_by_the_dead: u64 = map.runs().filter(|run| run.id == 151).map(|run| run.len).sum();
 //! assert_eq!(left_by_the_dead, 1_000);

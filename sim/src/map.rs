@@ -235,8 +235,8 @@ impl Map {
         self
     }
 
-    /// Gives exactly `k` slots, scattered over the whole map, to a dead cgroup `id`. Each call gets other
-    /// slots.
+    /// Gives exactly `k` slots, scattered over the whole map, to an offline cgroup `id`. Each call gets
+    /// other slots.
     ///
     /// # Panics
     ///

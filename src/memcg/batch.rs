@@ -43,9 +43,10 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// # Cost
     ///
-    /// The cost of [`clear_batch`](crate::SwapRecords::clear_batch), and per 64 slots the lock of a shard,
-    /// under which each of their owners is uncharged about once. `css_free`, `css_offline` and `swapoff` wait
-    /// for 64 slots at most, each of which may wait for the lock of a region.
+    /// The cost of [`clear_batch`](crate::SwapRecords::clear_batch), and the lock of a shard per window. A window
+    /// is up to 64 slots that lie close together in one region, or up to 32 slots that lie anywhere. Under that
+    /// lock, each owner of its slots is uncharged about once. `css_free`, `css_offline` and `swapoff` wait for
+    /// one window at most. Each of its slots may wait for the lock of a region.
     ///
     /// # Errors
     ///
