@@ -64,9 +64,9 @@ impl Work for Same {
 
 /// No owner. A constant 0 saves a fifth of the instructions per slot.
 #[derive(Clone, Copy)]
-pub(crate) struct Nobody;
+pub(crate) struct NoOwner;
 
-impl Work for Nobody {
+impl Work for NoOwner {
     type Item = SwapEntry;
 
     #[inline(always)]
@@ -532,7 +532,7 @@ mod tests {
     fn the_spread_of_slots_is_the_aligned_block_that_contains_them() {
         let spread = |offsets: &[usize]| {
             let entries: Vec<_> = offsets.iter().map(|&at| entry(TYPE, at)).collect();
-            Spread::of::<Nobody>(&entries)
+            Spread::of::<NoOwner>(&entries)
         };
         for (offsets, slots) in [
             (&[7][..], 1),

@@ -4,7 +4,7 @@
 use lock_api::RawMutex;
 
 #[cfg(feature = "std")]
-use crate::batch::Nobody;
+use crate::batch::NoOwner;
 use crate::batch::{Batch, Each, Same, Window, Work};
 use crate::entry::SwapEntry;
 use crate::error::EntryError;
@@ -155,10 +155,10 @@ impl<L: RawMutex> SwapRecords<L> {
         // Without std, this shares the code of `record_batch`, and all callbacks share one copy, which keeps
         // the text small.
         #[cfg(feature = "std")]
-        let nobody = Nobody;
+        let no_owner = NoOwner;
         #[cfg(not(feature = "std"))]
-        let nobody = Same(0);
-        self.set_batch(slots, nobody, each)
+        let no_owner = Same(0);
+        self.set_batch(slots, no_owner, each)
     }
 
     #[inline]

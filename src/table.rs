@@ -43,12 +43,12 @@ pub(crate) const MAX_PAGES: u64 = if usize::BITS >= 64 {
 /// let ty = SwapType::new(0).unwrap();
 /// RECORDS.swapon(ty, 1 << 20)?; // 4 GiB of swap
 ///
-/// let (dying, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
+/// let (child, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
 /// let entry = SwapEntry::new(ty, 4711).unwrap();
-/// assert_eq!(RECORDS.record(entry, dying)?, None);
-/// assert_eq!(RECORDS.lookup(entry), Some(dying));
+/// assert_eq!(RECORDS.record(entry, child)?, None);
+/// assert_eq!(RECORDS.lookup(entry), Some(child));
 ///
-/// assert_eq!(RECORDS.migrate(dying, parent), 1);
+/// assert_eq!(RECORDS.migrate(child, parent), 1);
 /// assert_eq!(RECORDS.cmpxchg(entry, parent, None)?, Exchange::Stored);
 /// # Ok(())
 /// # }

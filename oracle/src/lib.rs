@@ -613,7 +613,10 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         };
         let Some(run) = walk.runs.next() else {
             let left = watch.unchanged().next();
-            assert_eq!(left, None, "a record that nobody changed was not returned");
+            assert_eq!(
+                left, None,
+                "a record that no thread changed was not returned"
+            );
             self.walk = None;
             self.map.watches[WALK] = None;
             return;

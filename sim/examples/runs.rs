@@ -17,7 +17,7 @@ Usage: runs [--family F] [--slots N] [--seed N] [--aged N] [--remains K]
   --slots N     slots of the swapfile [default: 65536]
   --seed N      the same seed makes the same map [default: 2014]
   --aged N      free and reuse a range of slots N times [default: 0]
-  --remains K   give K slots to a dead cgroup, whose id is one above those of the family [default: 0]";
+  --remains K   give K slots to an offline cgroup, whose id is one above those of the family [default: 0]";
 
 fn main() -> ExitCode {
     match map().map(|map| map.map(|map| print(&map))) {
@@ -59,10 +59,10 @@ fn map() -> Result<Option<Map>, lexopt::Error> {
         return Err("--slots must be at least 1, and at least as many as --remains".into());
     }
     let map = Map::new(family, slots, seed).aged(turnovers);
-    let dead = family.highest_id().checked_add(1);
-    match dead {
+    let offline = family.highest_id().checked_add(1);
+    match offline {
         _ if remains == 0 => Ok(Some(map)),
-        Some(dead) => Ok(Some(map.remains(dead, remains))),
+        Some(offline) => Ok(Some(map.remains(offline, remains))),
         None => Err("--remains needs an id above those of the family: give fewer cgroups".into()),
     }
 }

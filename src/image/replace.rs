@@ -160,7 +160,11 @@ fn create_new(partial: &Path, private: bool) -> io::Result<File> {
     }
     #[cfg(not(unix))]
     let _ = private;
-    options.read(true).write(true).create_new(true).open(partial)
+    options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(partial)
 }
 
 /// Locks the file, and returns whether this name still refers to it. If so, no other writer removes it.

@@ -6,7 +6,7 @@ use super::Memcgs;
 use super::error::MemcgError;
 use super::in_hand::Sums;
 use super::shard::Stock;
-use crate::batch::{Batch, Nobody, Window};
+use crate::batch::{Batch, NoOwner, Window};
 use crate::entry::SwapEntry;
 use crate::id::MemcgId;
 use crate::sync::Ordering;
@@ -67,7 +67,7 @@ impl<L: RawMutex> Memcgs<L> {
         slots: &[SwapEntry],
         mut each: impl FnMut(SwapEntry, MemcgId),
     ) -> Result<u64, MemcgError> {
-        let mut batch = Batch::new(&self.records, slots, Nobody)?;
+        let mut batch = Batch::new(&self.records, slots, NoOwner)?;
         let mut window = Window::new();
         let mut freed = 0;
         while !batch.is_empty() {
@@ -80,7 +80,7 @@ impl<L: RawMutex> Memcgs<L> {
                 batch.set(unsettled.window);
                 unsettled.settle();
             }
-            for (slot, owner) in window.owners::<Nobody>(slots) {
+            for (slot, owner) in window.owners::<NoOwner>(slots) {
                 freed += 1;
                 each(slot, owner);
             }
@@ -128,7 +128,7 @@ impl<'a, 'w, L: RawMutex> Freed<'a, 'w, L> {
     }
 
     fn owners(&self) -> impl Iterator<Item = (SwapEntry, MemcgId)> {
-        self.window.owners::<Nobody>(self.slots)
+        self.window.owners::<NoOwner>(self.slots)
     }
 
     fn each_owner(&self, mut tell: impl FnMut(MemcgId, Stock)) {

@@ -32,7 +32,7 @@
 //! assert_eq!(memcgs.usage(child)?.swap, 16);
 //! assert_eq!(memcgs.usage(parent)?.memsw, 16); // with its children
 //!
-//! // The child dies. Nobody waits for its last swapped page.
+//! // The child goes away. No thread waits for its last swapped page.
 //! memcgs.css_offline(child, 100_000)?;
 //! memcgs.css_free(child)?;
 //! assert!(matches!(memcgs.usage(child), Err(MemcgError::Gone { .. })));
@@ -147,7 +147,6 @@
 mod account;
 mod batch;
 mod charge;
-mod dying;
 mod error;
 mod grace;
 mod handle;
@@ -155,6 +154,7 @@ mod ids;
 mod in_hand;
 mod iter;
 mod moves;
+mod offline;
 mod out_batch;
 mod records;
 mod restore;
