@@ -216,7 +216,7 @@ impl<L: RawMutex> SwapRecords<L> {
     /// With the feature `std`, it reserves 2.5 bytes of address space per page, for the next power of two of
     /// pages. It takes memory for the locks of its regions, of [`REGION_ENTRIES`] pages each. With locks of one
     /// byte, that is 64 bytes per region for up to 64 regions, 4 KiB for up to 4096 regions, and 1 byte per
-    /// region from there on: 64 KiB, and microseconds, for 8 TiB of swap. Further memory becomes resident as
+    /// region from there on. For 8 TiB of swap, it takes 64 KiB and microseconds. Further memory becomes resident as
     /// slots are recorded.
     ///
     /// Without `std`, it reserves no address space. It takes one byte per lock, the notes of ids that share a

@@ -113,7 +113,7 @@
 //!
 //! Operations on a cgroup and on a slot take effect under locks, one after the other. [`Records::lookup`]
 //! takes no lock and promises what [`SwapRecords::lookup`] promises. [The page about
-//! concurrency](crate::docs::concurrency#memory-cgroups) says when each operation takes effect.
+//! concurrency](crate::docs::concurrency#trees-of-cgroups) says when each operation takes effect.
 //!
 //! # Cost
 //!
