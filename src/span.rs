@@ -1,4 +1,5 @@
-//! [`Span`]: a range of entries of one swapfile, worked through region by region.
+//! [`Span`]: a range of entries of one swapfile, worked through region by region; and [`Piece`]: the owners
+//! of a part of it.
 //!
 //! A span belongs to the swapfile that was on when the span was made, even if the type is turned off and on
 //! again. It writes under that swapfile's generation (invariant 6). It returns what it reads without a lock
@@ -10,16 +11,12 @@ use lock_api::RawMutex;
 use crate::entry::{Run, SwapEntry, SwapType};
 use crate::error::EntryError;
 use crate::id::MemcgId;
-use crate::region::REGION_ENTRIES;
+use crate::region::{Owners, REGION_ENTRIES, Region, push};
 use crate::runs::Joined;
 use crate::scan::Backend;
 use crate::storage::Refused;
 use crate::swapfile::On;
 use crate::sync::Ordering;
-
-mod piece;
-
-pub(crate) use piece::Piece;
 
 /// The entries of one swapfile that an operation has still to visit.
 pub(crate) struct Span<'a, L> {
@@ -398,6 +395,111 @@ impl<L: RawMutex> Span<'_, L> {
         entries.filter_map(move |(at, id)| {
             let entry = SwapEntry::new(ty, at)?;
             Some((entry, MemcgId::new(id.load(Ordering::Relaxed))))
+        })
+    }
+}
+
+/// The previous owners of some entries of one region, as seen in one hold of its lock.
+pub(crate) struct Piece {
+    start: usize,
+    end: usize,
+    owners: Owners,
+}
+
+impl Piece {
+    pub(crate) fn new() -> Self {
+        Self {
+            start: 0,
+            end: 0,
+            owners: Owners::new(),
+        }
+    }
+
+    /// Makes the piece empty. It will begin at `at`.
+    fn begin(&mut self, at: usize) {
+        (self.start, self.end) = (at, at);
+        self.owners.clear();
+    }
+
+    /// Stores the owners at these positions, until the piece is full or a position has no owner. Returns the
+    /// position where it stopped. Writes nothing to the entries.
+    fn note(
+        &mut self,
+        region: &Region<'_, impl RawMutex>,
+        positions: core::ops::Range<usize>,
+    ) -> usize {
+        use crate::cell::narrow;
+        let mut at = positions.start;
+        while at < positions.end && !self.is_full() {
+            let (start, owner) = (at, region.get(at));
+            if owner == 0 {
+                break;
+            }
+            at += 1;
+            while at < positions.end && region.get(at) == owner {
+                at += 1;
+            }
+            push(&mut self.owners, (narrow(start), narrow(at - start), owner));
+        }
+        at
+    }
+
+    /// Returns whether there is no room for another run.
+    fn is_full(&self) -> bool {
+        self.owners.len() >= self.owners.inline_size()
+    }
+
+    /// Stores that all of these positions had this owner, 0 for none. Returns their end.
+    fn all(&mut self, positions: core::ops::Range<usize>, owner: u16) -> usize {
+        use crate::cell::narrow;
+        if owner != 0 {
+            let len = narrow(positions.len());
+            push(&mut self.owners, (narrow(positions.start), len, owner));
+        }
+        positions.end
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Returns the number of entries that were written.
+    pub(crate) fn len(&self) -> u64 {
+        (self.end - self.start) as u64
+    }
+
+    /// Returns the number of entries that had an owner.
+    pub(crate) fn records(&self) -> u64 {
+        self.owners().map(|(_, nr)| nr).sum()
+    }
+
+    /// Returns the previous owners, each with the length of its run.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = (MemcgId, u64)> {
+        let owners = self.owners.iter();
+        owners.filter_map(|&(_, len, id)| Some((MemcgId::new(id)?, u64::from(len))))
+    }
+
+    /// Returns the first run of each owner.
+    pub(crate) fn firsts(&self, ty: SwapType) -> impl Iterator<Item = Run> {
+        let is_first = |&(n, run): &(usize, Run)| {
+            let before = &self.owners[..n];
+            before.iter().all(|&(_, _, id)| id != run.id.get())
+        };
+        self.runs(ty)
+            .enumerate()
+            .filter(is_first)
+            .map(|(_, run)| run)
+    }
+
+    /// Returns the runs of previous owners.
+    pub(crate) fn runs(&self, ty: SwapType) -> impl Iterator<Item = Run> {
+        let base = (self.start / REGION_ENTRIES * REGION_ENTRIES) as u64;
+        self.owners.iter().filter_map(move |&(position, len, id)| {
+            Some(Run {
+                start: SwapEntry::new(ty, base + u64::from(position))?,
+                len: u64::from(len),
+                id: MemcgId::new(id)?,
+            })
         })
     }
 }
