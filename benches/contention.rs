@@ -160,7 +160,7 @@ fn clusters(criterion: &mut Criterion) {
 }
 
 /// Measures how long a cache line takes to move from the processor that wrote it to another: two threads
-/// increment a counter in turn. A lock that changes processors with each record costs this, for its own line
+/// increment a counter alternately. A lock that changes processors with each record costs this, for its own line
 /// and for the lines of the cells.
 fn line(criterion: &mut Criterion) {
     let mut group = group::group(criterion, "line_to_another_processor");

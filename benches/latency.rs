@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use swap_records_benches::latency::{QUANTILES, beside_hand_overs};
+use swap_records_benches::latency::{QUANTILES, during_migrations};
 use swap_records_benches::ours::Ours;
 use swap_records_benches::work::{before_tails, slot_and_id, tails};
 use swap_records_benches::{REGION, index};
@@ -59,7 +59,7 @@ fn measure<P: Table>(
     table: &P,
     slots: usize,
     time: Duration,
-    hand_over: impl Fn(u16, u16) -> u64 + Sync,
+    migrate: impl Fn(u16, u16) -> u64 + Sync,
 ) {
     let records = tails(slots).count() as u64;
     for operation in ["record", "lookup"] {
@@ -68,10 +68,10 @@ fn measure<P: Table>(
         }
         let (mut old, mut new) = TAILS;
         let mut free = 0;
-        let done = beside_hand_overs(
+        let done = during_migrations(
             time,
             || {
-                let moved = hand_over(old, new);
+                let moved = migrate(old, new);
                 (old, new) = (new, old);
                 moved
             },

@@ -21,7 +21,7 @@ use swap_records_sim::{self as sim, Family, Map};
 /// The id that a full scan looks for, and the new owner. Both are above the ids of all families.
 const TAILS: (u16, u16) = (20_001, 20_002);
 /// The owner of scattered records, and the new owner.
-const DYING: (u16, u16) = (20_003, 20_004);
+const OFFLINE: (u16, u16) = (20_003, 20_004);
 /// Slots of maps that fit into the L2 and L3 caches of common machines, and of one that does not.
 const SIZES: [(&str, usize); 3] = [("L2", 1 << 18), ("L3", 1 << 22), ("DRAM", 1 << 27)];
 const LARGE: usize = SIZES[2].1;
@@ -45,24 +45,24 @@ fn filled(map: &Map, backend: Backend) -> Ours<RawSpinLock> {
     table
 }
 
-/// Migrates between two ids in turn, and checks the number of records each time. At the end the first id has
+/// Migrates to and fro between two ids, and checks the number of records each time. At the end the first id has
 /// the records again, for the next benchmark.
 fn shuttle(
     group: &mut BenchmarkGroup<'_, WallTime>,
     id: BenchmarkId,
     (mut old, mut new): (u16, u16),
     records: u64,
-    mut hand_over: impl FnMut(u16, u16) -> u64,
+    mut migrate: impl FnMut(u16, u16) -> u64,
 ) {
     let first = old;
     group.bench_function(id, |bencher| {
         bencher.iter(|| {
-            assert_eq!(hand_over(old, new), records, "records moved");
+            assert_eq!(migrate(old, new), records, "records moved");
             (old, new) = (new, old);
         });
     });
     if old != first {
-        assert_eq!(hand_over(old, new), records, "records moved");
+        assert_eq!(migrate(old, new), records, "records moved");
     }
 }
 
@@ -121,20 +121,22 @@ fn full_scan(criterion: &mut Criterion) {
 }
 
 /// Migrates few records, in maps of every family.
-fn remains(criterion: &mut Criterion) {
+fn scattered_records(criterion: &mut Criterion) {
     let families = [
         ("interleaved_150", Family::Interleaved(LIVE), 0),
         ("aged", Family::Interleaved(LIVE), 2_000_000),
         ("jobs", Family::Jobs, 0),
         ("uniform", Family::Uniform, 0),
     ];
-    let mut group = group::group(criterion, "remains");
+    let mut group = group::group(criterion, "scattered_records");
     for (name, family, turnovers) in families {
         for k in [0, 1, 1_000, 10_000, 100_000] {
             let map = Map::new(family, LARGE as u64 / 8, SEED).aged(turnovers);
-            let table = filled(&map.remains(DYING.0, k), Backend::detect());
+            let table = filled(&map.remains(OFFLINE.0, k), Backend::detect());
             let id = BenchmarkId::new(name, k);
-            shuttle(&mut group, id, DYING, k, |old, new| table.migrate(old, new));
+            shuttle(&mut group, id, OFFLINE, k, |old, new| {
+                table.migrate(old, new)
+            });
         }
     }
     group.finish();
@@ -142,8 +144,8 @@ fn remains(criterion: &mut Criterion) {
 
 /// From one record per region to a few thousand. With one record the index gives its position. With more, the
 /// region is scanned for a few or for many. The throughput is in regions.
-fn remains_per_region(criterion: &mut Criterion) {
-    let mut group = group::group(criterion, "remains_per_region");
+fn records_per_region(criterion: &mut Criterion) {
+    let mut group = group::group(criterion, "records_per_region");
     let regions = LARGE / REGION;
     group.throughput(Throughput::Elements(regions as u64));
     let map = Map::new(Family::Interleaved(LIVE), LARGE as u64, SEED);
@@ -151,18 +153,18 @@ fn remains_per_region(criterion: &mut Criterion) {
     let mut random = fastrand::Rng::with_seed(SEED);
     // The largest number first: the others are recorded over some of its records.
     let all = [3_000, 300, 100, 40, 10, 3, 2, 1];
-    let ids = || (DYING.0..).step_by(2).map(|old| (old, old + 1));
-    for (nr, (dying, _)) in all.into_iter().zip(ids()) {
+    let ids = || (OFFLINE.0..).step_by(2).map(|old| (old, old + 1));
+    for (nr, (offline, _)) in all.into_iter().zip(ids()) {
         for region in 0..regions {
             for position in random.choose_multiple(0..REGION, nr) {
-                table.record(region * REGION + position, dying);
+                table.record(region * REGION + position, offline);
             }
         }
     }
-    for (nr, dying) in all.into_iter().zip(ids()) {
-        let records = table.0.count(ours::id(dying.0));
+    for (nr, offline) in all.into_iter().zip(ids()) {
+        let records = table.0.count(ours::id(offline.0));
         let id = BenchmarkId::from_parameter(nr);
-        shuttle(&mut group, id, dying, records, |old, new| {
+        shuttle(&mut group, id, offline, records, |old, new| {
             table.migrate(old, new)
         });
     }
@@ -170,23 +172,30 @@ fn remains_per_region(criterion: &mut Criterion) {
 }
 
 /// Migrates few records, by every backend and by sets of slots.
-fn remains_by_backend(criterion: &mut Criterion) {
-    let mut group = group::group(criterion, "remains_by_backend");
+fn records_by_backend(criterion: &mut Criterion) {
+    let mut group = group::group(criterion, "records_by_backend");
     for k in [1_000, 10_000, 100_000] {
         let map = Map::new(Family::Interleaved(LIVE), LARGE as u64 / 8, SEED);
-        let map = map.remains(DYING.0, k);
+        let map = map.remains(OFFLINE.0, k);
         let sets = RoaringSets::with_slots(index(map.slots())).expect("memory for a map");
         // Other ids need no set: they are never migrated.
-        for run in filled(&map, Backend::detect()).0.runs_of(ours::id(DYING.0)) {
-            sets.record_range(index(run.start.offset()), index(run.len), DYING.0);
+        for run in filled(&map, Backend::detect())
+            .0
+            .runs_of(ours::id(OFFLINE.0))
+        {
+            sets.record_range(index(run.start.offset()), index(run.len), OFFLINE.0);
         }
         for backend in backends() {
             let table = filled(&map, backend);
             let id = BenchmarkId::new(backend.to_string(), k);
-            shuttle(&mut group, id, DYING, k, |old, new| table.migrate(old, new));
+            shuttle(&mut group, id, OFFLINE, k, |old, new| {
+                table.migrate(old, new)
+            });
         }
         let id = BenchmarkId::new("roaring_sets", k);
-        shuttle(&mut group, id, DYING, k, |old, new| sets.migrate(old, new));
+        shuttle(&mut group, id, OFFLINE, k, |old, new| {
+            sets.migrate(old, new)
+        });
     }
     group.finish();
 }
@@ -198,9 +207,9 @@ fn dense(criterion: &mut Criterion) {
         group.throughput(group::ids(slots as u64));
         for backend in backends() {
             let table: Ours = Ours::with_backend(slots, backend).expect("memory for a map");
-            table.fill(DYING.0, sim::threads());
+            table.fill(OFFLINE.0, sim::threads());
             let id = BenchmarkId::new(backend.to_string(), size);
-            shuttle(&mut group, id, DYING, slots as u64, |old, new| {
+            shuttle(&mut group, id, OFFLINE, slots as u64, |old, new| {
                 table.migrate(old, new)
             });
         }
@@ -211,9 +220,9 @@ fn dense(criterion: &mut Criterion) {
 criterion_group!(
     benches,
     full_scan,
-    remains,
-    remains_per_region,
-    remains_by_backend,
+    scattered_records,
+    records_per_region,
+    records_by_backend,
     dense
 );
 criterion_main!(benches);

@@ -1,7 +1,7 @@
 //! The first and only process of the guest that `ci/avx512.sh` boots.
 //!
 //! The test program cannot be that process itself: when process 1 ends the kernel panics before
-//! the serial line has sent what the program last wrote, and nobody is left to say how it ended.
+//! the serial line has sent what the program last wrote, and no program is left to say how it ended.
 //! Built by that script with `rustc` alone, so it names the few C functions it needs.
 
 use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};

@@ -15,7 +15,7 @@ cargo run --release --example css_free -- --seconds 4 --svg "$plots/css-free.svg
     grep -q 'everything balanced: no charge and no record is left, 1 id is in use.$'
 ci/svg.sh "$plots/css-free.svg" docs/*.svg
 
-# The plots of the benchmarks are those of the tables beside them.
+# The plots of the benchmarks are those of the tables on the same page.
 rm "$plots/css-free.svg"
 cargo test -p swap-records-benches --bench headline -- --svg-from ../docs/benchmarks.md --svg "$plots"
 mkdir "$plots/now"

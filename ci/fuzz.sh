@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Each fuzz target for a bounded time, from the committed inputs (seed-*) and what earlier runs left beside
+# Each fuzz target for a bounded time, from the committed inputs (seed-*) and what earlier runs left next to
 # them in fuzz/corpus. Prints how often each was executed. Needs the nightly toolchain and cargo-fuzz, and gets
 # them where they are missing. How a crash becomes a test: docs/fuzzing.md.
 #

@@ -4,7 +4,7 @@
 use lock_api::RawMutex;
 
 #[cfg(feature = "std")]
-use crate::batch::Nobody;
+use crate::batch::NoOwner;
 use crate::batch::{Batch, Each, Same, Window, Work};
 use crate::entry::SwapEntry;
 use crate::error::EntryError;
@@ -48,9 +48,10 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// # Cost
     ///
-    /// A single slot costs its cache misses, one after the other. A batch works on 64 slots at a time, and
-    /// prefetches all that they need before it takes the first lock, so that their misses overlap. Longer
-    /// slices cost less per slot.
+    /// A single slot costs its cache misses, one after the other. A batch works on a window at a time: up to 64
+    /// slots that lie close together in one region, or up to 32 slots that lie anywhere. It prefetches all that
+    /// a window needs before it takes the first lock, so that the misses overlap. Longer slices cost less per
+    /// slot.
     ///
     /// Slots that follow each other in the slice and lie in the same region of
     /// [`REGION_ENTRIES`](crate::REGION_ENTRIES) share one hold of a lock, up to 64 of them. So slots in the
@@ -154,10 +155,10 @@ impl<L: RawMutex> SwapRecords<L> {
         // Without std, this shares the code of `record_batch`, and all callbacks share one copy, which keeps
         // the text small.
         #[cfg(feature = "std")]
-        let nobody = Nobody;
+        let no_owner = NoOwner;
         #[cfg(not(feature = "std"))]
-        let nobody = Same(0);
-        self.set_batch(slots, nobody, each)
+        let no_owner = Same(0);
+        self.set_batch(slots, no_owner, each)
     }
 
     #[inline]

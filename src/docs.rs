@@ -87,7 +87,10 @@ pub mod decisions {}
 /// Threads, memory ordering, and what proves it.
 #[doc = ""]
 #[doc = "[design.md]: crate::docs::design"]
-#[doc = "[memory-cgroups]: crate::docs::design#memory-cgroups"]
+#[doc = "[glossary.md]: crate::docs::glossary"]
+#[doc = "[memcg.md]: crate::docs::memcg"]
+#[doc = "[order]: crate::docs::memcg#order-of-locks-and-waiting"]
+#[doc = "[swap-in]: crate::docs::memcg#swap-in-and-limits-of-swap"]
 #[doc = "[testing.md]: crate::docs::testing"]
 #[doc = ""]
 #[doc = include_str!("../docs/concurrency.md")]
@@ -119,6 +122,7 @@ pub mod manager {}
 
 /// What the table costs, and how that is measured.
 #[doc = ""]
+#[doc = "[few]: crate::docs::decisions#two-to-forty-records-per-region"]
 #[doc = "[design.md]: crate::docs::design"]
 #[doc = "[locks]: crate::docs::design#locks"]
 #[doc = ""]

@@ -11,12 +11,12 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let ty = SwapType::new(0).unwrap();
-//! let (dying, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
+//! let (child, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
 //!
 //! let records = SwapRecords::new();
 //! records.swapon(ty, 1 << 20)?; // in pages: 4 GiB of swap
-//! records.record(SwapEntry::new(ty, 4711).unwrap(), dying)?;
-//! assert_eq!(records.migrate(dying, parent), 1);
+//! records.record(SwapEntry::new(ty, 4711).unwrap(), child)?;
+//! assert_eq!(records.migrate(child, parent), 1);
 //! assert!(records.owners().eq([(parent, 1)]));
 //! # Ok(())
 //! # }

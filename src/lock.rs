@@ -93,11 +93,11 @@
 //! static RECORDS: SwapRecords<IrqLock> = SwapRecords::with_raw_mutex();
 //!
 //! let ty = SwapType::new(0).unwrap();
-//! let [dying, parent] = [7, 1].map(|id| MemcgId::new(id).unwrap());
+//! let [child, parent] = [7, 1].map(|id| MemcgId::new(id).unwrap());
 //! RECORDS.swapon(ty, 1 << 18).unwrap();
-//! RECORDS.record(SwapEntry::new(ty, 4711).unwrap(), dying).unwrap();
+//! RECORDS.record(SwapEntry::new(ty, 4711).unwrap(), child).unwrap();
 //! // Interrupts are disabled for at most a chunk at a time.
-//! assert_eq!(RECORDS.migration(dying, parent).max_hold(CHUNK_ENTRIES).run().moved, 1);
+//! assert_eq!(RECORDS.migration(child, parent).max_hold(CHUNK_ENTRIES).run().moved, 1);
 //! # assert!(interrupts::are_enabled());
 //! ```
 //!

@@ -42,12 +42,12 @@ pub(crate) const MAX_PAGES: u64 = if usize::BITS >= 64 {
 /// let ty = SwapType::new(0).unwrap();
 /// RECORDS.swapon(ty, 1 << 20)?; // 4 GiB of swap
 ///
-/// let (dying, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
+/// let (child, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
 /// let entry = SwapEntry::new(ty, 4711).unwrap();
-/// assert_eq!(RECORDS.record(entry, dying)?, None);
-/// assert_eq!(RECORDS.lookup(entry), Some(dying));
+/// assert_eq!(RECORDS.record(entry, child)?, None);
+/// assert_eq!(RECORDS.lookup(entry), Some(child));
 ///
-/// assert_eq!(RECORDS.migrate(dying, parent), 1);
+/// assert_eq!(RECORDS.migrate(child, parent), 1);
 /// assert_eq!(RECORDS.cmpxchg(entry, parent, None)?, Exchange::Stored);
 /// # Ok(())
 /// # }
@@ -213,9 +213,10 @@ impl<L: RawMutex> SwapRecords<L> {
     /// # Cost
     ///
     /// With the feature `std`, it reserves 2.5 bytes of address space per page, for the next power of two of
-    /// pages. It takes one byte of memory per lock, which is for [`REGION_ENTRIES`] pages: 64 KiB, and
-    /// microseconds, for 8 TiB of swap. (In a table of fewer than 64 regions, a lock takes 64 bytes.) Further
-    /// memory becomes resident as slots are recorded.
+    /// pages. It takes memory for the locks of its regions, of [`REGION_ENTRIES`] pages each. With locks of one
+    /// byte, that is 64 bytes per region for up to 64 regions, 4 KiB for up to 4096 regions, and 1 byte per
+    /// region from there on. For 8 TiB of swap, it takes 64 KiB and microseconds. Further memory becomes resident as
+    /// slots are recorded.
     ///
     /// Without `std`, it reserves no address space. It takes one byte per lock, the notes of ids that share a
     /// counter (8.5 KiB), and 8 bytes per 2 GiB of swap. That is 9.6 KB for 1 GiB of swap, 21 KB for 1 TiB,

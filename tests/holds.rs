@@ -211,7 +211,7 @@ fn writers_of_other_regions_never_wait_for_a_migration() {
         let has_written = has_written.recv_timeout(Duration::from_secs(60));
         assert_eq!(has_written, Ok(()), "a writer of another region waits");
         assert_eq!(table.lookup(entry(5)), Some(id(1)), "read under its lock");
-        assert_eq!(WAITED.load(Ordering::Relaxed), waited, "somebody waited");
+        assert_eq!(WAITED.load(Ordering::Relaxed), waited, "a thread waited");
 
         // A writer to the region itself does wait. So the test can see the difference.
         let writer = s.spawn(move || {
@@ -316,13 +316,13 @@ type Operation = fn(&Memcgs<OneCpu>, [Memcg; 2]) -> Result<(), MemcgError>;
 fn nothing_waits_for_another_thread_with_a_lock_held() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let wait: [Operation; 4] = [
-        |memcgs, [dying, _]| memcgs.css_free(dying).map(drop),
+        |memcgs, [removed, _]| memcgs.css_free(removed).map(drop),
         |memcgs, [_, other]| memcgs.css_offline(other, 0).map(drop),
         |memcgs, _| Ok(memcgs.swapoff(entry(0).swap_type()).map(drop)?),
         // Two operations that wait for each other's turn.
-        |memcgs, [dying, other]| {
+        |memcgs, [removed, other]| {
             thread::scope(|s| {
-                let free = s.spawn(|| memcgs.css_free(dying).map(drop));
+                let free = s.spawn(|| memcgs.css_free(removed).map(drop));
                 memcgs.css_offline(other, 0)?;
                 free.join().unwrap()
             })
@@ -338,14 +338,14 @@ fn nothing_waits_for_another_thread_with_a_lock_held() {
         },
         |memcgs, [_, other]| memcgs.swap_out(other, entry(9), 2).map(drop),
         |memcgs, [_, other]| memcgs.move_account(other, memcgs.root(), 2),
-        |memcgs, [dying, _]| {
-            let moved = memcgs.move_swap_account(entry(0), 9, dying, memcgs.root());
+        |memcgs, [removed, _]| {
+            let moved = memcgs.move_swap_account(entry(0), 9, removed, memcgs.root());
             moved.map(drop)
         },
         |memcgs, [_, other]| memcgs.charge(other, 1),
     ];
     for (which, waits) in wait.into_iter().enumerate() {
-        for (beside, is_waited_for) in are_waited_for.into_iter().enumerate() {
+        for (other, is_waited_for) in are_waited_for.into_iter().enumerate() {
             let (done, is_done) = mpsc::channel();
             // On threads of their own: a thread that waits forever is left behind.
             thread::spawn(move || {
@@ -379,7 +379,7 @@ fn nothing_waits_for_another_thread_with_a_lock_held() {
             assert_eq!(
                 is_done,
                 Ok(()),
-                "{which} waits for {beside}, which cannot run"
+                "{which} waits for {other}, which cannot run"
             );
         }
     }

@@ -216,7 +216,7 @@ fn records_of_old_vs_migrate_in_parts() {
         let moved = table.migration(A, B).max_hold(1).run().moved;
         writer.join().unwrap();
         let now = [0, 1, 2, 3].map(|at| owner(&table, at).unwrap());
-        assert_eq!((now[1], now[2]), (B, B), "nobody changed them");
+        assert_eq!((now[1], now[2]), (B, B), "no thread changed them");
         let left = now.iter().filter(|&&owner| owner == A).count() as u64;
         assert_eq!(moved + left, 4);
         table.validate().unwrap();
@@ -928,7 +928,7 @@ fn swapoff_and_swapon_vs_stale_batch() {
         let table = table(&[]);
         let writer = spawn(&table, |table| {
             let slots = SLOTS.map(entry);
-            table.record_batch(&slots, A, |_, _| panic!("nobody else writes"))
+            table.record_batch(&slots, A, |_, _| panic!("no other thread writes"))
         });
         let dropped = table.swapoff(TYPE).unwrap();
         // The same area, but with other contents.

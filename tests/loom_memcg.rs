@@ -25,7 +25,7 @@ fn entry(offset: u64) -> SwapEntry {
 struct Family {
     memcgs: Memcgs,
     root: Memcg,
-    dying: Memcg,
+    removed: Memcg,
 }
 
 /// Makes a tree with everything that the threads will share, and uses it once, as loom requires. The cgroup
@@ -38,24 +38,24 @@ fn family(pages: u64, records: u64) -> Arc<Family> {
     let root = memcgs.root();
     let first = memcgs.create(root).unwrap();
     free(&memcgs, first).unwrap();
-    let dying = memcgs.create(root).unwrap();
-    assert_eq!(dying.id(), first.id());
-    memcgs.charge(dying, pages + records).unwrap();
+    let removed = memcgs.create(root).unwrap();
+    assert_eq!(removed.id(), first.id());
+    memcgs.charge(removed, pages + records).unwrap();
     if records > 0 {
-        memcgs.swap_out(dying, entry(0), records).unwrap();
+        memcgs.swap_out(removed, entry(0), records).unwrap();
     }
     let family = Family {
         memcgs,
         root,
-        dying,
+        removed,
     };
     // Empties the stocks, so that the race includes the slots and counters.
     family
         .memcgs
-        .set_limit(dying, Resource::Memory, None)
+        .set_limit(removed, Resource::Memory, None)
         .unwrap();
     assert_eq!(
-        family.numbers(dying),
+        family.numbers(removed),
         [pages, pages + records, pages, records]
     );
     assert_eq!(family.numbers(root), [pages, pages + records, 0, 0]);
@@ -90,7 +90,7 @@ impl Family {
         let sum = pages + records;
         assert_eq!(self.numbers(self.root), [pages, sum, pages, records]);
         let next = self.memcgs.create(self.root).unwrap();
-        assert_eq!(next.id(), self.dying.id());
+        assert_eq!(next.id(), self.removed.id());
         assert_eq!(self.numbers(next), [0; 4]);
     }
 }
@@ -117,21 +117,21 @@ fn swap_in_vs_css_free() {
             assert!(family.memcgs.usage(charged).unwrap().own >= 1);
             charged
         });
-        let (root, dying) = (family.root, family.dying);
-        let freed = free(&family.memcgs, dying);
+        let (root, removed) = (family.root, family.removed);
+        let freed = free(&family.memcgs, removed);
         let charged = swap_in.join().unwrap();
         if charged == root {
             assert_eq!(freed, Ok(1));
         } else {
-            assert_eq!(charged, dying);
+            assert_eq!(charged, removed);
             let busy = MemcgError::Busy {
-                id: dying.id(),
+                id: removed.id(),
                 pages: 1,
             };
             assert_eq!(freed, Err(busy));
-            assert_eq!(family.numbers(dying), [1, 2, 1, 1]);
-            family.memcgs.uncharge(dying, 1).unwrap();
-            assert_eq!(free(&family.memcgs, dying), Ok(1));
+            assert_eq!(family.numbers(removed), [1, 2, 1, 1]);
+            family.memcgs.uncharge(removed, 1).unwrap();
+            assert_eq!(free(&family.memcgs, removed), Ok(1));
             family.memcgs.charge(root, 1).unwrap();
         }
         family.inherited(1, 1);
@@ -151,23 +151,23 @@ fn swap_in_that_gives_the_slot_up_vs_css_free() {
                 assert!(family.memcgs.usage(charged).unwrap().own >= 1);
                 charged
             });
-            let (root, dying) = (family.root, family.dying);
-            let freed = free(&family.memcgs, dying);
+            let (root, removed) = (family.root, family.removed);
+            let freed = free(&family.memcgs, removed);
             let charged = swap_in.join().unwrap();
             assert_eq!(family.owner(0), None);
             assert_eq!(family.numbers(root)[..2], [1, 1]);
             if charged == root {
                 assert!(matches!(freed, Ok(0..=1)), "{freed:?}");
             } else {
-                assert_eq!(charged, dying);
+                assert_eq!(charged, removed);
                 let busy = MemcgError::Busy {
-                    id: dying.id(),
+                    id: removed.id(),
                     pages: 1,
                 };
                 assert_eq!(freed, Err(busy));
-                assert_eq!(family.numbers(dying), [1, 1, 1, 0]);
-                family.memcgs.uncharge(dying, 1).unwrap();
-                assert_eq!(free(&family.memcgs, dying), Ok(0));
+                assert_eq!(family.numbers(removed), [1, 1, 1, 0]);
+                family.memcgs.uncharge(removed, 1).unwrap();
+                assert_eq!(free(&family.memcgs, removed), Ok(0));
                 family.memcgs.charge(root, 1).unwrap();
             }
             family.inherited(1, 0);
@@ -189,7 +189,7 @@ fn swap_in_vs_free_swap() {
         HAD[usize::from(freed == 1)].fetch_add(1, Ordering::Relaxed);
         let pages = match swap_in.join().unwrap() {
             Ok(charged) => {
-                assert_eq!((charged, freed), (family.dying, 0));
+                assert_eq!((charged, freed), (family.removed, 0));
                 1
             }
             Err(none) => {
@@ -197,9 +197,9 @@ fn swap_in_vs_free_swap() {
                 0
             }
         };
-        assert_eq!(family.numbers(family.dying), [pages, pages, pages, 0]);
-        family.memcgs.uncharge(family.dying, pages).unwrap();
-        free(&family.memcgs, family.dying).unwrap();
+        assert_eq!(family.numbers(family.removed), [pages, pages, pages, 0]);
+        family.memcgs.uncharge(family.removed, pages).unwrap();
+        free(&family.memcgs, family.removed).unwrap();
         family.inherited(0, 0);
     });
     let had = HAD.each_ref().map(|had| had.load(Ordering::Relaxed));
@@ -221,15 +221,15 @@ fn swap_in_and_free_swap_vs_css_free_and_create() {
                 family.memcgs.free_swap(entry(1), 1).unwrap();
                 charged
             });
-            let freed = free(&family.memcgs, family.dying);
+            let freed = free(&family.memcgs, family.removed);
             let next = family.memcgs.create(family.root).unwrap();
-            assert_eq!(next.id() == family.dying.id(), freed.is_ok());
+            assert_eq!(next.id() == family.removed.id(), freed.is_ok());
             let charged = page.join().unwrap();
-            assert!(charged == family.root || charged == family.dying);
+            assert!(charged == family.root || charged == family.removed);
             assert_eq!(family.numbers(next), [0; 4]);
             free(&family.memcgs, next).unwrap();
             if freed.is_err() {
-                free(&family.memcgs, family.dying).unwrap();
+                free(&family.memcgs, family.removed).unwrap();
             }
             family.inherited(0, 1);
         },
@@ -250,10 +250,10 @@ fn swap_in_and_free_swap_and_uncharge_vs_css_free() {
                 assert_eq!(family.memcgs.free_swap(entry(0), 1), Ok(1));
                 family.memcgs.uncharge(charged, 1).unwrap();
             });
-            let freed = free(&family.memcgs, family.dying);
+            let freed = free(&family.memcgs, family.removed);
             page.join().unwrap();
             if freed.is_err() {
-                free(&family.memcgs, family.dying).unwrap();
+                free(&family.memcgs, family.removed).unwrap();
             }
             family.inherited(0, 0);
         },
@@ -272,10 +272,14 @@ fn free_swap_vs_css_free() {
             });
             assert_eq!(freed, Ok(1));
             let owner = owner.unwrap();
-            assert!([family.root, family.dying].map(Memcg::id).contains(&owner));
+            assert!(
+                [family.root, family.removed]
+                    .map(Memcg::id)
+                    .contains(&owner)
+            );
             owner == family.root.id()
         });
-        let moved = free(&family.memcgs, family.dying).unwrap();
+        let moved = free(&family.memcgs, family.removed).unwrap();
         let was_the_parents = slot.join().unwrap();
         assert_eq!(moved, if was_the_parents { 2 } else { 1 });
         family.inherited(0, 1);
@@ -297,7 +301,7 @@ fn free_swap_batch_vs_css_free() {
             let of_parent = owners.iter().filter(|&&id| id == family.root.id());
             of_parent.count() as u64
         });
-        let moved = free(&family.memcgs, family.dying).unwrap();
+        let moved = free(&family.memcgs, family.removed).unwrap();
         assert_eq!(moved, slots.join().unwrap());
         family.inherited(0, 0);
     });
@@ -309,8 +313,8 @@ fn free_swap_batch_vs_css_free() {
 fn charge_vs_css_free() {
     explore("charge_vs_css_free", Some(3), || {
         let family = family(0, 0);
-        let page = spawn(&family, |family| family.memcgs.charge(family.dying, 1));
-        let (memcg, id) = (family.dying, family.dying.id());
+        let page = spawn(&family, |family| family.memcgs.charge(family.removed, 1));
+        let (memcg, id) = (family.removed, family.removed.id());
         let freed = free(&family.memcgs, memcg);
         match page.join().unwrap() {
             Ok(()) => {
@@ -336,14 +340,14 @@ fn uncharge_vs_css_free() {
     explore("uncharge_vs_css_free", Some(3), || {
         let family = family(1, 1);
         let page = spawn(&family, |family| {
-            family.memcgs.uncharge(family.dying, 1).unwrap();
+            family.memcgs.uncharge(family.removed, 1).unwrap();
         });
-        let freed = free(&family.memcgs, family.dying);
+        let freed = free(&family.memcgs, family.removed);
         page.join().unwrap();
         if let Err(busy) = freed {
-            let id = family.dying.id();
+            let id = family.removed.id();
             assert_eq!(busy, MemcgError::Busy { id, pages: 1 });
-            assert_eq!(free(&family.memcgs, family.dying), Ok(1));
+            assert_eq!(free(&family.memcgs, family.removed), Ok(1));
         }
         family.inherited(0, 1);
     });
@@ -356,13 +360,13 @@ fn swap_out_vs_css_free() {
     explore("swap_out_vs_css_free", Some(3), || {
         let family = family(1, 0);
         let page = spawn(&family, |family| {
-            let owner = family.memcgs.swap_out(family.dying, entry(2), 1).unwrap();
-            assert!(owner == family.dying || owner == family.root);
+            let owner = family.memcgs.swap_out(family.removed, entry(2), 1).unwrap();
+            assert!(owner == family.removed || owner == family.root);
         });
-        let freed = free(&family.memcgs, family.dying);
+        let freed = free(&family.memcgs, family.removed);
         page.join().unwrap();
         if freed.is_err() {
-            free(&family.memcgs, family.dying).unwrap();
+            free(&family.memcgs, family.removed).unwrap();
         }
         family.inherited(0, 1);
     });
@@ -377,16 +381,16 @@ fn uncharge_of_another_threads_page_vs_css_free() {
         Some(3),
         || {
             let family = family(0, 1);
-            family.memcgs.charge(family.dying, 1).unwrap();
+            family.memcgs.charge(family.removed, 1).unwrap();
             let page = spawn(&family, |family| {
-                family.memcgs.uncharge(family.dying, 1).unwrap();
+                family.memcgs.uncharge(family.removed, 1).unwrap();
             });
-            let freed = free(&family.memcgs, family.dying);
+            let freed = free(&family.memcgs, family.removed);
             page.join().unwrap();
             if let Err(busy) = freed {
-                let id = family.dying.id();
+                let id = family.removed.id();
                 assert_eq!(busy, MemcgError::Busy { id, pages: 1 });
-                assert_eq!(free(&family.memcgs, family.dying), Ok(1));
+                assert_eq!(free(&family.memcgs, family.removed), Ok(1));
             }
             family.inherited(0, 1);
         },
@@ -401,15 +405,15 @@ fn swap_out_of_another_threads_page_vs_css_free() {
         Some(2),
         || {
             let family = family(0, 0);
-            family.memcgs.charge(family.dying, 1).unwrap();
+            family.memcgs.charge(family.removed, 1).unwrap();
             let page = spawn(&family, |family| {
-                let owner = family.memcgs.swap_out(family.dying, entry(2), 1).unwrap();
-                assert!(owner == family.dying || owner == family.root);
+                let owner = family.memcgs.swap_out(family.removed, entry(2), 1).unwrap();
+                assert!(owner == family.removed || owner == family.root);
             });
-            let freed = free(&family.memcgs, family.dying);
+            let freed = free(&family.memcgs, family.removed);
             page.join().unwrap();
             if freed.is_err() {
-                free(&family.memcgs, family.dying).unwrap();
+                free(&family.memcgs, family.removed).unwrap();
             }
             family.inherited(0, 1);
         },
@@ -425,14 +429,14 @@ fn uncharge_of_another_threads_page_vs_charge_and_uncharge() {
         Some(3),
         || {
             let family = family(0, 0);
-            family.memcgs.charge(family.dying, 2).unwrap();
+            family.memcgs.charge(family.removed, 2).unwrap();
             let page = spawn(&family, |family| {
-                family.memcgs.uncharge(family.dying, 1).unwrap();
+                family.memcgs.uncharge(family.removed, 1).unwrap();
             });
-            family.memcgs.charge(family.dying, 1).unwrap();
-            family.memcgs.uncharge(family.dying, 2).unwrap();
+            family.memcgs.charge(family.removed, 1).unwrap();
+            family.memcgs.uncharge(family.removed, 2).unwrap();
             page.join().unwrap();
-            assert_eq!(family.numbers(family.dying), [0; 4]);
+            assert_eq!(family.numbers(family.removed), [0; 4]);
             assert_eq!(family.numbers(family.root), [0; 4]);
         },
     );
@@ -443,17 +447,17 @@ fn uncharge_of_another_threads_page_vs_charge_and_uncharge() {
 fn uncharge_vs_uncharge_of_one_page() {
     explore("uncharge_vs_uncharge_of_one_page", Some(3), || {
         let family = family(0, 0);
-        family.memcgs.charge(family.dying, 1).unwrap();
-        let other = spawn(&family, |family| family.memcgs.uncharge(family.dying, 1));
-        let ours = family.memcgs.uncharge(family.dying, 1);
+        family.memcgs.charge(family.removed, 1).unwrap();
+        let other = spawn(&family, |family| family.memcgs.uncharge(family.removed, 1));
+        let ours = family.memcgs.uncharge(family.removed, 1);
         let theirs = other.join().unwrap();
         let refused = Err(MemcgError::NotCharged {
-            id: family.dying.id(),
+            id: family.removed.id(),
             nr: 1,
             charged: 0,
         });
         assert!([(Ok(()), refused), (refused, Ok(()))].contains(&(ours, theirs)));
-        assert_eq!(family.numbers(family.dying), [0; 4]);
+        assert_eq!(family.numbers(family.removed), [0; 4]);
         assert_eq!(family.numbers(family.root), [0; 4]);
     });
 }
@@ -464,12 +468,12 @@ fn uncharge_vs_uncharge_of_one_page() {
 fn uncharge_vs_uncharge_of_two_threads_pages() {
     explore("uncharge_vs_uncharge_of_two_threads_pages", Some(3), || {
         let family = family(0, 0);
-        family.memcgs.charge(family.dying, 1).unwrap();
+        family.memcgs.charge(family.removed, 1).unwrap();
         let other = spawn(&family, |family| {
-            family.memcgs.charge(family.dying, 1).unwrap();
-            family.memcgs.uncharge(family.dying, 2)
+            family.memcgs.charge(family.removed, 1).unwrap();
+            family.memcgs.uncharge(family.removed, 2)
         });
-        let ours = family.memcgs.uncharge(family.dying, 2);
+        let ours = family.memcgs.uncharge(family.removed, 2);
         let theirs = other.join().unwrap();
         assert_ne!(ours.is_ok(), theirs.is_ok(), "{ours:?}, {theirs:?}");
         for refused in [ours, theirs].into_iter().filter_map(Result::err) {
@@ -479,7 +483,7 @@ fn uncharge_vs_uncharge_of_two_threads_pages() {
             // This call may come before the charge of the other thread.
             assert!(charged == 0 || (charged == 1 && ours.is_err()));
         }
-        assert_eq!(family.numbers(family.dying), [0; 4]);
+        assert_eq!(family.numbers(family.removed), [0; 4]);
         assert_eq!(family.numbers(family.root), [0; 4]);
     });
 }
@@ -493,10 +497,10 @@ fn move_swap_account_vs_css_free() {
         family.memcgs.charge(family.root, 1).unwrap();
         family.memcgs.swap_out(family.root, entry(1), 1).unwrap();
         let mover = spawn(&family, |family| {
-            let (from, to) = (family.root, family.dying);
+            let (from, to) = (family.root, family.removed);
             family.memcgs.move_swap_account(entry(0), 2, from, to)
         });
-        let inherited = free(&family.memcgs, family.dying).unwrap();
+        let inherited = free(&family.memcgs, family.removed).unwrap();
         match mover.join().unwrap() {
             Ok(moved) => assert_eq!((moved, inherited), (1, 1)),
             Err(MemcgError::Offline { .. } | MemcgError::Gone { .. }) => assert_eq!(inherited, 0),
@@ -511,10 +515,10 @@ fn move_swap_account_vs_css_free() {
 fn css_free_vs_css_free() {
     explore("css_free_vs_css_free", Some(3), || {
         let family = family(0, 1);
-        let other = spawn(&family, |family| free(&family.memcgs, family.dying));
-        let ours = free(&family.memcgs, family.dying);
+        let other = spawn(&family, |family| free(&family.memcgs, family.removed));
+        let ours = free(&family.memcgs, family.removed);
         let theirs = other.join().unwrap();
-        let (memcg, id) = (family.dying, family.dying.id());
+        let (memcg, id) = (family.removed, family.removed.id());
         let mut refused = 0;
         for freed in [ours, theirs] {
             match freed {
@@ -528,7 +532,7 @@ fn css_free_vs_css_free() {
         }
         // Both may have met the other thread in css_offline.
         if refused == 2 {
-            free(&family.memcgs, family.dying).unwrap();
+            free(&family.memcgs, family.removed).unwrap();
         }
         family.inherited(0, 1);
     });
@@ -541,7 +545,7 @@ fn swapoff_vs_css_free() {
     explore("swapoff_vs_css_free", Some(2), || {
         let family = family(0, 2);
         let off = spawn(&family, |family| family.memcgs.swapoff(TYPE));
-        let moved = free(&family.memcgs, family.dying).unwrap();
+        let moved = free(&family.memcgs, family.removed).unwrap();
         assert!(moved == 0 || moved == 2);
         assert_eq!(off.join().unwrap(), Ok(2));
         assert_eq!(family.memcgs.records().max_pages(TYPE), None);
@@ -559,7 +563,7 @@ fn swapoff_vs_free_swap() {
         });
         let dropped = family.memcgs.swapoff(TYPE).unwrap();
         assert_eq!(dropped + slot.join().unwrap(), 2);
-        assert_eq!(free(&family.memcgs, family.dying), Ok(0));
+        assert_eq!(free(&family.memcgs, family.removed), Ok(0));
         family.inherited(0, 0);
     });
 }
@@ -578,7 +582,7 @@ fn swapoff_vs_free_swap_batch() {
         });
         let dropped = family.memcgs.swapoff(TYPE).unwrap();
         assert_eq!(dropped + slots.join().unwrap(), 2);
-        assert_eq!(free(&family.memcgs, family.dying), Ok(0));
+        assert_eq!(free(&family.memcgs, family.removed), Ok(0));
         family.inherited(0, 0);
     });
 }
@@ -592,9 +596,9 @@ fn swapon_vs_the_end_of_a_swapoff() {
         while family.memcgs.swapon(TYPE, REGION).is_err() {
             thread::yield_now();
         }
-        family.memcgs.swap_out(family.dying, entry(0), 1).unwrap();
+        family.memcgs.swap_out(family.removed, entry(0), 1).unwrap();
         assert_eq!(off.join().unwrap(), Ok(0));
-        assert_eq!(family.owner(0), Some(family.dying.id()));
+        assert_eq!(family.owner(0), Some(family.removed.id()));
     });
 }
 
@@ -606,15 +610,15 @@ fn move_account_vs_set_limit() {
         let family = family(0, 0);
         family.memcgs.charge(family.root, 1).unwrap();
         let mover = spawn(&family, |family| {
-            family.memcgs.move_account(family.root, family.dying, 1)
+            family.memcgs.move_account(family.root, family.removed, 1)
         });
         let limited = family
             .memcgs
-            .set_limit(family.dying, Resource::Memory, Some(0));
+            .set_limit(family.removed, Resource::Memory, Some(0));
         let moved = mover.join().unwrap();
         assert_ne!(limited.is_ok(), moved.is_ok());
         let own = u64::from(moved.is_ok());
-        assert_eq!(family.numbers(family.dying), [own, own, own, 0]);
+        assert_eq!(family.numbers(family.removed), [own, own, own, 0]);
         assert_eq!(family.numbers(family.root), [1, 1, 1 - own, 0]);
     });
 }
@@ -625,21 +629,21 @@ fn move_account_vs_set_limit() {
 fn charge_vs_charge_at_the_limit() {
     explore("charge_vs_charge_at_the_limit", Some(3), || {
         let family = family(0, 0);
-        let (root, dying) = (family.root, family.dying);
+        let (root, removed) = (family.root, family.removed);
         family
             .memcgs
-            .set_limit(dying, Resource::Memory, Some(2))
+            .set_limit(removed, Resource::Memory, Some(2))
             .unwrap();
         family
             .memcgs
-            .set_limit(dying, Resource::Memsw, Some(2))
+            .set_limit(removed, Resource::Memsw, Some(2))
             .unwrap();
-        let other = spawn(&family, |family| family.memcgs.charge(family.dying, 2));
-        let ours = family.memcgs.charge(dying, 1);
+        let other = spawn(&family, |family| family.memcgs.charge(family.removed, 2));
+        let ours = family.memcgs.charge(removed, 1);
         let theirs = other.join().unwrap();
         assert_ne!(ours.is_ok(), theirs.is_ok());
         let pages = if ours.is_ok() { 1 } else { 2 };
-        assert_eq!(family.numbers(dying), [pages, pages, pages, 0]);
+        assert_eq!(family.numbers(removed), [pages, pages, pages, 0]);
         assert_eq!(family.numbers(root), [pages, pages, 0, 0]);
     });
 }
@@ -652,14 +656,14 @@ fn swap_out_vs_swapoff_and_swapon() {
     explore("swap_out_vs_swapoff_and_swapon", Some(3), || {
         let family = family(1, 0);
         let out = spawn(&family, |family| {
-            family.memcgs.swap_out(family.dying, entry(1), 1)
+            family.memcgs.swap_out(family.removed, entry(1), 1)
         });
         let dropped = family.memcgs.swapoff(TYPE).unwrap();
         family.memcgs.swapon(TYPE, 1).unwrap();
         let went = out.join().unwrap().is_ok();
         assert_eq!(dropped, u64::from(went));
         let left = 1 - dropped;
-        assert_eq!(family.numbers(family.dying), [left, left, left, 0]);
+        assert_eq!(family.numbers(family.removed), [left, left, left, 0]);
         family.memcgs.validate().unwrap();
     });
 }
@@ -681,9 +685,9 @@ fn free_swap_vs_swapoff_and_swapon() {
         let dropped = family.memcgs.swapoff(TYPE).unwrap();
         family.memcgs.swapon(TYPE, REGION).unwrap();
         family.memcgs.swap_out(family.root, entry(0), 1).unwrap();
-        let (root, dying) = (family.root.id(), family.dying.id());
+        let (root, removed) = (family.root.id(), family.removed.id());
         let (dropped_or_freed, left) = match freed.join().unwrap() {
-            Ok((1, Some(owner))) if owner == dying => (dropped + 1, Some(root)),
+            Ok((1, Some(owner))) if owner == removed => (dropped + 1, Some(root)),
             Ok((1, owner)) => {
                 assert_eq!(owner, Some(root));
                 (dropped, None)
@@ -707,13 +711,13 @@ fn css_offline_vs_move_account() {
         let family = family(0, 0);
         family.memcgs.charge(family.root, 1).unwrap();
         let mover = spawn(&family, |family| {
-            family.memcgs.move_account(family.root, family.dying, 1)
+            family.memcgs.move_account(family.root, family.removed, 1)
         });
-        let _ = family.memcgs.css_offline(family.dying, 0).unwrap();
-        let had = family.numbers(family.dying);
+        let _ = family.memcgs.css_offline(family.removed, 0).unwrap();
+        let had = family.numbers(family.removed);
         let moved = u64::from(mover.join().unwrap().is_ok());
         assert_eq!(had, [moved, moved, moved, 0]);
-        assert_eq!(family.numbers(family.dying), had);
+        assert_eq!(family.numbers(family.removed), had);
     });
 }
 
@@ -722,13 +726,13 @@ fn css_offline_vs_swap_out() {
     explore("css_offline_vs_swap_out", Some(3), || {
         let family = family(1, 0);
         let out = spawn(&family, |family| {
-            family.memcgs.swap_out(family.dying, entry(0), 1).unwrap()
+            family.memcgs.swap_out(family.removed, entry(0), 1).unwrap()
         });
-        let _ = family.memcgs.css_offline(family.dying, 0).unwrap();
-        let records = family.memcgs.records().count(family.dying.id());
+        let _ = family.memcgs.css_offline(family.removed, 0).unwrap();
+        let records = family.memcgs.records().count(family.removed.id());
         let owner = out.join().unwrap();
         // Before that, or not at all.
-        assert_eq!(records, u64::from(owner == family.dying));
+        assert_eq!(records, u64::from(owner == family.removed));
         assert_eq!(family.owner(0), Some(owner.id()));
         family.memcgs.validate().unwrap();
     });
@@ -747,7 +751,7 @@ fn css_free_vs_css_offline_vs_swap_in() {
         let swap_in = spawn(&family, |family| {
             family.memcgs.swap_in(entry(0), 1).unwrap()
         });
-        let freed = free(&family.memcgs, family.dying);
+        let freed = free(&family.memcgs, family.removed);
         assert_eq!(offline.join().unwrap(), 0);
         let charged = swap_in.join().unwrap();
         assert_eq!(freed.is_ok(), charged == family.root);

@@ -122,7 +122,7 @@ fn ranges_reach_over_regions() {
 }
 
 #[test]
-fn ids_are_handed_out_lowest_first_and_again_after_css_free() {
+fn ids_are_given_lowest_first_and_again_after_css_free() {
     let memcgs = Memcgs::new();
     let root = memcgs.root();
     assert_eq!(root.id().get(), 1);
@@ -133,12 +133,12 @@ fn ids_are_handed_out_lowest_first_and_again_after_css_free() {
             memcg
         })
         .collect();
-    for dying in [few[150], few[7]] {
-        memcgs.css_offline(dying, 0).unwrap();
+    for removed in [few[150], few[7]] {
+        memcgs.css_offline(removed, 0).unwrap();
         // An offline cgroup still has its id.
-        assert_eq!(memcgs.find(dying.id()), Some(dying));
-        memcgs.css_free(dying).unwrap();
-        assert_eq!(memcgs.find(dying.id()), None);
+        assert_eq!(memcgs.find(removed.id()), Some(removed));
+        memcgs.css_free(removed).unwrap();
+        assert_eq!(memcgs.find(removed.id()), None);
     }
     assert_eq!(memcgs.ids_in_use(), 198);
     let again = memcgs.create(few[3]).unwrap();
@@ -153,7 +153,7 @@ fn ids_are_handed_out_lowest_first_and_again_after_css_free() {
 
 #[test]
 #[cfg_attr(miri, ignore = "65,534 cgroups take too long")]
-fn the_last_id_is_handed_out_and_then_there_is_none() {
+fn the_last_id_is_given_and_then_there_is_none() {
     let memcgs = Memcgs::new();
     let root = memcgs.root();
     let mut last = root;

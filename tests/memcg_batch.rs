@@ -150,7 +150,7 @@ fn owners_are_uncharged_once_a_window() {
 
 /// Runs the batch. At its `n`-th call, the callback waits until another thread has done `other`. Returns
 /// `None` if the callback is called less often.
-fn beside<O: Send>(
+fn concurrently<O: Send>(
     memcgs: &Tree,
     slots: &[SwapEntry],
     n: usize,
@@ -174,7 +174,8 @@ fn a_swapoff_in_the_middle_of_a_batch_leaves_the_books_balanced() {
     let mut ended = 0;
     for n in (0..).step_by(11) {
         let (memcgs, family, slots) = family();
-        let Some(((freed, told), dropped)) = beside(&memcgs, &slots, n, || memcgs.swapoff(SECOND))
+        let Some(((freed, told), dropped)) =
+            concurrently(&memcgs, &slots, n, || memcgs.swapoff(SECOND))
         else {
             break;
         };
@@ -205,33 +206,34 @@ fn a_swapoff_in_the_middle_of_a_batch_leaves_the_books_balanced() {
             assert_eq!((usage.memsw, usage.swap), (0, 0), "{n}");
         }
     }
-    assert!(ended > 1, "{ended} batches were beside a swapoff");
+    assert!(ended > 1, "{ended} batches ran during a swapoff");
 }
 
 /// If a batch has cleared a record, its owner is uncharged before `css_free` frees the owner. Records that
 /// are not cleared yet migrate to the parent, and the parent is uncharged for them.
 #[test]
 fn a_cgroup_that_is_freed_in_the_middle_of_a_batch_is_uncharged_for_what_was_its_own() {
-    let mut handed_over = BTreeMap::new();
+    let mut migrated = BTreeMap::new();
     for n in (0..).step_by(9) {
         let (memcgs, family, slots) = family();
-        let (dying, parent) = (family[5], family[6]);
-        let owned = memcgs.usage(dying).unwrap().swap;
-        let Some(((freed, told), moved)) = beside(&memcgs, &slots, n, || memcgs.css_free(dying))
+        let (removed, parent) = (family[5], family[6]);
+        let owned = memcgs.usage(removed).unwrap().swap;
+        let Some(((freed, told), moved)) =
+            concurrently(&memcgs, &slots, n, || memcgs.css_free(removed))
         else {
             break;
         };
         assert_eq!(freed, Ok(SLOTS / 2));
         let of = |id| told.iter().filter(|&&(_, owner)| owner == id).count() as u64;
         let moved = moved.unwrap().moved;
-        assert_eq!((of(dying.id()), of(parent.id())), (owned - moved, moved));
-        *handed_over.entry(moved).or_insert(0) += 1;
+        assert_eq!((of(removed.id()), of(parent.id())), (owned - moved, moved));
+        *migrated.entry(moved).or_insert(0) += 1;
         memcgs.validate().unwrap();
         let next = memcgs.create(parent).unwrap();
-        assert_eq!(next.id(), dying.id());
+        assert_eq!(next.id(), removed.id());
         let usage = memcgs.usage(parent).unwrap();
         assert_eq!((usage.memsw, usage.swap), (0, 0));
         assert_eq!(memcgs.usage(next).unwrap().memsw, 0);
     }
-    assert!(handed_over.len() > 2, "in the middle, too: {handed_over:?}");
+    assert!(migrated.len() > 2, "in the middle, too: {migrated:?}");
 }

@@ -33,13 +33,13 @@ fn family(swapped: u64) -> (Tree, [Memcg; 4]) {
     memcgs.swapon(TYPE, PAGES).unwrap();
     let parent = memcgs.create(memcgs.root()).unwrap();
     let [a, b] = [(); 2].map(|()| memcgs.create(parent).unwrap());
-    let dead = memcgs.create(memcgs.root()).unwrap();
-    memcgs.css_offline(dead, 0).unwrap();
+    let offline = memcgs.create(memcgs.root()).unwrap();
+    memcgs.css_offline(offline, 0).unwrap();
     for memcg in [a, b] {
         memcgs.charge(memcg, PAGES).unwrap();
     }
     memcgs.swap_out(a, entry(0), swapped).unwrap();
-    (memcgs, [parent, a, b, dead])
+    (memcgs, [parent, a, b, offline])
 }
 
 /// Returns memory, memsw, own pages and own records.
@@ -59,10 +59,10 @@ fn does_not_wait_for_the_whole<T>(
     let (done, is_done) = channel();
     let in_time = AtomicBool::new(false);
     thread::scope(|s| {
-        let (memcgs, dead) = (&memcgs, family[3]);
+        let (memcgs, offline) = (&memcgs, family[3]);
         s.spawn(move || {
             let _ = starts.recv();
-            memcgs.css_free(dead).unwrap();
+            memcgs.css_free(offline).unwrap();
             let _ = done.send(());
         });
         let seen = std::sync::Arc::new(AtomicBool::new(false));
@@ -135,9 +135,9 @@ fn freed_beside_a_swap_in(swap_in: SwapIn, slots: u64) -> u64 {
             thread::yield_now();
         }
         while !done.load(Ordering::Relaxed) {
-            let dying = memcgs.create(memcgs.root()).unwrap();
-            memcgs.css_offline(dying, 0).unwrap();
-            memcgs.css_free(dying).unwrap();
+            let removed = memcgs.create(memcgs.root()).unwrap();
+            memcgs.css_offline(removed, 0).unwrap();
+            memcgs.css_free(removed).unwrap();
             freed.fetch_add(1, Ordering::Relaxed);
         }
     });
@@ -253,7 +253,7 @@ fn what_is_refused_over_several_regions_has_changed_nothing() {
 /// Runs the operation. When it has freed a lock for the `n`-th time, runs `other` on another thread until
 /// `other` is done or waits for the operation. Returns both results, or `None` if the operation frees fewer
 /// locks.
-fn beside<T, O: Send>(
+fn concurrently<T, O: Send>(
     memcgs: &Tree,
     n: usize,
     other: impl FnOnce() -> O + Send,
@@ -284,7 +284,7 @@ fn a_cgroup_whose_pages_go_out_over_several_regions_is_busy() {
         let (memcgs, [parent, a, ..]) = family(0);
         memcgs.css_offline(a, 0).unwrap();
         let out = |memcgs: &Tree| memcgs.swap_out(a, entry(0), PAGES);
-        let Some((owner, freed)) = beside(&memcgs, n, || memcgs.css_free(a), out) else {
+        let Some((owner, freed)) = concurrently(&memcgs, n, || memcgs.css_free(a), out) else {
             break;
         };
         assert_eq!(owner, Ok(parent), "{n}");
@@ -315,7 +315,7 @@ fn a_move_over_several_regions_ends_where_the_cgroups_do() {
             memcgs.css_free(b)
         };
         let moves = |memcgs: &Tree| memcgs.move_swap_account(entry(0), PAGES, a, b);
-        let Some((moved, freed)) = beside(&memcgs, n, ends, moves) else {
+        let Some((moved, freed)) = concurrently(&memcgs, n, ends, moves) else {
             break;
         };
         let moved = moved.unwrap();
@@ -343,7 +343,7 @@ fn a_move_over_several_regions_ends_where_the_cgroups_do() {
             memcgs.css_free(a)
         };
         let moves = |memcgs: &Tree| memcgs.move_swap_account(entry(0), PAGES, a, b);
-        if let Some((moved, freed)) = beside(&memcgs, n, ends, moves) {
+        if let Some((moved, freed)) = concurrently(&memcgs, n, ends, moves) {
             let moved = moved.unwrap();
             assert_eq!(freed.unwrap().moved, PAGES - moved);
             assert_eq!(numbers(&memcgs, b), [PAGES, PAGES + moved, PAGES, moved]);
@@ -361,7 +361,7 @@ fn a_swapoff_in_the_middle_leaves_the_books_balanced() {
         let (memcgs, [_, a, b, _]) = family(0);
         let off = || memcgs.swapoff(TYPE);
         let out = |memcgs: &Tree| memcgs.swap_out(a, entry(1), PAGES - 1);
-        let Some((out, dropped)) = beside(&memcgs, n, off, out) else {
+        let Some((out, dropped)) = concurrently(&memcgs, n, off, out) else {
             break;
         };
         let dropped = dropped.unwrap();
@@ -386,7 +386,7 @@ fn a_swapoff_in_the_middle_leaves_the_books_balanced() {
                 told += run.len;
             })
         };
-        if let Some((freed, dropped)) = beside(&memcgs, n, || memcgs.swapoff(TYPE), free) {
+        if let Some((freed, dropped)) = concurrently(&memcgs, n, || memcgs.swapoff(TYPE), free) {
             match freed {
                 Ok(freed) => assert_eq!(freed, told),
                 Err(MemcgError::Entry(EntryError::TypeOff { offset, .. })) => {

@@ -28,18 +28,18 @@ struct Family {
     /// The parent of both.
     parent: Memcg,
     other: Memcg,
-    dying: Memcg,
+    removed: Memcg,
 }
 
 impl Family {
     /// Each of the two has ten pages in memory and four in swap. The slots of `other` begin at `FIRST`, and
-    /// those of `dying` at 0.
+    /// those of `removed` at 0.
     fn new() -> Self {
         let memcgs = Memcgs::with_raw_mutex();
         memcgs.swapon(TYPE, 2 * REGION).unwrap();
         let parent = memcgs.create(memcgs.root()).unwrap();
-        let [other, dying] = [(); 2].map(|()| memcgs.create(parent).unwrap());
-        for (memcg, offset) in [(other, FIRST), (dying, 0)] {
+        let [other, removed] = [(); 2].map(|()| memcgs.create(parent).unwrap());
+        for (memcg, offset) in [(other, FIRST), (removed, 0)] {
             memcgs.charge(memcg, 14).unwrap();
             memcgs.swap_out(memcg, entry(offset), NR).unwrap();
         }
@@ -47,14 +47,14 @@ impl Family {
             memcgs,
             parent,
             other,
-            dying,
+            removed,
         }
     }
 
-    /// Returns what `dying` has: memory, memsw, own pages, own records, records in the table, children.
+    /// Returns what `removed` has: memory, memsw, own pages, own records, records in the table, children.
     fn has(&self) -> [u64; 6] {
-        let usage = self.memcgs.usage(self.dying).unwrap();
-        let records = self.memcgs.records().count(self.dying.id());
+        let usage = self.memcgs.usage(self.removed).unwrap();
+        let records = self.memcgs.records().count(self.removed.id());
         let children = u64::from(usage.children);
         [
             usage.memory,
@@ -69,7 +69,7 @@ impl Family {
 
 /// Runs the operation, paused at its `n`-th lock while another thread takes the cgroup offline. Returns
 /// `false` if the operation takes fewer locks.
-fn beside(
+fn concurrently(
     operation: &dyn Fn(&Family) -> Result<(), MemcgError>,
     event: Event,
     n: usize,
@@ -81,7 +81,7 @@ fn beside(
         let family = &family;
         s.spawn(move || {
             if starts.recv().is_ok() {
-                let result = family.memcgs.css_offline(family.dying, 0);
+                let result = family.memcgs.css_offline(family.removed, 0);
                 let _ = offline.send(result.map(|_| family.has()));
             }
         });
@@ -111,7 +111,7 @@ fn beside(
 fn at_each_lock(operation: &dyn Fn(&Family) -> Result<(), MemcgError>) {
     for event in [Event::Lock, Event::Unlocked] {
         for n in 0.. {
-            if !beside(operation, event, n).1 {
+            if !concurrently(operation, event, n).1 {
                 assert!(n > 0, "it takes a lock");
                 break;
             }
@@ -121,7 +121,7 @@ fn at_each_lock(operation: &dyn Fn(&Family) -> Result<(), MemcgError>) {
 
 #[test]
 fn no_page_is_moved_to_a_cgroup_that_is_offline() {
-    at_each_lock(&|family| family.memcgs.move_account(family.other, family.dying, 3));
+    at_each_lock(&|family| family.memcgs.move_account(family.other, family.removed, 3));
     // With a limit, so that the operation looks into every shard.
     at_each_lock(&|family| {
         let parent = family.parent;
@@ -129,18 +129,18 @@ fn no_page_is_moved_to_a_cgroup_that_is_offline() {
             .memcgs
             .set_limit(parent, Resource::Memory, Some(30))?;
         family.memcgs.set_limit(parent, Resource::Memsw, Some(30))?;
-        family.memcgs.move_account(family.other, family.dying, 3)
+        family.memcgs.move_account(family.other, family.removed, 3)
     });
 }
 
 #[test]
 fn no_record_is_written_for_a_cgroup_that_is_offline() {
     at_each_lock(&|family| {
-        let out = family.memcgs.swap_out(family.dying, entry(100), 3);
+        let out = family.memcgs.swap_out(family.removed, entry(100), 3);
         out.map(drop)
     });
     at_each_lock(&|family| {
-        let out = family.memcgs.swap_out(family.dying, entry(REGION + 4), 3);
+        let out = family.memcgs.swap_out(family.removed, entry(REGION + 4), 3);
         out.map(drop)
     });
 }
@@ -149,7 +149,7 @@ fn no_record_is_written_for_a_cgroup_that_is_offline() {
 fn no_record_is_given_to_a_cgroup_that_is_offline() {
     for nr in [1, NR] {
         at_each_lock(&|family| {
-            let (from, to) = (family.other, family.dying);
+            let (from, to) = (family.other, family.removed);
             let moved = family.memcgs.move_swap_account(entry(FIRST), nr, from, to);
             moved.map(drop)
         });
@@ -158,7 +158,7 @@ fn no_record_is_given_to_a_cgroup_that_is_offline() {
 
 #[test]
 fn no_page_is_charged_to_a_cgroup_that_is_offline() {
-    at_each_lock(&|family| family.memcgs.charge(family.dying, 3));
+    at_each_lock(&|family| family.memcgs.charge(family.removed, 3));
     at_each_lock(&|family| family.memcgs.swap_in_cached(entry(0), NR).map(drop));
     for offset in [0, FIRST] {
         at_each_lock(&|family| family.memcgs.swap_in(entry(offset), NR).map(drop));
@@ -167,7 +167,7 @@ fn no_page_is_charged_to_a_cgroup_that_is_offline() {
 
 #[test]
 fn no_child_is_created_under_a_cgroup_that_is_offline() {
-    at_each_lock(&|family| family.memcgs.create(family.dying).map(drop));
+    at_each_lock(&|family| family.memcgs.create(family.removed).map(drop));
 }
 
 /// Swaps pages out to several regions. The cgroup owns the records in the regions that were written before it
@@ -183,14 +183,14 @@ fn a_swap_out_over_several_regions_goes_on_for_the_parent() {
             let family = &family;
             s.spawn(move || {
                 if starts.recv().is_ok() {
-                    family.memcgs.css_offline(family.dying, 0).unwrap();
+                    family.memcgs.css_offline(family.removed, 0).unwrap();
                 }
             });
             let pause = move || {
                 start.send(()).unwrap();
                 thread::sleep(SHORT);
             };
-            let out = || family.memcgs.swap_out(family.dying, entry(FIRST), NR);
+            let out = || family.memcgs.swap_out(family.removed, entry(FIRST), NR);
             at(Event::Unlocked, n, pause, out)
         });
         if !was_there {
@@ -199,15 +199,15 @@ fn a_swap_out_over_several_regions_goes_on_for_the_parent() {
         let records = family.memcgs.records();
         let owners = (0..NR).map(|skip| records.lookup(entry(FIRST + skip)).unwrap());
         let owners: Vec<_> = owners.collect();
-        let (dying, parent) = (family.dying.id(), family.parent.id());
+        let (removed, parent) = (family.removed.id(), family.parent.id());
         assert_eq!(owners.last(), Some(&owner.unwrap().id()));
         assert!(owners.is_sorted_by_key(|&id| id == parent), "{owners:?}");
-        assert!(owners.iter().all(|id| [dying, parent].contains(id)));
+        assert!(owners.iter().all(|id| [removed, parent].contains(id)));
         both += u32::from(owners[0] != owners[3]);
         family.memcgs.validate().unwrap();
         // The cgroup can be freed.
-        family.memcgs.uncharge(family.dying, 10 - NR).unwrap();
-        let freed = family.memcgs.css_free(family.dying);
+        family.memcgs.uncharge(family.removed, 10 - NR).unwrap();
+        let freed = family.memcgs.css_free(family.removed);
         assert!(freed.is_ok() || !was_there, "{freed:?}");
     }
     assert!(both > 0, "it was never between the two regions");

@@ -54,10 +54,10 @@ impl Drop for Attendance<'_> {
 }
 
 /// Takes the cgroup offline, and frees it as soon as it has no page in memory.
-fn die(memcgs: &Memcgs, dying: Memcg) {
-    memcgs.css_offline(dying, 0).unwrap();
+fn die(memcgs: &Memcgs, removed: Memcg) {
+    memcgs.css_offline(removed, 0).unwrap();
     loop {
-        match memcgs.css_free(dying) {
+        match memcgs.css_free(removed) {
             Ok(_) => return,
             Err(MemcgError::Busy { pages, .. }) => assert_eq!(pages, 1),
             Err(error) => panic!("{error}"),
@@ -84,7 +84,7 @@ fn race_of_a_swap_in(swap_in: SwapIn, left: u64) {
     let parent = memcgs.create(memcgs.root()).unwrap();
     let (to_dying, to_parent) = (AtomicU64::new(0), AtomicU64::new(0));
     let meeting = Meeting::default();
-    let dying = Mutex::new(parent);
+    let removed = Mutex::new(parent);
     thread::scope(|s| {
         s.spawn(|| {
             let _attendance = meeting.attend();
@@ -92,7 +92,7 @@ fn race_of_a_swap_in(swap_in: SwapIn, left: u64) {
                 let child = memcgs.create(parent).unwrap();
                 memcgs.charge(child, 2).unwrap();
                 memcgs.swap_out(child, entry(0), 2).unwrap();
-                *dying.lock().unwrap() = child;
+                *removed.lock().unwrap() = child;
                 meeting.wait();
                 die(&memcgs, child);
                 // The id belongs to another cgroup at once.
@@ -114,7 +114,7 @@ fn race_of_a_swap_in(swap_in: SwapIn, left: u64) {
             let charged = swap_in(&memcgs, entry(0), 1).unwrap();
             let by_parent = charged == parent;
             // The next cgroup with the same id is not charged.
-            assert!(by_parent || charged == *dying.lock().unwrap());
+            assert!(by_parent || charged == *removed.lock().unwrap());
             let count = if by_parent { &to_parent } else { &to_dying };
             count.fetch_add(1, Ordering::Relaxed);
             // The cgroup that is charged has the page.
@@ -128,7 +128,7 @@ fn race_of_a_swap_in(swap_in: SwapIn, left: u64) {
     let both = [to_dying, to_parent].map(AtomicU64::into_inner);
     assert_eq!(both.iter().sum::<u64>(), ROUNDS);
     println!(
-        "charged: the dying cgroup {}, its parent {}",
+        "charged: the removed cgroup {}, its parent {}",
         both[0], both[1]
     );
 }
@@ -167,19 +167,19 @@ fn race_of_freed_slots(free: fn(&Memcgs, &[SwapEntry], &mut dyn FnMut(MemcgId)))
         s.spawn(|| {
             let _attendance = meeting.attend();
             for round in 0..ROUNDS / 15 {
-                let dying = memcgs.create(parent).unwrap();
-                memcgs.charge(dying, RECORDS).unwrap();
+                let removed = memcgs.create(parent).unwrap();
+                memcgs.charge(removed, RECORDS).unwrap();
                 for &slot in &slots {
-                    memcgs.swap_out(dying, slot, 1).unwrap();
+                    memcgs.swap_out(removed, slot, 1).unwrap();
                 }
                 meeting.wait();
                 for _ in 0..round % 50 * 10 {
                     std::hint::spin_loop();
                 }
-                die(&memcgs, dying);
+                die(&memcgs, removed);
                 meeting.wait();
                 let next = memcgs.create(parent).unwrap();
-                assert_eq!(next.id(), dying.id());
+                assert_eq!(next.id(), removed.id());
                 for memcg in [next, parent] {
                     let usage = memcgs.usage(memcg).unwrap();
                     assert_eq!((usage.memsw, usage.swap), (0, 0));
@@ -215,24 +215,24 @@ fn a_swap_out_of_a_dying_cgroup_leaves_no_record_of_it() {
         s.spawn(|| {
             let _attendance = meeting.attend();
             for _ in 0..ROUNDS {
-                let dying = memcgs.create(parent).unwrap();
-                memcgs.charge(dying, 1).unwrap();
-                *child.lock().unwrap() = dying;
+                let removed = memcgs.create(parent).unwrap();
+                memcgs.charge(removed, 1).unwrap();
+                *child.lock().unwrap() = removed;
                 meeting.wait();
-                die(&memcgs, dying);
-                assert_eq!(memcgs.records().count(dying.id()), 0);
+                die(&memcgs, removed);
+                assert_eq!(memcgs.records().count(removed.id()), 0);
                 meeting.wait();
             }
         });
         let _attendance = meeting.attend();
         for round in 0..ROUNDS {
             meeting.wait();
-            let dying = *child.lock().unwrap();
+            let removed = *child.lock().unwrap();
             for _ in 0..round % 200 {
                 std::hint::spin_loop();
             }
-            let owner = memcgs.swap_out(dying, entry(7), 1).unwrap();
-            assert!(owner == dying || owner == parent);
+            let owner = memcgs.swap_out(removed, entry(7), 1).unwrap();
+            assert!(owner == removed || owner == parent);
             meeting.wait();
             assert_eq!(memcgs.records().lookup(entry(7)), Some(parent.id()));
             assert_eq!(memcgs.free_swap(entry(7), 1), Ok(1));
@@ -320,14 +320,14 @@ fn a_swapoff_uncharges_records_that_a_migration_moves_meanwhile() {
         s.spawn(|| {
             let _attendance = meeting.attend();
             for round in 0..ROUNDS {
-                let dying = memcgs.create(parent).unwrap();
-                memcgs.charge(dying, 1).unwrap();
-                memcgs.swap_out(dying, entry(0), 1).unwrap();
+                let removed = memcgs.create(parent).unwrap();
+                memcgs.charge(removed, 1).unwrap();
+                memcgs.swap_out(removed, entry(0), 1).unwrap();
                 meeting.wait();
                 for _ in 0..round % 300 {
                     std::hint::spin_loop();
                 }
-                die(&memcgs, dying);
+                die(&memcgs, removed);
                 meeting.wait();
             }
         });

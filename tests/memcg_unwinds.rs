@@ -30,15 +30,15 @@ fn family() -> (Tree, [Memcg; 4]) {
     let memcgs = Tree::with_raw_mutex();
     memcgs.swapon(TYPE, PAGES).unwrap();
     let parent = memcgs.create(memcgs.root()).unwrap();
-    let [a, b, dying] = [(); 3].map(|()| memcgs.create(parent).unwrap());
-    for (memcg, offset) in [(a, FIRST), (b, FIRST + NR), (dying, FIRST + 2 * NR)] {
+    let [a, b, removed] = [(); 3].map(|()| memcgs.create(parent).unwrap());
+    for (memcg, offset) in [(a, FIRST), (b, FIRST + NR), (removed, FIRST + 2 * NR)] {
         memcgs.charge(memcg, 10 + 2 * NR).unwrap();
         memcgs.swap_out(memcg, entry(offset), NR).unwrap();
         memcgs.swap_out(memcg, entry(offset - 100), NR).unwrap();
     }
-    memcgs.uncharge(dying, 10).unwrap();
-    memcgs.css_offline(dying, 0).unwrap();
-    (memcgs, [parent, a, b, dying])
+    memcgs.uncharge(removed, 10).unwrap();
+    memcgs.css_offline(removed, 0).unwrap();
+    (memcgs, [parent, a, b, removed])
 }
 
 /// Checks that nothing is lost: the counters are right, and they are 0 after everything has been given back.
@@ -151,7 +151,7 @@ fn records_that_are_written_freed_and_moved_are_not_lost() {
     };
     at_each_lock("swap_out under a limit", under_a_limit, |_| true);
     at_each_lock(
-        "swap_out of a dying one",
+        "swap_out of a removed one",
         |memcgs, [_, a, ..]| {
             memcgs.css_offline(a, 0)?;
             memcgs.swap_out(a, entry(500), 5)
@@ -170,7 +170,7 @@ fn records_that_are_written_freed_and_moved_are_not_lost() {
     for (name, offset) in [
         ("swap_in", FIRST - 100),
         ("swap_in over regions", FIRST),
-        ("swap_in of a dying one's", FIRST + 2 * NR),
+        ("swap_in of a removed one's", FIRST + 2 * NR),
     ] {
         let come_in = |memcgs: &Tree, _: [Memcg; 4]| memcgs.swap_in(entry(offset), NR);
         at_each_lock(name, come_in, given_up);
@@ -237,7 +237,7 @@ fn a_cgroup_can_be_freed_after_a_css_offline_or_css_free_that_unwound() {
             moved,
         );
     }
-    let free = |memcgs: &Tree, [.., dying]: [Memcg; 4]| Ok(memcgs.css_free(dying)?.moved);
+    let free = |memcgs: &Tree, [.., removed]: [Memcg; 4]| Ok(memcgs.css_free(removed)?.moved);
     // When the last lock is freed, the cgroup is freed already.
     let gone =
         |result: &Result<u64, MemcgError>| matches!(result, Ok(_) | Err(MemcgError::Gone { .. }));

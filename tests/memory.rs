@@ -211,7 +211,7 @@ fn a_hundred_thousand_cycles_under_load_leave_memory_where_it_was() {
                 thread.join().unwrap();
             }
         });
-        assert!(late.into_inner() > 0, "nobody was ever late");
+        assert!(late.into_inner() > 0, "no thread was ever late");
     };
     let empty = memory().0;
     run(1000);

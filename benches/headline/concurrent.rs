@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use crate::maps::{Maps, TAILS};
 use crate::measure::{Shuttle, pairs, timed_pairs};
 use crate::report::{Amount, Report};
-use swap_records_benches::latency::{Latencies, QUANTILES, beside_hand_overs, histogram};
+use swap_records_benches::latency::{Latencies, QUANTILES, during_migrations, histogram};
 use swap_records_benches::ours::Ours;
 use swap_records_benches::work::{before_tails, slot_and_id};
 use swap_records_benches::{REGION, threads};
@@ -77,8 +77,8 @@ pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) -> Result<(),
         throughput(apart.theirs),
     );
 
-    // Measured in turn, since the machine may be faster or slower a minute later.
-    let beside = pairs(
+    // The two sides alternate, since the machine may be faster or slower a minute later.
+    let together = pairs(
         "threads in one table and in two",
         nr * 3,
         |_| record(&[ours], 2, OWN * REGION, own),
@@ -86,9 +86,9 @@ pub(crate) fn scaling(report: &mut Report, ours: &Ours, nr: usize) -> Result<(),
     );
     report.ratio(
         "record_2_threads_vs_two_tables",
-        beside.faster,
-        throughput(beside.ours),
-        throughput(beside.theirs),
+        together.faster,
+        throughput(together.ours),
+        throughput(together.theirs),
     );
 
     let crowd = pairs(
@@ -113,9 +113,9 @@ pub(crate) fn full_scan_scaling(report: &mut Report, ours: &Ours, in_tails: u64,
         return;
     }
     let there = Cell::new(Shuttle(TAILS.0, TAILS.1));
-    let hand_over = |threads| {
+    let migrate = |threads| {
         let mut shuttle = there.get();
-        let moved = shuttle.go(|old, new| ours.hand_over_with(old, new, threads));
+        let moved = shuttle.go(|old, new| ours.migrate_with(old, new, threads));
         there.set(shuttle);
         assert_eq!(moved, in_tails, "records moved by {threads} threads");
         moved
@@ -123,8 +123,8 @@ pub(crate) fn full_scan_scaling(report: &mut Report, ours: &Ours, in_tails: u64,
     let two = timed_pairs(
         "full scan on two threads",
         nr,
-        |_| hand_over(2),
-        |_| hand_over(1),
+        |_| migrate(2),
+        |_| migrate(1),
     );
     let (two_s, one_s) = (Amount::Seconds(two.ours), Amount::Seconds(two.theirs));
     report.ratio("migrate_2_threads_scaling", two.faster, two_s, one_s);
@@ -140,7 +140,7 @@ fn while_migrating(
 ) -> Latencies {
     let mut there = Shuttle(TAILS.0, TAILS.1);
     let mut free = 0;
-    let done = beside_hand_overs(
+    let done = during_migrations(
         at_least,
         || there.go(&mut migrate),
         |rng| {

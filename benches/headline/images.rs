@@ -17,7 +17,7 @@ use swap_records_benches::ours::{Ours, TYPE, id};
 use swap_records_benches::{LIVE, SEED, index, timed};
 use swap_records_sim::{self as sim, Family, Pages};
 
-/// 256 MiB of table: larger than the caches, and small beside the tables of the other rows.
+/// 256 MiB of table: larger than the caches, and small compared with the tables of the other rows.
 const MOST_SLOTS: usize = 1 << 27;
 
 /// The offset of the ids in an image of one type.
@@ -91,7 +91,7 @@ fn rates(report: &mut Report, name: &'static str, bytes: usize, pairs: Pairs) {
 /// Both sides make a new file and rename it over the old one.
 fn written(report: &mut Report, ours: &Ours, ids: &[u16], path: &Path, nr: usize) {
     let plain = path.with_extension("plain");
-    let beside = path.with_extension("new");
+    let partial = path.with_extension("new");
     let bytes = bytes_of(ids);
     let pairs = pairs(
         "an image is written",
@@ -104,8 +104,8 @@ fn written(report: &mut Report, ours: &Ours, ids: &[u16], path: &Path, nr: usize
         },
         |_| {
             let (written, time) = timed(|| {
-                File::create(&beside)?.write_all(bytes)?;
-                fs::rename(&beside, &plain)
+                File::create(&partial)?.write_all(bytes)?;
+                fs::rename(&partial, &plain)
             });
             written.expect("there is room for the copy");
             (0, time)

@@ -226,7 +226,7 @@ fn measure_all(report: &mut Report, slots: usize, effort: Effort) -> Result<(), 
     maps.add_ids(LIVE + 1..=1_000);
     memory::index(report, "index_bytes_vs_table_bytes_1000_ids", slots, before)?;
     maps.add_ids(1_001..=4_000);
-    scans::no_remains_among_4000(report, &maps, nr);
+    scans::no_records_among_4000(report, &maps, nr);
     scans::dense(report, &maps.ours, maps.of_2014.into_ids(), nr);
     Ok(())
 }

@@ -21,7 +21,7 @@ impl Pairs {
     }
 }
 
-/// Runs both sides in turn, with the number of the pair. Both must return the same number.
+/// Runs both sides alternately, with the number of the pair. Both must return the same number.
 pub(crate) fn pairs(
     what: &str,
     pairs: usize,
@@ -78,9 +78,9 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 pub(crate) struct Shuttle(pub(crate) u16, pub(crate) u16);
 
 impl Shuttle {
-    pub(crate) fn go(&mut self, hand_over: impl FnOnce(u16, u16) -> u64) -> u64 {
+    pub(crate) fn go(&mut self, migrate: impl FnOnce(u16, u16) -> u64) -> u64 {
         let Self(from, to) = *self;
         *self = Self(to, from);
-        hand_over(from, to)
+        migrate(from, to)
     }
 }

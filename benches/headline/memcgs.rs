@@ -58,15 +58,15 @@ impl Tree {
     }
 
     /// Makes an offline cgroup that takes these slots from another cgroup.
-    fn dying(&self, slots: &[SwapEntry], of: Memcg) -> Result<Memcg, String> {
-        let dying = self.memcgs.create(self.parent).map_err(text)?;
-        self.give(of, dying, slots)?;
-        self.memcgs.css_offline(dying, 0).map_err(text)?;
-        Ok(dying)
+    fn offline(&self, slots: &[SwapEntry], of: Memcg) -> Result<Memcg, String> {
+        let offline = self.memcgs.create(self.parent).map_err(text)?;
+        self.give(of, offline, slots)?;
+        self.memcgs.css_offline(offline, 0).map_err(text)?;
+        Ok(offline)
     }
 
-    fn free(&self, dying: Memcg) -> (u64, Duration) {
-        let (freed, time) = timed(|| self.memcgs.css_free(dying));
+    fn free(&self, offline: Memcg) -> (u64, Duration) {
+        let (freed, time) = timed(|| self.memcgs.css_free(offline));
         (freed.expect("the cgroup can be freed").moved, time)
     }
 }
@@ -88,26 +88,26 @@ pub(crate) fn on_the_map(report: &mut Report, maps: Maps, nr: usize) -> Result<M
     for _ in 0..TIMES {
         // The cgroup had some records, and gave all of them back.
         let few = &tree.slots[..8];
-        let dying = tree.memcgs.create(parent).map_err(text)?;
-        tree.give(owner, dying, few)?;
-        tree.give(dying, owner, few)?;
-        tree.memcgs.css_offline(dying, 0).map_err(text)?;
-        let (moved, time) = tree.free(dying);
+        let offline = tree.memcgs.create(parent).map_err(text)?;
+        tree.give(owner, offline, few)?;
+        tree.give(offline, owner, few)?;
+        tree.memcgs.css_offline(offline, 0).map_err(text)?;
+        let (moved, time) = tree.free(offline);
         assert_eq!(moved, 0, "records that were given back");
         times.push(time.as_secs_f64());
     }
-    report.time("css_free_no_remains", median(times));
+    report.time("css_free_no_records", median(times));
 
-    let dying = Cell::new(tree.dying(&tree.slots, owner)?);
+    let offline = Cell::new(tree.offline(&tree.slots, owner)?);
     let mut there = Shuttle(FEW.0, FEW.1);
     let measured = pairs(
-        "css_free of a thousand remains",
+        "css_free of a thousand records",
         nr,
-        |_| tree.free(dying.get()),
+        |_| tree.free(offline.get()),
         |_| {
             // Make the next cgroup before the loop empties the caches.
-            let next = tree.dying(&tree.slots, parent);
-            dying.set(next.expect("an id is free, and there are no limits"));
+            let next = tree.offline(&tree.slots, parent);
+            offline.set(next.expect("an id is free, and there are no limits"));
             let (moved, time) = timed(|| there.go(|old, new| of_2014.migrate(old, new)));
             assert_eq!(moved, FEW_RECORDS, "records moved");
             (moved, time)
@@ -119,7 +119,7 @@ pub(crate) fn on_the_map(report: &mut Report, maps: Maps, nr: usize) -> Result<M
     );
     report.ratio("css_free_1000_vs_2014_loop", measured.faster, ours, theirs);
 
-    tree.free(dying.get());
+    tree.free(offline.get());
     tree.give(parent, owner, &tree.slots)?;
     tree.memcgs.css_offline(parent, 0).map_err(text)?;
     assert_eq!(tree.free(parent).0, 0, "the map has its records again");

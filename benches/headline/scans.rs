@@ -1,4 +1,5 @@
-//! Migrations from all kinds of dying ids.
+//! Measures migrations from each kind of id: without records, with few, with many, and with records at the
+//! end of each region.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -41,7 +42,7 @@ fn versus_2014(
     let pairs = timed_pairs(
         name,
         nr,
-        |_| there.go(|old, new| maps.ours.hand_over_with(old, new, threads)),
+        |_| there.go(|old, new| maps.ours.migrate_with(old, new, threads)),
         |_| {
             let moved = their_there.go(|old, new| maps.of_2014.migrate(old, new));
             assert_eq!(moved, records, "{name}: records moved");
@@ -55,11 +56,11 @@ fn versus_2014(
 pub(crate) fn against_2014(report: &mut Report, maps: &Maps, nr: usize) {
     let mut row = |name, ids, records| versus_2014(report, name, maps, ids, (records, 1), nr);
     row("full_scan_vs_2014_loop", TAILS, maps.in_tails);
-    row("no_remains_vs_2014_loop", NONE, 0);
-    row("remains_1000_vs_2014_loop", FEW, FEW_RECORDS);
-    row("remains_10000_vs_2014_loop", MANY, MANY_RECORDS);
-    row("remains_100000_vs_2014_loop", LOTS, LOTS_RECORDS);
-    let name = "remains_100000_2_threads_vs_2014_loop";
+    row("no_records_vs_2014_loop", NONE, 0);
+    row("records_1000_vs_2014_loop", FEW, FEW_RECORDS);
+    row("records_10000_vs_2014_loop", MANY, MANY_RECORDS);
+    row("records_100000_vs_2014_loop", LOTS, LOTS_RECORDS);
+    let name = "records_100000_2_threads_vs_2014_loop";
     if sim::threads() < 2 {
         report.skip(name, "there is one core");
     } else {
@@ -68,8 +69,8 @@ pub(crate) fn against_2014(report: &mut Report, maps: &Maps, nr: usize) {
 }
 
 /// With 4,000 live ids in every region. The last id has no records, and the migration has no hint.
-pub(crate) fn no_remains_among_4000(report: &mut Report, maps: &Maps, nr: usize) {
-    let name = "no_remains_4000_ids_vs_2014_loop";
+pub(crate) fn no_records_among_4000(report: &mut Report, maps: &Maps, nr: usize) {
+    let name = "no_records_4000_ids_vs_2014_loop";
     versus_2014(report, name, maps, (4_001, 4_002), (0, 1), nr);
 }
 
@@ -106,7 +107,7 @@ pub(crate) fn against_memory(
     // The full scan evicts the thousand records from the caches.
     let mut few = Shuttle(FEW.0, FEW.1);
     let pairs = timed_pairs(
-        "a thousand remains",
+        "a thousand records",
         nr,
         |_| few.go(|old, new| ours.migrate(old, new)),
         |_| {
@@ -114,7 +115,7 @@ pub(crate) fn against_memory(
             FEW_RECORDS
         },
     );
-    seconds(report, "remains_1000_vs_full_scan", pairs);
+    seconds(report, "records_1000_vs_full_scan", pairs);
     words.retype()
 }
 
@@ -144,7 +145,7 @@ fn read_scaling(report: &mut Report, level: read::Level, words: &[u64], nr: usiz
     rates(report, "read_2_threads_scaling", size_of_val(words), pairs);
 }
 
-/// Compares with sets of slots. Both sides find nothing in the caches, as for a cgroup that has been dead for
+/// Compares with sets of slots. Both sides find nothing in the caches, as for a cgroup that has been offline for
 /// long.
 pub(crate) fn against_roaring(
     report: &mut Report,
@@ -164,7 +165,7 @@ pub(crate) fn against_roaring(
     let (mut there, mut their_there) = (Shuttle(FEW.0, FEW.1), Shuttle(FEW.0, FEW.1));
     // Both sides are short, so more pairs are cheap.
     let pairs = pairs(
-        "a thousand remains in sets",
+        "a thousand records in sets",
         nr * 3,
         |_| {
             empty_caches();
@@ -177,7 +178,7 @@ pub(crate) fn against_roaring(
             timed(|| their_there.go(|old, new| sets.migrate(old, new)))
         },
     );
-    seconds(report, "remains_1000_vs_roaring", pairs);
+    seconds(report, "records_1000_vs_roaring", pairs);
     sets.into_ids()
 }
 

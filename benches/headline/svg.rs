@@ -42,20 +42,20 @@ const PLOTS: [Plot; 5] = [
         file: "bench-migration.svg",
         title: "Time of one migration, by the records that it moves",
         rows: &[
-            ("no_remains_vs_2014_loop", "no records", [CRATE, LOOP]),
+            ("no_records_vs_2014_loop", "no records", [CRATE, LOOP]),
             (
-                "no_remains_4000_ids_vs_2014_loop",
+                "no_records_4000_ids_vs_2014_loop",
                 "no records, 4,000 ids",
                 [CRATE, LOOP],
             ),
-            ("remains_1000_vs_2014_loop", "1,000 records", [CRATE, LOOP]),
+            ("records_1000_vs_2014_loop", "1,000 records", [CRATE, LOOP]),
             (
-                "remains_1000_vs_roaring",
+                "records_1000_vs_roaring",
                 "1,000 records",
                 [CRATE, "roaring bitmaps"],
             ),
             (
-                "remains_10000_vs_2014_loop",
+                "records_10000_vs_2014_loop",
                 "10,000 records",
                 [CRATE, LOOP],
             ),

@@ -41,19 +41,19 @@ pub fn histogram() -> Histogram<u64> {
 /// `at_least`, and after at least two migrations.
 ///
 /// Neither closure may panic: the other thread would never stop.
-pub fn beside_hand_overs(
+pub fn during_migrations(
     at_least: Duration,
-    mut hand_over: impl FnMut() -> u64 + Send,
+    mut migrate: impl FnMut() -> u64 + Send,
     mut operation: impl FnMut(&mut Rng),
 ) -> Latencies {
     let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (stop, done) = (&stop, &done);
     let mut times = histogram();
     let moved = std::thread::scope(|scope| {
-        let hand_overs = scope.spawn(move || {
+        let migrations = scope.spawn(move || {
             let mut moved = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                moved.push(hand_over());
+                moved.push(migrate());
                 done.store(moved.len(), Ordering::Relaxed);
                 std::thread::sleep(PAUSE);
             }
@@ -79,7 +79,7 @@ pub fn beside_hand_overs(
             due = (due + EVERY).max(ended);
         }
         stop.store(true, Ordering::Relaxed);
-        hand_overs
+        migrations
             .join()
             .expect("the migrating thread does not panic")
     });

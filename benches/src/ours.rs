@@ -70,7 +70,7 @@ impl<L: RawMutex> Ours<L> {
 
 impl<L: RawMutex + Send + Sync> Ours<L> {
     /// Does what [`migrate`](Table::migrate) does, on this many threads.
-    pub fn hand_over_with(&self, old: u16, new: u16, threads: usize) -> u64 {
+    pub fn migrate_with(&self, old: u16, new: u16, threads: usize) -> u64 {
         let migration = self.0.migration(id(old), id(new));
         migration.threads(threads).run().moved
     }

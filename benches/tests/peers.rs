@@ -18,9 +18,9 @@ fn each_peer_agrees_with_a_map() {
 
 #[test]
 fn all_peers_reparent_the_same_map_alike() {
-    const DEAD: u16 = 151;
+    const OFFLINE: u16 = 151;
     let slots = 5 * 32_768 + 99;
-    let map = Map::new(Family::Interleaved(150), slots, 3).remains(DEAD, 1_000);
+    let map = Map::new(Family::Interleaved(150), slots, 3).remains(OFFLINE, 1_000);
     let slots = index(slots);
     let of_2014 = Loop2014::<Spin>::with_slots(slots).unwrap();
     let sets = RoaringSets::with_slots(slots).unwrap();
@@ -32,7 +32,7 @@ fn all_peers_reparent_the_same_map_alike() {
         sets.record_range(start, len, run.id);
         dash.record_range(start, len, run.id);
     }
-    for (old, new) in [(DEAD, 152), (75, 153), (154, 155)] {
+    for (old, new) in [(OFFLINE, 152), (75, 153), (154, 155)] {
         let moved = of_2014.migrate(old, new);
         assert_eq!(sets.migrate(old, new), moved);
         assert_eq!(dash.migrate(old, new), moved);
@@ -49,15 +49,15 @@ fn all_peers_reparent_the_same_map_alike() {
 /// Every vector level of this machine, on the same map.
 #[test]
 fn each_level_of_the_iterator_loop_reparents_alike() {
-    const DEAD: u16 = 151;
-    let map = Map::new(Family::Interleaved(150), 3 * 32_768 + 7, 5).remains(DEAD, 500);
+    const OFFLINE: u16 = 151;
+    let map = Map::new(Family::Interleaved(150), 3 * 32_768 + 7, 5).remains(OFFLINE, 500);
     for level in Level::available() {
         let plain = IteratorLoop::with_slots(index(map.slots())).unwrap();
         let mut plain = plain.at_level(level);
         map.fill_slice(1, plain.ids_mut(), |_| ());
-        assert_eq!(plain.migrate(DEAD, 152), 500, "{level:?}");
+        assert_eq!(plain.migrate(OFFLINE, 152), 500, "{level:?}");
         assert_eq!(
-            (plain.migrate(DEAD, 152), plain.migrate(152, DEAD)),
+            (plain.migrate(OFFLINE, 152), plain.migrate(152, OFFLINE)),
             (0, 500)
         );
     }

@@ -12,7 +12,7 @@ pub(crate) const SWAP_TYPE: SwapType = SwapType::new(0).expect("below 32");
 pub(crate) struct Numbers {
     pub(crate) live: u64,
     /// Offline cgroups, which still have their id.
-    pub(crate) dying: u64,
+    pub(crate) offline: u64,
     pub(crate) freed: u64,
     /// Records that a parent has inherited.
     pub(crate) reparented: u64,

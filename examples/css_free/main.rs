@@ -1,4 +1,4 @@
-//! Simulates a machine whose cgroups live and die at a high rate over a large swapfile. First, each record
+//! Simulates a machine whose cgroups come and go at a high rate over a large swapfile. First, each record
 //! pins its cgroup. Then the parent inherits the records.
 //!
 //! Run `cargo run --release --example css_free`, or add `-- --seconds 2` for a short run.
@@ -27,7 +27,7 @@ use reparented::Reparented;
 use work::Work;
 
 const HELP: &str = "\
-Cgroups live and die at a high rate over 256 GiB of swap, and leave some records behind. First, each
+Cgroups come and go at a high rate over 256 GiB of swap, and leave some records behind. First, each
 record pins its cgroup, until no cgroup can be created. Then the parent inherits the records.
 
 Usage: cargo run --release --example css_free -- [--seconds N] [--svg FILE]
@@ -106,9 +106,9 @@ fn run(options: &Options) -> Result<(), String> {
     let failed = pinned.failed_after();
     say(&match failed {
         Some(cgroups) => format!(
-            "Creation failed after {} cgroups: all ids are in use, {} of them by dead cgroups.",
+            "Creation failed after {} cgroups: all ids are in use, {} of them by offline cgroups.",
             count(cgroups),
-            count(pinned.numbers().dying),
+            count(pinned.numbers().offline),
         ),
         None => "Time was up before all ids were in use: use a larger --seconds.".to_owned(),
     });
@@ -132,7 +132,7 @@ fn run(options: &Options) -> Result<(), String> {
         None => "pinned, time was up first".to_owned(),
     };
     say(&format!(
-        "\n{} cgroups lived and died with at most {} ids in use, {} records reparented ({pinned}); \
+        "\n{} cgroups were created and freed with at most {} ids in use, {} records reparented ({pinned}); \
          everything balanced: no charge and no record is left, 1 id is in use.",
         count(lived.freed),
         count(curve.most()),
@@ -192,7 +192,7 @@ fn watch<M: Machine>(
             say(&line([
                 format!("{:.1} s", began.elapsed().as_secs_f64()),
                 count(now.live),
-                count(now.dying),
+                count(now.offline),
                 count(now.freed),
                 count(now.reparented),
                 each(now.reparenting.saturating_sub(before.reparenting)),
@@ -217,7 +217,7 @@ fn watch<M: Machine>(
 const HEAD: [&str; 8] = [
     "time",
     "live",
-    "dying",
+    "offline",
     "freed",
     "reparented",
     "reparenting, each",

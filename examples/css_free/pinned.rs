@@ -114,7 +114,7 @@ impl Machine for Pinned {
         let all = self.lock();
         Numbers {
             live: all.created - all.removed,
-            dying: all.removed - all.freed,
+            offline: all.removed - all.freed,
             freed: all.freed,
             reparented: 0,
             reparenting: Duration::ZERO,

@@ -18,7 +18,7 @@ pub(crate) struct Reparented {
     slices: Vec<Memcg>,
     created: AtomicU64,
     /// Cgroups between css_offline and the end of css_free.
-    dying: AtomicU64,
+    offline: AtomicU64,
     freed: AtomicU64,
     reparented: AtomicU64,
     nanos: AtomicU64,
@@ -35,7 +35,7 @@ impl Reparented {
             slices: slices.map_err(text)?,
             memcgs,
             created: AtomicU64::new(0),
-            dying: AtomicU64::new(0),
+            offline: AtomicU64::new(0),
             freed: AtomicU64::new(0),
             reparented: AtomicU64::new(0),
             nanos: AtomicU64::new(0),
@@ -94,7 +94,7 @@ impl Machine for Reparented {
 
     fn remove(&self, memcg: Memcg, nr: u64) -> Result<(), String> {
         self.memcgs.uncharge(memcg, nr).map_err(text)?;
-        self.dying.fetch_add(1, Relaxed);
+        self.offline.fetch_add(1, Relaxed);
         let began = Instant::now();
         let early = self.memcgs.css_offline(memcg, BUDGET).map_err(text)?;
         let last = self.memcgs.css_free(memcg).map_err(text)?;
@@ -102,7 +102,7 @@ impl Machine for Reparented {
         self.nanos
             .fetch_add(u64::try_from(nanos).unwrap_or(u64::MAX), Relaxed);
         self.reparented.fetch_add(early.moved + last.moved, Relaxed);
-        self.dying.fetch_sub(1, Relaxed);
+        self.offline.fetch_sub(1, Relaxed);
         self.freed.fetch_add(1, Relaxed);
         Ok(())
     }
@@ -112,11 +112,11 @@ impl Machine for Reparented {
     }
 
     fn numbers(&self) -> Numbers {
-        let (ids, dying) = (self.ids(), self.dying.load(Relaxed));
+        let (ids, offline) = (self.ids(), self.offline.load(Relaxed));
         Numbers {
             // Without the root and the slices.
-            live: ids.saturating_sub(dying + SLICES as u64 + 1),
-            dying,
+            live: ids.saturating_sub(offline + SLICES as u64 + 1),
+            offline,
             freed: self.freed.load(Relaxed),
             reparented: self.reparented.load(Relaxed),
             reparenting: Duration::from_nanos(self.nanos.load(Relaxed)),

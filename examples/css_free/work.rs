@@ -1,4 +1,4 @@
-//! The work of a thread on either machine: creates cgroups and lets them die.
+//! The work of a thread on either machine: creates and removes cgroups.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ pub(crate) const ALIVE: usize = 150;
 /// Parents, which stay alive.
 pub(crate) const SLICES: usize = 10;
 /// Slots per thread that offline cgroups leave in use.
-const REMAINS: usize = 500_000;
+const LEFT_OVER: usize = 500_000;
 /// Slots that are taken from the swapfile at once, and the size of the largest folio.
 const BLOCK: u64 = 8;
 /// Pages of a cgroup, and how many of them are swapped out, in folios.
@@ -36,7 +36,7 @@ pub(crate) struct Work<M: Machine> {
     /// Free blocks of slots. The block that has been free longest is used next.
     free: VecDeque<u64>,
     /// Slots of offline cgroups, such as those of tmpfs and shared memory. They stay in use for long.
-    remains: VecDeque<u64>,
+    left_over: VecDeque<u64>,
 }
 
 impl<M: Machine> Work<M> {
@@ -49,11 +49,11 @@ impl<M: Machine> Work<M> {
                 .step_by(threads)
                 .map(|block| block * BLOCK)
                 .collect(),
-            remains: VecDeque::new(),
+            left_over: VecDeque::new(),
         }
     }
 
-    /// Creates a cgroup. If there are enough, the oldest one dies. Returns `false` if none can be created.
+    /// Creates a cgroup. If there are enough, the oldest one is removed. Returns `false` if none can be created.
     pub(crate) fn step(&mut self, machine: &M, curve: &Curve) -> Result<bool, String> {
         let slice = self.rng.usize(..SLICES);
         let Some(cgroup) = machine.create(slice, PAGES)? else {
@@ -76,33 +76,33 @@ impl<M: Machine> Work<M> {
         if self.alive.len() > ALIVE
             && let Some(oldest) = self.alive.pop_front()
         {
-            self.die(machine, oldest)?;
+            self.remove(machine, oldest)?;
         }
         Ok(true)
     }
 
     /// Frees most of the swap of a cgroup, as the exit of its processes does. A few single slots stay in use.
-    fn die(&mut self, machine: &M, dying: Alive<M::Cgroup>) -> Result<(), String> {
+    fn remove(&mut self, machine: &M, offline: Alive<M::Cgroup>) -> Result<(), String> {
         let mut leaves = self.rng.u64(..LEFT);
-        for (slot, nr) in dying.folios {
+        for (slot, nr) in offline.folios {
             if leaves > 0 {
                 leaves -= 1;
                 machine.free_swap(slot + 1, nr - 1)?;
-                self.remains.push_back(slot);
+                self.left_over.push_back(slot);
             } else {
                 machine.free_swap(slot, nr)?;
                 self.free.push_back(slot);
             }
         }
-        machine.remove(dying.cgroup, PAGES - SWAPPED)?;
-        while self.remains.len() > REMAINS {
+        machine.remove(offline.cgroup, PAGES - SWAPPED)?;
+        while self.left_over.len() > LEFT_OVER {
             self.free_oldest(machine)?;
         }
         Ok(())
     }
 
     fn free_oldest(&mut self, machine: &M) -> Result<(), String> {
-        if let Some(slot) = self.remains.pop_front() {
+        if let Some(slot) = self.left_over.pop_front() {
             machine.free_swap(slot, 1)?;
             self.free.push_back(slot);
         }
@@ -112,9 +112,9 @@ impl<M: Machine> Work<M> {
     /// Takes all cgroups offline, and frees everything.
     pub(crate) fn end(&mut self, machine: &M) -> Result<(), String> {
         while let Some(oldest) = self.alive.pop_front() {
-            self.die(machine, oldest)?;
+            self.remove(machine, oldest)?;
         }
-        while !self.remains.is_empty() {
+        while !self.left_over.is_empty() {
             self.free_oldest(machine)?;
         }
         Ok(())

@@ -17,7 +17,7 @@ use swap_records_sim::{Family, Map, TimedLock, longest_hold, size, threads};
 use report::{Line, bytes, count};
 
 const HELP: &str = "\
-Reparents dying cgroups on a synthetic map, with this crate and with the loop of 2014.
+Reparents offline cgroups on a synthetic map, with this crate and with the loop of 2014.
 
 Usage: cargo run --release --example reparent -- [--gib N]
 
@@ -39,7 +39,7 @@ const PAGE: u64 = 4096;
 const TIME_EACH: Duration = Duration::from_secs(1);
 
 /// An offline cgroup, the parent that gets its records, and their number if it is known.
-struct Dying {
+struct Offline {
     what: String,
     id: u16,
     parent: u16,
@@ -107,24 +107,24 @@ fn run(slots: u64) -> Result<(), String> {
         count(slots),
     ));
 
-    let all_dying = dying(slots);
-    let tables = fill(slots, &all_dying)?;
+    let all_offline = offline(slots);
+    let tables = fill(slots, &all_offline)?;
     let mut lines = Vec::new();
-    for dying in &all_dying {
-        lines.extend(tables.reparent(dying)?);
+    for offline in &all_offline {
+        lines.extend(tables.reparent(offline)?);
     }
     tables.check_equal(slots)?;
     report::print(&lines);
     report::say(
         "Times are medians. Scanned and skipped count chunks of 2,048 slots. The longest hold of any lock\n\
          is from a separate run, and includes preemption.\n\
-         Checked: both moved the same records, no dying cgroup has a record left, and the maps are equal.",
+         Checked: both moved the same records, no offline cgroup has a record left, and the maps are equal.",
     );
     Ok(())
 }
 
 /// Returns the four offline cgroups. Three have new ids, and the last one is a live cgroup of the map.
-fn dying(slots: u64) -> Vec<Dying> {
+fn offline(slots: u64) -> Vec<Offline> {
     let scattered = |wanted: u64| {
         // With more, the map would be mostly theirs.
         let most = slots / 8;
@@ -139,14 +139,14 @@ fn dying(slots: u64) -> Vec<Dying> {
     };
     let (few, many) = (scattered(1_000), scattered(1_000_000));
     [
-        ("no remains".to_owned(), LIVE + 1, Some(0)),
+        ("no records".to_owned(), LIVE + 1, Some(0)),
         (format!("{} scattered", count(few)), LIVE + 2, Some(few)),
         (format!("{} scattered", count(many)), LIVE + 3, Some(many)),
         (format!("1/{LIVE} of every region"), LIVE / 2, None),
     ]
     .into_iter()
     .zip(LIVE + 4..)
-    .map(|((what, id, records), parent)| Dying {
+    .map(|((what, id, records), parent)| Offline {
         what,
         id,
         parent,
@@ -156,7 +156,7 @@ fn dying(slots: u64) -> Vec<Dying> {
 }
 
 /// Makes both tables from one map.
-fn fill(slots: u64, all_dying: &[Dying]) -> Result<Tables, String> {
+fn fill(slots: u64, all_offline: &[Offline]) -> Result<Tables, String> {
     let index = |n: u64| usize::try_from(n).expect("below the map's size, which is in memory");
     let tables = Tables {
         ours: SwapRecords::with_raw_mutex(),
@@ -169,9 +169,9 @@ fn fill(slots: u64, all_dying: &[Dying]) -> Result<Tables, String> {
         .map_err(|error| error.to_string())?;
 
     let mut map = Map::new(Family::Interleaved(LIVE), slots, SEED);
-    for dying in all_dying {
-        if let Some(records) = dying.records {
-            map = map.remains(dying.id, records);
+    for offline in all_offline {
+        if let Some(records) = offline.records {
+            map = map.remains(offline.id, records);
         }
     }
     // Draws nothing if stderr is not a terminal.
@@ -203,39 +203,40 @@ impl Tables {
     /// end the parent has them.
     ///
     /// The tables alternate, so each run finds the other table in the caches.
-    fn reparent(&self, dying: &Dying) -> Result<[Line; 2], String> {
-        let old = MemcgId::new(dying.id).expect("not 0");
-        let new = MemcgId::new(dying.parent).expect("not 0");
+    fn reparent(&self, offline: &Offline) -> Result<[Line; 2], String> {
+        let old = MemcgId::new(offline.id).expect("not 0");
+        let new = MemcgId::new(offline.parent).expect("not 0");
         let began = Instant::now();
         let (report, first) = timed(|| self.ours.migration(old, new).run());
-        let (moved_2014, first_2014) = timed(|| self.of_2014.migrate(dying.id, dying.parent));
+        let (moved_2014, first_2014) = timed(|| self.of_2014.migrate(offline.id, offline.parent));
         let moved = report.moved;
-        self.check(dying, moved, moved_2014)?;
+        self.check(offline, moved, moved_2014)?;
 
         let (mut times, mut times_2014) = (vec![first], vec![first_2014]);
         while times.len() < 5 || times.len() < 101 && began.elapsed() < TIME_EACH {
             for (from, to) in [(new, old), (old, new)] {
                 let (again, time) = timed(|| self.ours.migration(from, to).run());
                 let (again_2014, time_2014) = timed(|| self.of_2014.migrate(from.get(), to.get()));
-                same_count(dying, &again, again_2014, moved)?;
+                same_count(offline, &again, again_2014, moved)?;
                 times.push(time);
                 times_2014.push(time_2014);
             }
         }
         // Timing the lock takes time, so the longest hold is measured in separate migrations.
         let (back, _) = longest_hold(|| self.ours.migration(new, old).run());
-        let back_2014 = self.of_2014.migrate(dying.parent, dying.id);
-        same_count(dying, &back, back_2014, moved)?;
+        let back_2014 = self.of_2014.migrate(offline.parent, offline.id);
+        same_count(offline, &back, back_2014, moved)?;
         let (again, hold) = longest_hold(|| self.ours.migration(old, new).run());
-        let (again_2014, hold_2014) = longest_hold(|| self.of_2014.migrate(dying.id, dying.parent));
-        same_count(dying, &again, again_2014, moved)?;
-        self.check(dying, again.moved, again_2014)?;
+        let (again_2014, hold_2014) =
+            longest_hold(|| self.of_2014.migrate(offline.id, offline.parent));
+        same_count(offline, &again, again_2014, moved)?;
+        self.check(offline, again.moved, again_2014)?;
 
         let (time, time_2014) = (median(times), median(times_2014));
         let faster = time_2014.as_secs_f64() / time.as_secs_f64();
         Ok([
             Line {
-                dying: dying.what.clone(),
+                offline: offline.what.clone(),
                 table: "swap-records",
                 moved,
                 scanned: report.chunks_scanned,
@@ -245,7 +246,7 @@ impl Tables {
                 faster: Some(faster),
             },
             Line {
-                dying: String::new(),
+                offline: String::new(),
                 table: "2014 loop",
                 moved: moved_2014,
                 scanned: self.of_2014.chunks() as u64,
@@ -258,16 +259,16 @@ impl Tables {
     }
 
     /// Checks a migration: both tables moved the expected number of records, and left none.
-    fn check(&self, dying: &Dying, moved: u64, moved_2014: u64) -> Result<(), String> {
-        let what = &dying.what;
-        let expected = dying.records.unwrap_or(moved_2014);
+    fn check(&self, offline: &Offline, moved: u64, moved_2014: u64) -> Result<(), String> {
+        let what = &offline.what;
+        let expected = offline.records.unwrap_or(moved_2014);
         if (moved, moved_2014) != (expected, expected) {
             return Err(format!(
                 "{what}: {moved} records moved, {moved_2014} with the 2014 loop, expected {expected}"
             ));
         }
         let count = |id| self.ours.count(MemcgId::new(id).expect("not 0"));
-        let (left, given) = (count(dying.id), count(dying.parent));
+        let (left, given) = (count(offline.id), count(offline.parent));
         if (left, given) != (0, moved) {
             return Err(format!(
                 "{what}: {moved} records moved, but {left} are left, and the parent has {given}"
@@ -300,13 +301,13 @@ impl Tables {
 }
 
 /// Checks that a migration moved as many records as the first one. The parent had none before.
-fn same_count(dying: &Dying, ours: &Migrated, of_2014: u64, first: u64) -> Result<(), String> {
+fn same_count(offline: &Offline, ours: &Migrated, of_2014: u64, first: u64) -> Result<(), String> {
     if (ours.moved, of_2014) == (first, first) {
         return Ok(());
     }
     Err(format!(
         "{}: {first} records moved first, then {}, and {of_2014} with the 2014 loop",
-        dying.what, ours.moved,
+        offline.what, ours.moved,
     ))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The result of one table for one offline cgroup.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    pub(crate) dying: String,
+    pub(crate) offline: String,
     pub(crate) table: &'static str,
     pub(crate) moved: u64,
     pub(crate) scanned: u64,
@@ -19,7 +19,7 @@ pub(crate) struct Line {
 }
 
 const HEAD: [&str; 8] = [
-    "dying cgroup",
+    "offline cgroup",
     "table",
     "moved",
     "scanned",
@@ -66,7 +66,7 @@ pub(crate) fn print(lines: &[Line]) {
 
 fn row(line: &Line) -> [String; 8] {
     [
-        line.dying.clone(),
+        line.offline.clone(),
         line.table.to_owned(),
         count(line.moved),
         count(line.scanned),

@@ -158,8 +158,9 @@ pub const MANY_BORDERS: [u64; 8] = [
     MANY_REGIONS - 1,
 ];
 
-/// The slots of the fuzz target and the test named `cmpxchg`, in a swapfile of [`CMPXCHG_PAGES`]: at borders
-/// of chunks, the last slot, the slot after it, and a slot of a type that is off.
+/// The slots that the fuzz target and the test named `cmpxchg` use, in a swapfile of [`CMPXCHG_PAGES`].
+///
+/// They are at borders of chunks, the last slot, the slot after it, and a slot of a type that is off.
 pub const CMPXCHG_SLOTS: [Slot; 8] = [
     (0, 0),
     (0, 1),
@@ -612,7 +613,10 @@ impl<'t, L: RawMutex + Send + Sync> Both<'t, L> {
         };
         let Some(run) = walk.runs.next() else {
             let left = watch.unchanged().next();
-            assert_eq!(left, None, "a record that nobody changed was not returned");
+            assert_eq!(
+                left, None,
+                "a record that no thread changed was not returned"
+            );
             self.walk = None;
             self.map.watches[WALK] = None;
             return;

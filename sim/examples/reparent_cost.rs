@@ -12,12 +12,12 @@ use swap_records_sim::{Family, Map};
 /// 32 MiB of table: 64 GiB of swap.
 const SLOTS: u64 = 1 << 24;
 const LIVE: u16 = 150;
-const DEAD: u16 = 151;
+const OFFLINE: u16 = 151;
 const PARENT: u16 = 152;
-const REMAINS: u64 = 1_000;
+const RECORDS: u64 = 1_000;
 
 fn main() -> io::Result<()> {
-    let map = Map::new(Family::Interleaved(LIVE), SLOTS, 2014).remains(DEAD, REMAINS);
+    let map = Map::new(Family::Interleaved(LIVE), SLOTS, 2014).remains(OFFLINE, RECORDS);
     println!("table,slots,moved,microseconds");
     measure::<Loop2014<Spin>>("loop_2014", &map)?;
     measure::<Linux2024>("linux_2024", &map)?;
@@ -31,18 +31,18 @@ fn measure<T: Table>(name: &str, map: &Map) -> io::Result<()> {
     for run in map.runs() {
         table.record_range(index(run.start)?, index(run.len)?, run.id);
     }
-    let mut times: Vec<Duration> = [(DEAD, PARENT), (PARENT, DEAD)]
+    let mut times: Vec<Duration> = [(OFFLINE, PARENT), (PARENT, OFFLINE)]
         .into_iter()
         .cycle()
         .take(5)
         .map(|(old, new)| {
             let began = Instant::now();
             let moved = table.migrate(old, new);
-            assert_eq!(moved, REMAINS, "records moved");
+            assert_eq!(moved, RECORDS, "records moved");
             began.elapsed()
         })
         .collect();
     times.sort_unstable();
-    println!("{name},{SLOTS},{REMAINS},{}", times[2].as_micros());
+    println!("{name},{SLOTS},{RECORDS},{}", times[2].as_micros());
     Ok(())
 }

@@ -59,10 +59,10 @@ fn map() -> Result<Option<Map>, lexopt::Error> {
         return Err("--slots must be at least 1, and at least as many as --remains".into());
     }
     let map = Map::new(family, slots, seed).aged(turnovers);
-    let dead = family.highest_id().checked_add(1);
-    match dead {
+    let offline = family.highest_id().checked_add(1);
+    match offline {
         _ if remains == 0 => Ok(Some(map)),
-        Some(dead) => Ok(Some(map.remains(dead, remains))),
+        Some(offline) => Ok(Some(map.remains(offline, remains))),
         None => Err("--remains needs an id above those of the family: give fewer cgroups".into()),
     }
 }

@@ -11,7 +11,7 @@ const DEFAULT_GIB: &str = "4";
 
 const GIB: f64 = (1 << 30) as f64;
 const BYTES_PER_SLOT: u64 = 2;
-/// The memory that a process needs beside its tables, in bytes.
+/// The memory that a process needs in addition to its tables, in bytes.
 const HEADROOM: u64 = 256 << 20;
 /// The smallest size: one region.
 const FEWEST_SLOTS: u64 = super::REGION;

@@ -11,7 +11,7 @@ use swap_records_sim::{CHUNK, Family, Map, REGION, Run};
 
 /// Ends within a chunk of its last region.
 const SLOTS: u64 = 9 * REGION + 12_345;
-const DEAD: u16 = 20_000;
+const OFFLINE: u16 = 20_000;
 
 fn every_kind(slots: u64, seed: u64) -> Vec<Map> {
     [
@@ -23,7 +23,7 @@ fn every_kind(slots: u64, seed: u64) -> Vec<Map> {
     .into_iter()
     .flat_map(|family| {
         let map = Map::new(family, slots, seed);
-        let worn = map.clone().aged(slots / 10).remains(DEAD, 1_000);
+        let worn = map.clone().aged(slots / 10).remains(OFFLINE, 1_000);
         [map, worn]
     })
     .collect()
@@ -257,10 +257,10 @@ fn remains_are_exactly_that_many() {
     for slots in [REGION, SLOTS] {
         for k in [0, 1, 999, slots / 8, slots / 2] {
             let map = Map::new(Family::Interleaved(150), slots, 10).aged(slots / 100);
-            let map = map.remains(DEAD, k).remains(DEAD + 1, slots / 2);
+            let map = map.remains(OFFLINE, k).remains(OFFLINE + 1, slots / 2);
             let ids = ids(&map, 2);
-            let count = |dead| ids.iter().filter(|&&id| id == dead).count() as u64;
-            assert_eq!((count(DEAD), count(DEAD + 1)), (k, slots / 2));
+            let count = |owner| ids.iter().filter(|&&id| id == owner).count() as u64;
+            assert_eq!((count(OFFLINE), count(OFFLINE + 1)), (k, slots / 2));
         }
     }
 }
@@ -269,11 +269,11 @@ fn remains_are_exactly_that_many() {
 fn remains_are_everywhere_and_share_regions_by_chance() {
     // One record per region on average: by chance, 1/e of the regions have none and 1/e have one.
     let regions = 1_000;
-    let map = Map::new(Family::Jobs, regions * REGION, 11).remains(DEAD, regions);
+    let map = Map::new(Family::Jobs, regions * REGION, 11).remains(OFFLINE, regions);
     let ids = ids(&map, 2);
     let mut with = [0; 3];
     for region in ids.chunks(usize::try_from(REGION).unwrap()) {
-        let here = region.iter().filter(|&&id| id == DEAD).count();
+        let here = region.iter().filter(|&&id| id == OFFLINE).count();
         with[here.min(2)] += 1;
     }
     assert!(

@@ -90,8 +90,10 @@
 //!
 //! The table keeps each mapping, as address space, until it is dropped. A file that is turned on again under
 //! the same type reuses its mapping. Each new file of a type costs 2.5 bytes of address space per slot,
-//! and 1 byte of memory per [`REGION_ENTRIES`](crate::REGION_ENTRIES) slots, at least 4 KiB. A deleted file
-//! stays allocated until the table is dropped. Use one file per swapfile, or drop the table.
+//! and memory for the locks of its regions ([`REGION_ENTRIES`](crate::REGION_ENTRIES) slots each). With locks
+//! of one byte, that is 64 bytes per region for up to 64 regions, 4 KiB for up to 4096 regions, and 1 byte per
+//! region from there on. A deleted file stays allocated until the table is dropped. Use one file per swapfile,
+//! or drop the table.
 //!
 //! A process that locks its memory (`mlockall` with `MCL_FUTURE`, without `MCL_ONFAULT`) makes the whole file
 //! resident.

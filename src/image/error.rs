@@ -55,7 +55,7 @@ pub enum ImageError {
     },
     /// Another process or thread is writing an image to this path.
     Locked {
-        /// The file that it writes, beside the image.
+        /// The file that it writes, in the folder of the image.
         path: PathBuf,
     },
     /// The name for the new image is taken by something that no writer of images has left, or the path

@@ -84,7 +84,7 @@ impl Map<'static> {
     ///
     /// No process may write to the file or truncate it while the `Map` lives, this process included. The
     /// crate cannot prevent that. A write is undefined behaviour, and an access to a page that was cut off is
-    /// a `SIGBUS`. [`write`](super::write) keeps this rule: it puts another file in the place of the mapped
+    /// a `SIGBUS`. [`write`](super::write()) keeps this rule: it puts another file in the place of the mapped
     /// one, which stays unchanged. If you cannot promise this, read the file and pass its bytes to
     /// [`of`](Self::of), or use a [`Reader`](super::Reader).
     ///
@@ -98,7 +98,7 @@ impl Map<'static> {
         let source = source.map_err(ImageError::io("open the image", Some(path)))?;
         // By reads, since reading a hole through a mapping may take memory.
         let index = Index::read(&source).map_err(|error| error.at(path))?;
-        // SAFETY: the caller promises that nobody writes to the file.
+        // SAFETY: the caller promises that no program writes to the file or truncates it.
         let map = unsafe { MmapOptions::new().map(&file) };
         let map = map.map_err(ImageError::io("map the image", Some(path)))?;
         Self::new(Bytes::Mapped(map), index)

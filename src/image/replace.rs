@@ -1,7 +1,7 @@
 //! Replaces a file as a whole: [`Replacement`].
 //!
 //! **Invariant: at each moment, even after a crash, the path names the whole old file or the whole new one.**
-//! The new file is written beside it, under another name, and synced to the disk before it is renamed.
+//! The new file is written in the same folder under another name. It is synced to the disk before it is renamed.
 //!
 //! The other name is always the same. So the next writer removes the file that a killed process left, and
 //! such files never add up. A lock on that file keeps two writers apart. The lock belongs to the file
@@ -9,7 +9,7 @@
 //! have renamed it. Then the opened file is a complete image, and must not be touched. So the name is looked
 //! up again under the lock.
 //!
-//! **Invariant: the new file was created by this writer, and nobody had it open or linked it before.** An
+//! **Invariant: the new file was created by this writer, and no other process opened it or linked it before.** An
 //! existing file has its own owner and permissions, and others may be able to write to it. So it is not
 //! overwritten but removed, under its lock, and only if it is a file that a writer leaves: a regular file
 //! with one name.
@@ -32,34 +32,34 @@ use super::error::ImageError;
 #[derive(Debug)]
 pub(super) struct Replacement<'p> {
     path: &'p Path,
-    beside: PathBuf,
+    partial: PathBuf,
     file: File,
     committed: bool,
 }
 
 impl<'p> Replacement<'p> {
-    /// Creates an empty file beside `path`. Only this writer writes to it.
+    /// Creates an empty file in the folder of `path`. Only this writer writes to it.
     pub(super) fn begin(path: &'p Path) -> Result<Self, ImageError> {
-        let beside = beside(path).ok_or_else(|| {
+        let partial = partial(path).ok_or_else(|| {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
             ImageError::io("write an image to", Some(path))(source)
         })?;
         let private = check_there(path)?;
         let create = "create the file for the new image,";
         loop {
-            let file = match create_new(&beside, private) {
+            let file = match create_new(&partial, private) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    remove_left(&beside)?;
+                    remove_left(&partial)?;
                     continue;
                 }
-                Err(error) => return Err(ImageError::io(create, Some(&beside))(error)),
+                Err(error) => return Err(ImageError::io(create, Some(&partial))(error)),
             };
             // Before the lock, another writer may have removed the file as a leftover.
-            if lock_named(&file, &beside)? {
+            if lock_named(&file, &partial)? {
                 return Ok(Self {
                     path,
-                    beside,
+                    partial,
                     file,
                     committed: false,
                 });
@@ -79,11 +79,11 @@ impl<'p> Replacement<'p> {
         {
             let kept = keep_permissions(&self.file, &old);
             let doing = "set the owner and permissions of the new image";
-            kept.map_err(ImageError::io(doing, Some(&self.beside)))?;
+            kept.map_err(ImageError::io(doing, Some(&self.partial)))?;
         }
         let synced = self.file.sync_all();
-        synced.map_err(ImageError::io("sync the new image", Some(&self.beside)))?;
-        let renamed = fs::rename(&self.beside, self.path);
+        synced.map_err(ImageError::io("sync the new image", Some(&self.partial)))?;
+        let renamed = fs::rename(&self.partial, self.path);
         renamed.map_err(ImageError::io("rename the new image to", Some(self.path)))?;
         // The new image is in place. The only step that can still fail is to sync the directory.
         self.committed = true;
@@ -96,15 +96,15 @@ impl Drop for Replacement<'_> {
     fn drop(&mut self) {
         if !self.committed {
             // If the removal fails, the next writer removes the file.
-            if is_named(&self.file, &self.beside).is_ok_and(|is| is) {
-                let _ = fs::remove_file(&self.beside);
+            if is_named(&self.file, &self.partial).is_ok_and(|is| is) {
+                let _ = fs::remove_file(&self.partial);
             }
         }
     }
 }
 
 /// Returns the name under which a new image is written: `.NAME.partial`, in the same directory.
-fn beside(path: &Path) -> Option<PathBuf> {
+fn partial(path: &Path) -> Option<PathBuf> {
     let mut name = OsString::from(".");
     name.push(path.file_name()?);
     name.push(".partial");
@@ -140,7 +140,7 @@ fn keep_permissions(new: &File, old: &fs::Metadata) -> io::Result<()> {
             // The group alone may be possible. That it is not shows below.
             let _ = fchown(new, None, Some(old.gid()));
         }
-        // No set-user-ID: this is no program.
+        // An image is not a program, so no set-user-ID is copied.
         let mut mode = old.mode() & 0o777;
         if new.metadata()?.gid() != old.gid() {
             mode &= !0o070;
@@ -152,7 +152,7 @@ fn keep_permissions(new: &File, old: &fs::Metadata) -> io::Result<()> {
 }
 
 /// Creates the file: with mode 600 if it is `private`.
-fn create_new(beside: &Path, private: bool) -> io::Result<File> {
+fn create_new(partial: &Path, private: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     if private {
@@ -160,48 +160,52 @@ fn create_new(beside: &Path, private: bool) -> io::Result<File> {
     }
     #[cfg(not(unix))]
     let _ = private;
-    options.read(true).write(true).create_new(true).open(beside)
+    options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(partial)
 }
 
 /// Locks the file, and returns whether this name still refers to it. If so, no other writer removes it.
-fn lock_named(file: &File, beside: &Path) -> Result<bool, ImageError> {
+fn lock_named(file: &File, partial: &Path) -> Result<bool, ImageError> {
     match file.try_lock() {
         Ok(()) => {}
         // Some file systems have no locks. There, the caller must see to it that there is one writer at a
         // time.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
         Err(TryLockError::WouldBlock) => {
-            let path = beside.to_path_buf();
+            let path = partial.to_path_buf();
             return Err(ImageError::Locked { path });
         }
         Err(TryLockError::Error(error)) => {
-            return Err(ImageError::io("lock", Some(beside))(error));
+            return Err(ImageError::io("lock", Some(partial))(error));
         }
     }
-    is_named(file, beside).map_err(ImageError::io("inspect", Some(beside)))
+    is_named(file, partial).map_err(ImageError::io("inspect", Some(partial)))
 }
 
 /// Removes the file that a killed process left, if it still exists and no writer uses it.
-fn remove_left(beside: &Path) -> Result<(), ImageError> {
-    let refused = |doing| ImageError::io(doing, Some(beside));
-    let found = match fs::symlink_metadata(beside) {
+fn remove_left(partial: &Path) -> Result<(), ImageError> {
+    let refused = |doing| ImageError::io(doing, Some(partial));
+    let found = match fs::symlink_metadata(partial) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(refused("inspect")(error)),
     };
-    check_left(&found, beside)?;
-    let file = match open_left(beside) {
+    check_left(&found, partial)?;
+    let file = match open_left(partial) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(refused("open the file that an earlier writer left,")(error)),
     };
-    if !lock_named(&file, beside)? {
+    if !lock_named(&file, partial)? {
         return Ok(());
     }
     // The name may refer to another file than before.
     let found = file.metadata().map_err(refused("inspect"))?;
-    check_left(&found, beside)?;
-    match fs::remove_file(beside) {
+    check_left(&found, partial)?;
+    match fs::remove_file(partial) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused(
             "remove the file that an earlier writer left,",
         )(error)),
@@ -227,7 +231,7 @@ fn check_there(path: &Path) -> Result<bool, ImageError> {
 }
 
 /// Checks that a writer may have left this file.
-fn check_left(found: &fs::Metadata, beside: &Path) -> Result<(), ImageError> {
+fn check_left(found: &fs::Metadata, partial: &Path) -> Result<(), ImageError> {
     #[cfg(unix)]
     let names = std::os::unix::fs::MetadataExt::nlink(found);
     #[cfg(not(unix))]
@@ -244,13 +248,13 @@ fn check_left(found: &fs::Metadata, beside: &Path) -> Result<(), ImageError> {
     } else {
         "not a regular file"
     };
-    let path = beside.to_path_buf();
+    let path = partial.to_path_buf();
     Err(ImageError::InTheWay { path, found })
 }
 
 /// Opens the file without changing it. It may be a complete image by now, or anything if others can write in
 /// the directory.
-fn open_left(beside: &Path) -> io::Result<File> {
+fn open_left(partial: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(target_os = "linux")]
@@ -258,7 +262,7 @@ fn open_left(beside: &Path) -> io::Result<File> {
         &mut options,
         libc::O_NOFOLLOW | libc::O_NONBLOCK,
     );
-    options.open(beside)
+    options.open(partial)
 }
 
 #[cfg(unix)]
@@ -323,7 +327,7 @@ mod tests {
             ("old", 1)
         );
         // The file that a killed process left is removed.
-        fs::write(beside(&path).unwrap(), "what was left, and is longer").unwrap();
+        fs::write(partial(&path).unwrap(), "what was left, and is longer").unwrap();
         let new = Replacement::begin(&path).unwrap();
         new.file().write_all(b"new").unwrap();
         new.commit().unwrap();
@@ -346,7 +350,7 @@ mod tests {
             fs::write(&path, "old").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(wanted)).unwrap();
             let new = Replacement::begin(&path).unwrap();
-            assert_eq!(mode(&new.beside), 0o600, "while it is written");
+            assert_eq!(mode(&new.partial), 0o600, "while it is written");
             new.commit().unwrap();
             assert_eq!(mode(&path), wanted);
             fs::remove_file(&path).unwrap();
@@ -378,13 +382,13 @@ mod tests {
         let path = folder.join("image");
         let first = Replacement::begin(&path).unwrap();
         // The second writer opened the file by its name, and gets the lock after the first writer is done.
-        let mut second = open_left(&first.beside).unwrap();
+        let mut second = open_left(&first.partial).unwrap();
         assert!(matches!(
             Replacement::begin(&path),
             Err(ImageError::Locked { .. })
         ));
         first.file().write_all(b"first").unwrap();
-        let name = first.beside.clone();
+        let name = first.partial.clone();
         first.commit().unwrap();
         second.try_lock().unwrap();
         assert!(!is_named(&second, &name).unwrap());

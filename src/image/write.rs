@@ -90,11 +90,11 @@ impl<'a, L: RawMutex> Writer<'a, L> {
         self
     }
 
-    /// Writes the image to a file, as [`write`](super::write) does.
+    /// Writes the image to a file, as [`write`](super::write()) does.
     ///
     /// # Errors
     ///
-    /// As for [`write`](super::write).
+    /// As for [`write`](super::write()).
     pub fn write(self, path: impl AsRef<Path>) -> Result<Written, ImageError> {
         let path = path.as_ref();
         let new = Replacement::begin(path)?;

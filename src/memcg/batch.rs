@@ -6,7 +6,7 @@ use super::Memcgs;
 use super::error::MemcgError;
 use super::in_hand::Sums;
 use super::shard::Stock;
-use crate::batch::{Batch, Nobody, Window};
+use crate::batch::{Batch, NoOwner, Window};
 use crate::entry::SwapEntry;
 use crate::id::MemcgId;
 use crate::sync::Ordering;
@@ -43,9 +43,10 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// # Cost
     ///
-    /// The cost of [`clear_batch`](crate::SwapRecords::clear_batch), and per 64 slots the lock of a shard,
-    /// under which each of their owners is uncharged about once. `css_free`, `css_offline` and `swapoff` wait
-    /// for 64 slots at most, each of which may wait for the lock of a region.
+    /// The cost of [`clear_batch`](crate::SwapRecords::clear_batch), and the lock of a shard per window. A window
+    /// is up to 64 slots that lie close together in one region, or up to 32 slots that lie anywhere. Under that
+    /// lock, each owner of its slots is uncharged about once. `css_free`, `css_offline` and `swapoff` wait for
+    /// one window at most. Each of its slots may wait for the lock of a region.
     ///
     /// # Errors
     ///
@@ -66,7 +67,7 @@ impl<L: RawMutex> Memcgs<L> {
         slots: &[SwapEntry],
         mut each: impl FnMut(SwapEntry, MemcgId),
     ) -> Result<u64, MemcgError> {
-        let mut batch = Batch::new(&self.records, slots, Nobody)?;
+        let mut batch = Batch::new(&self.records, slots, NoOwner)?;
         let mut window = Window::new();
         let mut freed = 0;
         while !batch.is_empty() {
@@ -79,7 +80,7 @@ impl<L: RawMutex> Memcgs<L> {
                 batch.set(unsettled.window);
                 unsettled.settle();
             }
-            for (slot, owner) in window.owners::<Nobody>(slots) {
+            for (slot, owner) in window.owners::<NoOwner>(slots) {
                 freed += 1;
                 each(slot, owner);
             }
@@ -127,7 +128,7 @@ impl<'a, 'w, L: RawMutex> Freed<'a, 'w, L> {
     }
 
     fn owners(&self) -> impl Iterator<Item = (SwapEntry, MemcgId)> {
-        self.window.owners::<Nobody>(self.slots)
+        self.window.owners::<NoOwner>(self.slots)
     }
 
     fn each_owner(&self, mut tell: impl FnMut(MemcgId, Stock)) {

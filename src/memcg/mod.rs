@@ -32,7 +32,7 @@
 //! assert_eq!(memcgs.usage(child)?.swap, 16);
 //! assert_eq!(memcgs.usage(parent)?.memsw, 16); // with its children
 //!
-//! // The child dies. Nobody waits for its last swapped page.
+//! // The child goes away. No thread waits for its last swapped page.
 //! memcgs.css_offline(child, 100_000)?;
 //! memcgs.css_free(child)?;
 //! assert!(matches!(memcgs.usage(child), Err(MemcgError::Gone { .. })));
@@ -113,7 +113,7 @@
 //!
 //! Operations on a cgroup and on a slot take effect under locks, one after the other. [`Records::lookup`]
 //! takes no lock and promises what [`SwapRecords::lookup`] promises. [The page about
-//! concurrency](crate::docs::concurrency#memory-cgroups) says when each operation takes effect.
+//! concurrency](crate::docs::concurrency#trees-of-cgroups) says when each operation takes effect.
 //!
 //! # Cost
 //!
@@ -147,7 +147,6 @@
 mod account;
 mod batch;
 mod charge;
-mod dying;
 mod error;
 mod grace;
 mod handle;
@@ -155,6 +154,7 @@ mod ids;
 mod in_hand;
 mod iter;
 mod moves;
+mod offline;
 mod out_batch;
 mod records;
 mod restore;

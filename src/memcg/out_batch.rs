@@ -45,10 +45,11 @@ impl<L: RawMutex> Memcgs<L> {
     /// # Cost
     ///
     /// The cost of [`record_batch`](crate::SwapRecords::record_batch), a look at each slot before that, and
-    /// per 64 slots the lock of a shard. `css_free`, `css_offline` and `swapoff` wait for 64 slots at most,
-    /// each of which may wait for the lock of a region.
+    /// the lock of a shard per window. A window is up to 64 slots that lie close together in one region, or up
+    /// to 32 slots that lie anywhere. `css_free`, `css_offline` and `swapoff` wait for one window at most. Each
+    /// of its slots may wait for the lock of a region.
     ///
-    /// # More than 64 slots
+    /// # Slices of several windows
     ///
     /// The slots are checked, the pages taken and swap is charged before anything is written. Until the call
     /// returns, `css_free` refuses the cgroup as [`Busy`](MemcgError::Busy). If the cgroup goes offline

@@ -76,7 +76,7 @@ pub(super) enum State {
 /// | field | is changed |
 /// | --- | --- |
 /// | `children`, `online_children` | under the tree's lock |
-/// | `state`, `dying` | under the tree's lock; the thread that set `dying` also goes back to offline and clears `dying` without it |
+/// | `state`, `in_removal` | under the tree's lock; the thread that set `in_removal` also goes back to offline and clears `in_removal` without it |
 /// | `parent`, `depth` | under the tree's lock, by `create`; they stay until the cgroup is freed |
 /// | the others | under the lock of a shard, or in a section of [`Grace`](super::grace::Grace): `css_free` waits for both |
 #[derive(Debug)]
@@ -103,7 +103,7 @@ pub(super) struct Slot {
     kept: AtomicU64,
     children: AtomicU32,
     online_children: AtomicU32,
-    dying: AtomicBool,
+    in_removal: AtomicBool,
 }
 
 const FREE: u64 = 0;
@@ -126,7 +126,7 @@ impl Slot {
             kept: AtomicU64::new(0),
             children: AtomicU32::new(0),
             online_children: AtomicU32::new(0),
-            dying: AtomicBool::new(false),
+            in_removal: AtomicBool::new(false),
         }
     }
 
@@ -191,7 +191,7 @@ impl Slot {
     }
 
     /// Sets the state, and keeps the generation. The caller holds the tree's lock, or has marked the cgroup
-    /// as dying.
+    /// as being in removal.
     pub(super) fn set_state(&self, state: State) {
         let bits = match state {
             State::Free => FREE,
@@ -344,14 +344,14 @@ impl Slot {
 
     /// Returns whether a thread is in `css_offline` or `css_free` of the cgroup. The caller holds the tree's
     /// lock.
-    pub(super) fn dying(&self) -> bool {
-        self.dying.load(Ordering::Acquire)
+    pub(super) fn in_removal(&self) -> bool {
+        self.in_removal.load(Ordering::Acquire)
     }
 
     /// The caller holds the tree's lock, or clears its own mark. Release: what the thread did comes before it
     /// clears the mark.
-    pub(super) fn set_dying(&self, dying: bool) {
-        self.dying.store(dying, Ordering::Release);
+    pub(super) fn set_in_removal(&self, in_removal: bool) {
+        self.in_removal.store(in_removal, Ordering::Release);
     }
 }
 

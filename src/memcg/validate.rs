@@ -88,7 +88,7 @@ impl<L: RawMutex> Memcgs<L> {
                 }
                 continue;
             };
-            if slot.dying() || slot.state() == State::Freeing || slot.kept() != 0 {
+            if slot.in_removal() || slot.state() == State::Freeing || slot.kept() != 0 {
                 return Err(format!("cgroup {id}: an operation has not ended: {slot:?}"));
             }
             let swap = slot.swap();

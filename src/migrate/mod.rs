@@ -217,22 +217,22 @@ pub enum Step {
 /// use core::sync::atomic::AtomicU64;
 /// use swap_records::{MemcgId, Step, SwapEntry, SwapRecords, SwapType};
 ///
-/// let (ty, dying, parent) = (
+/// let (ty, child, parent) = (
 ///     SwapType::new(0).unwrap(),
 ///     MemcgId::new(7).unwrap(),
 ///     MemcgId::new(1).unwrap(),
 /// );
 /// let records = SwapRecords::new();
 /// records.swapon(ty, 1 << 20).unwrap();
-/// records.record_range(SwapEntry::new(ty, 1000).unwrap(), 3, dying).unwrap();
+/// records.record_range(SwapEntry::new(ty, 1000).unwrap(), 3, child).unwrap();
 ///
 /// // css_offline: as much as time allows.
-/// let mut early = records.migration(dying, parent);
+/// let mut early = records.migration(child, parent);
 /// while early.step(100_000) == Step::More { /* let others run */ }
 ///
 /// // css_free: to the end, unless the counter says that nothing is left.
 /// let memsw = AtomicU64::new(0);
-/// let last = records.migration(dying, parent).memsw_hint(&memsw).run();
+/// let last = records.migration(child, parent).memsw_hint(&memsw).run();
 /// assert!(last.stopped_by_hint && last.left_at_most == 0);
 /// assert_eq!(records.count(parent), 3);
 /// ```
@@ -387,12 +387,12 @@ impl<'t, L: RawMutex> Migration<'t, L> {
     /// use swap_records::{CHUNK_ENTRIES, MemcgId, SwapEntry, SwapRecords, SwapType};
     ///
     /// let ty = SwapType::new(0).unwrap();
-    /// let (dying, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
+    /// let (child, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
     /// let records = SwapRecords::new();
     /// records.swapon(ty, 1 << 20).unwrap();
-    /// records.record_range(SwapEntry::new(ty, 0).unwrap(), 100_000, dying).unwrap();
+    /// records.record_range(SwapEntry::new(ty, 0).unwrap(), 100_000, child).unwrap();
     ///
-    /// let migrated = records.migration(dying, parent).max_hold(CHUNK_ENTRIES).run();
+    /// let migrated = records.migration(child, parent).max_hold(CHUNK_ENTRIES).run();
     /// assert_eq!((migrated.moved, migrated.left_at_most), (100_000, 0));
     /// assert!(migrated.longest_hold <= CHUNK_ENTRIES as u64);
     /// ```

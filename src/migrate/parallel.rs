@@ -61,12 +61,12 @@ impl<L: RawMutex + Send + Sync> Migration<'_, L> {
     /// use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
     ///
     /// let ty = SwapType::new(0).unwrap();
-    /// let (dying, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
+    /// let (child, parent) = (MemcgId::new(7).unwrap(), MemcgId::new(1).unwrap());
     /// let records = SwapRecords::new();
     /// records.swapon(ty, 1 << 20).unwrap();
-    /// records.record_range(SwapEntry::new(ty, 0).unwrap(), 1 << 20, dying).unwrap();
+    /// records.record_range(SwapEntry::new(ty, 0).unwrap(), 1 << 20, child).unwrap();
     ///
-    /// let migrated = records.migration(dying, parent).threads(4).run();
+    /// let migrated = records.migration(child, parent).threads(4).run();
     /// assert_eq!((migrated.moved, migrated.left_at_most), (1 << 20, 0));
     /// ```
     pub fn threads(mut self, n: usize) -> Self {

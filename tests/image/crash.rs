@@ -172,7 +172,7 @@ unsafe impl RawMutex for Fragile {
 }
 
 #[test]
-fn a_lock_that_panics_leaves_the_old_image_and_nothing_beside_it() {
+fn a_lock_that_panics_leaves_the_old_image_and_nothing_next_to_it() {
     let folder = Folder::new("panics");
     let records = SwapRecords::<Fragile>::with_raw_mutex();
     records.swapon(ty(0), 4 * UNIT).unwrap();
@@ -271,7 +271,7 @@ fn a_writer_that_is_killed_leaves_the_old_image_or_the_new_one() {
         images += usize::from(last != Some(runs[0].id));
         last = Some(runs[0].id);
     }
-    println!("{KILLS} kills: {images} images that differ, {left} left something beside it");
+    println!("{KILLS} kills: {images} images that differ, {left} left a partial file");
     assert!(left > 0 && images > 1, "each came too early, or too late");
     // The next write removes the leftovers.
     let records = SwapRecords::new();

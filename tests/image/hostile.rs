@@ -108,12 +108,12 @@ const PARTIAL: &str = ".records.image.partial";
 #[test]
 fn a_file_that_lay_next_to_the_path_does_not_become_the_new_image() {
     let folder = Folder::new("planted");
-    let beside = folder.0.join(PARTIAL);
-    fs::write(&beside, "planted").unwrap();
-    fs::set_permissions(&beside, fs::Permissions::from_mode(0o666)).unwrap();
+    let partial = folder.0.join(PARTIAL);
+    fs::write(&partial, "planted").unwrap();
+    fs::set_permissions(&partial, fs::Permissions::from_mode(0o666)).unwrap();
     // As root, give it to another user, too.
-    let _ = chown(&beside, Some(12_345), Some(12_345));
-    let planted = File::options().write(true).open(&beside).unwrap();
+    let _ = chown(&partial, Some(12_345), Some(12_345));
+    let planted = File::options().write(true).open(&partial).unwrap();
     image::write(&one_record(), folder.path()).unwrap();
     planted.write_all_at(&[9], 4096 + 2).unwrap();
     let error = image::read(folder.path()).map(|_| ()).err();
@@ -130,7 +130,7 @@ fn a_file_that_lay_next_to_the_path_does_not_become_the_new_image() {
 #[test]
 fn a_file_that_no_writer_makes_is_left_where_it_is() {
     let folder = Folder::new("way");
-    let beside = folder.0.join(PARTIAL);
+    let partial = folder.0.join(PARTIAL);
     let refused = |what: &str| {
         let error = image::write(&one_record(), folder.path()).expect_err(what);
         assert!(matches!(error, ImageError::InTheWay { .. }), "{error}");
@@ -141,24 +141,24 @@ fn a_file_that_no_writer_makes_is_left_where_it_is() {
     let victim = folder.0.join("victim");
     fs::write(&victim, "precious").unwrap();
 
-    fs::hard_link(&victim, &beside).unwrap();
+    fs::hard_link(&victim, &partial).unwrap();
     refused("another name");
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-    fs::remove_file(&beside).unwrap();
+    fs::remove_file(&partial).unwrap();
 
-    symlink(&victim, &beside).unwrap();
+    symlink(&victim, &partial).unwrap();
     refused("symbolic link");
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-    fs::remove_file(&beside).unwrap();
+    fs::remove_file(&partial).unwrap();
 
-    fs::create_dir(&beside).unwrap();
+    fs::create_dir(&partial).unwrap();
     refused("directory");
-    fs::remove_dir(&beside).unwrap();
+    fs::remove_dir(&partial).unwrap();
 
-    let made = Command::new("mkfifo").arg(&beside).status();
+    let made = Command::new("mkfifo").arg(&partial).status();
     if made.is_ok_and(|status| status.success()) {
         refused("not a regular file");
-        fs::remove_file(&beside).unwrap();
+        fs::remove_file(&partial).unwrap();
     }
     image::write(&one_record(), folder.path()).unwrap();
     assert_eq!(folder.names(), ["records.image", "victim"]);
@@ -178,8 +178,8 @@ fn each_of_many_writers_of_a_path_writes_its_image_or_is_refused() {
                         Ok(_) => _ = written.fetch_add(1, Ordering::Relaxed),
                         Err(ImageError::Locked { .. }) => {
                             // Leave a file, as a killed writer does.
-                            let beside = folder.0.join(PARTIAL);
-                            let left = File::options().append(true).create(true).open(beside);
+                            let partial = folder.0.join(PARTIAL);
+                            let left = File::options().append(true).create(true).open(partial);
                             drop(left.and_then(|mut left| left.flush()));
                         }
                         Err(error) => panic!("{error}"),

@@ -1,7 +1,7 @@
 //! Images can be read back: from files, streams and bytes, as tables and as maps.
 
 mod bad;
-mod beside;
+mod concurrent;
 mod crash;
 mod hostile;
 mod ids;

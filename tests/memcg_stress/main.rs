@@ -26,7 +26,7 @@ const SLOTS: u64 = if cfg!(miri) { 1_100 } else { 80_000 };
 #[derive(Default)]
 pub(crate) struct Directory {
     pub(crate) online: Mutex<Vec<Memcg>>,
-    pub(crate) dying: Mutex<Vec<Memcg>>,
+    pub(crate) removed: Mutex<Vec<Memcg>>,
 }
 
 pub(crate) fn swap_type(ty: usize) -> SwapType {

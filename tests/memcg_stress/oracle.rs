@@ -47,7 +47,7 @@ pub(crate) enum Event {
         nr: u64,
     },
     /// Records that a `css_offline` or a `css_free` migrated.
-    HandedOver {
+    Migrated {
         from: Memcg,
         nr: u64,
     },
@@ -119,7 +119,7 @@ impl Oracle {
                 self.of(from).swap -= signed(nr);
                 self.of(to).swap += signed(nr);
             }
-            Event::HandedOver { from, nr } => {
+            Event::Migrated { from, nr } => {
                 let parent = self.of(from).parent.unwrap();
                 self.of(from).swap -= signed(nr);
                 self.of(parent).swap += signed(nr);
@@ -179,7 +179,7 @@ impl Oracle {
             missing += cgroup.swap - in_table;
             cgroup.swap = in_table;
         }
-        assert!(records.is_empty(), "records of nobody: {records:?}");
+        assert!(records.is_empty(), "records without an owner: {records:?}");
         self.missing += missing;
         assert_eq!(
             self.missing,

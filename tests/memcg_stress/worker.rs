@@ -284,13 +284,13 @@ impl Worker {
         match memcgs.css_offline(memcg, budget) {
             Ok(migrated) => {
                 let nr = migrated.moved;
-                self.log.push(Event::HandedOver { from: memcg, nr });
+                self.log.push(Event::Migrated { from: memcg, nr });
                 let mut online = directory.online.lock().unwrap();
                 // Another thread may have freed the cgroup.
                 let before = online.len();
                 online.retain(|&other| other != memcg);
                 if online.len() < before {
-                    directory.dying.lock().unwrap().push(memcg);
+                    directory.removed.lock().unwrap().push(memcg);
                 }
             }
             Err(
@@ -305,22 +305,22 @@ impl Worker {
 
     fn free(&mut self, memcgs: &Memcgs, directory: &Directory) {
         let memcg = {
-            let mut dying = directory.dying.lock().unwrap();
-            if dying.is_empty() {
+            let mut removed = directory.removed.lock().unwrap();
+            if removed.is_empty() {
                 return;
             }
-            let at = self.rng.usize(..dying.len());
-            dying.swap_remove(at)
+            let at = self.rng.usize(..removed.len());
+            removed.swap_remove(at)
         };
         match memcgs.css_free(memcg) {
             Ok(migrated) => {
                 let nr = migrated.moved;
-                self.log.push(Event::HandedOver { from: memcg, nr });
+                self.log.push(Event::Migrated { from: memcg, nr });
                 self.log.push(Event::Gone { memcg });
             }
             Err(
                 MemcgError::Busy { .. } | MemcgError::HasChildren { .. } | MemcgError::Dying { .. },
-            ) => directory.dying.lock().unwrap().push(memcg),
+            ) => directory.removed.lock().unwrap().push(memcg),
             Err(error) => panic!("{error}"),
         }
     }

@@ -17,14 +17,14 @@ fn entry(offset: u64) -> SwapEntry {
     SwapEntry::new(TYPE, offset).unwrap()
 }
 
-/// A tree with one cgroup under the root, and three under that: `a`, `b`, and `dead`, which is offline and
+/// A tree with one cgroup under the root, and three under that: `a`, `b`, and `offline`, which is offline and
 /// has records.
 pub struct Tree {
     memcgs: Memcgs,
     parent: Memcg,
     a: Memcg,
     b: Memcg,
-    dead: Memcg,
+    offline: Memcg,
 }
 
 impl Subject for Tree {
@@ -34,8 +34,8 @@ impl Subject for Tree {
         let memcgs = Memcgs::new();
         memcgs.swapon(TYPE, PAGES).unwrap();
         let parent = memcgs.create(memcgs.root()).unwrap();
-        let [a, b, dead] = [(); 3].map(|()| memcgs.create(parent).unwrap());
-        for memcg in [a, b, dead] {
+        let [a, b, offline] = [(); 3].map(|()| memcgs.create(parent).unwrap());
+        for memcg in [a, b, offline] {
             memcgs.charge(memcg, 200).unwrap();
         }
         for skip in 0..NR {
@@ -43,15 +43,15 @@ impl Subject for Tree {
             memcgs.swap_out(owner, entry(MIXED + skip), 1).unwrap();
         }
         memcgs.swap_out(b, entry(5), 64).unwrap();
-        memcgs.swap_out(dead, entry(1000), 200).unwrap();
+        memcgs.swap_out(offline, entry(1000), 200).unwrap();
         // Only the first region is migrated. The second region has some records left.
-        memcgs.css_offline(dead, 1).unwrap();
+        memcgs.css_offline(offline, 1).unwrap();
         Self {
             memcgs,
             parent,
             a,
             b,
-            dead,
+            offline,
         }
     }
 
@@ -185,10 +185,10 @@ pub const OPERATIONS: &[Operation<Tree>] = &[
             .map(drop)?)
     }),
     does_without("Memcgs::css_offline", |t| {
-        Ok(t.memcgs.css_offline(t.dead, u64::MAX).map(drop)?)
+        Ok(t.memcgs.css_offline(t.offline, u64::MAX).map(drop)?)
     }),
     does_without("Memcgs::css_free", |t| {
-        Ok(t.memcgs.css_free(t.dead).map(drop)?)
+        Ok(t.memcgs.css_free(t.offline).map(drop)?)
     }),
     takes("Memcgs::with_records", |t| {
         // The tree takes the table, and drops it if it is refused. So this is another table.
@@ -213,7 +213,7 @@ pub const OPERATIONS: &[Operation<Tree>] = &[
 /// Frees the cgroups that were created after the first five.
 fn take_back(t: &Tree) {
     for memcg in t.memcgs.iter() {
-        if memcg.id() > t.dead.id() {
+        if memcg.id() > t.offline.id() {
             t.memcgs.css_offline(memcg, 0).unwrap();
             t.memcgs.css_free(memcg).unwrap();
         }

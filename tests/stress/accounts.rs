@@ -34,7 +34,8 @@ impl Account {
 
     /// The difference: the records that must be left.
     fn of(&self, id: u16) -> u64 {
-        u64::try_from(self.0.get(&id).copied().unwrap_or(0)).expect("nobody lost what it never had")
+        u64::try_from(self.0.get(&id).copied().unwrap_or(0))
+            .expect("an owner lost only records that it had")
     }
 }
 
@@ -94,7 +95,7 @@ pub fn gains_and_losses_add_up_to_what_is_there<L: RawMutex + Send + Sync>() {
             (counted, counted)
         );
     }
-    assert!(there.is_empty(), "nobody recorded {there:?}");
+    assert!(there.is_empty(), "no thread recorded {there:?}");
     // Records in the other swapfile were taken back, or dropped with it.
     assert_eq!(guests.of(GUEST) + guests.of(GUEST + 1), dropped);
 }

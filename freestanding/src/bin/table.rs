@@ -108,7 +108,7 @@ fn numbers(records: &SwapRecords, ty: SwapType, [a, b, shared]: [MemcgId; 3]) {
 }
 
 #[inline(never)]
-fn hand_overs(records: &SwapRecords, [a, b, shared]: [MemcgId; 3]) -> u64 {
+fn migrations(records: &SwapRecords, [a, b, shared]: [MemcgId; 3]) -> u64 {
     let mut steps = records.migration(a, b).memsw_hint(&u64::MAX);
     while steps.step(black_box(1)) == Step::More {}
     let moved = steps.so_far().moved;
@@ -128,7 +128,7 @@ fn run() -> u8 {
     ranges(records, (a, shared));
     batches(records, ids);
     numbers(records, ty, ids);
-    let all = hand_overs(records, ids);
+    let all = migrations(records, ids);
     check(records.swapoff(ty) == Ok(all), 70);
     check(records.record(entry(1), a).is_err(), 71);
 

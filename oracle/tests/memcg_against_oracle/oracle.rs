@@ -309,7 +309,7 @@ impl Oracle {
     }
 
     /// Returns the number of records that its parent gets: all of them, or none.
-    pub(crate) fn css_offline(&mut self, at: usize, hand_over: bool) -> Expected<u64> {
+    pub(crate) fn css_offline(&mut self, at: usize, migrate: bool) -> Expected<u64> {
         let mut no = Vec::new();
         self.mortal(at, &mut no);
         let online = |&child: &usize| self.cgroups[child].state == State::Online;
@@ -318,10 +318,10 @@ impl Oracle {
             let id = self.cgroups[at].memcg.id();
             no.push(MemcgError::HasChildren { id, children });
         }
-        let moved = if hand_over { self.swap(at) } else { 0 };
+        let moved = if migrate { self.swap(at) } else { 0 };
         give(moved, no).inspect(|_| {
             self.cgroups[at].state = State::Offline;
-            if hand_over {
+            if migrate {
                 self.inherit(at);
             }
         })

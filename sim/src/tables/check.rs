@@ -122,7 +122,7 @@ fn migrations<T: Table>(table: &T, slots: usize, seed: u64) {
     }
 }
 
-/// Two threads write to neighbouring slots in turn. Neither may lose a write of the other.
+/// Two threads write to neighbouring slots, each to its own. No write may be lost.
 fn neighbours<T: Table>(table: &T) {
     const ROUNDS: u16 = 20_000;
     let lost = AtomicU64::new(0);

@@ -30,7 +30,7 @@ type Sequence = fn(u64, u64, Refuse) -> Done;
 /// Runs a long sequence without refusals.
 fn agrees_with_the_oracle(what: &str, sequence: Sequence, operations: u64) {
     let done = sequence(1, operations, Refuse::None);
-    check(done.refused == 0, "memory was refused to nobody");
+    check(done.refused == 0, "an allocation was refused");
     say(format_args!(
         "the {what} agrees with the oracle: {} operations, {} locks, {} demands for memory",
         done.operations,

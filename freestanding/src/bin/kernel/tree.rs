@@ -293,7 +293,7 @@ fn apply(op: Op, tree: &mut Tree, model: &mut Model) -> Result<(), OutOfMemory> 
             if let Some(done) = settle(done, refused, at == 0 || children)? {
                 let all = (entry(TYPE, 0), model.owners.len() as u64);
                 let moved = model.give(all, at, Some(parent));
-                check(done.moved == moved, "another number is handed over");
+                check(done.moved == moved, "another number is migrated");
                 if let Some(cgroup) = &mut model.cgroups[at] {
                     cgroup.online = false;
                 }

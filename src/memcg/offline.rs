@@ -70,7 +70,7 @@ impl<L: RawMutex> Memcgs<L> {
             let children = online;
             return Err(MemcgError::HasChildren { id, children });
         }
-        let _dying = Dying::begin(slot);
+        let _removal = Removal::begin(slot);
         if slot.state() == State::Online {
             slot.set_state(State::Offline);
             self.change_children(parent, |children| children.online -= 1);
@@ -79,7 +79,7 @@ impl<L: RawMutex> Memcgs<L> {
         // After this, every operation that saw the cgroup online has ended. No stock of it is left, and none
         // can be made.
         self.synchronize(id);
-        Ok(self.hand_over(id, slot, parent, Some(budget)))
+        Ok(self.migrate_records(id, slot, parent, Some(budget)))
     }
 
     /// Frees a cgroup that is offline. When this returns, its parent has all of its records and their
@@ -139,7 +139,7 @@ impl<L: RawMutex> Memcgs<L> {
             return Err(MemcgError::HasChildren { id, children });
         }
         // If this call ends before the cgroup is freed, the guard makes it offline again.
-        let dying = Dying::begin(slot);
+        let removal = Removal::begin(slot);
         slot.set_state(State::Freeing);
         drop(tree);
         // After this, all operations that began earlier have ended. No thread writes a record of this id any
@@ -154,13 +154,13 @@ impl<L: RawMutex> Memcgs<L> {
         let tree = self.tree.lock();
         slot.set_state(State::Free);
         drop(tree);
-        let migrated = self.hand_over(id, slot, parent, None);
+        let migrated = self.migrate_records(id, slot, parent, None);
         // After this, no thread uses an id that it found in a record that was migrated.
         self.synchronize(id);
         debug_assert_eq!((slot.memory.usage(), slot.memsw.usage()), (0, 0));
         debug_assert_eq!((slot.used(), slot.swap(), slot.swapped.usage()), (0, 0, 0));
         let mut ids = self.tree.lock();
-        dying.gone();
+        removal.gone();
         self.change_children(parent, |children| children.any -= 1);
         ids.free(id);
         drop(ids);
@@ -172,7 +172,7 @@ impl<L: RawMutex> Memcgs<L> {
     fn mortal(&self, memcg: Memcg) -> Result<(&Slot, MemcgId), MemcgError> {
         let slot = self.live(memcg)?;
         let parent = slot.parent().ok_or(MemcgError::IsRoot)?;
-        if slot.dying() {
+        if slot.in_removal() {
             return Err(MemcgError::Dying { id: memcg.id() });
         }
         Ok((slot, parent))
@@ -203,7 +203,7 @@ impl<L: RawMutex> Memcgs<L> {
     /// The hint is memsw. Without descendants, it counts the cgroup's own pages in memory and its records, so
     /// it is never less than the number of records. A record is charged before it is written and uncharged
     /// after it is cleared. What this migration moves is uncharged only after it has ended.
-    fn hand_over(
+    fn migrate_records(
         &self,
         id: MemcgId,
         slot: &Slot,
@@ -212,12 +212,12 @@ impl<L: RawMutex> Memcgs<L> {
     ) -> Migrated {
         let hint = || slot.memsw.usage();
         let migration = self.records.migration(id, parent).memsw_hint(&hint);
-        let mut handed = HandedOver {
+        let mut migrated = MigratedRecords {
             migration: migration.max_hold(self.max_hold),
             slot,
             of_parent: self.slots.get(parent),
         };
-        let migration = &mut handed.migration;
+        let migration = &mut migrated.migration;
         match budget {
             None => loop {
                 if let Step::Done(migrated) = migration.step(u64::MAX) {
@@ -233,42 +233,42 @@ impl<L: RawMutex> Memcgs<L> {
     }
 }
 
-/// Marks a cgroup as dying while a thread is in `css_offline` or `css_free` of it. When this is dropped, the
+/// Marks a cgroup while a thread is in `css_offline` or `css_free` of it. When this is dropped, the
 /// cgroup is offline, and both can be called again.
-struct Dying<'a>(&'a Slot);
+struct Removal<'a>(&'a Slot);
 
-impl<'a> Dying<'a> {
+impl<'a> Removal<'a> {
     /// Sets the mark. The caller holds the tree's lock, and the mark is not set.
     fn begin(slot: &'a Slot) -> Self {
-        slot.set_dying(true);
+        slot.set_in_removal(true);
         Self(slot)
     }
 
     /// Removes the mark of a cgroup that was freed. Its [`Slot`] is for the next cgroup of the id.
     fn gone(self) {
-        self.0.set_dying(false);
+        self.0.set_in_removal(false);
         core::mem::forget(self);
     }
 }
 
-impl Drop for Dying<'_> {
+impl Drop for Removal<'_> {
     /// Takes no lock, since the tree's lock may be the one that unwinds. No other thread changes the state of
     /// a cgroup that is marked.
     fn drop(&mut self) {
         self.0.set_state(State::Offline);
-        self.0.set_dying(false);
+        self.0.set_in_removal(false);
     }
 }
 
 /// Moves statistics and charges when it is dropped, for all records that the migration has moved. So they are
 /// right even if a lock ended the migration early.
-struct HandedOver<'a, L: RawMutex> {
+struct MigratedRecords<'a, L: RawMutex> {
     migration: Migration<'a, L>,
     slot: &'a Slot,
     of_parent: Option<&'a Slot>,
 }
 
-impl<L: RawMutex> Drop for HandedOver<'_, L> {
+impl<L: RawMutex> Drop for MigratedRecords<'_, L> {
     fn drop(&mut self) {
         let moved = self.migration.moved();
         if moved > 0 {
@@ -293,12 +293,12 @@ mod tests {
         let child = memcgs.create(memcgs.root()).unwrap();
         let _ = memcgs.css_offline(child, 0).unwrap();
         let slot = memcgs.slots.get(child.id()).unwrap();
-        assert!(!slot.dying());
-        slot.set_dying(true);
-        let dying = MemcgError::Dying { id: child.id() };
-        assert_eq!(memcgs.css_offline(child, 0), Err(dying));
-        assert_eq!(memcgs.css_free(child), Err(dying));
-        slot.set_dying(false);
-        assert!(memcgs.css_free(child).is_ok() && !slot.dying());
+        assert!(!slot.in_removal());
+        slot.set_in_removal(true);
+        let refused = MemcgError::Dying { id: child.id() };
+        assert_eq!(memcgs.css_offline(child, 0), Err(refused));
+        assert_eq!(memcgs.css_free(child), Err(refused));
+        slot.set_in_removal(false);
+        assert!(memcgs.css_free(child).is_ok() && !slot.in_removal());
     }
 }
