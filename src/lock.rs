@@ -15,6 +15,9 @@
 //!
 //! # A lock of your own
 //!
+//! `RawMutex` is that of `lock_api` 0.5: `lock` and `try_lock` return a `Guard`, which `unlock` takes. In `lock_api` 0.4
+//! there was a type `GuardMarker` instead.
+//!
 //! A kernel whose interrupt handlers use the table needs a lock that disables interrupts. The guard can carry
 //! the state that `unlock` restores:
 //!

@@ -58,6 +58,15 @@ impl fmt::Debug for Page {
 /// static RECORDS: SwapRecords = SwapRecords::new().with_page_source(&QUOTA);
 /// ```
 ///
+/// # Memory of your own
+///
+/// A source need not construct a [`Page`]. It may cast a pointer to any 4096 bytes that are aligned to 4096, such as a
+/// frame of a static array of a type with `#[repr(C, align(4096))]`. A page that comes back by `free_page` is not zeroed:
+/// the source must zero it before it gives it out again.
+///
+/// A table takes one page per [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) slots that are in use. It takes three more per 16
+/// regions, and one more for each 64 ids that have records there.
+///
 /// # Safety
 ///
 /// Each page that `alloc_page` returns must be zeroed, and must belong to the caller alone, for reads and
