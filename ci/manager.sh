@@ -2,7 +2,7 @@
 # Runs guests under a memory manager over userfaultfd. Some guests are killed, and so is the manager: between all
 # steps whose order matters, and at random moments. No byte, slot or charge may be lost. `cargo test` runs the tests,
 # too. Here, a machine that cannot run them fails, instead of being counted as skipped. Also runs the command that
-# README names. Needs root and Linux 5.19.
+# README names. Needs Linux 5.19; one test needs root.
 #
 #   MANAGER_RUNS=10 MANAGER_SECONDS=60   the long form (1 run of 10 seconds)
 #   MANAGER_SHARE=3                      fails if the table and the tree take more of the manager's time, in percent.

@@ -33,8 +33,8 @@ Usage: cargo run --release --example manager -- [FLAGS]
   --help              this text
 
 Sizes take K, M or G. --guest-size is 256K at least, --shared is 4K at least, and --memory is 256K per guest at least.
-Needs root, and Linux 5.19. Exits with 1 if a byte is wrong or something does not balance, and with 2 for a flag that is
-none. If all that a guest uses may be in memory, nothing need be evicted. The end of the output says if nothing was.";
+Needs Linux 5.19 and no privilege. Exits with 1 if a byte is wrong or something does not balance, and with 2 for a
+wrong flag. If all that a guest uses may be in memory, the manager may evict nothing. The end of the output says so.";
 
 /// Which structure keeps the books.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

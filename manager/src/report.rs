@@ -18,7 +18,6 @@ pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
     pub(crate) stats: Stats,
     pub(crate) ended: Ended,
-    pub(crate) seed: u64,
     pub(crate) with_records: bool,
     pub(crate) must_evict: bool,
     /// At the end: slots, pages in memory and records that are still charged, and owners other than the host.
@@ -31,9 +30,7 @@ impl Outcome {
         let [slots, memory, records, owners] = self.left.unwrap_or([u64::MAX; 4]);
         if slots + memory + records + owners > 0 {
             return Err(format!(
-                "{slots} slots are leaked, {memory} pages and {records} records are still charged, {owners} guests are left \
-                 (seed {})",
-                self.seed
+                "{slots} slots are leaked, {memory} pages and {records} records are still charged, {owners} guests are left"
             )
             .into());
         }

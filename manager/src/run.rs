@@ -78,9 +78,13 @@ fn command(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// One run, from the first guest to the last.
+/// One run, from the first guest to the last. An error names the seed.
 fn run(options: &Options) -> Result<Outcome> {
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    run_with(options, seed).map_err(|error| format!("{error} (seed {seed})").into())
+}
+
+fn run_with(options: &Options, seed: u64) -> Result<Outcome> {
     let mut run = Run::new(options.clone(), seed)?;
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(options.seconds);
@@ -486,7 +490,6 @@ impl Run {
             elapsed: start.elapsed(),
             stats: self.stats.clone(),
             ended: self.ended,
-            seed: self.seed,
             with_records: self.options.table == Table::Records,
             must_evict: self.options.must_evict(),
             left: None,

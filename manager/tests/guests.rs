@@ -1,8 +1,9 @@
 //! Runs guests for some seconds under a manager that evicts their pages. Guests and managers are killed, and
 //! at the end everything must balance.
 //!
-//! The tests need root and `userfaultfd`. Elsewhere they say why they cannot run and are counted as ignored,
-//! unless `SWAP_RECORDS_REQUIRE_MANAGER=1` makes that a failure. The processes of the tests are this program.
+//! The tests need `userfaultfd`, and one needs root. Elsewhere they say why they cannot run and are counted as
+//! ignored, unless `SWAP_RECORDS_REQUIRE_MANAGER=1` makes that a failure. The processes of the tests are this
+//! program.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {}
@@ -24,11 +25,16 @@ mod linux {
 
     use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+    /// A user that owns nothing.
+    const NOBODY: u32 = 65534;
+
     /// If it is set, a test that cannot run has failed.
     const REQUIRE: &str = "SWAP_RECORDS_REQUIRE_MANAGER";
 
     const LAST: &str =
         "every page that was read was right; no slot is leaked, and no charge is left";
+
+    const STRANGERS: &str = "strangers_and_connections_that_say_nothing_do_not_stop_the_manager";
 
     /// A test: an error says what went wrong.
     type Test = fn() -> Result<(), Failed>;
@@ -42,7 +48,7 @@ mod linux {
         if role == "stranger" {
             return stranger();
         }
-        let tests: [(&str, Test); 8] = [
+        let tests: [(&str, Test); 10] = [
             (
                 "guests_and_managers_are_killed_and_no_byte_slot_or_charge_is_lost",
                 || {
@@ -70,10 +76,9 @@ mod linux {
                 "the_least_guest_size_runs_and_says_that_nothing_was_evicted",
                 nothing_is_evicted,
             ),
-            (
-                "strangers_and_connections_that_say_nothing_do_not_stop_the_manager",
-                strangers,
-            ),
+            (STRANGERS, strangers),
+            ("a_user_without_any_privilege_can_run_it", without_privilege),
+            ("an_error_names_the_seed_of_the_run", error_names_the_seed),
             ("an_output_that_is_closed_is_no_panic", closed_output),
             (
                 "a_swapfile_that_cannot_be_made_is_named_in_the_error",
@@ -85,21 +90,30 @@ mod linux {
             ),
         ];
         let tests = tests.map(|(name, test)| {
-            Trial::ignorable_test(
-                name,
-                move || match swap_records_manager::reason_not_to_run() {
-                    None => test().map(|()| Completion::Completed),
-                    Some(reason) if env::var_os(REQUIRE).is_some() => {
-                        Err(Failed::from(format!("it must run, and cannot: {reason}")))
-                    }
-                    Some(reason) => Ok(Completion::ignored_with(reason)),
-                },
-            )
+            Trial::ignorable_test(name, move || match reason_not_to_run(name) {
+                None => test().map(|()| Completion::Completed),
+                Some(reason) if env::var_os(REQUIRE).is_some() => {
+                    Err(Failed::from(format!("it must run, and cannot: {reason}")))
+                }
+                Some(reason) => Ok(Completion::ignored_with(reason)),
+            })
         });
         let mut arguments = Arguments::from_args();
         // Each of them keeps all processors busy.
         arguments.test_threads = Some(1);
         libtest_mimic::run(&arguments, tests.into()).exit_code()
+    }
+
+    /// Says why this test cannot run here.
+    fn reason_not_to_run(name: &str) -> Option<String> {
+        swap_records_manager::reason_not_to_run().or_else(|| {
+            let reason = "it connects as another user, which needs root";
+            (name == STRANGERS && !is_root()).then(|| reason.to_owned())
+        })
+    }
+
+    fn is_root() -> bool {
+        rustix::process::geteuid().is_root()
     }
 
     /// The command with these flags, where `--guests` comes first.
@@ -182,7 +196,7 @@ mod linux {
         wrong.write_all(&[7; 72])?;
         let stranger = Command::new("/proc/self/exe")
             .args(["stranger", &name])
-            .uid(65534)
+            .uid(NOBODY)
             .status();
         let output = manager.wait_with_output()?;
         drop(silent);
@@ -239,6 +253,26 @@ mod linux {
             )?;
         }
         Ok(())
+    }
+
+    /// Root was asked for. No call of the manager or its guests needs it.
+    fn without_privilege() -> Result<(), Failed> {
+        let mut command = command("--guests 2 --memory 4M --guest-size 4M --seconds 1 --restart");
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let output = command.output()?;
+        expect(
+            balanced(&output) && has_row(&output, "pages evicted"),
+            &output,
+        )
+    }
+
+    fn error_names_the_seed() -> Result<(), Failed> {
+        let output = command("--guests 2 --swapfile /nowhere/swap --seed 1234").output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let named = said.trim_end().ends_with(" (seed 1234)");
+        expect(output.status.code() == Some(1) && named, &output)
     }
 
     fn error_names_the_swapfile() -> Result<(), Failed> {
