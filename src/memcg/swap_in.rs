@@ -84,8 +84,8 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// # Cost
     ///
-    /// Per piece, the lock of the region twice and the lock of a shard once, and the lock of a shard twice
-    /// more.
+    /// Each piece takes the lock of the region twice and the lock of a shard once. The call takes the lock of a
+    /// shard twice more.
     pub fn swap_in(&self, start: SwapEntry, nr: u64) -> Result<Memcg, MemcgError> {
         let looked_at = self.records.span(start, nr.max(1))?;
         let span = self.records.span(start, nr)?;
