@@ -26,7 +26,8 @@ pub(crate) const MAX_PAGES: u64 = if usize::BITS >= 64 {
 /// Tracks which memory cgroup owns each page slot of up to 32 swapfiles.
 ///
 /// All operations except [`trim_pages`](Self::trim_pages) take `&self` and may be called from any number of
-/// threads. `L` is the lock of a region of [`REGION_ENTRIES`] slots: the crate's own [`RawSpinLock`], or any `lock_api::RawMutex`.
+/// threads. `L` is the lock of a region of [`REGION_ENTRIES`] slots: the crate's own [`RawSpinLock`], or any
+/// `lock_api::RawMutex`.
 ///
 /// A lock of your own may panic. The operation that called the lock then panics, too: before or after the
 /// work on a region, never within. The table stays valid. What was written before the panic stays written.
