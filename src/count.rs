@@ -40,6 +40,9 @@ impl<L: RawMutex> SwapRecords<L> {
     /// another id of its counter is such an id and was recorded since the type was turned on, the regions
     /// that may hold the id are scanned, each under its lock. An id from 4096 on that was not recorded since
     /// then costs no scan: it has no records there.
+    ///
+    /// Without `std`, these regions are also scanned if any region has counted an id of this counter together
+    /// with ids of other counters since the type was turned on: see [`reserve`](Self::reserve).
     #[must_use]
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub fn count(&self, id: MemcgId) -> u64 {

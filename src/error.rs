@@ -86,7 +86,7 @@ impl core::error::Error for EntryError {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum SwaponError {
-    /// The type is already on, or another thread is turning it on or off.
+    /// The type is already on, or another thread is turning it on, turning it off or trimming it.
     TypeOn {
         /// The type.
         ty: SwapType,

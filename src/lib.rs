@@ -113,8 +113,8 @@
 //!
 //! # Threads and memory ordering
 //!
-//! All operations take `&self` and may be called from any number of threads. [`docs::concurrency`] has the
-//! details.
+//! All operations except [`trim_pages`](SwapRecords::trim_pages) take `&self` and may be called from any number
+//! of threads. [`docs::concurrency`] has the details.
 //!
 //! - Writes of entries in one region follow one another under its lock, with acquire and release. An
 //!   operation sees every write that happened before it.

@@ -8,7 +8,7 @@ use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
     /// Makes the memory that `nr` slots from `start` on take. Until the type is turned off, a record of any
-    /// id in these slots never fails because memory is missing.
+    /// id in these slots never fails because this memory is missing.
     ///
     /// This is for callers that must not fail later, for example while memory is being reclaimed. With
     /// feature `std` there is nothing to make, and this function only checks the slots.
@@ -28,8 +28,11 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// One page per [`CHUNK_ENTRIES`](crate::CHUNK_ENTRIES) slots, and three per 16 regions. The index of an
     /// id may take one more page per 16 regions when the id is first recorded there. If that page is refused,
-    /// the id is still recorded. It is then counted together with other ids whose pages are missing, until
-    /// there is memory. Until then, to count or migrate its records costs a scan of the region.
+    /// the id is still recorded. In that region, it is then counted together with other ids whose pages are
+    /// missing:
+    ///
+    /// - A migration of the id scans the region, until a later record of the id there finds memory for the page.
+    /// - [`count`](Self::count) scans all regions that may hold the id, until the type is turned off.
     ///
     /// # Errors
     ///

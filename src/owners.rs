@@ -54,7 +54,9 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// If an id from 4096 on was recorded since its type was turned on, that id and the ids that are
     /// congruent to it modulo 4096 are counted by a scan. The scan reads the regions that may hold the id,
-    /// each under its lock. It costs as much as [`count`](Self::count) of each such id.
+    /// each under its lock. It costs as much as [`count`](Self::count) of each such id. Without
+    /// `std`, an id that was counted together with other ids since then, because memory was missing, is counted
+    /// in the same way: see [`reserve`](Self::reserve).
     pub fn owners(&self) -> TableOwners<'_, L> {
         #[expect(clippy::cast_possible_truncation, reason = "MAX_SWAPFILES is 32")]
         let types = 0..MAX_SWAPFILES as u8;

@@ -25,8 +25,9 @@ pub(crate) const MAX_PAGES: u64 = if usize::BITS >= 64 {
 
 /// Tracks which memory cgroup owns each page slot of up to 32 swapfiles.
 ///
-/// All operations take `&self` and may be called from any number of threads. `L` is the lock of a region of
-/// [`REGION_ENTRIES`] slots: the crate's own [`RawSpinLock`], or any `lock_api::RawMutex`.
+/// All operations except [`trim_pages`](Self::trim_pages) take `&self` and may be called from any number of
+/// threads. `L` is the lock of a region of [`REGION_ENTRIES`] slots: the crate's own [`RawSpinLock`], or any
+/// `lock_api::RawMutex`.
 ///
 /// A lock of your own may panic. The operation that called the lock then panics, too: before or after the
 /// work on a region, never within. The table stays valid. What was written before the panic stays written.
@@ -219,8 +220,8 @@ impl<L: RawMutex> SwapRecords<L> {
     /// slots are recorded.
     ///
     /// Without `std`, it reserves no address space. It takes one byte per lock, the notes of ids that share a
-    /// counter (8.5 KiB), and 8 bytes per 2 GiB of swap. That is 9.6 KB for 1 GiB of swap, 21 KB for 1 TiB,
-    /// and 108 KB for 8 TiB. Records take pages when their slots are first written: see [`PageSource`].
+    /// counter (8.5 KiB), and 8 bytes per 2 GiB of swap. That is 9.4 KB for 1 GiB of swap, 21 KB for 1 TiB,
+    /// and 107 KB for 8 TiB. Records take pages when their slots are first written: see [`PageSource`].
     ///
     /// # Locked memory
     ///
@@ -233,9 +234,11 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// Returns a [`SwaponError`] if
     ///
-    /// - the type is on, or another thread is turning it on or off,
-    /// - `max_pages` is 0, or more than the address space can hold, or
-    /// - the system or the allocator refuses the memory.
+    /// - the type is on, or another thread is turning it on, turning it off or trimming it
+    ///   ([`TypeOn`](SwaponError::TypeOn)),
+    /// - `max_pages` is 0 ([`NoPages`](SwaponError::NoPages)), or more than an entry or the address space can
+    ///   hold ([`TooLarge`](SwaponError::TooLarge)), or
+    /// - the system or the allocator refuses the memory ([`OutOfMemory`](SwaponError::OutOfMemory)).
     pub fn swapon(&self, ty: SwapType, max_pages: u64) -> Result<(), SwaponError> {
         check_pages(ty, max_pages)?;
         match self.file(ty).swapon(max_pages, self.pages) {
@@ -390,7 +393,8 @@ impl<L: RawMutex> SwapRecords<L> {
         }
     }
 
-    /// Makes `new` the owner of this slot if `old` is, whatever the owner is where that is `None`. Gives the owner that it had.
+    /// Makes `new` the owner of this slot if `old` owns it, or if `old` is `None`. Returns the previous owner, or the
+    /// present one if nothing was stored.
     #[inline]
     fn exchange(&self, ent: SwapEntry, old: Option<u16>, new: u16) -> Result<u16, EntryError> {
         let on = self.on(ent)?;

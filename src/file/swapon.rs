@@ -17,8 +17,10 @@ impl<L: RawMutex> SwapRecords<L> {
     ///
     /// `max_pages` must be the number of slots that the file was made for. The size is asked for so that a file
     /// of another swapfile is refused. A caller that knows no size but the file's own passes
-    /// [`file.max_pages()`](RecordFile::max_pages). Until it is turned off, the type works like any other. The module [`file`](crate::file) says which records stay in the file, and has an
-    /// example.
+    /// [`file.max_pages()`](RecordFile::max_pages).
+    ///
+    /// Until it is turned off, the type works like any other. The module [`file`](crate::file) says which records
+    /// stay in the file, and has an example.
     ///
     /// Needs feature `std`, and Linux with `/proc`.
     pub fn swapon_file<'a>(

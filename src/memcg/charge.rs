@@ -62,8 +62,8 @@ impl<L: RawMutex> Memcgs<L> {
     /// the locks of their shards, one at a time. All pages that it finds there are then available to the
     /// calls that follow.
     ///
-    /// Over all calls, these are at most one lock per call that charges or uncharges, plus races, for any
-    /// number of shards. Uncharging page by page what other threads charge page by page takes two locks per
+    /// All calls together take at most one such lock per call that charges or uncharges, for any number of
+    /// shards. Races may add some. Uncharging page by page what other threads charge page by page takes two locks per
     /// call. It takes nearly one if the other threads are 16 pages ahead. A call that is refused takes the
     /// locks of all shards.
     #[inline]

@@ -166,8 +166,8 @@ impl<L: RawMutex> Memcgs<L> {
     ///
     /// # Panics
     ///
-    /// If `each` panics. All records that were cleared by then are uncharged, including those that `each` was
-    /// not called with.
+    /// If `each` panics, or a lock of type `L` does. All records that were cleared by then are uncharged,
+    /// including those that `each` was not called with.
     ///
     /// # Cost
     ///

@@ -77,14 +77,15 @@ impl<L: RawMutex> Memcgs<L> {
     /// A call that is refused has changed nothing, with two exceptions:
     ///
     /// - If another thread turns the swapfile off meanwhile, no memory is charged. Slots below the offset in
-    ///   the error may have been freed before they went with the swapfile.
+    ///   the error may have been freed before they went with the swapfile. If a third thread freed or moved some
+    ///   of the slots, slots from the offset on may have been freed, too.
     /// - If another thread frees or moves some of the slots meanwhile, the other slots may now belong to the
     ///   cgroup that was to be charged, instead of to a descendant of it.
     ///
     /// # Cost
     ///
-    /// Per piece, the lock of the region twice and the lock of a shard once, and the lock of a shard twice
-    /// more.
+    /// Each piece takes the lock of the region twice and the lock of a shard once. The call takes the lock of a
+    /// shard twice more.
     pub fn swap_in(&self, start: SwapEntry, nr: u64) -> Result<Memcg, MemcgError> {
         let looked_at = self.records.span(start, nr.max(1))?;
         let span = self.records.span(start, nr)?;

@@ -138,10 +138,14 @@ pub struct Migrated {
     /// An upper bound of the records that the old owner has at the end of the migration: its
     /// [`count_upper_bound`](SwapRecords::count_upper_bound).
     ///
-    /// It is 0 if the migration reached the end of the table, no thread recorded the old id in the meantime,
-    /// and no other id shares its counter, or without `std` its cell
-    /// ([`reserve`](SwapRecords::reserve)). If another id shares one of them, [`count`](SwapRecords::count)
-    /// returns the exact number. It scans the regions where either id has records.
+    /// It is 0 if all of the following hold:
+    ///
+    /// - The migration reached the end of the table.
+    /// - No thread recorded the old id or migrated to it in the meantime.
+    /// - No other id shares its counter, or without `std` its cell ([`reserve`](SwapRecords::reserve)).
+    ///
+    /// If another id shares one of them, [`count`](SwapRecords::count) returns the exact number. It scans the
+    /// regions where an id of the counter may have records.
     pub left_at_most: u64,
 }
 
