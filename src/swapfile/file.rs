@@ -19,7 +19,7 @@ use crate::region::{Entries, REGION_ENTRIES};
 use crate::regions::Regions;
 use crate::storage::file::{Locked, Map};
 use crate::storage::{Refused, Slot, Zeroed};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 
 /// Why a swapfile was not turned on with a file.
 #[derive(Debug)]
@@ -152,6 +152,8 @@ impl<L: RawMutex> Drop for Starting<'_, L> {
     #[cold]
     fn drop(&mut self) {
         if let Some(area) = self.area {
+            // As in a swapoff: a thread that sees a cell cleared also sees the changed generation.
+            fence(Ordering::Release);
             area.regions.discard();
             if let Some(map) = area.chunks().file() {
                 map.release();
