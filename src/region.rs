@@ -11,8 +11,8 @@
 //! counter has the number of the entries whose id maps to it, and the exclusive-or of their positions. The
 //! presence bit is set exactly if the number is not zero. (Without `std`, invariant 15 says what holds for
 //! spilled blocks instead.) When one owner replaces another, the presence bit of the new owner is set before
-//! the bit of the old owner is cleared. Each id from `COUNTERS` on that an
-//! entry has is noted in [`Shared`](crate::shared::Shared).
+//! the bit of the old owner is cleared. Each id from `COUNTERS` on that an entry has is noted in
+//! [`Shared`](crate::shared::Shared).
 
 use core::ops::Range;
 use core::ptr;
