@@ -1,9 +1,10 @@
 //! [`Presence`] keeps, for each counter, a bitmap of the regions where its count is not zero.
 //!
 //! **Invariant (design, 2):** under a region's lock, the region's bit of a counter is set exactly if
-//! the number in that counter's cell of the region is not zero. Regions share words, so the bits are
-//! changed by atomic read-modify-writes. A reader without the lock may see a bit late, but never
-//! misses one that was set before its read began and stayed set.
+//! the number in that counter's cell of the region is not zero. (Invariant 15 has the exception for spilled
+//! blocks, without `std`.) Regions share words, so the bits are changed by atomic read-modify-writes. A
+//! reader without the lock may see a bit late, but never misses one that was set before its read began and
+//! stayed set.
 //!
 //! A reader looks at one bitmap after the other. The reader misses a record that moves from a bitmap not yet
 //! read to one already read. [`Regions`](crate::regions::Regions) closes that gap: it counts the bits of each

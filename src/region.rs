@@ -9,9 +9,10 @@
 //! **Invariants (design, 1 and 2):** entries, cells and presence bits of a region are written only while its
 //! lock is held, that is, through a [`Region`]. Whenever the lock is free, the cell of each
 //! counter has the number of the entries whose id maps to it, and the exclusive-or of their positions. The
-//! presence bit is set exactly if the number is not zero. When one owner replaces another, the presence bit
-//! of the new owner is set before the bit of the old owner is cleared. Each id from `COUNTERS` on that an
-//! entry has is noted in [`Shared`](crate::shared::Shared).
+//! presence bit is set exactly if the number is not zero. (Without `std`, invariant 15 says what holds for
+//! spilled blocks instead.) When one owner replaces another, the presence bit of the new owner is set before
+//! the bit of the old owner is cleared. Each id from `COUNTERS` on that an entry has is noted in
+//! [`Shared`](crate::shared::Shared).
 
 use core::ops::Range;
 use core::ptr;
