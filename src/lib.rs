@@ -210,6 +210,7 @@ cfg_if! {
         pub use footprint::{Extent, Footprint};
         pub use id::MemcgId;
         pub use iter::TableRuns;
+        pub use memory::Trim;
         pub use migrate::{MemswHint, Migrated, Migration, Step};
         pub use owners::TableOwners;
         pub use pages::{GlobalPages, PAGE_SIZE, Page, PageSource};

@@ -1,9 +1,12 @@
 //! Makes memory ahead, and gives memory back: [`SwapRecords::reserve`], [`SwapRecords::trim_pages`].
 
+use core::fmt;
+
 use lock_api::RawMutex;
 
 use crate::entry::{MAX_SWAPFILES, SwapEntry, SwapType};
 use crate::error::EntryError;
+use crate::sync::RawSpinLock;
 use crate::table::SwapRecords;
 
 impl<L: RawMutex> SwapRecords<L> {
@@ -55,16 +58,14 @@ impl<L: RawMutex> SwapRecords<L> {
     /// With feature `std` there are none: a swapoff gives its memory back at once.
     pub fn trim_pages(&mut self) -> u64 {
         // SAFETY: the table is borrowed exclusively, so no operation is under way.
-        unsafe { self.trim_pages_after_grace() }
+        unsafe { self.begin_trim().finish() }
     }
 
-    /// [`trim_pages`](Self::trim_pages) for a table that is shared, for example one in a `static`.
+    /// Begins a [`trim_pages`](Self::trim_pages) of a table that is shared, for example one in a `static`.
     ///
-    /// Operations do not count their references to pages, which keeps [`lookup`](Self::lookup) cheap. So the
-    /// caller must know that the last operation has ended: in a kernel, a grace period of RCU has passed
-    /// since the swapoff. While a type is being trimmed, it cannot be turned on
-    /// ([`TypeOn`](crate::SwaponError::TypeOn)). This function takes no lock. Its time grows with the number
-    /// of pages.
+    /// Operations do not count their references to pages, which keeps [`lookup`](Self::lookup) cheap. So a
+    /// trim has two steps. This function notes which types are off. Then the caller waits until all operations
+    /// that began before have ended: in a kernel, for a grace period of RCU. [`Trim::finish`] frees the pages.
     ///
     /// ```
     /// # use swap_records::{MemcgId, SwapEntry, SwapRecords, SwapType};
@@ -73,27 +74,57 @@ impl<L: RawMutex> SwapRecords<L> {
     /// RECORDS.swapon(ty, 1000).unwrap();
     /// RECORDS.record(SwapEntry::new(ty, 7).unwrap(), MemcgId::MIN).unwrap();
     /// RECORDS.swapoff(ty).unwrap();
+    /// let trim = RECORDS.begin_trim();
     /// // A kernel waits for its readers here.
     /// // SAFETY: there is no other thread.
-    /// let pages = unsafe { RECORDS.trim_pages_after_grace() };
+    /// let pages = unsafe { trim.finish() };
     /// assert!(pages > 0 || cfg!(feature = "std"));
     /// ```
-    ///
-    /// # Safety
-    ///
-    /// Each operation of this table that began before the last [`swapoff`](Self::swapoff) of a type returned
-    /// must have ended, and its end must happen before this call. Iterators and migrations may be kept: they
-    /// are operations only while one of their methods runs. No swapoff may return between the wait for these
-    /// operations and this call. Types that are turned off during this call are left as they are.
-    pub unsafe fn trim_pages_after_grace(&self) -> u64 {
-        // First, since the caller has not waited for the operations of a type that is turned off while another one
-        // is trimmed.
+    pub fn begin_trim(&self) -> Trim<'_, L> {
         let mut off = [0; MAX_SWAPFILES];
         for (ty, off) in SwapType::all().zip(&mut off) {
             *off = self.file(ty).generation();
         }
-        // SAFETY: the caller's promise.
-        let trim = |(ty, off)| unsafe { self.file(ty).trim(off) };
-        SwapType::all().zip(off).map(trim).sum()
+        Trim { table: self, off }
+    }
+}
+
+/// The types of a table that were off when [`SwapRecords::begin_trim`] was called, and whose pages
+/// [`finish`](Self::finish) frees.
+///
+/// It may be dropped instead. Then the types keep their pages.
+#[must_use = "no page is freed before `finish`"]
+pub struct Trim<'t, L = RawSpinLock> {
+    table: &'t SwapRecords<L>,
+    /// The generation of each type, which changes when the type is turned on or off.
+    off: [u64; MAX_SWAPFILES],
+}
+
+impl<L: RawMutex> Trim<'_, L> {
+    /// Gives back the pages of the types that were off when the trim began, and have been off since. Returns
+    /// the number of pages.
+    ///
+    /// Types that were turned on or off in the meantime keep their pages, for the next trim. A type cannot be
+    /// turned on while its pages are being freed ([`TypeOn`](crate::SwaponError::TypeOn)). This function takes
+    /// no lock. Its time grows with the number of pages.
+    ///
+    /// # Safety
+    ///
+    /// Each operation of the table must either have ended before this call, or have begun after
+    /// [`begin_trim`](SwapRecords::begin_trim) returned. "Before" and "after" mean *happens before*, which a
+    /// grace period of RCU guarantees. For the table of a tree of cgroups, the operations of the tree count
+    /// as well. Iterators and migrations may be kept: they are operations only while one of their methods
+    /// runs.
+    pub unsafe fn finish(self) -> u64 {
+        // SAFETY: an operation that began after the generations were read finds these types off. The caller
+        // promises that all others have ended.
+        let trim = |(ty, off)| unsafe { self.table.file(ty).trim(off) };
+        SwapType::all().zip(self.off).map(trim).sum()
+    }
+}
+
+impl<L> fmt::Debug for Trim<'_, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trim").finish_non_exhaustive()
     }
 }

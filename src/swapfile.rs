@@ -202,9 +202,10 @@ impl<L: RawMutex> SwapFile<L> {
         Some(dropped)
     }
 
-    /// Returns the current generation, for [`trim`](Self::trim).
+    /// Returns the current generation, for [`trim`](Self::trim). Acquire: if the type is off, an operation that
+    /// begins later finds it off.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Gives back the pages that the areas keep for the next swapon, if the type is off and has been off since it had

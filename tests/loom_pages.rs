@@ -190,7 +190,7 @@ fn trim_vs_lookup_and_count() {
         is_off.store(true, Ordering::Release);
         if ended.load(Ordering::Acquire) {
             // SAFETY: the reader begins all further operations while the type is off.
-            let pages = unsafe { table.trim_pages_after_grace() };
+            let pages = unsafe { table.begin_trim().finish() };
             assert!(pages > 0);
             table.swapon(TYPE, 2 * REGION).unwrap();
             assert_eq!(table.record(entry(0), B), Ok(None));
@@ -244,7 +244,7 @@ fn trim_vs_an_iterator_that_is_kept() {
         is_off.store(true, Ordering::Release);
         if ended.load(Ordering::Acquire) {
             // SAFETY: the calls of the reader that began before the swapoff returned have ended.
-            assert!(unsafe { table.trim_pages_after_grace() } > 0);
+            assert!(unsafe { table.begin_trim().finish() } > 0);
         }
         reader.join().unwrap();
     });

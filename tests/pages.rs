@@ -455,7 +455,7 @@ fn pages_stay_for_the_next_swapon_until_they_are_trimmed() {
     assert!(walk.next().is_some());
     assert_eq!(records.swapoff(TYPE), Ok(1));
     // SAFETY: there is no other thread.
-    assert_eq!(unsafe { records.trim_pages_after_grace() }, out as u64);
+    assert_eq!(unsafe { records.begin_trim().finish() }, out as u64);
     assert_eq!(quota.out(), 0);
     // An iterator that is kept is not an operation under way.
     assert!(walk.next().is_none());

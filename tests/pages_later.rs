@@ -64,12 +64,24 @@ unsafe impl PageSource for Interrupted {
 
 /// The caller has not waited for the operations that were under way when that type was turned off.
 #[test]
-fn a_trim_leaves_the_pages_of_types_that_are_turned_off_while_it_runs() {
+fn a_trim_leaves_the_pages_of_types_that_are_turned_off_after_it_began() {
+    on_and_off(TYPE);
+    let before = INTERRUPTED.out.load(Ordering::Relaxed) as u64;
+    let trim = TABLE.begin_trim();
+    on_and_off(SwapType::new(6).unwrap());
+    // SAFETY: there is no other thread.
+    assert_eq!(
+        unsafe { trim.finish() },
+        before,
+        "type 6 was turned off later"
+    );
+    // SAFETY: as above.
+    assert_eq!(unsafe { TABLE.begin_trim().finish() }, before, "of type 6");
     on_and_off(TYPE);
     INTERRUPTED.left.store(true, Ordering::Relaxed);
     let before = INTERRUPTED.out.load(Ordering::Relaxed) as u64;
     // SAFETY: there is no other thread.
-    let freed = unsafe { TABLE.trim_pages_after_grace() };
+    let freed = unsafe { TABLE.begin_trim().finish() };
     assert_eq!(freed, before);
     let other = INTERRUPTED.out.load(Ordering::Relaxed) as u64;
     assert!(
@@ -77,7 +89,7 @@ fn a_trim_leaves_the_pages_of_types_that_are_turned_off_while_it_runs() {
         "pages of type 5 were freed without a grace period"
     );
     // SAFETY: as above.
-    assert_eq!(unsafe { TABLE.trim_pages_after_grace() }, other);
+    assert_eq!(unsafe { TABLE.begin_trim().finish() }, other);
 }
 
 /// Each migration gives an id records in a region where its block of counters has no cells.

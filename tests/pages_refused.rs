@@ -158,7 +158,7 @@ fn run(seed: u64, operations: u32) {
             }
             2 if rng.u32(0..3) == 0 => {
                 // SAFETY: there is no other thread.
-                let _ = unsafe { table.trim_pages_after_grace() };
+                let _ = unsafe { table.begin_trim().finish() };
                 if models.iter().all(|model| model.pages == 0) {
                     assert_eq!(OUT.get(), before);
                 }

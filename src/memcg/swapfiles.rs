@@ -5,6 +5,7 @@ use lock_api::RawMutex;
 use super::{Backoff, Memcgs};
 use crate::entry::{SwapEntry, SwapType};
 use crate::error::EntryError;
+use crate::memory::Trim;
 use crate::span::Span;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -147,19 +148,10 @@ impl<L: RawMutex> Memcgs<L> {
         self.records.trim_pages()
     }
 
-    /// Frees the pages that types keep while they are off, for a tree that is shared: see
-    /// [`SwapRecords::trim_pages_after_grace`](crate::SwapRecords::trim_pages_after_grace).
-    ///
-    /// # Safety
-    ///
-    /// All operations of this tree, and of its [`records`](Self::records), that began before the last
-    /// [`swapoff`](Self::swapoff) of a type returned must have ended, and their ends must happen before this
-    /// call. No swapoff may return between the wait for them and this call. Types that are turned off during
-    /// this call are left as they are.
-    pub unsafe fn trim_pages_after_grace(&self) -> u64 {
-        // SAFETY: the caller promises it for the operations of the tree and of `records`. The table has no
-        // others (invariant 13).
-        unsafe { self.records.trim_pages_after_grace() }
+    /// Begins to free the pages that types keep while they are off, for a tree that is shared: see
+    /// [`SwapRecords::begin_trim`](crate::SwapRecords::begin_trim).
+    pub fn begin_trim(&self) -> Trim<'_, L> {
+        self.records.begin_trim()
     }
 
     /// Returns how many records of a type are charged: those in the table, and those that a thread is

@@ -505,7 +505,7 @@ pub(crate) fn gives_back_pages_of_a_static() {
     let out = PAGES.nr_out();
     check(out > REGION / CHUNK, "a swapfile in use has no pages");
     // SAFETY: no other operation is under way on the only processor.
-    let given = unsafe { RECORDS.trim_pages_after_grace() };
+    let given = unsafe { RECORDS.begin_trim().finish() };
     check(
         given == out && PAGES.nr_out() == 0,
         "pages of a static are not back",
