@@ -121,6 +121,9 @@ mod tests {
         assert_eq!(run(7, 0).slots().next(), None);
         let mut far = run(0, u64::MAX).slots();
         assert_eq!(far.next_back().map(SwapEntry::offset), Some(most));
-        assert_eq!(far.nth(usize::MAX), None);
+        let mut near = run(most - 9, u64::MAX).slots();
+        assert_eq!(near.nth(9).map(SwapEntry::offset), Some(most));
+        assert_eq!((near.nth(0), near.nth(usize::MAX)), (None, None));
+        assert_eq!(run(most - 9, u64::MAX).slots().nth(usize::MAX), None);
     }
 }
