@@ -27,10 +27,10 @@ Output for programs:
 /// image once, in little memory, and checks every byte.
 ///
 /// Files are written under another name, .NAME.partial in the same directory, and renamed when they are
-/// complete. So a failure leaves the old file. Errors, SIGINT, SIGTERM and SIGHUP remove .NAME.partial;
-/// SIGKILL and a power failure leave it. It may be deleted, and the next command that writes the image NAME
-/// removes it. For a picture the name is .NAME.PID.partial, and no command removes it. A symbolic link is
-/// followed, also where its target does not exist yet.
+/// complete. So a failure leaves the old file. Errors, SIGINT, SIGTERM and SIGHUP remove .NAME.partial; a
+/// second signal, SIGKILL, SIGQUIT and a power failure leave it. It may be deleted, and the next command that
+/// writes the image NAME removes it. For a picture the name is .NAME.PID.partial, and no command removes it. A
+/// symbolic link is followed, also where its target does not exist yet.
 ///
 /// A command that takes longer than a second shows its progress on standard error. Names of files and cgroups
 /// are escaped as in Rust: a backslash is \\, and a byte that is not UTF-8 is \xe9.
