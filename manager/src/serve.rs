@@ -176,6 +176,7 @@ impl<B: Books + 'static> Manager<B> {
             return Err(format!("page {at} of the region was evicted and is in memory").into());
         }
         self.books.uncharge(host, in_memory)?;
+        slots.sort_unstable_by_key(|slot| slot.offset());
         let freed = self.books.free(&slots, host)?;
         if freed.owned != slots.len() as u64 {
             return Err(format!(

@@ -13,8 +13,8 @@ use rustix::process::Signal;
 /// Names a place where a manager may end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
-    /// An eviction: the pages are protected and read; in their slots; recorded there; some name their slots;
-    /// all do; some are punched.
+    /// An eviction: the pages are protected and read; in their slots; some are recorded there; some name their
+    /// slots; all do; some are punched.
     Protected,
     Written,
     Recorded,
