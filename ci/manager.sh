@@ -36,6 +36,6 @@ awk -v most="$most" '
     }
     END { exit bad || !nr }' "$out"
 
-# Managers end at each of the 22 steps. That is many restarts, so the share is not that of a manager at work.
+# Managers end at each of the 23 steps. That is many restarts, so the share is not that of a manager at work.
 manager --end-at all
 awk '/at a step that was named/ { met = $NF } END { exit !(met > 0) }' "$out"

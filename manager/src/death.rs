@@ -67,7 +67,8 @@ impl<B: Books> Manager<B> {
         self.books.uncharge(guest.id, in_memory)?;
         self.went(guest.id, in_memory);
         // docs: batch
-        // One call for all slots, wherever they lie.
+        // In order, so that slots in a row are freed as ranges.
+        slots.sort_unstable_by_key(|slot| slot.offset());
         let freed = self.books.free(&slots, guest.id)?;
         self.steps.at(Step::Cleared);
         // The slots are free for other pages only after no word names them. So no slot ever has two pages.

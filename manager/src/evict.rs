@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use swap_records::MemcgId;
 
-use crate::books::{Books, entry};
+use crate::books::{Books, Piece, entry, pieces};
 use crate::manager::{Clock, Guest, Guests, Manager, Place};
 use crate::memory::Page;
 use crate::page::State;
@@ -76,7 +76,7 @@ impl<B: Books> Manager<B> {
         mut bytes: &[u8],
     ) -> Result<()> {
         let key = guest.map_or(u64::MAX, |guest| guest.number);
-        // docs: evict
+        // docs: take
         let mut slots = Vec::with_capacity(pages.len());
         while slots.len() < pages.len() {
             let run = self
@@ -89,17 +89,27 @@ impl<B: Books> Manager<B> {
             slots.extend(run.map(entry).collect::<Result<Vec<_>>>()?);
             bytes = rest;
         }
+        // docs: end
         self.steps.at(Step::Written);
+        // docs: evict
         // In this order, and the memory of the pages goes last. So whenever the manager is killed, the bytes
         // are in memory, or in a slot that has a record.
-        let owner = self.books.swap_out(owner, &slots)?;
-        self.steps.at(Step::Recorded);
-        for ((_, page), slot) in pages.iter().zip(&slots) {
-            let slot = slot.offset();
-            page.set(State::Swap { slot, owner });
-            self.steps.at(Step::SomeNamed);
+        let mut unnamed = pages.iter();
+        for piece in pieces(&slots) {
+            let owner = self.books.swap_out(owner, piece)?;
+            self.steps.at(Step::Recorded);
+            for (slot, (_, page)) in piece.slots().iter().zip(&mut unnamed) {
+                let slot = slot.offset();
+                page.set(State::Swap { slot, owner });
+                self.steps.at(Step::SomeNamed);
+            }
         }
         // docs: end
+        for piece in pieces(&slots) {
+            if let Piece::Range(_, slots) = piece {
+                self.stats.add(Count::InRanges, slots.len() as u64);
+            }
+        }
         self.stats.add(Count::Written, (pages.len() * PAGE) as u64);
         Ok(())
     }

@@ -171,6 +171,9 @@ impl<B: Books> Manager<B> {
     /// Puts the bytes where the guest faulted, if no page is there, and wakes it.
     fn fill(&self, guest: &Guest, place: Place, bytes: &[u8; PAGE]) -> Result<()> {
         let address = guest.address(place);
+        // Here and not in the caller: the word must be right immediately before the copy. If the page has only
+        // zeros, no guest could see that the word was wrong.
+        self.steps.at_if(Step::Copying, || *bytes != ZEROS);
         match guest.uffd.copy(address, bytes)? {
             Done::Yes => Ok(()),
             // Another guest's fault brought it in: the kernel maps it when this one tries again.

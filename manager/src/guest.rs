@@ -17,7 +17,7 @@ use crate::pattern::{Content, WORDS};
 use crate::shared::{self, Words};
 use crate::uffd::Uffd;
 use crate::wire::{self, Kind};
-use crate::{About, Result, index};
+use crate::{About, Result, index, standard_input};
 
 /// How many of a hundred touches are of hot pages; and one page of how many is hot.
 const HOT: u64 = 80;
@@ -43,7 +43,8 @@ struct Guest {
 /// The process: `NAME NUMBER SIZE SEED MILLISECONDS`; the name is that of the manager's socket, and the
 /// milliseconds those after which it ends by itself.
 pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .about(|| "asking for a signal when the command ends".into())?;
     let text: Option<Vec<String>> = args.into_iter().map(|arg| arg.into_string().ok()).collect();
     let [name, numbers @ ..] = &text.unwrap_or_default()[..] else {
         return Err("a guest needs the name of a socket".into());
@@ -55,7 +56,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
     let [number, size, seed, milliseconds] = numbers[..] else {
         return Err("a guest needs four numbers".into());
     };
-    let control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let control = standard_input()?;
     let files = wire::receive(&control)?.ok_or("the command has ended")?;
     let [region, board] =
         <[OwnedFd; 2]>::try_from(files.fds).map_err(|_| "a guest needs two descriptors")?;
@@ -135,7 +136,8 @@ fn is_told_to_end(control: &UnixStream) -> Result<bool> {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    Ok(rustix::event::poll(&mut fds, Some(&now))? > 0)
+    let ready = rustix::event::poll(&mut fds, Some(&now));
+    Ok(ready.about(|| "polling the command's socket".into())? > 0)
 }
 
 impl Guest {

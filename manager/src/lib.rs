@@ -48,6 +48,8 @@ mod wire;
 
 use std::error::Error;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 /// Bytes per page.
@@ -69,6 +71,19 @@ impl<T, E: Into<io::Error>> About<T> for std::result::Result<T, E> {
             io::Error::new(error.kind(), format!("{}: {error}", what()))
         })
     }
+}
+
+/// Makes another descriptor of a socket.
+fn duplicate(socket: &UnixStream) -> io::Result<UnixStream> {
+    socket.try_clone().about(|| "duplicating a socket".into())
+}
+
+/// Returns the socket that a process of this program has as its standard input.
+fn standard_input() -> io::Result<UnixStream> {
+    let input = io::stdin().as_fd().try_clone_to_owned();
+    Ok(input
+        .about(|| "duplicating the standard input".into())?
+        .into())
 }
 
 /// The command, and the processes that it starts from its own executable.

@@ -11,6 +11,7 @@ use std::sync::mpsc::Receiver;
 use parking_lot::{Mutex, RwLock};
 use swap_records::MemcgId;
 
+use crate::admit::Refusals;
 use crate::books::Books;
 use crate::memory::Memory;
 use crate::options::Options;
@@ -45,6 +46,7 @@ pub(crate) struct Manager<B> {
     pub(crate) change: Mutex<()>,
     pub(crate) keeper: Keeper,
     pub(crate) steps: Steps,
+    pub(crate) refusals: Refusals,
 }
 
 /// By their ids.
@@ -98,7 +100,9 @@ impl Keeper {
             fds.push(guest.connection.as_fd());
         }
         wire::send(&self.socket, kind, numbers, &fds)?;
-        Ok(answers.recv()?)
+        Ok(answers
+            .recv()
+            .map_err(|_| "the command, which keeps the descriptors, has ended")?)
     }
 }
 
@@ -183,6 +187,7 @@ impl<B: Books> Manager<B> {
             change: Mutex::new(()),
             keeper,
             steps,
+            refusals: Refusals::default(),
         }
     }
 

@@ -6,10 +6,11 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::Ordering::{Acquire, SeqCst};
 
 use parking_lot::{Mutex, MutexGuard};
+use rustix::fs::SealFlags;
 
 use crate::page::State;
 use crate::shared::{self, Words};
-use crate::{About, PAGE, index};
+use crate::{About, PAGE, Result, index};
 
 /// The memory of a guest, or a region that several share.
 #[derive(Debug)]
@@ -55,6 +56,23 @@ impl Memory {
         }
         let pages = (0..pages).map(|_| Mutex::default()).collect();
         Ok(Self { file, words, pages })
+    }
+
+    /// Checks that a file which another process sent can be the memory of a guest: it has this size, which no
+    /// process can change.
+    pub(crate) fn check_file(file: &File, bytes: u64) -> Result<()> {
+        let seals = shared::seals(file)?;
+        if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
+            return Err("its memory is not sealed against shrinking and growing".into());
+        }
+        let len = file
+            .metadata()
+            .about(|| "reading the size of its memory".into())?
+            .len();
+        if len != bytes {
+            return Err(format!("its memory has {len} bytes, and a guest has {bytes}").into());
+        }
+        Ok(())
     }
 
     /// Returns the number of pages.

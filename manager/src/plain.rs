@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use swap_records::{MemcgId, SwapEntry};
 
 use crate::Result;
-use crate::books::{Books, Freed, Held, Refused};
+use crate::books::{Books, Freed, Held, Piece, Refused};
 
 /// Has one lock for everything.
 #[derive(Debug)]
@@ -126,7 +126,8 @@ impl Books for Plain {
         self.books.lock().uncharge(id, nr)
     }
 
-    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<MemcgId> {
+    fn swap_out(&self, id: MemcgId, piece: Piece<'_>) -> Result<MemcgId> {
+        let slots = piece.slots();
         let mut books = self.books.lock();
         let nr = slots.len() as u64;
         books.uncharge(id, nr)?;

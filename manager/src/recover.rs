@@ -10,7 +10,7 @@ use std::sync::Arc;
 use swap_records::{MemcgId, Run};
 
 use crate::admit::has_ended;
-use crate::books::{Books, entry};
+use crate::books::{Books, Piece, entry};
 use crate::manager::{Guest, Manager};
 use crate::memory::Memory;
 use crate::page::State;
@@ -155,7 +155,8 @@ impl Manager<Tree> {
             } else {
                 if recorded.is_none() {
                     self.books.charge(owner, 1)?;
-                    self.books.swap_out(owner, &[entry(slot)?])?;
+                    self.books
+                        .swap_out(owner, Piece::Scattered(&[entry(slot)?]))?;
                     found.owners[index(slot)] = Some(owner);
                 }
                 page.set(State::Swap { slot, owner });

@@ -84,6 +84,10 @@ impl Outcome {
         );
         row("pages evicted", per_second(count(Count::Evicted)));
         row(
+            "  of these, to slots in a row",
+            HumanCount(count(Count::InRanges)).to_string(),
+        );
+        row(
             "written to the swapfile",
             HumanBytes(count(Count::Written)).to_string(),
         );

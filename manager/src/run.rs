@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -22,7 +23,7 @@ use crate::stats::Stats;
 use crate::step::{End, EndAt, STEPS, Schedule, Step};
 use crate::swapfile::Swapfile;
 use crate::wire::{self, Kind, NUMBERS};
-use crate::{About, PAGE, Result, guest, serve, shared, uffd};
+use crate::{About, PAGE, Result, duplicate, guest, serve, shared, uffd};
 
 /// Between two looks at the children.
 const TICK: Duration = Duration::from_millis(5);
@@ -212,7 +213,10 @@ impl Run {
         let files = vec![
             records.into(),
             swapfile.into(),
-            region.try_clone()?.into(),
+            region
+                .try_clone()
+                .about(|| "duplicating the memfd of the region".into())?
+                .into(),
             words.into(),
             listener.into(),
             stats_file.into(),
@@ -248,7 +252,8 @@ impl Run {
     fn start_manager(&mut self) -> Result<()> {
         let end = self.next_end();
         self.options.end = end.map(EndAt::This);
-        let (socket, theirs) = UnixStream::pair()?;
+        let (socket, theirs) =
+            UnixStream::pair().about(|| "making a socket pair for a manager".into())?;
         let child = this_program()
             .arg("serve")
             .args(self.options.to_args())
@@ -263,8 +268,15 @@ impl Run {
         self.kept.hand_to(&socket)?;
         wire::send(&socket, Kind::Go, &[], &[])?;
         // docs: end
-        let (kept, listener) = (self.kept.clone(), socket.try_clone()?);
-        let listening = thread::spawn(move || kept.listen(&listener));
+        let (kept, listener) = (self.kept.clone(), duplicate(&socket)?);
+        let listening = thread::spawn(move || {
+            let said = kept.listen(&listener);
+            if said.is_err() {
+                // The manager must not wait for an answer, and ends.
+                let _ = listener.shutdown(Shutdown::Both);
+            }
+            said
+        });
         self.manager = Some(Manager {
             child,
             started: Instant::now(),
@@ -345,7 +357,8 @@ impl Run {
     fn start_guest(&mut self) -> Result<()> {
         let number = self.next_number;
         self.next_number += 1;
-        let (control, theirs) = UnixStream::pair()?;
+        let (control, theirs) =
+            UnixStream::pair().about(|| format!("making a socket pair for guest {number}"))?;
         // From a third of the run to all of it.
         let share = if self.options.kills {
             0.3 + 0.9 * self.random.f64()
@@ -415,7 +428,16 @@ impl Run {
                     self.note_step(end);
                     self.restart_manager()
                 }
-                _ => Err(format!("the manager ended by itself: {status}").into()),
+                _ => {
+                    // If keeping its descriptors failed, the manager ended because of that.
+                    let manager = self.manager.take().ok_or("there is a manager")?;
+                    drop(manager.socket);
+                    manager
+                        .listening
+                        .join()
+                        .map_err(|_| "the keeper panicked")??;
+                    Err(format!("the manager ended by itself: {status}").into())
+                }
             },
         }
     }

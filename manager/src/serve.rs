@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use rustix::time::ClockId;
 
-use crate::Result;
 use crate::admit::spawn;
 use crate::books::{Books, entry};
 use crate::manager::{Guest, Keeper, Manager};
@@ -28,6 +27,7 @@ use crate::swapfile::Swapfile;
 use crate::timed::{self, Timed};
 use crate::tree::Tree;
 use crate::wire::{self, Kind, Message};
+use crate::{About, Result, duplicate, standard_input};
 
 /// Ends the process with an error. A manager cannot work without one of its threads.
 pub(crate) fn fail(error: &(dyn Error + Send + Sync)) -> ! {
@@ -38,9 +38,10 @@ pub(crate) fn fail(error: &(dyn Error + Send + Sync)) -> ! {
 /// Runs the process: gets descriptors over its standard input, and serves until it is told to finish or is
 /// killed.
 pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .about(|| "asking for a signal when the command ends".into())?;
     let options = Options::parse(args)?.ok_or("a manager needs no help")?;
-    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let socket = standard_input()?;
     let files = wire::receive(&socket)?.ok_or("the command has ended")?;
     let [records, swapfile, region, words, listener, stats] =
         <[OwnedFd; 6]>::try_from(files.fds).map_err(|_| "a manager needs six descriptors")?;
@@ -60,7 +61,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<()> {
     let region = Memory::new(region.into(), &words.into())?;
     let (answer, answers) = channel();
     let keeper = Keeper {
-        socket: socket.try_clone()?,
+        socket: duplicate(&socket)?,
         answers: Mutex::new(answers),
     };
     let swapfile = Swapfile(swapfile.into());
@@ -97,13 +98,7 @@ impl<B: Books + 'static> Manager<B> {
             self.begin(guest)?;
         }
         let manager = self.clone();
-        spawn(move || {
-            loop {
-                let (connection, _) = listener.accept()?;
-                let manager = manager.clone();
-                spawn(move || manager.admit(connection))?;
-            }
-        })?;
+        spawn(move || manager.accept_all(&listener))?;
         let stats = self.stats.clone();
         spawn(move || note_processor_time(&stats))?;
         loop {
@@ -116,7 +111,7 @@ impl<B: Books + 'static> Manager<B> {
                 }) => {
                     // Another thread, since this one must take the answers about guests whose end is under
                     // way.
-                    let (manager, socket) = (self.clone(), socket.try_clone()?);
+                    let (manager, socket) = (self.clone(), duplicate(socket)?);
                     spawn(move || {
                         let left = manager.finish()?;
                         wire::send(&socket, Kind::Ended, &left, &[])?;
@@ -176,6 +171,7 @@ impl<B: Books + 'static> Manager<B> {
             return Err(format!("page {at} of the region was evicted and is in memory").into());
         }
         self.books.uncharge(host, in_memory)?;
+        slots.sort_unstable_by_key(|slot| slot.offset());
         let freed = self.books.free(&slots, host)?;
         if freed.owned != slots.len() as u64 {
             return Err(format!(

@@ -21,6 +21,11 @@ pub(crate) fn memfd(name: &str, bytes: u64) -> io::Result<File> {
     Ok(file)
 }
 
+/// Returns the seals of a file, which must be a `memfd`.
+pub(crate) fn seals(file: &File) -> io::Result<SealFlags> {
+    rustix::fs::fcntl_get_seals(file).about(|| "reading the seals of a memfd".into())
+}
+
 /// Gives the memory of a part of the file back. The next read there finds zeros, or is a missing fault.
 pub(crate) fn punch(file: &File, start: u64, len: u64) -> io::Result<()> {
     let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
@@ -48,9 +53,7 @@ pub(crate) struct Words {
 impl Words {
     /// Maps the whole file.
     pub(crate) fn map(file: &File) -> io::Result<Self> {
-        let seals =
-            rustix::fs::fcntl_get_seals(file).about(|| "reading the seals of a memfd".into())?;
-        if !seals.contains(SealFlags::SHRINK) {
+        if !seals(file)?.contains(SealFlags::SHRINK) {
             let why = "the file could be truncated under its map: seal it against shrinking";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }

@@ -18,6 +18,8 @@ pub(crate) enum Count {
     Protected,
     /// Pages that were evicted.
     Evicted,
+    /// Of these, pages whose slots lie in a row, so that one call recorded them as a range.
+    InRanges,
     /// Bytes that were written to the swapfile.
     Written,
     /// Bytes that were read from it.

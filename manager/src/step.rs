@@ -13,17 +13,19 @@ use rustix::process::Signal;
 /// Names a place where a manager may end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
-    /// An eviction: the pages are protected and read; in their slots; recorded there; some name their slots;
-    /// all do; some are punched.
+    /// An eviction: the pages are protected and read; in their slots; some are recorded there; some name their
+    /// slots; all do; some are punched.
     Protected,
     Written,
     Recorded,
     SomeNamed,
     Named,
     Punched,
-    /// A page on its way in: it says so; it is charged; it is there; its slot is not free yet.
+    /// A page on its way in: it says so; it is charged; its bytes are about to be copied; it is there; its
+    /// slot is not free yet.
     Filling,
     SwappedIn,
+    Copying,
     Filled,
     InMemory,
     /// A page that is touched for the first time: it is charged; it has an owner.
@@ -61,7 +63,7 @@ impl Step {
     }
 }
 
-pub(crate) const STEPS: [Step; 22] = [
+pub(crate) const STEPS: [Step; 23] = [
     Step::Protected,
     Step::Written,
     Step::Recorded,
@@ -70,6 +72,7 @@ pub(crate) const STEPS: [Step; 22] = [
     Step::Punched,
     Step::Filling,
     Step::SwappedIn,
+    Step::Copying,
     Step::Filled,
     Step::InMemory,
     Step::Charged,
@@ -214,7 +217,14 @@ impl Steps {
 
     /// Ends the manager, if it was told to end here, as if it was killed from outside.
     pub(crate) fn at(&self, step: Step) {
-        if self.end.is_some_and(|end| end.step == step) && self.left.fetch_sub(1, Relaxed) == 1 {
+        self.at_if(step, || true);
+    }
+
+    /// Ends the manager as [`at`](Self::at) does, and counts only the times for which `counts` is true. A
+    /// manager that has another end, or none, does not call it.
+    pub(crate) fn at_if(&self, step: Step, counts: impl FnOnce() -> bool) {
+        let is_end = self.end.is_some_and(|end| end.step == step) && counts();
+        if is_end && self.left.fetch_sub(1, Relaxed) == 1 {
             let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
             // Until the signal is delivered.
             std::thread::park();

@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use swap_records::{MemcgId, SwapEntry};
 
 use crate::Result;
-use crate::books::{Books, Freed, Held, Refused};
+use crate::books::{Books, Freed, Held, Piece, Refused};
 use crate::stats::{Call, Count, Stats};
 
 /// One call of this many is measured, of the calls that each fault makes.
@@ -119,8 +119,8 @@ impl<B: Books> Books for Timed<B> {
         self.seldom(|books| books.uncharge(id, nr))
     }
 
-    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<MemcgId> {
-        self.often(Call::SwapOut, |books| books.swap_out(id, slots))
+    fn swap_out(&self, id: MemcgId, piece: Piece<'_>) -> Result<MemcgId> {
+        self.often(Call::SwapOut, |books| books.swap_out(id, piece))
     }
 
     fn swap_in(&self, slot: SwapEntry) -> Result<MemcgId, Refused> {

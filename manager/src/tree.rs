@@ -7,7 +7,7 @@ use swap_records::memcg::{Memcg, MemcgError, Memcgs, Resource};
 use swap_records::{MemcgId, RawSpinLock, Run, SwapEntry, SwapRecords};
 
 use crate::Result;
-use crate::books::{Books, Freed, Held, Refused, TYPE};
+use crate::books::{Books, Freed, Held, Piece, Refused, TYPE, pieces};
 
 /// A tree of cgroups: the root, the host below it, and the guests below the host.
 #[derive(Debug)]
@@ -100,10 +100,14 @@ impl Books for Tree {
         Ok(self.memcgs.uncharge(self.find(id)?, nr)?)
     }
 
-    fn swap_out(&self, id: MemcgId, slots: &[SwapEntry]) -> Result<MemcgId> {
+    fn swap_out(&self, id: MemcgId, piece: Piece<'_>) -> Result<MemcgId> {
         // docs: swap_out
+        let guest = self.find(id)?;
         // If the guest is offline by now, its parent owns the records.
-        let owner = self.memcgs.swap_out_batch(self.find(id)?, slots)?;
+        let owner = match piece {
+            Piece::Range(start, slots) => self.memcgs.swap_out(guest, start, slots.len() as u64)?,
+            Piece::Scattered(slots) => self.memcgs.swap_out_batch(guest, slots)?,
+        };
         Ok(owner.id())
         // docs: end
     }
@@ -117,16 +121,24 @@ impl Books for Tree {
     }
 
     fn free(&self, slots: &[SwapEntry], owner: MemcgId) -> Result<Freed> {
-        // docs: free_batch
+        // docs: free_slots
         let mut freed = Freed::default();
-        self.memcgs.free_swap_batch(slots, |_slot, of| {
-            // The callback gets each owner, so that the caller can check it against its own words.
-            *(if of == owner {
-                &mut freed.owned
-            } else {
-                &mut freed.others
-            }) += 1;
-        })?;
+        // The callback gets each owner, so that the caller can check it against its own words.
+        let mut count = |of, nr| match of == owner {
+            true => freed.owned += nr,
+            false => freed.others += nr,
+        };
+        for piece in pieces(slots) {
+            match piece {
+                Piece::Range(start, slots) => {
+                    self.memcgs
+                        .free_swap_with(start, slots.len() as u64, |run| count(run.id, run.len))?
+                }
+                Piece::Scattered(slots) => self
+                    .memcgs
+                    .free_swap_batch(slots, |_slot, of| count(of, 1))?,
+            };
+        }
         Ok(freed)
         // docs: end
     }

@@ -3,7 +3,7 @@
 //! It uses the structures of `linux-raw-sys`. The crate `userfaultfd` needs libclang to build.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use linux_raw_sys::general as sys;
 use linux_raw_sys::ioctl as op;
@@ -50,13 +50,15 @@ impl Uffd {
         let user_mode = UserfaultfdFlags::from_bits_retain(sys::UFFD_USER_MODE_ONLY);
         let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK | user_mode;
         // SAFETY: a new descriptor, which changes no memory.
-        let uffd = Self(unsafe { rustix::mm::userfaultfd(flags) }?);
+        let uffd = unsafe { rustix::mm::userfaultfd(flags) };
+        let uffd = Self(uffd.about(|| "making a userfaultfd".into())?);
         let mut api = sys::uffdio_api {
             api: u64::from(sys::UFFD_API),
             features: u64::from(FEATURES),
             ioctls: 0,
         };
-        uffd.call::<{ op::UFFDIO_API }, _>(&mut api)?;
+        uffd.call::<{ op::UFFDIO_API }, _>(&mut api)
+            .about(|| "UFFDIO_API".into())?;
         Ok(uffd)
     }
 
@@ -187,6 +189,17 @@ fn range(start: u64, len: u64) -> sys::uffdio_range {
 impl AsFd for Uffd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl Uffd {
+    /// Takes a descriptor that another process has sent. Returns `None` where it is not a `userfaultfd`: a
+    /// request must not reach a file that understands its number in another way.
+    pub(crate) fn from_other(fd: OwnedFd) -> io::Result<Option<Self>> {
+        let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let file = std::fs::read_link(&name).about(|| format!("reading the link {name}"))?;
+        let is_uffd = file.as_os_str() == "anon_inode:[userfaultfd]";
+        Ok(is_uffd.then_some(Self(fd)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
 
@@ -101,19 +101,26 @@ pub(crate) fn receive(from: &UnixStream) -> io::Result<Option<Message>> {
     let mut fds = Vec::new();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let read = loop {
+    let message = loop {
         let mut into = [IoSliceMut::new(&mut bytes)];
         let flags = RecvFlags::CMSG_CLOEXEC;
         match rustix::net::recvmsg(from, &mut into, &mut control, flags) {
-            Ok(message) => break message.bytes,
+            Ok(message) => break message,
             Err(rustix::io::Errno::INTR) => {}
             // An end that was killed with bytes to read.
             Err(rustix::io::Errno::CONNRESET) => return Ok(None),
             Err(error) => return Err(error).about(|| "receiving a message over a socket".into()),
         }
     };
+    let read = message.bytes;
     if read == 0 {
         return Ok(None);
+    }
+    if message.flags.contains(ReturnFlags::CTRUNC) {
+        // The kernel drops those that do not fit below the limit of open files.
+        let error = "receiving a message over a socket: some of its descriptors were dropped; raise the limit \
+                     of open files (ulimit -n)";
+        return Err(io::Error::other(error));
     }
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {

@@ -15,15 +15,21 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::io::{self, Read, Write};
+    use std::fs::File;
+    use std::io::{self, IoSlice, Read, Write};
+    use std::mem::MaybeUninit;
+    use std::net::Shutdown;
+    use std::os::fd::{AsFd, BorrowedFd};
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixStream};
     use std::os::unix::process::CommandExt;
-    use std::process::{Command, ExitCode, Output, Stdio};
+    use std::process::{Child, Command, ExitCode, Output, Stdio};
     use std::time::{Duration, Instant};
     use std::{env, fs, thread};
 
     use libtest_mimic::{Arguments, Completion, Failed, Trial};
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
     /// A user that owns nothing.
     const NOBODY: u32 = 65534;
@@ -48,7 +54,7 @@ mod linux {
         if role == "stranger" {
             return stranger();
         }
-        let tests: [(&str, Test); 10] = [
+        let tests: [(&str, Test); 13] = [
             (
                 "guests_and_managers_are_killed_and_no_byte_slot_or_charge_is_lost",
                 || {
@@ -77,6 +83,18 @@ mod linux {
                 nothing_is_evicted,
             ),
             (STRANGERS, strangers),
+            (
+                "a_guest_with_wrong_descriptors_is_refused_alone_and_refusals_do_not_fill_the_output",
+                wrong_descriptors,
+            ),
+            (
+                "a_connection_that_cannot_be_accepted_does_not_end_the_manager",
+                failed_accept,
+            ),
+            (
+                "an_error_of_too_many_open_files_says_what_was_being_done",
+                few_files,
+            ),
             ("a_user_without_any_privilege_can_run_it", without_privilege),
             ("an_error_names_the_seed_of_the_run", error_names_the_seed),
             ("an_output_that_is_closed_is_no_panic", closed_output),
@@ -155,10 +173,9 @@ mod linux {
         let flags = format!("--guests 6 --memory 24M --guest-size 12M {flags}");
         let output = command(&flags).output()?;
         let all = rows.iter().all(|row| has_row(&output, row));
-        expect(
-            balanced(&output) && all && has_row(&output, "pages evicted"),
-            &output,
-        )
+        let evicted = ["pages evicted", "  of these, to slots in a row"];
+        let evicted = evicted.iter().all(|row| has_row(&output, row));
+        expect(balanced(&output) && all && evicted, &output)
     }
 
     fn nothing_is_evicted() -> Result<(), Failed> {
@@ -169,35 +186,14 @@ mod linux {
     }
 
     fn strangers() -> Result<(), Failed> {
-        let mut manager = command("--guests 2 --memory 4M --guest-size 4M --seconds 3 --no-kills")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        // Any user can list the abstract sockets.
-        let of_manager = format!("@swap-records-manager-{}-", manager.id());
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let name = loop {
-            let sockets = fs::read_to_string("/proc/net/unix")?;
-            let mut names = sockets
-                .lines()
-                .filter_map(|line| line.split(' ').next_back());
-            if let Some(name) = names.find(|name| name.starts_with(&of_manager)) {
-                break name[1..].to_owned();
-            }
-            if Instant::now() > deadline {
-                manager.kill()?;
-                manager.wait()?;
-                return Err("the command has no socket".into());
-            }
-            thread::sleep(Duration::from_millis(1));
-        };
+        let (manager, name) = start(3)?;
         let silent = connect(&name)?;
-        let mut wrong = connect(&name)?;
-        wrong.write_all(&[7; 72])?;
         let stranger = Command::new("/proc/self/exe")
             .args(["stranger", &name])
             .uid(NOBODY)
             .status();
+        let mut wrong = connect(&name)?;
+        wrong.write_all(&[7; 72])?;
         let output = manager.wait_with_output()?;
         drop(silent);
         expect(balanced(&output), &output)?;
@@ -209,6 +205,151 @@ mod linux {
             said.contains("refused a connection: it is of user 65534"),
             &output,
         )
+    }
+
+    /// Starts the command for some seconds, and returns it with the name of its socket.
+    fn start(seconds: u8) -> Result<(Child, String), Failed> {
+        let flags = "--guests 2 --memory 4M --guest-size 4M --no-kills --seconds";
+        let mut manager = command(&format!("{flags} {seconds}"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        // Any user can list the abstract sockets.
+        let of_manager = format!("@swap-records-manager-{}-", manager.id());
+        let found = until("the command has no socket", || {
+            let sockets = fs::read_to_string("/proc/net/unix").ok()?;
+            let mut names = sockets
+                .lines()
+                .filter_map(|line| line.split(' ').next_back());
+            let name = names.find(|name| name.starts_with(&of_manager))?;
+            Some(name[1..].to_owned())
+        });
+        if found.is_err() {
+            manager.kill()?;
+            manager.wait()?;
+        }
+        Ok((manager, found?))
+    }
+
+    /// Asks again until there is an answer.
+    fn until<T>(error: &str, mut ask: impl FnMut() -> Option<T>) -> Result<T, Failed> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(answer) = ask() {
+                return Ok(answer);
+            }
+            if Instant::now() > deadline {
+                return Err(error.into());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The lines that say that a connection was refused.
+    fn refusals(output: &Output) -> Vec<String> {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let lines = said
+            .lines()
+            .filter(|line| line.contains("refused a connection: "));
+        lines.map(str::to_owned).collect()
+    }
+
+    /// A guest's first message with these files, which are not a guest's.
+    fn say_hello(name: &str, fds: &[BorrowedFd<'_>]) -> io::Result<UnixStream> {
+        let stream = connect(name)?;
+        let mut hello = [0; 72];
+        // The kind, and the number of the guest.
+        (hello[0], hello[8]) = (8, 99);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(fds));
+        let flags = SendFlags::NOSIGNAL;
+        rustix::net::sendmsg(&stream, &[IoSlice::new(&hello)], &mut control, flags)?;
+        Ok(stream)
+    }
+
+    fn wrong_descriptors() -> Result<(), Failed> {
+        let (manager, name) = start(3)?;
+        let program = File::open("/proc/self/exe")?;
+        for _ in 0..20 {
+            // The program has more bytes than a guest.
+            let mut stream = say_hello(&name, &[program.as_fd(), program.as_fd()])?;
+            // The manager hangs up. It may do so before it has read all.
+            let _ = stream.read(&mut [0; 72]);
+        }
+        thread::sleep(Duration::from_millis(1100));
+        let mut stream = say_hello(&name, &[program.as_fd()])?;
+        let _ = stream.read(&mut [0; 72]);
+        let output = manager.wait_with_output()?;
+        expect(balanced(&output), &output)?;
+        let lines = refusals(&output);
+        let has = |text: &str| lines.iter().any(|line| line.contains(text));
+        let right = has("its first descriptor is not a userfaultfd")
+            && has("a guest sends its userfaultfd and its memory (")
+            && has("more were refused before)");
+        expect(right && lines.len() <= 5, &output)
+    }
+
+    fn failed_accept() -> Result<(), Failed> {
+        let (command, name) = start(3)?;
+        let id = command.id();
+        let children = format!("/proc/{id}/task/{id}/children");
+        // The manager is the first one. Its guests come next.
+        let manager: i32 = until("there are no guests", || {
+            let children = fs::read_to_string(&children).ok()?;
+            let all: Vec<i32> = children
+                .split(' ')
+                .filter_map(|id| id.parse().ok())
+                .collect();
+            (all.len() == 3).then(|| all[0])
+        })?;
+        let manager = Pid::from_raw(manager).ok_or("a process has an id")?;
+        // A manager that begins needs descriptors. One that hangs up has begun.
+        let mut silent = connect(&name)?;
+        silent.shutdown(Shutdown::Write)?;
+        if silent.read(&mut [0; 72])? > 0 {
+            return Err("a connection without a message has an answer".into());
+        }
+        // Each descriptor from 3 on is refused. (A poll of two fails with a limit below two.)
+        let standard = Rlimit {
+            current: Some(3),
+            ..getrlimit(Resource::Nofile)
+        };
+        let limit = prlimit(Some(manager), Resource::Nofile, standard)?;
+        let waiting = connect(&name)?;
+        // Longer than there is between two lines.
+        thread::sleep(Duration::from_millis(1200));
+        prlimit(Some(manager), Resource::Nofile, limit)?;
+        drop(waiting);
+        let output = command.wait_with_output()?;
+        expect(balanced(&output), &output)?;
+        let lines = refusals(&output);
+        let said = "accepting a connection: Too many open files";
+        let right = lines.iter().any(|line| line.contains(said));
+        expect(right && lines.len() <= 5, &output)
+    }
+
+    fn few_files() -> Result<(), Failed> {
+        let mut refused = 0;
+        for files in 4..22 {
+            let mut limited = Command::new("/bin/sh");
+            limited.args(["-c", "ulimit -n $0 && exec \"$@\"", &files.to_string()]);
+            limited.arg(env::current_exe()?);
+            limited.args("--guests 2 --memory 4M --guest-size 256K --seconds 1".split(' '));
+            let output = limited.output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            let bare = ["manager: ", "guest: "];
+            let named = said.lines().all(|line| {
+                let what = bare.iter().find_map(|name| line.strip_prefix(name));
+                !what.is_some_and(|what| what.starts_with("Too many open files"))
+            });
+            refused += u32::from(said.contains("open files"));
+            expect(named, &output)?;
+        }
+        if refused == 0 {
+            return Err("no run had too few files".into());
+        }
+        Ok(())
     }
 
     fn connect(name: &str) -> io::Result<UnixStream> {
